@@ -1,0 +1,286 @@
+"""What the runner asks of a framework, and the half of a `Workload` that needs none.
+
+A backend is started once per process on the devices it is given, and never looks at flags or
+environment variables by itself. Batches come to it as numpy and leave it on the devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+
+Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+  """The devices of one trial, decided before the framework is imported.
+
+  Attributes:
+    platform: 'auto' takes the accelerator if there is one.
+    num_devices: devices of the whole trial; None takes all there are. On a CPU, JAX simulates them
+      in one process, PyTorch runs one process (rank) for each.
+    num_threads: host threads that this process may use for computation; None leaves the
+      framework's own choice.
+    rank, num_ranks: this process among the processes of the trial.
+    address: host:port at which the processes meet; unused with one.
+    local_rank: rank among the processes on this host.
+    compile: 'auto' compiles where it pays (JAX always; PyTorch on CUDA only).
+    compilation_cache: folder of the persistent compilation cache; None leaves it off.
+  """
+
+  platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
+  num_devices: int | None = None
+  num_threads: int | None = None
+  rank: int = 0
+  num_ranks: int = 1
+  address: str = ''
+  local_rank: int = 0
+  compile: Literal['auto', 'on', 'off'] = 'auto'
+  compilation_cache: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCode:
+  """The modules of a task for one framework."""
+
+  data: ModuleType
+  model: ModuleType
+
+
+class Backend(Protocol):
+  """One framework, started on its devices.
+
+  Attributes:
+    name: 'jax' or 'pytorch', as in flags and folder names.
+    num_devices: devices of the whole trial; global batches are divisible by it.
+    rank, num_ranks: this process among the processes of the trial.
+  """
+
+  name: str
+  num_devices: int
+  rank: int
+  num_ranks: int
+
+  def workload(
+    self, definition: WorkloadDefinition, task: TaskCode, budget: Budget, **options: Any
+  ) -> DefinedWorkload:
+    """The workload as a submission sees it, on this backend's devices."""
+    ...
+
+  def key(self, words: np.ndarray) -> Any:
+    """A random key from uint32 words [2], in the form that submissions of this framework expect."""
+    ...
+
+  def place(self, batch: Batch) -> Batch:
+    """Puts this process's rows of a global batch onto its devices, without waiting."""
+    ...
+
+  def synchronize(self, outputs: Any = None) -> None:
+    """Waits for work in flight: for `outputs` alone, or, without them, for everything there is."""
+    ...
+
+  def eval_sums(
+    self,
+    workload: DefinedWorkload,
+    params: Any,
+    model_state: Any,
+    batches: Iterable[Batch],
+    words: np.ndarray,
+  ) -> dict[str, tuple[float, float]]:
+    """Sums and weights of every metric over all batches and all processes.
+
+    Every batch carries `weights`, 1 for an example that counts and 0 for padding. Sums are
+    accumulated in float64 on the host. `num_examples` is among them, with weight 1.
+    """
+    ...
+
+  def pack(self, tree: Any) -> Any:
+    """A copy of any state as plain containers, scalars, strings and numpy arrays, by path.
+
+    Raises:
+      TypeError: something in it cannot be kept; the message names its path.
+    """
+    ...
+
+  def overlay(self, fresh: Any, packed: Any) -> Any:
+    """`fresh` with the values of `packed`: arrays and scalars by value, placed as they are in
+    `fresh`, objects with `load_state_dict` through it, callables kept.
+
+    Raises:
+      ValueError: a path in one has no match in the other; the message names it.
+    """
+    ...
+
+  def random_state(self) -> Any:
+    """The framework's own global random state, packed; None where it has none."""
+    ...
+
+  def restore_random_state(self, packed: Any) -> None: ...
+
+  def all_finite(self, params: Any) -> bool:
+    """Whether every parameter is finite."""
+    ...
+
+  def scalars(self, values: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers that a submission logs, fetched from the devices in one go."""
+    ...
+
+  def sync_max(self, value: float) -> float:
+    """The largest of a number over all processes; the number itself with one."""
+    ...
+
+  def barrier(self) -> None: ...
+
+  def peak_memory_bytes(self) -> dict[str, int]:
+    """High-water marks: 'host' always, 'device' (largest of the devices) where it is known."""
+    ...
+
+  def describe(self) -> dict[str, Any]:
+    """Framework version, platform, device kind and number, threads: for the environment record."""
+    ...
+
+  def stop(self) -> None:
+    """Leaves the process group, if there is one."""
+    ...
+
+
+class HarnessOnlyError(RuntimeError):
+  """A submission called what only the harness may call."""
+
+
+class DefinedWorkload(spec.Workload):
+  """A definition, its code and its budget, presented as AlgoPerf's `Workload`.
+
+  Hashable by identity, because submissions pass it as a static argument. The subclasses in
+  `backends/jax.py` and `backends/torch.py` add the model.
+  """
+
+  def __init__(
+    self,
+    definition: WorkloadDefinition,
+    task: TaskCode,
+    budget: Budget,
+    *,
+    batch_sizes: tuple[int, int] | None = None,
+  ):
+    self._definition = definition
+    self._task = task
+    self._budget = budget
+    self._eval_batch_size = batch_sizes[1] if batch_sizes else definition.batch_sizes.eval
+    self._param_shapes: Any = None
+    self._param_types: Any = None
+
+  @property
+  def definition(self) -> WorkloadDefinition:
+    return self._definition
+
+  @property
+  def target_metric_name(self) -> str:
+    return self._definition.goal.metric
+
+  @property
+  def validation_target_value(self) -> float:
+    return self._definition.goal.validation
+
+  @property
+  def test_target_value(self) -> float | None:
+    return self._definition.goal.test
+
+  @property
+  def loss_type(self) -> spec.LossType:
+    return self._definition.loss_type
+
+  def has_reached_validation_target(self, eval_result: Mapping[str, float]) -> bool:
+    value = eval_result.get(f'validation/{self.target_metric_name}')
+    return self._definition.goal.reached('validation', value)
+
+  def has_reached_test_target(self, eval_result: Mapping[str, float]) -> bool:
+    value = eval_result.get(f'test/{self.target_metric_name}')
+    return self._definition.goal.reached('test', value)
+
+  @property
+  def num_train_examples(self) -> int:
+    return self._definition.splits.train
+
+  @property
+  def num_eval_train_examples(self) -> int:
+    return self._definition.splits.eval_train
+
+  @property
+  def num_validation_examples(self) -> int:
+    return self._definition.splits.validation
+
+  @property
+  def num_test_examples(self) -> int | None:
+    return self._definition.splits.test
+
+  @property
+  def eval_batch_size(self) -> int:
+    return self._eval_batch_size
+
+  @property
+  def train_mean(self) -> tuple[float, ...]:
+    if self._definition.train_mean is None:
+      raise NotImplementedError(f'{self._definition.name} has no training mean.')
+    return self._definition.train_mean
+
+  @property
+  def train_stddev(self) -> tuple[float, ...]:
+    if self._definition.train_stddev is None:
+      raise NotImplementedError(f'{self._definition.name} has no training standard deviation.')
+    return self._definition.train_stddev
+
+  @property
+  def max_allowed_runtime_sec(self) -> float:
+    """Seconds of submission time; infinite where the budget is a number of steps."""
+    return float('inf') if self._budget.max_sec is None else self._budget.max_sec
+
+  @property
+  def eval_period_time_sec(self) -> float:
+    """Seconds between evaluations; infinite where they are spaced by steps."""
+    period = self._budget.eval_period_sec
+    return float('inf') if period is None else period
+
+  @property
+  def step_hint(self) -> int:
+    return self._budget.step_hint
+
+  @property
+  def param_shapes(self) -> Any:
+    if self._param_shapes is None:
+      raise ValueError('param_shapes is known once init_model_fn has been called.')
+    return self._param_shapes
+
+  @property
+  def model_params_types(self) -> Any:
+    if self._param_types is None:
+      raise ValueError('model_params_types is known once init_model_fn has been called.')
+    return self._param_types
+
+  def is_output_params(self, param_key: str) -> bool:
+    """Whether a parameter (its key, or the key of the module that holds it) belongs to the output."""
+    return param_key in self._definition.output_params.get(self.framework, ())
+
+  framework: str  # set by the subclass
+
+  def _build_input_queue(self, *args: Any, **kwargs: Any) -> Any:
+    raise HarnessOnlyError(
+      'A submission reads data from the input queue that data_selection is given, and from '
+      'nowhere else; it called _build_input_queue.'
+    )
+
+  def _eval_model_on_split(self, *args: Any, **kwargs: Any) -> Any:
+    raise HarnessOnlyError(
+      'Only the harness evaluates; the submission called _eval_model_on_split.'
+    )
+
+  def eval_model(self, *args: Any, **kwargs: Any) -> Any:
+    raise HarnessOnlyError('Only the harness evaluates; the submission called eval_model.')

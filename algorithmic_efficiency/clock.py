@@ -1,0 +1,88 @@
+"""The stopwatch of a trial.
+
+The source of time is bound when the core is first imported: a submission that patches `time`
+afterwards changes nothing here. A trial's wall time is cut into named buckets without gaps, so the
+buckets always sum to the wall time; which of them count is the business of the ruleset.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+_monotonic = time.perf_counter
+
+PROCESS_START = _monotonic()
+"""The monotonic time, in seconds, at which the core was imported in this process."""
+
+BUCKETS = (
+  'setup',
+  'init_optimizer',
+  'data',
+  'update',
+  'prepare_for_eval',
+  'eval',
+  'log',
+  'checkpoint',
+)
+SUBMISSION_BUCKETS = ('data', 'update', 'prepare_for_eval')
+
+
+class Stopwatch:
+  """Cuts the time since `start` into buckets: every lap charges the time since the lap before it.
+
+  Args:
+    start: monotonic time in seconds at which the first lap begins.
+    now: the source of monotonic time.
+    carried: seconds already in the buckets, from the part of a resumed trial that is kept.
+    charged: seconds of other buckets that count as submission time all the same.
+  """
+
+  __slots__ = ('_buckets', '_charged', '_last', '_now')
+
+  def __init__(
+    self,
+    *,
+    start: float,
+    now: Callable[[], float] = _monotonic,
+    carried: Mapping[str, float] | None = None,
+    charged: float = 0.0,
+  ):
+    self._now = now
+    self._last = start
+    self._buckets = dict.fromkeys(BUCKETS, 0.0)
+    for name, seconds in (carried or {}).items():
+      self._buckets[name] += seconds
+    self._charged = charged
+
+  def lap(self, bucket: str) -> float:
+    """Charges the time since the previous lap to `bucket` and returns the present time."""
+    now = self._now()
+    self._buckets[bucket] += now - self._last
+    self._last = now
+    return now
+
+  def charge(self, seconds: float) -> None:
+    """Counts `seconds` of another bucket as submission time too."""
+    self._charged += seconds
+
+  @property
+  def last(self) -> float:
+    """The monotonic time of the last lap."""
+    return self._last
+
+  @property
+  def charged(self) -> float:
+    return self._charged
+
+  def total(self, buckets: Iterable[str] = BUCKETS) -> float:
+    return sum(self._buckets[name] for name in buckets)
+
+  @property
+  def submission_time(self) -> float:
+    """Seconds that count against the budget."""
+    buckets = self._buckets
+    return buckets['data'] + buckets['update'] + buckets['prepare_for_eval'] + self._charged
+
+  def buckets(self) -> dict[str, float]:
+    return dict(self._buckets)

@@ -1,0 +1,22 @@
+"""The user's mistakes, told apart from ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """A mistake that the user can mend: shown as one message without a traceback, exit code 2.
+
+  The message says the rule, what was found, and what to do.
+  """
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
+  """The error for a name that is not in a closed set, with its nearest match."""
+  choices = sorted(choices)
+  near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+  hint = f' Did you mean {near[0]!r}?' if near else ''
+  listed = ', '.join(choices) or 'none'
+  return UserError(f'There is no {kind} {name!r}.{hint} Known: {listed}.')

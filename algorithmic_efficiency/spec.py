@@ -1,0 +1,230 @@
+"""The public contract between a workload and a training algorithm.
+
+Names, values and call styles are those of AlgoPerf, so that a submission written for it runs here
+unchanged. Nothing in this module knows a framework: tensors, parameters and random keys are
+whatever the backend in use makes of them.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+class LossType(enum.Enum):
+  SOFTMAX_CROSS_ENTROPY = 0
+  SIGMOID_CROSS_ENTROPY = 1
+  MEAN_SQUARED_ERROR = 2
+  CTC_LOSS = 3
+  MEAN_ABSOLUTE_ERROR = 4
+
+
+class ForwardPassMode(enum.Enum):
+  TRAIN = 0
+  EVAL = 1
+
+
+class ParameterType(enum.Enum):
+  WEIGHT = 0
+  BIAS = 1
+  CONV_WEIGHT = 2
+  BATCH_NORM_SCALE = 3
+  BATCH_NORM_BIAS = 4
+  LAYER_NORM_SCALE = 5
+  LAYER_NORM_BIAS = 6
+  EMBEDDING = 7
+  ATTENTION_Q = 8
+  ATTENTION_K = 9
+  ATTENTION_V = 10
+  ATTENTION_OUT = 11
+  ATTENTION_QKV = 12
+  ATTENTION_KV = 13
+  ATTENTION_BIAS = 14
+
+
+class ShapeTuple:
+  """A shape that tree maps treat as one leaf; the shape itself is `.shape_tuple`."""
+
+  def __init__(self, shape_tuple: tuple[int, ...]):
+    self.shape_tuple = tuple(shape_tuple)
+
+  def __repr__(self) -> str:
+    return f'ShapeTuple({self.shape_tuple})'
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, ShapeTuple) and self.shape_tuple == other.shape_tuple
+
+  __hash__ = None  # type: ignore[assignment]  # as in AlgoPerf
+
+
+class TrainingCompleteError(Exception):
+  """Raised inside `update_params` by a submission that has nothing more to do."""
+
+
+# Loose aliases: they exist because submissions name them in annotations.
+Tensor = Any
+Shape = tuple[int, ...]
+ParameterKey = str
+ParameterContainer = Any  # JAX: nested dict of arrays; PyTorch: nn.Module
+ParameterShapeTree = Any  # same tree, leaves are ShapeTuple
+ParameterTypeTree = Any  # same tree, leaves are ParameterType
+RandomState = Any  # JAX: uint32[2] key; PyTorch: int32[2] numpy array
+OptimizerState = Any
+Hyperparameters = Any  # external tuning: named tuple; self tuning: None
+Timing = int
+Steps = int
+ModelAuxiliaryState = Any
+ModelInitState = tuple[ParameterContainer, ModelAuxiliaryState]
+UpdateReturn = tuple[OptimizerState, ParameterContainer, ModelAuxiliaryState]
+
+
+class Workload(abc.ABC):
+  """What a submission sees of a workload.
+
+  A backend implements this once for all tasks; nobody writes it per workload. Methods that begin
+  with an underscore are for the harness: called by a submission they raise.
+  """
+
+  metrics_logger: Any = None  # None, or an object with append_scalar_metrics(metrics, global_step)
+
+  # What is trained towards what.
+
+  @property
+  @abc.abstractmethod
+  def target_metric_name(self) -> str: ...
+
+  @property
+  @abc.abstractmethod
+  def validation_target_value(self) -> float: ...
+
+  @property
+  @abc.abstractmethod
+  def test_target_value(self) -> float | None: ...
+
+  @property
+  @abc.abstractmethod
+  def loss_type(self) -> LossType: ...
+
+  @abc.abstractmethod
+  def has_reached_validation_target(self, eval_result: Mapping[str, float]) -> bool: ...
+
+  @abc.abstractmethod
+  def has_reached_test_target(self, eval_result: Mapping[str, float]) -> bool: ...
+
+  # Sizes and budget.
+
+  @property
+  @abc.abstractmethod
+  def num_train_examples(self) -> int: ...
+
+  @property
+  @abc.abstractmethod
+  def num_eval_train_examples(self) -> int: ...
+
+  @property
+  @abc.abstractmethod
+  def num_validation_examples(self) -> int: ...
+
+  @property
+  @abc.abstractmethod
+  def num_test_examples(self) -> int | None: ...
+
+  @property
+  @abc.abstractmethod
+  def eval_batch_size(self) -> int: ...
+
+  @property
+  @abc.abstractmethod
+  def train_mean(self) -> Any: ...
+
+  @property
+  @abc.abstractmethod
+  def train_stddev(self) -> Any: ...
+
+  @property
+  @abc.abstractmethod
+  def max_allowed_runtime_sec(self) -> float: ...
+
+  @property
+  @abc.abstractmethod
+  def eval_period_time_sec(self) -> float: ...
+
+  @property
+  @abc.abstractmethod
+  def step_hint(self) -> int: ...
+
+  # The model.
+
+  @property
+  @abc.abstractmethod
+  def param_shapes(self) -> ParameterShapeTree: ...
+
+  @property
+  @abc.abstractmethod
+  def model_params_types(self) -> ParameterTypeTree: ...
+
+  @abc.abstractmethod
+  def is_output_params(self, param_key: ParameterKey) -> bool: ...
+
+  @abc.abstractmethod
+  def init_model_fn(
+    self, rng: RandomState, dropout_rate: float | None = None, aux_dropout_rate: float | None = None
+  ) -> ModelInitState:
+    """Returns fresh `(params, model_state)`."""
+
+  @abc.abstractmethod
+  def model_fn(
+    self,
+    params: ParameterContainer,
+    augmented_and_preprocessed_input_batch: Mapping[str, Tensor],
+    model_state: ModelAuxiliaryState,
+    mode: ForwardPassMode,
+    rng: RandomState,
+    update_batch_norm: bool,
+    use_running_average_bn: bool | None = None,
+    dropout_rate: float | None = None,
+  ) -> tuple[Tensor, ModelAuxiliaryState]:
+    """Returns `(logits, new_model_state)`; what the logits are is known to `loss_fn`."""
+
+  @abc.abstractmethod
+  def loss_fn(
+    self,
+    label_batch: Tensor,
+    logits_batch: Tensor,
+    mask_batch: Tensor | None = None,
+    label_smoothing: float = 0.0,
+  ) -> Mapping[str, Tensor]:
+    """Returns `summed` (scalar), `n_valid_examples` (scalar) and `per_example` ([batch, ...]).
+
+    Not regularised and not reduced over processes; the usual loss is summed / n_valid_examples.
+    """
+
+  @abc.abstractmethod
+  def output_activation_fn(self, logits_batch: Tensor, framework: str | None = None) -> Tensor: ...
+
+  def attach_metrics_logger(self, metrics_logger: Any) -> None:
+    self.metrics_logger = metrics_logger
+
+
+# The functions of a submission module, by their AlgoPerf names.
+
+InitOptimizerFn = Callable[
+  [Workload, ParameterContainer, ModelAuxiliaryState, Hyperparameters, RandomState], OptimizerState
+]
+UpdateParamsFn = Callable[..., UpdateReturn]
+PrepareForEvalFn = Callable[..., UpdateReturn]
+DataSelectionFn = Callable[
+  [
+    Workload,
+    Iterator[dict[str, Tensor]],
+    OptimizerState,
+    ParameterContainer,
+    ModelAuxiliaryState,
+    Hyperparameters,
+    int,
+    RandomState,
+  ],
+  Any,
+]

@@ -1,0 +1,115 @@
+"""The named benchmarks, as data: what is raced, by which rules, on which hardware.
+
+Which workloads belong to a suite is said by the definitions (`suites={name: Budget(...)}`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Axis = Literal['seconds', 'cost_adjusted_steps']
+Ruleset = Literal['external', 'self']
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+  """How often a ruleset runs a submission, and the factor on the budget of each trial."""
+
+  num_studies: int
+  num_trials: int
+  budget_factor: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+  """One benchmark.
+
+  On the axis of seconds a submission chooses its batch size and the clock decides; on the axis of
+  cost-adjusted steps the batch size is the definition's, a step is one batch drawn from the input
+  queue, and the budget is a number of steps. `free_init_sec` is how long `get_batch_size` and
+  `init_optimizer_state` may take together before the rest is charged as submission time.
+  """
+
+  name: str
+  title: str
+  axis: Axis
+  tuning: Mapping[Ruleset, Tuning]
+  hardware: str
+  stop_on_divergence: bool = False
+  free_init_sec: float = 120.0
+  max_ratio: float = 4.0  # a run slower than this multiple of the fastest counts as a miss
+
+  @property
+  def fixes_batch_size(self) -> bool:
+    return self.axis == 'cost_adjusted_steps'
+
+
+_ANY = 'any machine'
+_EMBEDDED_TUNING: Mapping[Ruleset, Tuning] = {
+  'external': Tuning(num_studies=5, num_trials=5),
+  'self': Tuning(num_studies=5, num_trials=1),
+}
+
+SUITES: Mapping[str, Suite] = {
+  suite.name: suite
+  for suite in (
+    Suite(
+      name='quick',
+      title='Embedded data, at most 30 seconds a trial on a laptop',
+      axis='cost_adjusted_steps',
+      tuning=_EMBEDDED_TUNING,
+      hardware=_ANY,
+      stop_on_divergence=True,
+    ),
+    Suite(
+      name='lite',
+      title='Small real data, minutes a trial on one GPU',
+      axis='cost_adjusted_steps',
+      tuning=_EMBEDDED_TUNING,
+      hardware=_ANY,
+      stop_on_divergence=True,
+    ),
+    Suite(
+      name='full',
+      title='The four task families at full size',
+      axis='seconds',
+      tuning={
+        'external': Tuning(num_studies=3, num_trials=5),
+        'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
+      },
+      hardware='4x A100-SXM4-40GB',
+    ),
+    Suite(
+      name='algoperf_v05',
+      title='AlgoPerf 0.5, the competition of 2024',
+      axis='seconds',
+      tuning={
+        'external': Tuning(num_studies=5, num_trials=5),
+        'self': Tuning(num_studies=5, num_trials=1, budget_factor=3.0),
+      },
+      hardware='8x V100 16 GB',
+    ),
+    Suite(
+      name='algoperf_v06',
+      title='AlgoPerf 0.6, the rolling leaderboard of 2025',
+      axis='seconds',
+      tuning={
+        'external': Tuning(num_studies=3, num_trials=5),
+        'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
+      },
+      hardware='8x V100 16 GB',
+    ),
+    Suite(
+      name='algoperf_a100',
+      title='AlgoPerf 0.6 on A100, the leaderboard of 2026',
+      axis='seconds',
+      tuning={
+        'external': Tuning(num_studies=3, num_trials=5),
+        'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
+      },
+      hardware='4x A100-SXM4-40GB',
+    ),
+  )
+}
