@@ -1,0 +1,210 @@
+"""What keeps a submission from working behind the runner's back.
+
+A trial has a process of its own, and in it every thread is either trusted (the harness's) or not (the
+submission's). The main thread is trusted except while it runs a function of the submission. What an
+untrusted thread opens is checked against the files that belong to the harness, and what untrusted
+threads and processes compute while an evaluation is not being timed is measured.
+
+This stops accidents and plain cheating; it is no sandbox: code in the same process can always lie.
+The parent process therefore keeps a clock and a copy of the rows of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {'os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'shutil.move'}
+_FREE_CPU_SEC = 0.05  # what a thread may use during an evaluation without being called a worker
+_TICK_SEC = 1.0 / os.sysconf('SC_CLK_TCK')
+
+_trust = threading.local()
+_trusted_threads: set[int] = set()
+
+
+class _Trust:
+  """Marks the calling thread as trusted, or not, until the block ends."""
+
+  __slots__ = ('_before', '_value')
+
+  def __init__(self, value: bool):
+    self._value = value
+    self._before = False
+
+  def __enter__(self) -> None:
+    self._before = getattr(_trust, 'value', False)
+    _trust.value = self._value
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    _trust.value = self._before
+
+
+def harness() -> _Trust:
+  """The block is the harness's own work, even inside a function of the submission."""
+  return _Trust(True)
+
+
+def submission() -> _Trust:
+  """The block is the submission's."""
+  return _Trust(False)
+
+
+def trust_this_thread() -> None:
+  """Called at the start of a thread that the harness itself runs."""
+  _trust.value = True
+  _trusted_threads.add(threading.get_native_id())
+
+
+class IntegrityError(RuntimeError):
+  """A submission broke a rule that the harness can see; the trial is invalid."""
+
+
+@dataclass
+class Guard:
+  """Refuses, and remembers, what a submission may not touch.
+
+  Attributes:
+    unreadable: files and folders that only the harness may open (the data).
+    unwritable: folders in which only the harness may write (the trial's records).
+    violations: what was tried, in words.
+  """
+
+  unreadable: tuple[Path, ...] = ()
+  unwritable: tuple[Path, ...] = ()
+  violations: list[str] = field(default_factory=list)
+
+  def __post_init__(self) -> None:
+    self._unreadable = tuple(os.path.realpath(path) for path in self.unreadable)
+    self._unwritable = tuple(os.path.realpath(path) for path in self.unwritable)
+    self._armed = False
+
+  def arm(self) -> None:
+    """Starts watching; an audit hook cannot be removed, so it is switched off by `disarm`."""
+    if not self._armed:
+      self._armed = True
+      sys.addaudithook(self._audit)
+
+  def disarm(self) -> None:
+    self._armed = False
+
+  def _audit(self, event: str, args: tuple) -> None:
+    if event != 'open' and event not in _CHANGES:
+      return
+    if not self._armed or getattr(_trust, 'value', False):
+      return
+    if event == 'open':
+      path, mode, flags = args
+      if isinstance(path, int) or path is None:
+        return
+      writes = bool(mode and set(mode) & set('wax+')) or bool((flags or 0) & _WRITE_FLAGS)
+      self._check(path, writes)
+    else:
+      for path in args[:2]:
+        if isinstance(path, (str, bytes, os.PathLike)):
+          self._check(path, writes=True)
+
+  def _check(self, path: str | bytes | os.PathLike, writes: bool) -> None:
+    real = os.path.realpath(os.fsdecode(path))
+    if any(_inside(real, folder) for folder in self._unreadable):
+      self._refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
+    if writes and any(_inside(real, folder) for folder in self._unwritable):
+      self._refuse(f'The submission changed a file of the trial folder: {os.path.basename(real)}.')
+
+  def _refuse(self, message: str) -> None:
+    self.violations.append(message)
+    raise IntegrityError(message)
+
+
+def _inside(path: str, folder: str) -> bool:
+  return path == folder or path.startswith(folder + os.sep)
+
+
+class UntimedWork:
+  """Measures what untrusted threads and processes compute during an untimed stretch."""
+
+  def __init__(self) -> None:
+    self._before = _untrusted_cpu_sec()
+
+  def found(self) -> str | None:
+    """Who worked since, in words; None if nobody did."""
+    for who, seconds in _untrusted_cpu_sec().items():
+      used = seconds - self._before.get(who, 0.0)
+      if used > _FREE_CPU_SEC:
+        kind, _, name = who
+        return (
+          f'A {kind} of the submission ({name}) computed for {used:.2f} s while an evaluation, '
+          'which is not timed, was under way.'
+        )
+    return None
+
+
+def _untrusted_cpu_sec() -> dict[tuple[str, int, str], float]:
+  if not os.path.isdir('/proc/self/task'):
+    return {}
+  found: dict[tuple[str, int, str], float] = {}
+  for thread in threading.enumerate():
+    number = thread.native_id
+    if thread is threading.main_thread() or number is None or number in _trusted_threads:
+      continue
+    seconds = _cpu_sec(f'/proc/self/task/{number}/stat')
+    if seconds is not None:
+      found['thread', number, thread.name] = seconds
+  for number, name in _untrusted_processes():
+    seconds = _cpu_sec(f'/proc/{number}/stat')
+    if seconds is not None:
+      found['process', number, name] = seconds
+  return found
+
+
+def _stat_fields(path: str) -> tuple[str, list[str]] | None:
+  try:
+    with open(path, encoding='utf-8', errors='replace') as file:
+      head, _, tail = file.read().rpartition(')')
+  except OSError:
+    return None  # it has ended
+  return head.partition('(')[2], tail.split()
+
+
+def _cpu_sec(path: str) -> float | None:
+  stat = _stat_fields(path)
+  return None if stat is None else (int(stat[1][11]) + int(stat[1][12])) * _TICK_SEC
+
+
+def _untrusted_processes() -> Iterable[tuple[int, str]]:
+  """Descendants of this process that the harness did not start."""
+  parents: dict[int, tuple[int, str]] = {}
+  for entry in os.listdir('/proc'):
+    if entry.isdigit() and (stat := _stat_fields(f'/proc/{entry}/stat')) is not None:
+      parents[int(entry)] = (int(stat[1][1]), stat[0])
+  trusted = _trusted_process_ids()
+  own = os.getpid()
+  for number, (_, name) in parents.items():
+    ancestor, seen = number, 0
+    while ancestor in parents and ancestor != own and ancestor not in trusted and seen < 64:
+      ancestor, seen = parents[ancestor][0], seen + 1
+    if ancestor == own and number != own:
+      yield number, name
+
+
+def _trusted_process_ids() -> set[int]:
+  multiprocessing = sys.modules.get('multiprocessing')
+  if multiprocessing is None:
+    return set()
+  ids = {
+    child.pid for child in multiprocessing.active_children() if child.name.startswith('algoeff-')
+  }
+  tracker = sys.modules.get('multiprocessing.resource_tracker')
+  if tracker is not None:
+    ids.add(tracker._resource_tracker._pid)
+  return {number for number in ids if number is not None}

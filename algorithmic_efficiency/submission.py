@@ -1,0 +1,201 @@
+"""Loads a submission module, checks it, and calls its functions the way AlgoPerf calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from algorithmic_efficiency import errors, integrity, registry, spec
+from algorithmic_efficiency.suites import Ruleset
+
+REQUIRED = ('get_batch_size', 'init_optimizer_state', 'update_params', 'data_selection')
+
+
+def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Path]:
+  """The name and the module file of a submission given by name, folder or file.
+
+  Raises:
+    UserError: there is none, or none for this framework.
+  """
+  path = Path(name_or_path).expanduser()
+  if path.suffix == '.py' or path.exists() or '/' in name_or_path:
+    return _locate_path(path, framework)
+  entry = registry.submission(name_or_path, ruleset)
+  file = entry.file(framework)
+  if file is None:
+    raise errors.UserError(
+      f'The submission {name_or_path!r} has no {framework} version; it has: '
+      f'{", ".join(entry.frameworks)}.'
+    )
+  return name_or_path, file
+
+
+def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
+  if path.is_dir():
+    entry = registry.Submission(path.resolve().name, 'external', path.resolve())
+    file = entry.file(framework)
+    if file is None:
+      names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
+      raise errors.UserError(f'A submission folder must hold {names}; {path} holds neither.')
+    return entry.name, file
+  if not path.is_file():
+    raise errors.UserError(f'The submission file {path} does not exist.')
+  path = path.resolve()
+  generic = path.stem.startswith('submission')
+  return (path.parent.name if generic else path.stem), path
+
+
+def fingerprint(file: Path) -> str:
+  """A hash of every Python file beside the submission module: 16 hexadecimal digits."""
+  digest = hashlib.sha256()
+  for path in sorted(file.parent.rglob('*.py')) if file.stem.startswith('submission') else [file]:
+    digest.update(path.relative_to(file.parent).as_posix().encode())
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:16]
+
+
+def load(file: Path, framework: str) -> Submission:
+  """Imports a submission module under a name of its own.
+
+  Its folder becomes a package, so that it may use relative imports whether or not it has an
+  `__init__.py`, and the import roots of AlgoPerf are at hand.
+
+  Raises:
+    UserError: it does not compile, does not import, or lacks a required function.
+  """
+  from algorithmic_efficiency.compat import imports
+
+  imports.install()
+  digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+  package = f'_algoeff_submission_{digest}'
+  package_spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
+  package_spec.submodule_search_locations = [str(file.parent)]
+  sys.modules[package] = importlib.util.module_from_spec(package_spec)
+  name = f'{package}.{file.stem}'
+  module_spec = importlib.util.spec_from_file_location(name, file)
+  assert module_spec is not None and module_spec.loader is not None
+  module = importlib.util.module_from_spec(module_spec)
+  sys.modules[name] = module
+  try:
+    with integrity.submission():
+      module_spec.loader.exec_module(module)
+  except SyntaxError as error:
+    where = f'{error.filename}, line {error.lineno}'
+    raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
+  except ImportError as error:
+    raise errors.UserError(_import_message(file, error, framework)) from None
+  except Exception as error:
+    line = traceback.extract_tb(error.__traceback__)[-1].lineno
+    raise errors.UserError(
+      f'The submission {file} could not be imported: {type(error).__name__}: {error} (line {line}).'
+    ) from error
+  return Submission.of(module, file)
+
+
+def _import_message(file: Path, error: ImportError, framework: str) -> str:
+  root = (error.name or '').partition('.')[0]
+  if root in ('jax', 'flax', 'optax', 'torch'):
+    extra = 'torch' if root == 'torch' else 'jax'
+    return (
+      f'The submission {file} needs {root}, which is not installed: '
+      f"pip install 'algorithmic-efficiency[{extra}]'."
+    )
+  return f'The submission {file} could not be imported for {framework}: {error}.'
+
+
+@dataclass(frozen=True)
+class Submission:
+  """The functions of a submission module."""
+
+  file: Path
+  get_batch_size: Callable[..., Any]
+  init_optimizer_state: Callable[..., Any]
+  update_params: Callable[..., Any]
+  data_selection: Callable[..., Any]
+  prepare_for_eval: Callable[..., Any] | None
+  get_eval_batch_size: Callable[..., Any] | None
+  wants_train_state: bool
+
+  @classmethod
+  def of(cls, module: ModuleType, file: Path) -> Submission:
+    missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
+    if missing:
+      raise errors.UserError(
+        f'A submission must define {", ".join(REQUIRED)}; {file} lacks {", ".join(missing)}.'
+      )
+    parameters = inspect.signature(module.update_params).parameters
+    return cls(
+      file=file,
+      **{name: getattr(module, name) for name in REQUIRED},
+      prepare_for_eval=getattr(module, 'prepare_for_eval', None),
+      get_eval_batch_size=getattr(module, 'get_eval_batch_size', None),
+      wants_train_state='train_state' in parameters,
+    )
+
+  def batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> tuple[int, str]:
+    """The global batch size, asked for each name in turn, and the name that was known.
+
+    A submission that knows none of them gets `default`, under the name ''.
+
+    Raises:
+      UserError: the size is no positive integer, or not divisible by the devices.
+    """
+    for name in names:
+      try:
+        size = self.get_batch_size(name)
+      except (ValueError, KeyError):
+        continue
+      return self._checked_size('get_batch_size', size, num_devices), name
+    return self._checked_size('the default', default, num_devices), ''
+
+  def eval_batch_size(self, name: str, default: int, num_devices: int) -> int:
+    """The evaluation batch size: the submission's own if it has one, else the default rounded up."""
+    if self.get_eval_batch_size is None:
+      return -(-default // num_devices) * num_devices
+    return self._checked_size('get_eval_batch_size', self.get_eval_batch_size(name), num_devices)
+
+  def _checked_size(self, what: str, size: Any, num_devices: int) -> int:
+    try:
+      whole = int(size) == size and not isinstance(size, bool)
+    except (TypeError, ValueError):
+      whole = False
+    if not whole or size <= 0:
+      raise errors.UserError(
+        f'The global batch size must be a positive integer; {what} of {self.file} gave {size!r}.'
+      )
+    if size % num_devices:
+      raise errors.UserError(
+        f'The global batch size must be divisible by the number of devices; {what} of {self.file} '
+        f'gave {int(size)} and there are {num_devices} devices.'
+      )
+    return int(size)
+
+  def unpack_update(self, function: str, result: Any) -> spec.UpdateReturn:
+    """Checks what `update_params` or `prepare_for_eval` returned.
+
+    Raises:
+      UserError: it is not (optimizer_state, params, model_state).
+    """
+    if not isinstance(result, (tuple, list)) or len(result) != 3:
+      found = (
+        f'{len(result)} values' if isinstance(result, (tuple, list)) else type(result).__name__
+      )
+      raise errors.UserError(
+        f'{function} must return (optimizer_state, params, model_state); that of {self.file} '
+        f'returned {found}.'
+      )
+    return result[0], result[1], result[2]
+
+
+def read_only_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
+  """Past evaluations as a submission sees them: a copy, whose entries cannot be changed."""
+  return [(step, MappingProxyType(dict(values))) for step, values in results]
