@@ -1,0 +1,76 @@
+"""The command line: one file a verb, found by file name.
+
+A verb module has SUMMARY (a line for the help), `arguments(parser)` and `run(args) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import algorithmic_efficiency
+from algorithmic_efficiency import errors, registry
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def verbs() -> list[str]:
+  return sorted(
+    module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith('_')
+  )
+
+
+class _Parser(argparse.ArgumentParser):
+  """Reports a wrong flag as every other mistake is reported: one line, exit code 2."""
+
+  def error(self, message: str) -> None:  # type: ignore[override]
+    self.exit(USER_ERROR, f'{self.prog}: {message}. See {self.prog} --help.\n')
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+  parser = _Parser(prog='algoeff', description=algorithmic_efficiency.__doc__, allow_abbrev=False)
+  parser.add_argument(
+    '--version', action='version', version=f'%(prog)s {algorithmic_efficiency.__version__}'
+  )
+  commands = parser.add_subparsers(dest='verb', metavar='COMMAND', required=True)
+  named = next((word for word in argv if not word.startswith('-')), None)
+  known = verbs()
+  if named is not None and named not in known:
+    raise errors.unknown('command', named, known)
+  for name in known:
+    module = importlib.import_module(f'{__name__}.{name}')
+    command = commands.add_parser(
+      name,
+      help=module.SUMMARY,
+      description=module.__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+    if name == named:
+      module.arguments(command)
+      command.set_defaults(run=module.run)
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one verb and returns the exit code; a `UserError` is one line and 2."""
+  registry.pin_own_packages()
+  argv = sys.argv[1:] if argv is None else list(argv)
+  try:
+    args = _parser(argv).parse_args(argv)
+    return args.run(args)
+  except errors.UserError as error:
+    print(f'algoeff: {error}', file=sys.stderr)
+    return USER_ERROR
+  except KeyboardInterrupt:
+    print('algoeff: interrupted.', file=sys.stderr)
+    return INTERRUPTED
+  except BrokenPipeError:
+    # The reader of our output has gone (`algoeff list | head`): not an error of ours.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
