@@ -1,0 +1,127 @@
+"""One trial as data: all that its process needs to know, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.definition import Budget, Split, WorkloadDefinition
+from algorithmic_efficiency.suites import Axis, Ruleset, Suite
+
+SMOKE_BUDGET = Budget(step_hint=20, max_steps=20, eval_period_steps=10)
+"""What a smoke run may spend, on the step axis, in every suite."""
+
+ALL_SPLITS: tuple[Split, ...] = ('eval_train', 'validation', 'test')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+  """One run of one hyperparameter point on one workload.
+
+  Attributes:
+    submission: the name under which it is scored.
+    submission_path: the module file.
+    hyperparameters: the point, in the order of the search space; None for self tuning.
+    seed: the trial's own seed, derived from the study's.
+    folder: the trial folder.
+    stop_at: which goals end the trial: both, or the one on validation alone.
+    splits: the splits that an evaluation covers.
+    trackers: names of what else the rows are sent to, such as 'tensorboard'.
+    flags: the command's own flags, written down as they were.
+  """
+
+  workload: str
+  framework: str
+  submission: str
+  submission_path: str
+  suite: str
+  ruleset: Ruleset
+  study: int
+  trial: int
+  hyperparameters: Mapping[str, Any] | None
+  seed: int
+  study_seed: int
+  data_dir: str
+  folder: str
+  devices: Devices = field(default_factory=Devices)
+  smoke: bool = False
+  resume: bool = False
+  max_global_steps: int | None = None
+  stop_at: Literal['both', 'validation'] = 'both'
+  stop_on_divergence: bool = False
+  save_checkpoints: bool = True
+  evaluate: bool = True
+  splits: tuple[Split, ...] = ALL_SPLITS
+  trackers: tuple[str, ...] = ()
+  roots: tuple[str, ...] = ()
+  task_folders: tuple[str, ...] = ()
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+  def to_json(self) -> str:
+    return json.dumps(dataclasses.asdict(self))
+
+  @classmethod
+  def from_json(cls, text: str) -> TrialPlan:
+    fields = json.loads(text)
+    fields['devices'] = Devices(**fields['devices'])
+    for name in ('splits', 'trackers', 'roots', 'task_folders'):
+      fields[name] = tuple(fields[name])
+    return cls(**fields)
+
+  @property
+  def path(self) -> Path:
+    return Path(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+  """When a trial is evaluated and when it stops."""
+
+  axis: Axis
+  max_sec: float | None
+  max_steps: int | None
+  eval_period_sec: float | None
+  eval_period_steps: int | None
+  free_init_sec: float
+  max_global_steps: int | None = None
+  stop_at: Literal['both', 'validation'] = 'both'
+  stop_on_divergence: bool = False
+  evaluate: bool = True
+
+  @classmethod
+  def of(cls, plan: TrialPlan, suite: Suite, budget: Budget) -> Rules:
+    """The rules of a plan in a suite; `budget` is the one of its ruleset (`budget_of`)."""
+    return cls(
+      axis='cost_adjusted_steps' if plan.smoke else suite.axis,
+      max_sec=budget.max_sec,
+      max_steps=budget.max_steps,
+      eval_period_sec=budget.eval_period_sec,
+      eval_period_steps=budget.eval_period_steps,
+      free_init_sec=suite.free_init_sec,
+      max_global_steps=plan.max_global_steps,
+      stop_at=plan.stop_at,
+      stop_on_divergence=plan.stop_on_divergence,
+      evaluate=plan.evaluate,
+    )
+
+
+def budget_of(
+  definition: WorkloadDefinition, suite: Suite, ruleset: Ruleset, smoke: bool = False
+) -> Budget:
+  """A workload's budget in a suite, times the factor of the ruleset."""
+  if smoke:
+    return SMOKE_BUDGET
+  budget = definition.suites[suite.name]
+  factor = suite.tuning[ruleset].budget_factor
+  if factor == 1.0:
+    return budget
+  return dataclasses.replace(
+    budget,
+    max_sec=None if budget.max_sec is None else budget.max_sec * factor,
+    max_steps=None if budget.max_steps is None else round(budget.max_steps * factor),
+  )
