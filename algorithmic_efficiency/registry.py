@@ -245,7 +245,12 @@ def budget(definition: WorkloadDefinition, suite_name: str) -> Budget:
 
 
 def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:
-  """Whether the task's code exists, for one framework or for any."""
+  """Whether the workload's code exists, for one framework or for any.
+
+  A definition without a smoke record has figures only, even if its task has code for others.
+  """
+  if definition.smoke is None:
+    return False
   frameworks = (framework,) if framework else tuple(MODEL_FILES)
   return any(task_of(definition).supports(name) for name in frameworks)
 

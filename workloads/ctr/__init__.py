@@ -1,0 +1,1 @@
+"""Click-through-rate prediction: Criteo 1TB."""

@@ -1,0 +1,1 @@
+"""Reconstruction of magnetic resonance images: fastMRI."""
