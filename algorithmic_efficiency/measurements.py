@@ -337,6 +337,10 @@ class TrialRecord:
   Attributes:
     status, stop_reason: closed sets; a trial that runs has no stop reason.
     reason: why it failed or is invalid, in words.
+    charged_steps: steps, each counted as often as it drew batches, at least once.
+    step_time_sec: the median time of a step.
+    wall_sec, parent_wall_sec: the wall time of the last process of the trial by its own clock (its
+      part of the sum of the buckets) and by its parent's.
     seeds: named seeds, among them the trial's and its study's.
     buckets: seconds by bucket; they sum to the wall time.
     peak_memory_bytes: high-water marks by place ('host', 'device').
@@ -354,8 +358,14 @@ class TrialRecord:
   status: str = 'running'
   stop_reason: str | None = None
   reason: str = ''
+  hyperparameters: Mapping[str, Any] | None = None
+  batch_size: int = 0
   global_step: int = 0
+  charged_steps: int = 0
   submission_time_sec: float = 0.0
+  step_time_sec: float | None = None
+  wall_sec: float = 0.0
+  parent_wall_sec: float | None = None
   seeds: Mapping[str, int] = field(default_factory=dict)
   buckets: Mapping[str, float] = field(default_factory=dict)
   peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
