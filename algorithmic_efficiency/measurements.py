@@ -355,6 +355,7 @@ class TrialRecord:
   ruleset: str
   study: int
   trial: int
+  smoke: bool = False
   status: str = 'running'
   stop_reason: str | None = None
   reason: str = ''
@@ -397,7 +398,8 @@ class TrialRecord:
     return cls(**{name: value for name, value in fields.items() if name in known})
 
   def write(self, folder: Path) -> None:
-    """
+    """Writes `trial.json`, all or nothing.
+
     Raises:
       UserError: the file could not be written.
     """
