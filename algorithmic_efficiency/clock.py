@@ -8,7 +8,7 @@ buckets always sum to the wall time; which of them count is the business of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 _monotonic = time.perf_counter
 
@@ -34,26 +34,28 @@ class Stopwatch:
   Args:
     start: monotonic time in seconds at which the first lap begins.
     now: the source of monotonic time.
-    carried: seconds already in the buckets, from the part of a resumed trial that is kept.
-    charged: seconds of other buckets that count as submission time all the same.
   """
 
-  __slots__ = ('_buckets', '_charged', '_last', '_now')
+  __slots__ = ('_buckets', '_carried', '_charged', '_last', '_now')
 
   def __init__(
     self,
     *,
     start: float,
     now: Callable[[], float] = _monotonic,
-    carried: Mapping[str, float] | None = None,
-    charged: float = 0.0,
   ):
     self._now = now
     self._last = start
     self._buckets = dict.fromkeys(BUCKETS, 0.0)
-    for name, seconds in (carried or {}).items():
+    self._carried = 0.0
+    self._charged = 0.0
+
+  def carry(self, buckets: Mapping[str, float], charged: float) -> None:
+    """Adds what a resumed trial had on its clock when it was last saved."""
+    for name, seconds in buckets.items():
       self._buckets[name] += seconds
-    self._charged = charged
+    self._carried += sum(buckets.values())
+    self._charged += charged
 
   def lap(self, bucket: str) -> float:
     """Charges the time since the previous lap to `bucket` and returns the present time."""
@@ -75,14 +77,19 @@ class Stopwatch:
   def charged(self) -> float:
     return self._charged
 
-  def total(self, buckets: Iterable[str] = BUCKETS) -> float:
-    return sum(self._buckets[name] for name in buckets)
+  def total(self) -> float:
+    """Seconds in all buckets: the wall time of the trial up to the last lap."""
+    return sum(self._buckets.values())
+
+  @property
+  def session_sec(self) -> float:
+    """The part of `total` that this process spent."""
+    return self.total() - self._carried
 
   @property
   def submission_time(self) -> float:
     """Seconds that count against the budget."""
-    buckets = self._buckets
-    return buckets['data'] + buckets['update'] + buckets['prepare_for_eval'] + self._charged
+    return sum(self._buckets[name] for name in SUBMISSION_BUCKETS) + self._charged
 
   def buckets(self) -> dict[str, float]:
     return dict(self._buckets)

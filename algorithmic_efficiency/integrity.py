@@ -11,16 +11,18 @@ The parent process therefore keeps a clock and a copy of the rows of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {'os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'shutil.move'}
+_CODE = ('.py', '.pyc', '.so')
 _FREE_CPU_SEC = 0.05  # what a thread may use during an evaluation without being called a worker
 _TICK_SEC = 1.0 / os.sysconf('SC_CLK_TCK')
 
@@ -85,23 +87,45 @@ class Guard:
   violations: list[str] = field(default_factory=list)
 
   def __post_init__(self) -> None:
-    self._unreadable = tuple(os.path.realpath(path) for path in self.unreadable)
+    self._unreadable: tuple[str, ...] = tuple(os.path.realpath(path) for path in self.unreadable)
     self._unwritable = tuple(os.path.realpath(path) for path in self.unwritable)
     self._armed = False
 
+    self._learning = False
+    self._hooked = False
+
+  @contextlib.contextmanager
+  def learning(self) -> Iterator[None]:
+    """What trusted threads open in the block is data, and becomes unreadable for others."""
+    self._hook()
+    self._learning = True
+    try:
+      yield
+    finally:
+      self._learning = False
+
   def arm(self) -> None:
-    """Starts watching; an audit hook cannot be removed, so it is switched off by `disarm`."""
-    if not self._armed:
-      self._armed = True
-      sys.addaudithook(self._audit)
+    """Starts refusing."""
+    self._hook()
+    self._armed = True
 
   def disarm(self) -> None:
     self._armed = False
 
+  def _hook(self) -> None:
+    """Audit hooks cannot be removed, so there is one, and switches."""
+    if not self._hooked:
+      self._hooked = True
+      sys.addaudithook(self._audit)
+
   def _audit(self, event: str, args: tuple) -> None:
     if event != 'open' and event not in _CHANGES:
       return
-    if not self._armed or getattr(_trust, 'value', False):
+    if getattr(_trust, 'value', False):
+      if self._learning and event == 'open':
+        self._learn(args[0])
+      return
+    if not self._armed:
       return
     if event == 'open':
       path, mode, flags = args
@@ -113,6 +137,12 @@ class Guard:
       for path in args[:2]:
         if isinstance(path, (str, bytes, os.PathLike)):
           self._check(path, writes=True)
+
+  def _learn(self, path: object) -> None:
+    if isinstance(path, (str, bytes, os.PathLike)):
+      real = os.path.realpath(os.fsdecode(path))
+      if not real.endswith(_CODE) and not real.startswith(('/proc', '/sys', '/dev')):
+        self._unreadable += (real,)
 
   def _check(self, path: str | bytes | os.PathLike, writes: bool) -> None:
     real = os.path.realpath(os.fsdecode(path))

@@ -86,7 +86,6 @@ class Machine(Protocol):
   def synchronize(self, outputs: Any = None) -> None: ...
   def sync_max(self, value: float) -> float: ...
   def all_finite(self, params: Any) -> bool: ...
-  def seed(self, value: int) -> None: ...
 
 
 @dataclass
@@ -124,6 +123,7 @@ class TrialRun:
   optimizer_state: Any
   watch: Stopwatch
   evaluate: Callable[[Any, Any, int], dict[str, float]]
+  reseed: Callable[[int], None]
   recorder: Recorder
   guard: integrity.Guard
   seed: int
@@ -154,12 +154,20 @@ class TrialRun:
       arguments['train_state'] = MappingProxyType(self._train_state)
     return arguments
 
+  def resume(self, position: Position, preemption_count: int) -> None:
+    """Goes on from where a checkpoint was taken; the arrays are restored by the caller."""
+    position.eval_results = [(step, dict(values)) for step, values in position.eval_results]
+    position.step_times = [(seconds, steps) for seconds, steps in position.step_times]
+    self.position = position
+    self.preemption_count = preemption_count
+    self._past = read_only_results(position.eval_results)
+
   # The loop.
 
   def run(self) -> str:
     """Runs to the end and returns the stop reason."""
     position = self.position
-    self.machine.seed(self._random_seed())
+    self.reseed(self._random_seed())
     self._update_train_state()
     while position.stop_reason is None:
       complete = self._step()
@@ -302,7 +310,7 @@ class TrialRun:
     watch.lap('log')
     self.recorder.checkpoint(self._checkpoint())
     watch.lap('checkpoint')
-    self.machine.seed(self._random_seed())
+    self.reseed(self._random_seed())
     self._last_eval_end = self._last_sync = watch.last
     self._update_train_state()
 

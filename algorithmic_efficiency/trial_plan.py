@@ -27,7 +27,7 @@ class TrialPlan:
     submission: the name under which it is scored.
     submission_path: the module file.
     hyperparameters: the point, in the order of the search space; None for self tuning.
-    seed: the trial's own seed, derived from the study's.
+    seed: the trial's own seed, derived from the study's, which is derived from the root seed.
     folder: the trial folder.
     stop_at: which goals end the trial: both, or the one on validation alone.
     splits: the splits that an evaluation covers.
@@ -46,6 +46,7 @@ class TrialPlan:
   hyperparameters: Mapping[str, Any] | None
   seed: int
   study_seed: int
+  root_seed: int
   data_dir: str
   folder: str
   devices: Devices = field(default_factory=Devices)

@@ -70,7 +70,12 @@ class Backend(Protocol):
   num_ranks: int
 
   def workload(
-    self, definition: WorkloadDefinition, task: TaskCode, budget: Budget, **options: Any
+    self,
+    definition: WorkloadDefinition,
+    task: TaskCode,
+    budget: Budget,
+    *,
+    eval_batch_size: int | None = None,
   ) -> DefinedWorkload:
     """The workload as a submission sees it, on this backend's devices."""
     ...
@@ -119,11 +124,13 @@ class Backend(Protocol):
     """
     ...
 
-  def random_state(self) -> Any:
-    """The framework's own global random state, packed; None where it has none."""
+  def seed(self, value: int) -> None:
+    """Sets the framework's own global random state, where it has one."""
     ...
 
-  def restore_random_state(self, packed: Any) -> None: ...
+  def fingerprint(self, params: Any) -> Any:
+    """Something that differs when a parameter has been changed in place."""
+    ...
 
   def all_finite(self, params: Any) -> bool:
     """Whether every parameter is finite."""
@@ -169,14 +176,19 @@ class DefinedWorkload(spec.Workload):
     task: TaskCode,
     budget: Budget,
     *,
-    batch_sizes: tuple[int, int] | None = None,
+    eval_batch_size: int | None = None,
   ):
     self._definition = definition
     self._task = task
     self._budget = budget
-    self._eval_batch_size = batch_sizes[1] if batch_sizes else definition.batch_sizes.eval
+    self._eval_batch_size = eval_batch_size or definition.batch_sizes.eval
     self._param_shapes: Any = None
     self._param_types: Any = None
+
+  def adopt(self, other: DefinedWorkload) -> None:
+    """Takes over what `init_model_fn` of another object for the same definition found out."""
+    self._param_shapes = other._param_shapes
+    self._param_types = other._param_types
 
   @property
   def definition(self) -> WorkloadDefinition:

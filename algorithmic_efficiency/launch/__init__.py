@@ -1,0 +1,1 @@
+"""Trials as jobs: each in a process of its own, on this machine."""

@@ -1,0 +1,328 @@
+"""Puts a trial together in its process: the plan becomes a run, and the run becomes records."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency import (
+  backends,
+  clock,
+  errors,
+  evaluation,
+  integrity,
+  registry,
+  seeds,
+  tuning,
+)
+from algorithmic_efficiency import submission as submissions
+from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
+from algorithmic_efficiency.checkpoint import Checkpoints, Loaded
+from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.launch.messages import Reporter
+from algorithmic_efficiency.measurements import TrialRecord
+from algorithmic_efficiency.records import NoRecords, Records, TrialRecords
+from algorithmic_efficiency.runner import (
+  InputQueue,
+  MetricsLogger,
+  Position,
+  TrialRun,
+  charge_initialisation,
+  step_time_sec,
+)
+from algorithmic_efficiency.submission import Submission
+from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+  """What a trial is made of, before anything is initialised.
+
+  `workload` is the object that the submission sees; `judge` is the one that evaluates, which the
+  submission never gets hold of. `root` is None for generated data.
+  """
+
+  definition: WorkloadDefinition
+  rules: Rules
+  backend: Backend
+  task: TaskCode
+  submission: Submission
+  batch_size: int
+  workload: DefinedWorkload
+  judge: DefinedWorkload
+  root: Path | None
+  notes: tuple[str, ...]
+
+
+class TrialProcess:
+  """Everything that happens in the process of a trial, from its plan to its record."""
+
+  def __init__(self, plan: TrialPlan, report: Reporter):
+    self._plan = plan
+    self._report = report
+    self._watch = clock.Stopwatch(start=clock.PROCESS_START)
+    self._free_sec = 0.0
+    self._guard = integrity.Guard(unwritable=(plan.path,))
+    self._parts: Parts | None = None
+    self._stream: Any = None
+    self._records: Records | None = None
+    self._run: TrialRun | None = None
+
+  def run(self) -> str:
+    """Runs the trial to its end and returns its stop reason.
+
+    Raises:
+      UserError: a mistake that the user can mend.
+      IntegrityError: the submission broke a rule.
+    """
+    self._parts = parts = self._gather()
+    with self._guard.learning():
+      self._stream = self._open_stream(parts)
+    checkpoints = Checkpoints(self._plan.path) if self._plan.save_checkpoints else None
+    saved = self._saved(parts, checkpoints)
+    self._reseed(seeds.derive(self._plan.seed, 'setup'))
+    key = parts.backend.key(seeds.key_words(self._plan.seed, 'init'))
+    params, model_state = parts.workload.init_model_fn(key)
+    parts.judge.adopt(parts.workload)
+    self._records = records = self._open_records(parts, checkpoints, saved)
+    self._guard.arm()
+    self._run = run = self._assemble(parts, records, params, model_state)
+    if saved is not None:
+      self._restore(run, saved)
+    self._watch.lap('setup')
+    self._report.send('begin', target=parts.definition.goal.validation)
+    return run.run()
+
+  # From the plan to the parts.
+
+  def _gather(self) -> Parts:
+    plan = self._plan
+    suite = registry.suite(plan.suite)
+    definition = registry.workload(plan.workload)
+    budget = budget_of(definition, suite, plan.ruleset, plan.smoke)
+    if plan.smoke:
+      definition = definition.for_smoke()
+    backend = backends.start(plan.framework, plan.devices)
+    folder = registry.task_of(definition)
+    task = TaskCode(
+      data=folder.module('data'), model=folder.module(registry.MODEL_FILES[plan.framework])
+    )
+    _prepare_absl()
+    start = self._watch.lap('setup')
+    submission = submissions.load(Path(plan.submission_path), plan.framework)
+    with integrity.submission():
+      batch_size, notes = _batch_size(submission, definition, backend, suite.fixes_batch_size)
+      eval_batch_size = submission.eval_batch_size(
+        definition.name, definition.batch_sizes.eval, backend.num_devices
+      )
+    self._free_sec += self._watch.lap('setup') - start
+    return Parts(
+      definition=definition,
+      rules=Rules.of(plan, suite, budget),
+      backend=backend,
+      task=task,
+      submission=submission,
+      batch_size=batch_size,
+      workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
+      judge=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
+      root=None if plan.smoke else Path(plan.data_dir) / definition.dataset,
+      notes=notes,
+    )
+
+  def _open_stream(self, parts: Parts) -> Any:
+    shard = (parts.backend.rank, parts.backend.num_ranks)
+    seed = seeds.derive(self._plan.seed, 'data')
+    data = parts.task.data
+    if parts.root is None:
+      return fake.train_stream(data, parts.definition, parts.batch_size, seed, shard=shard)
+    return data.train_stream(parts.definition, parts.root, parts.batch_size, seed, shard=shard)
+
+  def _saved(self, parts: Parts, checkpoints: Checkpoints | None) -> Loaded | None:
+    if checkpoints is None or not self._plan.resume:
+      return None
+    saved = checkpoints.load()
+    if saved is None:
+      return None
+    if saved.payload['definition_hash'] != parts.definition.fingerprint():
+      raise errors.UserError(
+        f'A trial resumes on the workload it began with; {parts.definition.name} has been changed '
+        'since. Start it anew with --overwrite.'
+      )
+    return saved
+
+  def _open_records(
+    self, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
+  ) -> Records:
+    plan = self._plan
+    if parts.backend.rank != 0:
+      return NoRecords(parts.backend, checkpoints=plan.save_checkpoints)
+    record = TrialRecord(
+      workload=plan.workload,
+      framework=plan.framework,
+      submission=plan.submission,
+      suite=plan.suite,
+      ruleset=plan.ruleset,
+      study=plan.study,
+      trial=plan.trial,
+      smoke=plan.smoke,
+      hyperparameters=plan.hyperparameters,
+      batch_size=parts.batch_size,
+      seeds={'seed': plan.root_seed, 'study': plan.study_seed, 'trial': plan.seed},
+      definition_hash=parts.definition.fingerprint(),
+      submission_hash=submissions.fingerprint(parts.submission.file),
+      notes=(*parts.notes, *(saved.problems if saved else ())),
+    )
+    return TrialRecords(
+      plan,
+      record,
+      backend=parts.backend,
+      workload=parts.judge,
+      report=self._report,
+      checkpoints=checkpoints,
+      saved=saved,
+    )
+
+  # From the parts to the run.
+
+  def _assemble(self, parts: Parts, records: Records, params: Any, model_state: Any) -> TrialRun:
+    plan, backend, workload = self._plan, parts.backend, parts.workload
+    hyperparameters = tuning.as_object(plan.hyperparameters)
+    logger = MetricsLogger()
+    if backend.rank == 0:
+      workload.attach_metrics_logger(logger)
+    before = backend.fingerprint(params)
+    start = self._watch.lap('setup')
+    with integrity.submission():
+      optimizer_state = parts.submission.init_optimizer_state(
+        workload,
+        params,
+        model_state,
+        hyperparameters,
+        backend.key(seeds.key_words(plan.seed, 'init_optimizer')),
+      )
+    backend.synchronize()
+    self._free_sec += self._watch.lap('init_optimizer') - start
+    charge_initialisation(self._free_sec, parts.rules, self._watch)
+    if backend.fingerprint(params) != before:
+      raise integrity.IntegrityError('init_optimizer_state changed the parameters of the model.')
+    return TrialRun(
+      rules=parts.rules,
+      goal=parts.definition.goal,
+      machine=backend,
+      submission=parts.submission,
+      workload=workload,
+      hyperparameters=hyperparameters,
+      queue=InputQueue(self._stream, backend.place),
+      params=params,
+      model_state=model_state,
+      optimizer_state=optimizer_state,
+      watch=self._watch,
+      evaluate=self._evaluate,
+      reseed=self._reseed,
+      recorder=records,
+      guard=self._guard,
+      seed=plan.seed,
+      logger=logger,
+    )
+
+  def _restore(self, run: TrialRun, saved: Loaded) -> None:
+    payload, backend = saved.payload, run.machine
+    run.params = backend.overlay(run.params, payload['params'])
+    run.model_state = backend.overlay(run.model_state, payload['model_state'])
+    run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
+    self._stream.restore(payload['data'])
+    self._watch.carry(payload['buckets'], payload['charged'])
+    run.resume(Position(**payload['position']), payload['preemption_count'] + 1)
+
+  def _evaluate(self, params: Any, model_state: Any, global_step: int) -> dict[str, float]:
+    parts = self._parts
+    assert parts is not None
+    return evaluation.evaluate(
+      parts.backend,
+      parts.judge,
+      parts.task,
+      params=params,
+      model_state=model_state,
+      root=parts.root,
+      words=seeds.key_words(self._plan.seed, 'eval', global_step),
+      splits=self._plan.splits,
+    )
+
+  def _reseed(self, value: int) -> None:
+    """Sets every global random state, differently in each process of the trial."""
+    assert self._parts is not None
+    backend = self._parts.backend
+    random.seed(seeds.derive(value, 'python', backend.rank))
+    np.random.seed(seeds.derive(value, 'numpy', backend.rank) % 2**32)
+    backend.seed(seeds.derive(value, 'framework', backend.rank))
+
+  # The end.
+
+  def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
+    """Writes the trial's record and tells the parent how it ended."""
+    self._guard.disarm()
+    if self._stream is not None:
+      self._stream.close()
+    offset = 0
+    if self._records is not None:
+      offset = self._records.finish(**self._summary(status, stop_reason, reason))
+    self._watch.lap('log' if self._run is not None else 'setup')
+    self._report.send(
+      'ended',
+      status=status,
+      stop_reason=stop_reason,
+      reason=reason,
+      wall_sec=self._watch.session_sec,
+      log_offset=offset,
+    )
+    if self._parts is not None and status == 'finished':
+      self._parts.backend.stop()
+
+  def _summary(self, status: str, stop_reason: str, reason: str) -> dict[str, Any]:
+    run, watch = self._run, self._watch
+    watch.lap('log' if run is not None else 'setup')
+    position = run.position if run is not None else Position()
+    assert self._parts is not None
+    return {
+      'final': {'score': watch.submission_time} if status == 'finished' else {},
+      'global_step': position.global_step,
+      'charged_steps': position.charged_steps,
+      'status': status,
+      'stop_reason': stop_reason,
+      'reason': reason,
+      'submission_time_sec': watch.submission_time,
+      'step_time_sec': step_time_sec(position.step_times),
+      'buckets': watch.buckets(),
+      'wall_sec': watch.session_sec,
+      'peak_memory_bytes': self._parts.backend.peak_memory_bytes(),
+    }
+
+
+def _batch_size(
+  submission: Submission, definition: WorkloadDefinition, backend: Backend, is_fixed: bool
+) -> tuple[int, tuple[str, ...]]:
+  """The global batch size, and what is worth noting about it."""
+  default = definition.batch_sizes.train
+  size, known_as = submission.batch_size(
+    (definition.name, definition.base), default, backend.num_devices
+  )
+  if is_fixed and size != default:
+    checked, _ = submission.batch_size((), default, backend.num_devices)
+    return checked, (f'The suite fixes the batch size at {default}; the entry asked for {size}.',)
+  if known_as == definition.name:
+    return size, ()
+  source = f'that of {known_as}' if known_as else "the definition's"
+  return size, (f'The entry knows no batch size for {definition.name}; {source} was used.',)
+
+
+def _prepare_absl() -> None:
+  """Makes absl's flags and logging usable for a submission that expects an absl application."""
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()

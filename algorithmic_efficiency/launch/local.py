@@ -1,0 +1,307 @@
+"""Runs a trial on this machine: one process a rank, watched by a parent that keeps its own clock.
+
+The parent imports no framework. The process that starts a trial must live as long as the trial does,
+and so must the thread (a trial ends with the thread that started it).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from algorithmic_efficiency import errors, files, measurements, registry
+from algorithmic_efficiency.launch.messages import LineBuffer
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+CLOCK_TOLERANCE = 0.01
+CLOCK_TOLERANCE_SEC = 0.5
+_GRACE_SEC = 10.0  # what the other ranks get to end by themselves when one has ended
+_POLL_SEC = 0.2
+
+OnMessage = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """How a trial ended, as its parent saw it."""
+
+  folder: Path
+  status: str
+  stop_reason: str
+  reason: str
+  parent_wall_sec: float | None = None
+
+
+@dataclass
+class _Rank:
+  """One process of a trial and what it has said."""
+
+  process: subprocess.Popen
+  pipe: int
+  buffer: LineBuffer = field(default_factory=LineBuffer)
+  started: float | None = None
+  ended: float | None = None
+  last: Mapping[str, Any] = field(default_factory=dict)
+  user_error: str | None = None
+  rows: Any = field(default_factory=hashlib.sha256)
+
+
+def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> Outcome:
+  """Runs one trial to its end and checks what it says of itself.
+
+  Raises:
+    UserError: the trial could not run because of a mistake that the user can mend, or another
+      process is at work in its folder.
+  """
+  if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
+    plan.path.mkdir(parents=True, exist_ok=True)
+    return _outcome(plan, _run_ranks([plan], on_message))
+  with TrialFolder(plan.path) as folder:
+    ranks = _run_ranks(_rank_plans(plan), on_message)
+    mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
+    if mistake is not None:
+      folder.discard_if_empty()
+      raise errors.UserError(mistake)
+    outcome = _outcome(plan, ranks)
+    _write_outcome(outcome)
+    return outcome
+
+
+def _run_ranks(plans: list[TrialPlan], on_message: OnMessage) -> list[_Rank]:
+  ranks = [_start(plan) for plan in plans]
+  try:
+    _watch(ranks, on_message)
+  finally:
+    _end(ranks)
+  return ranks
+
+
+class TrialFolder:
+  """The trial's folder, locked against a second writer.
+
+  Raises:
+    UserError: it cannot be written, or another process holds it.
+  """
+
+  def __init__(self, path: Path):
+    self._path = path
+
+  def __enter__(self) -> Self:
+    try:
+      self._path.mkdir(parents=True, exist_ok=True)
+      self._lock = open(self._path / '.lock', 'w')
+    except OSError as error:
+      raise errors.UserError(
+        f'The trial folder must be writable; {self._path}: {error.strerror}.'
+      ) from None
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      self._lock.close()
+      raise errors.UserError(
+        f'Another process is running a trial in {self._path}; wait for it or end it first.'
+      ) from None
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._lock.close()
+
+  def discard_if_empty(self) -> None:
+    """Takes away what a trial that never was evaluated has left, so that the next attempt finds
+    nothing in its way."""
+    if (self._path / measurements.LOG_FILE).exists() and measurements.read(self._path).evals:
+      return
+    shutil.rmtree(self._path)
+    for folder in self._path.parents[:4]:
+      try:
+        folder.rmdir()
+      except OSError:
+        return
+
+
+def _rank_plans(plan: TrialPlan) -> list[TrialPlan]:
+  """The plan of each process that this host must start."""
+  devices = plan.devices
+  if devices.num_ranks == 1 or devices.address:
+    return [plan]
+  address = f'127.0.0.1:{free_port()}'
+  return [
+    replace(plan, devices=replace(devices, rank=rank, local_rank=rank, address=address))
+    for rank in range(devices.num_ranks)
+  ]
+
+
+def free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    return probe.getsockname()[1]
+
+
+def _start(plan: TrialPlan) -> _Rank:
+  receive, send = os.pipe()
+  environment = dict(os.environ)
+  environment['PYTHONPATH'] = os.pathsep.join(
+    part for part in (str(registry.HOME), environment.get('PYTHONPATH', '')) if part
+  )
+  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  command = [sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker']
+  suffix = '' if plan.devices.rank == 0 else f'_rank{plan.devices.rank}'
+  with open(plan.path / f'output{suffix}.txt', 'ab') as output:
+    process = subprocess.Popen(
+      [*command, str(send), str(os.getpid())],
+      stdin=subprocess.PIPE,
+      stdout=output,
+      stderr=output,
+      pass_fds=(send,),
+      env=environment,
+      start_new_session=True,
+    )
+  os.close(send)
+  assert process.stdin is not None
+  try:
+    with process.stdin as stdin:
+      stdin.write(plan.to_json().encode())
+  except BrokenPipeError:
+    pass  # it ended at once; the watch will say how
+  return _Rank(process, receive)
+
+
+def _watch(ranks: list[_Rank], on_message: OnMessage) -> None:
+  """Reads messages until every process has closed its pipe, or one has failed for good."""
+  failed_at: float | None = None
+  with selectors.DefaultSelector() as selector:
+    for rank in ranks:
+      selector.register(rank.pipe, selectors.EVENT_READ, rank)
+    while selector.get_map():
+      for key, _ in selector.select(_POLL_SEC):
+        data = os.read(key.fd, 65536)
+        now = time.perf_counter()
+        if not data:
+          selector.unregister(key.fd)
+        for message in key.data.buffer.feed(data):
+          _receive(key.data, message, now, on_message if key.data is ranks[0] else None)
+      if failed_at is None and any(rank.process.poll() not in (None, 0) for rank in ranks):
+        failed_at = time.perf_counter()
+      if failed_at is not None and time.perf_counter() - failed_at > _GRACE_SEC:
+        return
+
+
+def _receive(
+  rank: _Rank, message: Mapping[str, Any], now: float, on_message: OnMessage | None
+) -> None:
+  kind = message['kind']
+  if kind == 'start':
+    rank.started = now
+  elif kind == 'ended':
+    rank.ended, rank.last = now, message
+  elif kind == 'user_error':
+    rank.user_error = message['message']
+  elif kind == 'row':
+    rank.rows.update(message['line'].encode() + b'\n')
+  if on_message is not None:
+    on_message(message)
+
+
+def _end(ranks: list[_Rank]) -> None:
+  """Leaves no process behind."""
+  for rank in ranks:
+    try:
+      rank.process.wait(timeout=_GRACE_SEC if rank.ended else 0)
+    except subprocess.TimeoutExpired:
+      _kill(rank.process)
+    os.close(rank.pipe)
+
+
+def _kill(process: subprocess.Popen) -> None:
+  try:
+    os.killpg(process.pid, signal.SIGKILL)
+  except ProcessLookupError:
+    pass
+  process.wait()
+
+
+def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
+  first = ranks[0]
+  dead = next((rank for rank in ranks if rank.ended is None), None)
+  if dead is not None and first.last.get('status') not in ('failed', 'invalid'):
+    status, stop_reason, reason = _death(dead, ranks)
+    return Outcome(folder=plan.path, status=status, stop_reason=stop_reason, reason=reason)
+  assert first.started is not None and first.ended is not None
+  wall = first.ended - first.started
+  status, stop_reason, reason = (first.last[key] for key in ('status', 'stop_reason', 'reason'))
+  if status == 'finished':
+    doubt = _clock_doubt(first.last['wall_sec'], wall) or _rows_doubt(plan, first)
+    if doubt is not None:
+      status, stop_reason, reason = 'invalid', 'failed', doubt
+  return Outcome(
+    folder=plan.path,
+    status=status,
+    stop_reason=stop_reason,
+    reason=reason,
+    parent_wall_sec=wall,
+  )
+
+
+def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
+  code = dead.process.returncode
+  who = f'rank {ranks.index(dead)}' if len(ranks) > 1 else 'the process of the trial'
+  if code is not None and code < 0:
+    name = signal.Signals(-code).name
+    if code == -signal.SIGKILL:
+      return 'failed', 'out_of_memory', f'{who} was killed ({name}), most likely for its memory'
+    return 'failed', 'failed', f'{who} was ended by {name}'
+  return 'failed', 'failed', f'{who} ended with exit code {code}; see output.txt'
+
+
+def _clock_doubt(child_sec: float, parent_sec: float) -> str | None:
+  """Says how the trial's clock differs from its parent's, if it does by more than it may."""
+  allowed = max(CLOCK_TOLERANCE * parent_sec, CLOCK_TOLERANCE_SEC)
+  if abs(child_sec - parent_sec) <= allowed:
+    return None
+  return (
+    f'The clock of the trial is off: its buckets sum to {child_sec:.2f} s, its parent measured '
+    f'{parent_sec:.2f} s.'
+  )
+
+
+def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
+  """Says that the rows on disk are not those that were reported while the trial ran, if so."""
+  if plan.devices.rank != 0:
+    return None
+  digest = hashlib.sha256()
+  kept = rank.last['log_offset']
+  with open(plan.path / measurements.LOG_FILE, 'rb') as file:
+    file.seek(kept)
+    for line in file:
+      digest.update(line)
+  if digest.digest() == rank.rows.digest():
+    return None
+  return 'The rows on disk are not those that the trial reported while it ran.'
+
+
+def _write_outcome(outcome: Outcome) -> None:
+  """Writes how the trial ended, as the parent sees it, into its record."""
+  path = outcome.folder / measurements.TRIAL_FILE
+  try:
+    record = files.decode(path.read_text())
+  except (OSError, ValueError):
+    record = {}
+  record.update(
+    status=outcome.status,
+    stop_reason=outcome.stop_reason,
+    reason=outcome.reason,
+    parent_wall_sec=outcome.parent_wall_sec,
+  )
+  files.write_json_atomic(path, record)

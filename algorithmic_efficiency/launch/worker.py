@@ -1,0 +1,91 @@
+"""The process of one trial: `python -m algorithmic_efficiency.launch.worker DESCRIPTOR PARENT`.
+
+The plan comes on standard input; messages go to the pipe DESCRIPTOR. The process ends with its
+parent, so that a launcher which is killed leaves no trial behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from algorithmic_efficiency import errors, integrity, registry
+from algorithmic_efficiency.launch.messages import Reporter
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+_PR_SET_PDEATHSIG = 1
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+
+
+def main(argv: list[str]) -> int:
+  descriptor, parent = int(argv[1]), int(argv[2])
+  _die_with(parent)
+  report = Reporter(descriptor)
+  report.send('start')
+  plan = TrialPlan.from_json(sys.stdin.read())
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  integrity.trust_this_thread()
+  registry.pin_own_packages()
+  for root in plan.roots:
+    registry.add_root(root)
+  for folder in plan.task_folders:
+    registry.add_task(folder)
+  return _run(plan, report)
+
+
+def _run(plan: TrialPlan, report: Reporter) -> int:
+  from algorithmic_efficiency.assembly import TrialProcess
+
+  process = TrialProcess(plan, report)
+  try:
+    stop_reason = process.run()
+  except errors.UserError as error:
+    process.finish(status='failed', stop_reason='failed', reason=str(error))
+    report.send('user_error', message=str(error))
+    return EXIT_USER_ERROR
+  except integrity.IntegrityError as error:
+    process.finish(status='invalid', stop_reason='failed', reason=str(error))
+    return EXIT_FAILED
+  except BaseException as error:  # noqa: BLE001 - whatever it is, it is written down
+    _keep_traceback(plan.path)
+    stop_reason, reason = _failure(error)
+    process.finish(status='failed', stop_reason=stop_reason, reason=reason)
+    return EXIT_FAILED
+  process.finish(status='finished', stop_reason=stop_reason, reason='')
+  return 0
+
+
+def _failure(error: BaseException) -> tuple[str, str]:
+  """The stop reason of an exception, and the exception in a line."""
+  text = f'{type(error).__name__}: {error}'.splitlines()[0]
+  signs = ('out of memory', 'resource_exhausted', 'not enough memory', "can't allocate memory")
+  if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs):
+    return 'out_of_memory', text
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted', text
+  return 'failed', text
+
+
+def _keep_traceback(folder: Path) -> None:
+  text = traceback.format_exc()
+  print(text, file=sys.stderr)
+  if folder.is_dir():
+    (folder / 'traceback.txt').write_text(text, encoding='utf-8')
+
+
+def _die_with(parent: int) -> None:
+  """Ends this process when its parent ends, however that happens."""
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:  # it ended before we asked
+    os._exit(EXIT_FAILED)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

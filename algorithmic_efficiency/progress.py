@@ -1,0 +1,111 @@
+"""Shows how a trial gets on: one live line in a terminal, a plain line an evaluation elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Self
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
+
+_STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
+
+
+class Display:
+  """The progress of one trial, fed with the messages of its process."""
+
+  def __init__(self, title: str, plan: TrialPlan, number: int, total: int, *, quiet: bool = False):
+    self._title = title
+    self._count = f'[{number}/{total}] ' if total > 1 else ''
+    definition = registry.workload(plan.workload)
+    suite = registry.suite(plan.suite)
+    self._goal = definition.goal
+    self._rules = Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
+    self._batch_size = definition.batch_sizes.train
+    self._quiet = quiet
+    self._live: Any = None
+    self._shown_step = 0
+    self._last: Mapping[str, Any] = {}
+
+  def __enter__(self) -> Self:
+    if self._quiet:
+      return self
+    if sys.stderr.isatty():
+      from rich.console import Console
+      from rich.status import Status
+
+      self._live = Status(f'{self._heading()}: starting', console=Console(stderr=True))
+      self._live.start()
+    else:
+      print(f'{self._heading()}', flush=True)
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self._live is not None:
+      self._live.stop()
+
+  def message(self, message: Mapping[str, Any]) -> None:
+    """Takes a message of the trial's process."""
+    if message['kind'] != 'progress' or self._quiet:
+      return
+    self._last = message
+    if self._live is not None:
+      self._live.update(f'{self._heading()}  {self._line(message)}')
+    elif message['eval'] and message['eval']['global_step'] > self._shown_step:
+      self._shown_step = message['eval']['global_step']
+      print(f'  {self._line(message)}', flush=True)
+
+  def ended(self, outcome: Outcome) -> None:
+    """Says how the trial ended."""
+    if self._quiet:
+      return
+    if self._live is not None:
+      self._live.stop()
+      print(self._heading())
+      if self._last:
+        print(f'  {self._line(self._last)}')
+    word = _STATUS_WORDS[outcome.status]
+    why = outcome.reason or outcome.stop_reason.replace('_', ' ')
+    print(f'  {word}: {why}', flush=True)
+    if outcome.status == 'failed' and (outcome.folder / 'traceback.txt').exists():
+      print(f'  The traceback is in {outcome.folder / "traceback.txt"}', flush=True)
+
+  def _heading(self) -> str:
+    return f'{self._count}{self._title}'
+
+  def _line(self, state: Mapping[str, Any]) -> str:
+    parts = [f'step {state["global_step"]}', *self._metrics(state['eval'])]
+    rules = self._rules
+    seconds = state['submission_time']
+    if rules.axis == 'seconds' and rules.max_sec is not None:
+      parts.append(f'{seconds:.1f} of {rules.max_sec:.0f} s')
+      left = rules.max_sec - seconds
+    else:
+      parts.append(f'{state["charged_steps"]} of {rules.max_steps} steps in {seconds:.1f} s')
+      rate = state['steps_per_sec']
+      left = ((rules.max_steps or 0) - state['charged_steps']) / rate if rate else None
+    if left is not None:
+      parts.append(f'at most {_duration(max(0.0, left))} left')
+    if state['steps_per_sec']:
+      parts.append(f'{state["steps_per_sec"] * self._batch_size:,.0f} examples/s')
+    return '  '.join(parts)
+
+  def _metrics(self, values: Mapping[str, float] | None) -> list[str]:
+    goal = self._goal
+    shown = []
+    for split, target in (('validation', goal.validation), ('test', goal.test)):
+      value = (values or {}).get(f'{split}/{goal.metric}')
+      if value is not None:
+        aim = '' if target is None else f' (target {target:g})'
+        shown.append(f'{split} {goal.metric} {value:.4g}{aim}')
+    return shown
+
+
+def _duration(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours} h {minutes} min'
+  return f'{minutes} min {rest} s' if minutes else f'{rest} s'

@@ -1,0 +1,263 @@
+"""What a user asks to be run, and the trials that it means.
+
+All that can be said about a mistake without importing a framework is said here, before anything is
+started or written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from algorithmic_efficiency import errors, measurements, registry, seeds, submission, tuning
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.suites import Ruleset, Suite
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
+
+_PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
+_EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+  """One submission on one workload: the flags of `algoeff run`, as a record.
+
+  Attributes:
+    submission: a name found in `submissions/`, a folder, or a module file.
+    suite: None takes the first that the definition lists.
+    tuning_search_space: None takes the submission's own.
+    trials, hparam_start_index, hparam_end_index: how many points there are, and the slice of them
+      (from 0, end exclusive) that is run.
+    study, studies: the number of one study, or how many from 1 on.
+    seed: None draws one, which is written down.
+    experiment: the folder's name, and the submission's name in scores; None takes the submission's.
+    nested: whether `study_<k>` stands between the experiment and the workload.
+  """
+
+  workload: str
+  framework: str
+  submission: str
+  suite: str | None = None
+  ruleset: Ruleset = 'external'
+  tuning_search_space: str | None = None
+  trials: int = 1
+  hparam_start_index: int | None = None
+  hparam_end_index: int | None = None
+  study: int | None = None
+  studies: int = 1
+  seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  experiment: str | None = None
+  nested: bool = True
+  devices: Devices = field(default_factory=Devices)
+  smoke: bool = False
+  resume: bool = False
+  overwrite: bool = False
+  allow_provisional: bool = False
+  max_global_steps: int | None = None
+  stop_at: Literal['both', 'validation'] = 'both'
+  stop_on_divergence: bool | None = None
+  save_checkpoints: bool = True
+  evaluate: bool = True
+  splits: tuple[Split, ...] = ALL_SPLITS
+  trackers: tuple[str, ...] = ()
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plans(request: Request) -> list[TrialPlan]:
+  """Every trial of a request, in the order in which they run.
+
+  Raises:
+    UserError: something in the request is wrong or missing.
+  """
+  definition = registry.workload(request.workload)
+  _check_framework(definition, request.framework)
+  suite = _suite(definition, request)
+  name, file = submission.locate(request.submission, request.ruleset, request.framework)
+  _check_numbers(request)
+  root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
+  seed = _seed(request, root)
+  roots, task_folders = registry.roots()
+  result = []
+  for study in _studies(request):
+    study_seed = seeds.derive(seed, 'study', study)
+    for trial, point in _points(request, file, study_seed):
+      parent = root / f'study_{study}' if request.nested else root
+      folder = parent / f'{definition.name}_{request.framework}' / f'trial_{trial}'
+      result.append(
+        TrialPlan(
+          workload=definition.name,
+          framework=request.framework,
+          submission=request.experiment or name,
+          submission_path=str(file),
+          suite=suite.name,
+          ruleset=request.ruleset,
+          study=study,
+          trial=trial,
+          hyperparameters=point,
+          seed=seeds.derive(study_seed, 'trial', trial),
+          study_seed=study_seed,
+          root_seed=seed,
+          data_dir=str(data_dir(request.data_dir)),
+          folder=str(folder.resolve()),
+          devices=request.devices,
+          smoke=request.smoke,
+          resume=request.resume,
+          max_global_steps=request.max_global_steps,
+          stop_at=request.stop_at,
+          stop_on_divergence=_stop_on_divergence(request, suite),
+          save_checkpoints=request.save_checkpoints,
+          evaluate=request.evaluate,
+          splits=request.splits,
+          trackers=request.trackers,
+          roots=tuple(roots),
+          task_folders=tuple(task_folders),
+          flags=request.flags,
+        )
+      )
+  _check_folders(request, result)
+  return result
+
+
+def data_dir(given: str | None) -> Path:
+  """The folder of prepared data sets: as given, else ALGOEFF_DATA_DIR, else ~/data."""
+  return Path(given or os.environ.get('ALGOEFF_DATA_DIR') or '~/data').expanduser().resolve()
+
+
+def check_installed(framework: str) -> None:
+  """
+  Raises:
+    UserError: the framework is not installed.
+  """
+  if framework not in _PACKAGES:
+    raise errors.unknown('framework', framework, _PACKAGES)
+  for package in _PACKAGES[framework]:
+    if importlib.util.find_spec(package) is None:
+      raise errors.UserError(
+        f'The framework {framework} needs {package}, which is not installed: '
+        f"pip install 'algorithmic-efficiency[{_EXTRAS[framework]}]'."
+      )
+
+
+def _check_framework(definition: WorkloadDefinition, framework: str) -> None:
+  if framework not in _PACKAGES:
+    raise errors.unknown('framework', framework, _PACKAGES)
+  if not registry.is_runnable(definition, framework):
+    raise errors.UserError(
+      f'{definition.name} cannot run with {framework} yet: its task {definition.task!r} has no code '
+      'for it. `algoeff list workloads` says which can.'
+    )
+  check_installed(framework)
+
+
+def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
+  if request.suite is None and not definition.suites:
+    raise errors.UserError(f'{definition.name} has no budget in any suite.')
+  suite = registry.suite(request.suite or next(iter(definition.suites)))
+  registry.budget(definition, suite.name)
+  if definition.goal.provisional and not (request.allow_provisional or request.smoke):
+    raise errors.UserError(
+      f'The goal of {definition.name} is provisional: it has not been calibrated, and runs towards '
+      'it are never scored. Add --allow_provisional to race it all the same.'
+    )
+  return suite
+
+
+def _check_numbers(request: Request) -> None:
+  for name in ('trials', 'studies', 'study', 'max_global_steps'):
+    value = getattr(request, name)
+    if value is not None and value <= 0:
+      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  if request.seed is not None and request.seed < 0:
+    raise errors.UserError(f'--seed must not be negative; it is {request.seed}.')
+  if request.resume and request.overwrite:
+    raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+
+
+def _seed(request: Request, root: Path) -> int:
+  """The seed as given, or that of the run that is resumed, or a new one."""
+  given = request.seed
+  if request.resume:
+    for path in sorted(root.rglob(measurements.TRIAL_FILE)):
+      record = measurements.read_trial(path.parent)
+      begun_with = record.seeds.get('seed') if record is not None else None
+      if begun_with is None:
+        continue
+      if given is not None and given != begun_with:
+        raise errors.UserError(
+          f'A run resumes with the seed it began with; that of {root} is {begun_with}, not {given}.'
+        )
+      return begun_with
+  return secrets.randbits(31) if given is None else given
+
+
+def _studies(request: Request) -> range:
+  if request.study is not None:
+    return range(request.study, request.study + 1)
+  return range(1, request.studies + 1)
+
+
+def _points(
+  request: Request, file: Path, study_seed: int
+) -> list[tuple[int, Mapping[str, Any] | None]]:
+  """The trials of a study: their numbers from 1 and their hyperparameter points."""
+  if request.ruleset == 'self':
+    if request.tuning_search_space:
+      raise errors.UserError(
+        'The self-tuning ruleset takes no search space; drop --tuning_search_space, or use '
+        '--ruleset external.'
+      )
+    points: list[Mapping[str, Any] | None] = [None] * request.trials
+  else:
+    space = tuning.load(_search_space(request, file))
+    points = list(tuning.points(space, request.trials, seeds.derive(study_seed, 'points')))
+  chosen = list(enumerate(points, 1))[request.hparam_start_index : request.hparam_end_index]
+  if not chosen:
+    raise errors.UserError(
+      f'There are {len(points)} trials; --hparam_start_index {request.hparam_start_index} and '
+      f'--hparam_end_index {request.hparam_end_index} leave none of them.'
+    )
+  return chosen
+
+
+def _search_space(request: Request, file: Path) -> Path:
+  if request.tuning_search_space:
+    return Path(request.tuning_search_space).expanduser()
+  own = file.parent / 'tuning_search_space.json'
+  if not own.is_file():
+    raise errors.UserError(
+      f'External tuning needs a search space: {file.parent} has no tuning_search_space.json; give '
+      '--tuning_search_space, or use --ruleset self.'
+    )
+  return own
+
+
+def _stop_on_divergence(request: Request, suite: Suite) -> bool:
+  if request.stop_on_divergence is None:
+    return suite.stop_on_divergence
+  return request.stop_on_divergence
+
+
+def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
+  """Makes sure that no earlier result is touched unless that was asked for."""
+  if trials[0].devices.rank != 0:
+    return  # the first process of the group has looked
+  taken = [plan.path for plan in trials if plan.path.is_dir() and any(plan.path.iterdir())]
+  if taken and request.overwrite:
+    for folder in taken:
+      with local.TrialFolder(folder):
+        shutil.rmtree(folder)
+  elif taken and not request.resume:
+    raise errors.UserError(
+      f'The trial folder {taken[0]} exists already; continue it with --resume, replace it with '
+      '--overwrite, or choose another --experiment.'
+    )

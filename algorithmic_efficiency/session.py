@@ -1,0 +1,73 @@
+"""Runs the trials of a request one after the other, shows how they get on, and sums up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from algorithmic_efficiency import measurements
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.progress import Display
+from algorithmic_efficiency.request import Request, plans
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+DONE = ('finished', 'invalid')
+
+
+def run(request: Request, *, quiet: bool = False) -> int:
+  """Runs a request; 0 if every trial finished, else 1.
+
+  Raises:
+    UserError: a mistake that the user can mend.
+  """
+  outcomes = run_trials(plans(request), quiet=quiet)
+  bad = [outcome for outcome in outcomes if outcome.status != 'finished']
+  if outcomes and not quiet:
+    print(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
+  return 1 if bad else 0
+
+
+def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]:
+  """Runs plans in order; a trial that fails does not keep the others from running."""
+  outcomes = []
+  for number, plan in enumerate(trials, 1):
+    finished = _finished(plan)
+    if finished is not None:
+      outcomes.append(finished)
+      if not quiet:
+        print(f'{_title(plan)}: {finished.status} before, skipped.')
+      continue
+    with Display(_title(plan), plan, number, len(trials), quiet=quiet) as display:
+      outcome = local.run_trial(plan, display.message)
+      display.ended(outcome)
+    outcomes.append(outcome)
+  return outcomes
+
+
+def _title(plan: TrialPlan) -> str:
+  where = f'{plan.workload} ({plan.framework})'
+  return f'{plan.submission} on {where}, study {plan.study}, trial {plan.trial}'
+
+
+def _finished(plan: TrialPlan) -> Outcome | None:
+  """The outcome of a trial that a resumed request need not run again."""
+  record = measurements.read_trial(plan.path) if plan.resume else None
+  if record is None or record.status not in DONE:
+    return None
+  return Outcome(
+    folder=plan.path,
+    status=record.status,
+    stop_reason=record.stop_reason or '',
+    reason=record.reason,
+    parent_wall_sec=record.parent_wall_sec,
+  )
+
+
+def _common_folder(folders: list[Path]) -> Path:
+  common = folders[0]
+  while not all(folder.is_relative_to(common) for folder in folders):
+    common = common.parent
+  try:
+    return common.relative_to(Path.cwd())
+  except ValueError:
+    return common
