@@ -6,7 +6,6 @@ Facts about devices come as an argument, from the backend that uses them.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -14,7 +13,6 @@ import math
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,84 +24,66 @@ _FRAMEWORK_PACKAGES = {
   'pytorch': ('numpy', 'torch'),
 }
 PACKAGES = ('numpy', 'jax', 'jaxlib', 'flax', 'optax', 'torch')
+_COMPARED = ('system', 'machine', 'cpu_model', 'num_usable_cpus', 'gpu_driver')
+_NOT_COMPARED = ('compilation_cache',)
 _GIB = 2**30
 _CGROUP = Path('/sys/fs/cgroup')
 
 
-@dataclass(frozen=True, kw_only=True)
-class Environment:
-  """The facts; what is not known is None.
+def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
+  """What this process runs on, for `trial.json`; what is not known is None. Starts no other process.
 
-  Attributes:
-    num_usable_cpus: what this process may use of `num_cpus`; with a quota, not a whole number.
-    devices: what the backend says: version, platform, kind and number of devices, threads.
-    packages: versions of all packages that are installed and could matter.
-    git_commit, git_branch: of the checkout that the harness runs from.
+  `num_usable_cpus` is what the process may use of `num_cpus` (with a quota not a whole number), the
+  commit and branch are those of the checkout that the harness runs from, `fingerprint` is that of
+  the function of this name.
+
+  Args:
+    devices: what the backend says of itself and its devices.
   """
-
-  framework: str
-  os: str
-  machine: str
-  python: str
-  python_compiler: str
-  cpu_model: str
-  num_cpus: int
-  num_usable_cpus: float
-  memory_bytes: int
-  gpu_driver: str | None
-  harness: str
-  git_commit: str | None
-  git_branch: str | None
-  devices: Mapping[str, Any] = field(default_factory=dict)
-  packages: Mapping[str, str] = field(default_factory=dict)
-
-  def to_json(self) -> dict[str, Any]:
-    facts = dataclasses.asdict(self)
-    facts['fingerprint'] = self.fingerprint()
-    return facts
-
-  def fingerprint(self) -> str:
-    """16 hexadecimal digits; the seconds of two trials are comparable where they are equal.
-
-    It covers the hardware, the devices, the driver, and the packages of the framework in use; not the
-    commit of the harness, nor the other framework.
-    """
-    facts = {
-      'system': self.os.partition('-')[0],
-      'machine': self.machine,
-      'python': self.python.rpartition('.')[0],
-      'cpu': [self.cpu_model, self.num_usable_cpus],
-      'memory_gib': round(self.memory_bytes / _GIB),
-      'gpu_driver': self.gpu_driver,
-      'devices': self.devices,
-      'packages': {
-        name: self.packages.get(name) for name in _FRAMEWORK_PACKAGES.get(self.framework, PACKAGES)
-      },
-    }
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def collect(framework: str, devices: Mapping[str, Any]) -> Environment:
-  """The environment of this process; starts no other process."""
   commit, branch = git_head(Path(algorithmic_efficiency.__file__).parent.parent)
-  return Environment(
-    framework=framework,
-    os=platform.platform(),
-    machine=platform.machine(),
-    python=platform.python_version(),
-    python_compiler=platform.python_compiler(),
-    cpu_model=cpu_model(),
-    num_cpus=os.cpu_count() or 1,
-    num_usable_cpus=num_usable_cpus(),
-    memory_bytes=memory_bytes(),
-    gpu_driver=gpu_driver(),
-    harness=algorithmic_efficiency.__version__,
-    git_commit=commit,
-    git_branch=branch,
-    devices=dict(devices),
-    packages=package_versions(),
-  )
+  facts = {
+    'os': platform.platform(),
+    'system': platform.system(),
+    'machine': platform.machine(),
+    'python': platform.python_version(),
+    'python_compiler': platform.python_compiler(),
+    'cpu_model': cpu_model(),
+    'num_cpus': os.cpu_count(),
+    'num_usable_cpus': num_usable_cpus(),
+    'memory_bytes': memory_bytes(),
+    'gpu_driver': gpu_driver(),
+    'git_commit': commit,
+    'git_branch': branch,
+    'devices': dict(devices),
+    'versions': versions(),
+  }
+  return {**facts, 'fingerprint': fingerprint(facts)}
+
+
+def fingerprint(environment: Mapping[str, Any]) -> str:
+  """16 hexadecimal digits; the seconds of two trials are comparable where they are equal.
+
+  It covers the hardware, the devices and their driver, Python, and the packages of the framework in
+  use; not the commit of the harness, not the other framework, and no folder.
+  """
+  devices = {
+    name: value for name, value in environment['devices'].items() if name not in _NOT_COMPARED
+  }
+  packages = _FRAMEWORK_PACKAGES.get(devices.get('framework', ''), PACKAGES)
+  facts = {
+    **{name: environment[name] for name in _COMPARED},
+    'python': environment['python'].rpartition('.')[0],
+    'memory_gib': round(environment['memory_bytes'] / _GIB),
+    'devices': devices,
+    'packages': {name: environment['versions'].get(name) for name in packages},
+  }
+  text = json.dumps(facts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+  """The versions of the harness and of the packages that are installed."""
+  return {'algorithmic-efficiency': algorithmic_efficiency.__version__, **package_versions()}
 
 
 def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
@@ -181,24 +161,30 @@ def _text(path: Path) -> str:
 
 
 def meta_data(
-  environment: Environment, *, workload: Any = None, seed: int | None = None
+  workload: Any, environment: Mapping[str, Any], *, rng_seed: int | None = None
 ) -> dict[str, Any]:
-  """The keys that AlgoPerf writes, as far as their values are known here."""
+  """The keys that AlgoPerf writes, as far as their values are known here.
+
+  Args:
+    workload: the workload as a submission sees it.
+    environment: what `collect` gave.
+    rng_seed: the trial's seed.
+  """
   names = utilization.gpu_names()
   facts = {
-    **(workload_properties(workload) if workload is not None else {}),
+    **workload_properties(workload),
     **utilization.snapshot(),
-    'os_platform': environment.os,
-    'python_version': environment.python,
-    'python_compiler': environment.python_compiler,
-    'git_branch': environment.git_branch,
-    'git_commit_hash': environment.git_commit,
-    'cpu_model_name': environment.cpu_model,
-    'cpu_count': environment.num_cpus,
+    'os_platform': environment['os'],
+    'python_version': environment['python'],
+    'python_compiler': environment['python_compiler'],
+    'git_branch': environment['git_branch'],
+    'git_commit_hash': environment['git_commit'],
+    'cpu_model_name': environment['cpu_model'],
+    'cpu_count': environment['num_cpus'],
     'gpu_model_name': names[0] if names else None,
     'gpu_count': len(names) or None,
-    'gpu_driver': environment.gpu_driver,
-    'rng_seed': seed,
+    'gpu_driver': environment['gpu_driver'],
+    'rng_seed': rng_seed,
   }
   return {name: value for name, value in facts.items() if value is not None}
 

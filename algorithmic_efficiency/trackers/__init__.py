@@ -32,7 +32,7 @@ def names() -> list[str]:
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def start(name: str, folder: Path, *, resumed_at: int | None = None) -> Tracker:
+def open_tracker(name: str, folder: Path, *, resumed_at: int | None = None) -> Tracker:
   """Starts a tracker.
 
   Args:
