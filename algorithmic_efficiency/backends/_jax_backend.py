@@ -1,0 +1,216 @@
+"""JAX on a one-dimensional mesh of devices: places, waits, evaluates and keeps state."""
+
+from __future__ import annotations
+
+import collections
+import importlib.metadata
+import operator
+import resource
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from algorithmic_efficiency.backends import _jax_state
+from algorithmic_efficiency.backends._jax_workload import JaxWorkload
+from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
+from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+
+AXIS = 'batch'
+
+_MAX_EVAL_BATCHES_IN_FLIGHT = 2
+
+
+class JaxBackend:
+  """Implements `backends.base.Backend` on a mesh with one axis, 'batch'."""
+
+  name = 'jax'
+
+  def __init__(self, mesh_devices: list[jax.Device], devices: Devices):
+    self.num_devices = len(mesh_devices)
+    self.rank = devices.rank
+    self.num_ranks = devices.num_ranks
+    self.mesh = Mesh(np.array(mesh_devices), (AXIS,))
+    self._devices = devices
+    self._local_devices = [d for d in mesh_devices if d.process_index == jax.process_index()]
+    self._batch_sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+    self._replicated = NamedSharding(self.mesh, PartitionSpec()) if self.num_devices > 1 else None
+    self._all_finite = jax.jit(_all_finite)
+    self._tick = jax.jit(lambda x: x + 1)
+
+  def workload(
+    self,
+    definition: WorkloadDefinition,
+    task: TaskCode,
+    budget: Budget,
+    *,
+    eval_batch_size: int | None = None,
+    dtype: Any = None,
+  ) -> JaxWorkload:
+    """See the protocol; `dtype` is the model's compute type, None for the model's own choice."""
+    return JaxWorkload(
+      definition,
+      task,
+      budget,
+      eval_batch_size=eval_batch_size,
+      replicated=self._replicated,
+      dtype=dtype,
+    )
+
+  def key(self, words: np.ndarray) -> np.ndarray:
+    """The words themselves: jax.random and flax take a raw key as uint32 [2], also from numpy."""
+    return words
+
+  def place(self, batch: Batch) -> Batch:
+    if self.num_devices == 1:
+      return jax.device_put(batch)
+    if self.num_ranks == 1:
+      return jax.device_put(batch, self._batch_sharding)
+    return jax.tree.map(self._place_rows, batch)
+
+  def _place_rows(self, rows: np.ndarray) -> jax.Array:
+    return jax.make_array_from_process_local_data(self._batch_sharding, rows)
+
+  def synchronize(self, outputs: Any = None) -> None:
+    if outputs is not None:
+      _wait(jax.tree.leaves(outputs))
+      return
+    jax.effects_barrier()
+    _wait(jax.live_arrays())
+    # Work whose outputs were dropped has no array left to wait for, but a device takes its work in order.
+    _wait([self._tick(jax.device_put(np.float32(0), device)) for device in self._local_devices])
+
+  def eval_sums(
+    self,
+    workload: DefinedWorkload,
+    params: Any,
+    model_state: Any,
+    batches: Iterable[Batch],
+    words: np.ndarray,
+  ) -> dict[str, tuple[float, float]]:
+    assert isinstance(workload, JaxWorkload)
+    num_rows = -(-workload.eval_batch_size // self.num_ranks)
+    totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, np.float64))
+    in_flight: collections.deque[Any] = collections.deque()
+
+    def fetch() -> None:
+      for name, sum_and_weight in jax.device_get(in_flight.popleft()).items():
+        totals[name] += np.asarray(sum_and_weight, np.float64)
+
+    for batch in batches:
+      placed = self.place(_pad_rows(batch, num_rows, len(self._local_devices)))
+      in_flight.append(workload._eval_step(params, model_state, placed, words))
+      if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
+        fetch()
+    while in_flight:
+      fetch()
+    sums = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
+    return {**sums, 'num_examples': (sums.get('num_examples', (0.0,))[0], 1.0)}
+
+  def pack(self, tree: Any) -> Any:
+    return _jax_state.pack(tree)
+
+  def overlay(self, fresh: Any, packed: Any) -> Any:
+    return _jax_state.overlay(fresh, packed)
+
+  def seed(self, value: int) -> None:
+    """Nothing to do: JAX has no global random state."""
+
+  def fingerprint(self, params: Any) -> _Leaves:
+    """The arrays themselves: they cannot be changed, but the dicts that hold them can."""
+    return _Leaves(jax.tree.leaves(params))
+
+  def all_finite(self, params: Any) -> bool:
+    return bool(self._all_finite(jax.tree.leaves(params)))
+
+  def scalars(self, values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in jax.device_get(dict(values)).items()}
+
+  def sync_max(self, value: float) -> float:
+    if self.num_ranks == 1:
+      return value
+    # As two 32-bit words, because JAX would round a float64 to float32.
+    words = np.array([value], np.float64).view(np.uint32)
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(words))
+    return float(gathered.view(np.float64).max())
+
+  def barrier(self) -> None:
+    if self.num_ranks > 1:
+      multihost_utils.sync_global_devices('barrier')
+
+  def peak_memory_bytes(self) -> dict[str, int]:
+    peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    stats = [device.memory_stats() or {} for device in self._local_devices]
+    known = [s['peak_bytes_in_use'] for s in stats if 'peak_bytes_in_use' in s]
+    if known:
+      peak['device'] = max(known)
+    return peak
+
+  def describe(self) -> dict[str, Any]:
+    device = self._local_devices[0]
+    versions = {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'flax')}
+    return {
+      'framework': self.name,
+      'versions': versions,
+      'platform': device.platform,
+      'device_kind': device.device_kind,
+      'num_devices': self.num_devices,
+      'num_ranks': self.num_ranks,
+      'num_threads': self._devices.num_threads,
+      'compilation_cache': self._devices.compilation_cache,
+    }
+
+  def stop(self) -> None:
+    if self.num_ranks > 1:
+      jax.distributed.shutdown()
+
+
+class _Leaves:
+  """Arrays that are compared by identity, and kept alive so that no other takes their place."""
+
+  __hash__ = None  # type: ignore[assignment]
+
+  def __init__(self, leaves: list[Any]):
+    self._leaves = leaves
+
+  def __eq__(self, other: object) -> bool:
+    return (
+      isinstance(other, _Leaves)
+      and len(self._leaves) == len(other._leaves)
+      and all(map(operator.is_, self._leaves, other._leaves))
+    )
+
+
+def _all_finite(leaves: list[jax.Array]) -> jax.Array:
+  return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def _wait(leaves: Iterable[Any]) -> None:
+  """Waits for every array that still exists: a donated one is waited for through its successor."""
+  for leaf in leaves:
+    if isinstance(leaf, jax.Array) and not leaf.is_deleted():
+      try:
+        leaf.block_until_ready()
+      except RuntimeError:
+        if not leaf.is_deleted():  # deleted meanwhile, by a thread of the submission
+          raise
+
+
+def _pad_rows(batch: Batch, num_rows: int, num_devices: int) -> Batch:
+  """The batch with rows of weight 0 added, so that it splits evenly and always compiles the same.
+
+  Args:
+    num_rows: rows of this process in a full batch, at least.
+    num_devices: devices of this process.
+  """
+  num_found = len(batch['weights'])
+  missing = -(-max(num_rows, num_found) // num_devices) * num_devices - num_found
+  if not missing:
+    return batch
+  padded = jax.tree.map(lambda rows: np.concatenate([rows, rows[:1].repeat(missing, 0)]), batch)
+  padded['weights'][num_found:] = 0
+  return padded

@@ -1,0 +1,224 @@
+"""A definition and its flax model, presented as AlgoPerf's `Workload`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
+from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.spec import ParameterType
+
+_NORM_TYPES = {
+  ('batch', 'scale'): ParameterType.BATCH_NORM_SCALE,
+  ('batch', 'bias'): ParameterType.BATCH_NORM_BIAS,
+  ('layer', 'scale'): ParameterType.LAYER_NORM_SCALE,
+  ('layer', 'bias'): ParameterType.LAYER_NORM_BIAS,
+}
+_ATTENTION_TYPES = {
+  'key': ParameterType.ATTENTION_K,
+  'query': ParameterType.ATTENTION_Q,
+  'value': ParameterType.ATTENTION_V,
+  'out': ParameterType.ATTENTION_OUT,
+}
+
+
+class JaxWorkload(DefinedWorkload):
+  """A workload whose parameters are a nested dict of arrays.
+
+  Args:
+    replicated: the sharding of fresh parameters; None leaves them uncommitted on the default device,
+      so that whatever a submission makes next to them compiles to the same program.
+    dtype: the model's compute type; None takes the model's own choice.
+  """
+
+  framework = 'jax'
+
+  def __init__(
+    self,
+    definition: WorkloadDefinition,
+    task: TaskCode,
+    budget: Budget,
+    *,
+    eval_batch_size: int | None = None,
+    replicated: jax.sharding.Sharding | None = None,
+    dtype: Any = None,
+  ):
+    super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
+    self._dropout_rate = definition.dropout_rate
+    self._model = _build(definition, task, dtype)
+    self._init = jax.jit(
+      lambda rng, batch: _init_variables(self._model, task, rng, batch), out_shardings=replicated
+    )
+    self._eval_step = jax.jit(self._eval_sums)
+
+  def init_model_fn(
+    self,
+    rng: spec.RandomState,
+    dropout_rate: float | None = None,
+    aux_dropout_rate: float | None = None,
+  ) -> spec.ModelInitState:
+    """Returns fresh `(params, model_state)`; the state is None for a model without one.
+
+    A dropout rate given here is the default of later calls of `model_fn`. `aux_dropout_rate` is
+    accepted for AlgoPerf's older call style; the models have one rate.
+    """
+    if dropout_rate is not None:
+      self._dropout_rate = dropout_rate
+    variables = dict(self._init(rng, _example_batch(self._definition, self._task)))
+    params = variables.pop('params')
+    self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), params)
+    self._param_types = param_types(params)
+    return params, variables or None
+
+  def model_fn(
+    self,
+    params: spec.ParameterContainer,
+    augmented_and_preprocessed_input_batch: Mapping[str, spec.Tensor],
+    model_state: spec.ModelAuxiliaryState,
+    mode: spec.ForwardPassMode,
+    rng: spec.RandomState,
+    update_batch_norm: bool,
+    use_running_average_bn: bool | None = None,
+    dropout_rate: float | None = None,
+  ) -> tuple[spec.Tensor, spec.ModelAuxiliaryState]:
+    """The forward pass; traceable.
+
+    Where the caller does not say, batch norm normalises by the statistics of the batch exactly when
+    it also updates its running averages, as AlgoPerf's JAX models do.
+    """
+    train = mode == spec.ForwardPassMode.TRAIN
+    if update_batch_norm and not train:
+      raise ValueError('Batch norm statistics cannot be updated during evaluation.')
+    if use_running_average_bn is None:
+      use_running_average_bn = not update_batch_norm
+    if dropout_rate is None:
+      dropout_rate = self._dropout_rate
+    state = model_state or {}
+    logits, updates = nn.apply(
+      self._task.model.forward, self._model, mutable=list(state) if update_batch_norm else []
+    )(
+      {'params': params, **state},
+      augmented_and_preprocessed_input_batch,
+      train=train,
+      use_running_average=use_running_average_bn,
+      dropout_rate=dropout_rate if train else 0.0,
+      rngs={'dropout': rng} if train else {},
+    )
+    return logits, {**state, **updates} if updates else model_state
+
+  def loss_fn(
+    self,
+    label_batch: spec.Tensor,
+    logits_batch: spec.Tensor,
+    mask_batch: spec.Tensor | None = None,
+    label_smoothing: float = 0.0,
+  ) -> Mapping[str, spec.Tensor]:
+    return self._task.model.loss(
+      self._definition, label_batch, logits_batch, mask=mask_batch, label_smoothing=label_smoothing
+    )
+
+  def output_activation_fn(
+    self, logits_batch: spec.Tensor, framework: str | None = None
+  ) -> spec.Tensor:
+    """The logits as predictions: probabilities where the loss is a cross entropy."""
+    loss_type = self.loss_type
+    if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
+      return jax.nn.softmax(logits_batch, axis=-1)
+    if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+      return jax.nn.sigmoid(logits_batch)
+    return logits_batch
+
+  def _eval_sums(
+    self, params: Any, model_state: Any, batch: Batch, rng: Any
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Sum and weight of every metric over one global batch."""
+    logits, _ = self.model_fn(
+      params, batch, model_state, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
+    )
+    sums = dict(self._task.model.eval_sums(self._definition, batch, logits))
+    sums['num_examples'] = (batch['weights'].sum(), np.float32(0))
+    return sums
+
+
+def parameters(
+  definition: WorkloadDefinition, task: TaskCode
+) -> list[tuple[str, tuple[int, ...], str]]:
+  """Name, shape and type name of every parameter, by shape evaluation."""
+  model = _build(definition, task, None)
+  variables = jax.eval_shape(
+    lambda rng, batch: _init_variables(model, task, rng, batch),
+    jax.ShapeDtypeStruct((2,), np.uint32),
+    _example_batch(definition, task),
+  )
+  params = variables['params']
+  types = jax.tree.leaves(param_types(params))
+  named = jax.tree_util.tree_leaves_with_path(params)
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape, kind.name)
+    for (path, leaf), kind in zip(named, types, strict=True)
+  ]
+
+
+def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:
+  """The type of every parameter by its name and those of the modules around it, in the same tree.
+
+  Raises:
+    ValueError: a parameter of a norm or an attention layer has a name that says nothing.
+  """
+  types: dict[str, Any] = {}
+  for name, value in params.items():
+    path = f'{module}/{name.lower()}'
+    types[name] = (
+      param_types(value, path) if isinstance(value, Mapping) else _param_type(module, name.lower())
+    )
+  return types
+
+
+def _param_type(module: str, name: str) -> ParameterType:
+  """The first rule that holds, in AlgoPerf's order; both names are lower case."""
+  for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'ln'))):
+    if any(mark in module for mark in marks):
+      return _known(_NORM_TYPES, (norm, name), f'{module}/{name}')
+  if 'conv' in module:
+    return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
+  if 'embedding' in name or ('embedding' in module and name == 'kernel'):
+    return ParameterType.EMBEDDING
+  if 'attention' in module:
+    return _attention_type(module, name)
+  return ParameterType.BIAS if 'bias' in name else ParameterType.WEIGHT
+
+
+def _attention_type(module: str, name: str) -> ParameterType:
+  if name == 'bias':
+    return ParameterType.ATTENTION_BIAS
+  if 'in_proj' in name:
+    return ParameterType.ATTENTION_QKV
+  if 'scale' in name:
+    return ParameterType.WEIGHT
+  return _known(_ATTENTION_TYPES, module.rpartition('/')[2], f'{module}/{name}')
+
+
+def _known(types: Mapping[Any, ParameterType], key: Any, path: str) -> ParameterType:
+  if key not in types:
+    raise ValueError(f'The type of the parameter {path.lstrip("/")!r} cannot be told by its name.')
+  return types[key]
+
+
+def _build(definition: WorkloadDefinition, task: TaskCode, dtype: Any) -> nn.Module:
+  options = {} if dtype is None else {'dtype': dtype}
+  return task.model.build(definition, **options)
+
+
+def _example_batch(definition: WorkloadDefinition, task: TaskCode) -> Batch:
+  return task.data.fake_batch(definition, 1, 0)
+
+
+def _init_variables(model: nn.Module, task: TaskCode, rng: Any, batch: Batch) -> Any:
+  init = nn.init(task.model.forward, model)
+  return init({'params': rng}, batch, train=False, use_running_average=True, dropout_rate=0.0)

@@ -1,0 +1,131 @@
+"""Starts JAX on the devices of a trial, and says what needs to be installed where it is missing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.definition import WorkloadDefinition
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.backends._jax_backend import JaxBackend
+
+INSTALL = "pip install 'algorithmic-efficiency[jax]'"
+
+# A trial has its devices to itself: JAX's own default leaves a quarter of their memory unused.
+_GPU_MEMORY_FRACTION = '0.9'
+
+# A process that died is noticed within this time, which includes the report of its peers.
+_HEARTBEAT_TIMEOUT_SEC = 30
+
+
+def start(devices: Devices) -> JaxBackend:
+  """Configures JAX, joins the other processes of the trial, and claims the devices.
+
+  To be called once in a process, before anything else makes JAX look for its devices. A second call
+  returns another backend on the same devices and cannot change what the first one configured.
+
+  Raises:
+    errors.UserError: JAX or flax is not installed, or there are not the devices that were asked for.
+  """
+  _require_frameworks()
+  if devices.num_devices is not None and devices.num_devices % devices.num_ranks:
+    raise errors.UserError(
+      f'The devices must divide evenly over the processes; {devices.num_devices} devices do not '
+      f'over {devices.num_ranks} processes.'
+    )
+  _configure(devices)
+  from algorithmic_efficiency.backends._jax_backend import JaxBackend
+
+  return JaxBackend(_claim(devices), devices)
+
+
+def parameters(
+  definition: WorkloadDefinition, task: TaskCode
+) -> list[tuple[str, tuple[int, ...], str]]:
+  """Name (joined by '/'), shape and type name of every parameter, without allocating any."""
+  _require_frameworks()
+  from algorithmic_efficiency.backends import _jax_workload
+
+  return _jax_workload.parameters(definition, task)
+
+
+def _require_frameworks() -> None:
+  try:
+    import flax.linen  # noqa: F401
+    import jax  # noqa: F401
+  except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition('.')[0] not in ('jax', 'jaxlib', 'flax'):
+      raise
+    raise errors.UserError(
+      f'The framework jax needs the package {error.name!r}, which is not installed. Install it '
+      f'with: {INSTALL}'
+    ) from None
+
+
+def _configure(devices: Devices) -> None:
+  """Sets what JAX reads when it first looks for its devices."""
+  import jax
+
+  if devices.num_threads is not None:
+    # The only handle on the thread pool of XLA's CPU client.
+    os.environ['NPROC'] = str(devices.num_threads)
+  os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', _GPU_MEMORY_FRACTION)
+  jax.config.update('jax_threefry_partitionable', True)
+  if devices.compilation_cache is not None:
+    jax.config.update('jax_compilation_cache_dir', devices.compilation_cache)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  if devices.platform == 'cpu':
+    jax.config.update('jax_platforms', 'cpu')
+  if _is_initialized():
+    return
+  if devices.num_devices is not None:
+    jax.config.update('jax_num_cpu_devices', devices.num_devices // devices.num_ranks)
+  if devices.num_ranks > 1:
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    jax.distributed.initialize(
+      coordinator_address=devices.address,
+      num_processes=devices.num_ranks,
+      process_id=devices.rank,
+      local_device_ids=_local_gpus(devices),
+      heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SEC,
+    )
+
+
+def _is_initialized() -> bool:
+  from jax._src import xla_bridge  # there is no public way to ask
+
+  return xla_bridge.backends_are_initialized()
+
+
+def _local_gpus(devices: Devices) -> list[int] | None:
+  """The GPUs of this process among those of its host; None takes all that it sees."""
+  if devices.num_devices is None or devices.platform in ('cpu', 'tpu'):
+    return None
+  num_local = devices.num_devices // devices.num_ranks
+  return list(range(devices.local_rank * num_local, (devices.local_rank + 1) * num_local))
+
+
+def _claim(devices: Devices) -> list[Any]:
+  """The devices of the trial, over all processes, in the order of the mesh."""
+  import jax
+
+  try:
+    found = jax.devices()
+  except RuntimeError as error:
+    raise errors.UserError(f'JAX cannot start on its devices: {error}') from error
+  if devices.platform not in ('auto', found[0].platform):
+    raise errors.UserError(
+      f'The platform {devices.platform} was asked for, but JAX finds only {found[0].platform}. '
+      f'Choose that platform, or install the accelerator build of JAX.'
+    )
+  num_devices = len(found) if devices.num_devices is None else devices.num_devices
+  if num_devices > len(found):
+    raise errors.UserError(
+      f'{num_devices} devices were asked for, but JAX finds {len(found)} of the platform '
+      f'{found[0].platform}. Ask for fewer.'
+    )
+  return found[:num_devices]
