@@ -11,6 +11,7 @@ from typing import Literal
 
 Axis = Literal['seconds', 'cost_adjusted_steps']
 Ruleset = Literal['external', 'self']
+Integral = Literal['grid', 'exact']  # of the performance profile: on 100 points, or its area itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,10 @@ class Suite:
   stop_on_divergence: bool = False
   free_init_sec: float = 120.0
   max_ratio: float = 4.0  # a run slower than this multiple of the fastest counts as a miss
+  integral: Integral = 'exact'
+  counts_only_runnable: bool = False  # whether workloads that cannot run yet are left uncounted
+  num_accelerators: int = 1  # of `hardware`; the hours of a run are multiplied by it
+  baselines: tuple[str, ...] = ('baseline', 'nadamw')  # whose step time is the unit, by preference
 
   @property
   def fixes_batch_size(self) -> bool:
@@ -61,6 +66,7 @@ SUITES: Mapping[str, Suite] = {
       axis='cost_adjusted_steps',
       tuning=_EMBEDDED_TUNING,
       hardware=_ANY,
+      counts_only_runnable=True,
       stop_on_divergence=True,
     ),
     Suite(
@@ -69,6 +75,7 @@ SUITES: Mapping[str, Suite] = {
       axis='cost_adjusted_steps',
       tuning=_EMBEDDED_TUNING,
       hardware=_ANY,
+      counts_only_runnable=True,
       stop_on_divergence=True,
     ),
     Suite(
@@ -80,6 +87,7 @@ SUITES: Mapping[str, Suite] = {
         'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
       },
       hardware='4x A100-SXM4-40GB',
+      num_accelerators=4,
     ),
     Suite(
       name='algoperf_v05',
@@ -90,6 +98,8 @@ SUITES: Mapping[str, Suite] = {
         'self': Tuning(num_studies=5, num_trials=1, budget_factor=3.0),
       },
       hardware='8x V100 16 GB',
+      num_accelerators=8,
+      integral='grid',
     ),
     Suite(
       name='algoperf_v06',
@@ -100,6 +110,8 @@ SUITES: Mapping[str, Suite] = {
         'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
       },
       hardware='8x V100 16 GB',
+      num_accelerators=8,
+      integral='grid',
     ),
     Suite(
       name='algoperf_a100',
@@ -110,6 +122,8 @@ SUITES: Mapping[str, Suite] = {
         'self': Tuning(num_studies=3, num_trials=1, budget_factor=1.5),
       },
       hardware='4x A100-SXM4-40GB',
+      num_accelerators=4,
+      integral='grid',
     ),
   )
 }

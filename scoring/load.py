@@ -1,0 +1,231 @@
+"""Reads runs into one table: a row an evaluation, a record a trial, and what was found on the way."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors, registry
+from scoring.layout import TrialFolder, find_trials
+from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
+from scoring.notes import Note
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+  """What is known of a trial besides its evaluations.
+
+  `status` is 'ok', or the kind of the note that keeps it from being scored. `host` tells machines
+  apart; `seed` is the study's. Unknown values are empty or None.
+  """
+
+  submission: str
+  study: str
+  workload: str
+  framework: str
+  trial: str
+  path: str
+  status: str = 'ok'
+  num_rows: int = 0
+  suite: str = ''
+  stop_reason: str = ''
+  reason: str = ''
+  host: str = ''
+  seed: int | None = None
+  step_sec: float | None = None
+  hyperparameters: str = ''  # as canonical JSON
+  smoke: bool = False
+  environment: Any = None
+
+  @property
+  def key(self) -> tuple[str, ...]:
+    return (self.submission, self.study, self.workload, self.framework, self.trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+  """All that `load` found besides the rows; hangs on the table as `frame.attrs['runs']`."""
+
+  root: str
+  trials: tuple[Trial, ...]
+  notes: tuple[Note, ...]
+
+  def __deepcopy__(self, memo: dict) -> Runs:
+    return self  # immutable; pandas copies attrs at every step
+
+
+def load(path: str | os.PathLike[str]) -> pd.DataFrame:
+  """The evaluations under a folder of runs, one row each.
+
+  Columns: submission, study, workload, framework, trial, row (index in its file), global_step,
+  submission_sec, charged_steps (our runs), eval_sec, logging_sec, and the goal's metric on train,
+  validation and test. Trials without a row, and everything that did not fit, are in
+  `frame.attrs['runs']`.
+
+  Raises:
+    UserError: there is no such folder, or no runs are in it.
+  """
+  root = Path(path).expanduser()
+  folders, notes = find_trials(root)
+  known = registry.workloads()
+  trials: list[Trial] = []
+  parts: list[Evaluations] = []
+  unknown: dict[str, int] = {}
+  for folder in folders:
+    if folder.workload not in known:
+      unknown[folder.workload] = unknown.get(folder.workload, 0) + 1
+      continue
+    trial, evaluations = _read_trial(folder, known[folder.workload], notes)
+    trials.append(trial)
+    parts.append(evaluations)
+  notes += [Note('unknown_workload', name, f'{count} trials') for name, count in unknown.items()]
+  if not trials:
+    names = ', '.join(sorted(unknown)) or 'none'
+    raise errors.UserError(f'{root} holds no run of a known workload; found: {names}.')
+  frame = _frame(trials, parts)
+  frame.attrs['runs'] = Runs(root=str(root), trials=tuple(trials), notes=tuple(sorted(notes)))
+  return frame
+
+
+_EMPTY = Evaluations(columns={name: [] for name in NUMERIC}, damage=None)
+
+
+def _read_trial(folder: TrialFolder, definition, notes: list[Note]) -> tuple[Trial, Evaluations]:
+  facts = _facts(folder.path, definition, notes)
+  status = facts.pop('status')
+  evaluations = _EMPTY
+  try:
+    with open(os.path.join(folder.path, EVAL_FILE), 'rb') as file:
+      evaluations = parse(file.read(), definition.goal.metric)
+    if evaluations.damage is not None:
+      raise evaluations.damage
+  except FileNotFoundError:
+    status = 'no_data' if status == 'ok' else status
+    notes.append(Note('no_data', folder.path, f'no {EVAL_FILE}'))
+  except OSError as error:
+    status = 'damaged'
+    notes.append(Note('damaged', folder.path, f'{EVAL_FILE} cannot be read: {error.strerror}'))
+  except Damaged as damage:
+    status = damage.kind if status == 'ok' else status
+    notes.append(Note(damage.kind, folder.path, damage.detail))
+  _look_at_values(folder.path, evaluations, notes)
+  return Trial(**vars(folder), status=status, num_rows=evaluations.num_rows, **facts), evaluations
+
+
+def _look_at_values(path: str, evaluations: Evaluations, notes: list[Note]) -> None:
+  num_rows = evaluations.num_rows
+  if num_rows == 1:
+    notes.append(Note('single_row', path))
+  values = evaluations.columns['validation']
+  if not all(map(math.isfinite, values)):
+    bad = sum(not math.isfinite(value) for value in values)
+    notes.append(Note('nan_metric', path, f'{bad} of {num_rows} rows'))
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(content: bytes) -> str:
+  """A point of a search space as JSON with sorted names; empty where there is none."""
+  value = json.loads(content)
+  return '' if value is None else json.dumps(value, sort_keys=True)
+
+
+def _json(path: str) -> Any:
+  with open(path, 'rb') as file:
+    return json.loads(file.read())
+
+
+def _facts(path: str, definition, notes: list[Note]) -> dict[str, Any]:
+  """What `hparams.json` and our own `trial.json` say; AlgoPerf's runs have only the first."""
+  facts: dict[str, Any] = {'status': 'ok', 'hyperparameters': ''}
+  try:
+    with open(os.path.join(path, 'hparams.json'), 'rb') as file:
+      facts['hyperparameters'] = _canonical(file.read())
+  except FileNotFoundError:
+    notes.append(Note('no_hparams', path))
+  except (OSError, ValueError) as error:
+    notes.append(Note('no_hparams', path, str(error)))
+  try:
+    record = _json(os.path.join(path, 'trial.json'))
+  except FileNotFoundError:
+    return facts
+  except (OSError, ValueError) as error:
+    notes.append(Note('damaged', path, f'trial.json: {error}'))
+    facts['status'] = 'damaged'
+    return facts
+  if not isinstance(record, dict):
+    notes.append(Note('damaged', path, 'trial.json is no record'))
+    facts['status'] = 'damaged'
+    return facts
+  facts.update(_own_facts(path, record, definition, notes))
+  return facts
+
+
+def _own_facts(path: str, record: dict[str, Any], definition, notes: list[Note]) -> dict[str, Any]:
+  def of_type(name: str, kind: type, default: Any) -> Any:
+    value = record.get(name)
+    return value if isinstance(value, kind) else default
+
+  seeds = of_type('seeds', dict, {})
+  environment = of_type('environment', dict, {})
+  step_sec = of_type('step_time_sec', float, None)
+  facts: dict[str, Any] = {
+    'suite': of_type('suite', str, ''),
+    'stop_reason': of_type('stop_reason', str, ''),
+    'reason': of_type('reason', str, ''),
+    'seed': seeds.get('study') if isinstance(seeds.get('study'), int) else None,
+    'step_sec': step_sec if step_sec is not None and 0 < step_sec < float('inf') else None,
+    'smoke': record.get('smoke') is True,
+    'host': _host(environment),
+    'environment': environment or None,
+  }
+  if record.get('status') == 'invalid':
+    notes.append(Note('invalid_trial', path, facts['reason']))
+    facts['status'] = 'invalid_trial'
+  elif record.get('status') == 'failed':
+    notes.append(Note('failed_trial', path, facts['reason'] or facts['stop_reason']))
+  if facts['smoke']:
+    notes.append(Note('smoke', path))
+    facts['status'] = 'smoke'
+  elif record.get('definition_hash') not in (None, '', definition.fingerprint()):
+    notes.append(Note('altered_workload', path))
+    facts['status'] = 'altered_workload'
+  return facts
+
+
+def _host(environment: dict[str, Any]) -> str:
+  """Machines with the same name are the same host; without a name all runs count as one host's."""
+  for name in ('host', 'hostname', 'node'):
+    if isinstance(environment.get(name), str):
+      return environment[name]
+  return ''
+
+
+def _frame(trials: list[Trial], parts: list[Evaluations]) -> pd.DataFrame:
+  import numpy as np
+  import pandas as pd
+
+  lengths = np.array([part.num_rows for part in parts], dtype=np.int64)
+  columns: dict[str, Any] = {}
+  for key in KEYS:
+    values = [getattr(trial, key) for trial in trials]
+    categories = sorted(set(values))
+    code = {category: index for index, category in enumerate(categories)}
+    codes = np.array([code[value] for value in values], dtype=np.int32)
+    columns[key] = pd.Categorical.from_codes(np.repeat(codes, lengths), categories=categories)
+  starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+  columns['row'] = (np.arange(lengths.sum()) - starts).astype(np.int32)
+  for name in NUMERIC:
+    columns[name] = np.concatenate(
+      [np.asarray(part.columns[name], dtype=np.float64) for part in parts]
+    )
+  return pd.DataFrame(columns)

@@ -1,0 +1,58 @@
+"""What was found in a set of runs and left out of the score: said, never silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+# A closed set: every irregularity is one of these, with the words that the report uses for it.
+KINDS: Mapping[str, str] = {
+  'no_data': 'trial folders without evaluations; each counts as not reached',
+  'damaged': 'damaged evaluation files; each of these trials counts as not reached',
+  'missing_column': 'evaluation files without a column that scoring needs; not reached',
+  'truncated': 'evaluation files whose last line is cut; not reached',
+  'bad_steps': 'evaluation files with repeated or decreasing steps; not reached',
+  'bad_times': 'evaluation files with times that are negative, decrease or are no numbers; not reached',
+  'invalid_trial': 'trials that the runner marked invalid; not reached',
+  'failed_trial': 'trials that ended early; scored by the rows that they left',
+  'nan_metric': 'trials with values of the target metric that are not finite; those rows reach nothing',
+  'single_row': 'trials with a single evaluation',
+  'other_suite': 'trials that were run for another suite; not reached',
+  'altered_workload': 'trials of a workload whose definition has changed since; not reached',
+  'smoke': 'smoke runs, which are never scored',
+  'stray_trial': 'trial folders that are not inside a workload folder; left out',
+  'stray_file': 'files or folders that are no part of the layout; left out',
+  'unknown_workload': 'workload folders whose workload is not known; left out',
+  'not_in_suite': 'workloads that are not scored in this suite; left out',
+  'provisional': 'workloads whose goal is provisional; left out',
+  'cannot_run': 'workloads of the suite whose code does not exist yet; not counted',
+  'absent_workload': 'workloads of the suite that no submission has run; each is a miss',
+  'missing_workload': 'workloads that a submission has not run; each is a miss',
+  'study_count': 'submissions and workloads with another number of studies than the rules say',
+  'trial_count': 'studies with another number of trials than the rules say',
+  'merged': 'folders of one submission that differ by a time stamp; merged',
+  'two_frameworks': 'submissions that ran in both frameworks; scored as two',
+  'excluded': 'submissions left out by request',
+  'no_hparams': 'trials without readable hyperparameters',
+  'baseline': 'hosts and workloads without a run of the baseline',
+}
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+  """One irregularity: its kind, where it is, and what exactly was found."""
+
+  kind: str
+  where: str
+  detail: str = ''
+
+  def __post_init__(self) -> None:
+    if self.kind not in KINDS:
+      raise ValueError(f'There is no kind of note {self.kind!r}.')
+
+
+def counted(notes: Iterable[Note]) -> dict[str, int]:
+  """Number of notes by kind, in the order of KINDS."""
+  counts = Counter(note.kind for note in notes)
+  return {kind: counts[kind] for kind in KINDS if counts[kind]}

@@ -1,0 +1,223 @@
+"""From evaluations to times: when each trial reached its goal, and what each study counts as.
+
+An *outcome* is a row for each trial. A *cell* is one submission on one workload: its studies, each
+with its trials in the order in which the rules prefer them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from algorithmic_efficiency.definition import WorkloadDefinition
+from scoring.layout import natural
+from scoring.load import KEYS, Runs
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+
+def outcomes(frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition]) -> pd.DataFrame:
+  """One row for each trial of the given workloads.
+
+  Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored); `row`,
+  `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the best value
+  on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial took in all:
+  `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed, stop_reason,
+  hyperparameters, path where known.
+  """
+  import pandas as pd
+
+  trials, codes = _trials(frame, definitions)
+  order = np.lexsort((frame['row'].to_numpy(), codes))
+  order = order[codes[order] >= 0]
+  codes = codes[order]
+  values = {
+    name: frame[name].to_numpy()[order]
+    for name in ('row', 'global_step', 'submission_sec', 'charged_steps', 'eval_sec')
+  }
+  values['logging_sec'] = frame['logging_sec'].to_numpy()[order]
+  values['validation'] = frame['validation'].to_numpy()[order]
+  values['step'] = np.where(
+    np.isnan(values['charged_steps']), values['global_step'], values['charged_steps']
+  )
+  first = np.searchsorted(codes, np.arange(len(trials)), 'left')
+  last = np.searchsorted(codes, np.arange(len(trials)), 'right') - 1
+  filled = last >= first
+
+  sign = np.array(
+    [1.0 if definitions[w].goal.direction == 'max' else -1.0 for w in trials.workload]
+  )
+  target = np.array([definitions[w].goal.validation for w in trials.workload])
+  signed = values['validation'] * sign[codes]
+  with np.errstate(invalid='ignore'):
+    hits = np.flatnonzero(np.isfinite(signed) & (signed >= (target * sign)[codes]))
+  hit = np.full(len(trials), -1)
+  hit[codes[hits][::-1]] = hits[::-1]  # the first of each trial is written last
+  scored = (trials.status == 'ok').to_numpy()
+  hit[~scored] = -1
+
+  def at(index: np.ndarray, name: str) -> np.ndarray:
+    found = np.full(len(trials), np.nan)
+    found[index >= 0] = values[name][index[index >= 0]]
+    return found
+
+  best = _first_best(signed, codes, first, last)
+  end = np.where(filled, last, -1)
+  table = trials.assign(
+    status=np.where(scored, np.where(hit >= 0, 'reached', 'not_reached'), trials.status),
+    row=at(hit, 'row'),
+    step=at(hit, 'step'),
+    sec=at(hit, 'submission_sec'),
+    best=at(best, 'validation'),
+    best_sec=at(best, 'submission_sec'),
+    total_step=at(end, 'step'),
+    total_sec=at(end, 'submission_sec'),
+    eval_sec=at(end, 'eval_sec'),
+    logging_sec=at(end, 'logging_sec'),
+    num_rows=np.where(filled, last - first + 1, 0),
+  )
+  measured = _median_step_time(values['step'], values['submission_sec'], codes, len(trials))
+  own = pd.to_numeric(table['step_sec']).to_numpy(dtype=float)
+  table['step_sec'] = np.where(np.isnan(own), measured, own)
+  return table
+
+
+def _trials(
+  frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition]
+) -> tuple[pd.DataFrame, np.ndarray]:
+  """The trials of the given workloads, sorted, and for each row of the frame its trial or -1."""
+  import pandas as pd
+
+  runs = frame.attrs.get('runs')
+  present = frame.groupby(list(KEYS), observed=True, sort=False).ngroup().to_numpy()
+  _, first = np.unique(present, return_index=True)
+  keys = [tuple(map(str, row)) for row in frame.iloc[first][list(KEYS)].itertuples(index=False)]
+  known = {trial.key: trial for trial in runs.trials} if isinstance(runs, Runs) else {}
+  names = {key[0] for key in keys}
+  empty = [t.key for t in known.values() if t.num_rows == 0 and (t.submission in names or not keys)]
+  wanted = [key for key in [*keys, *empty] if key[2] in definitions]
+  wanted.sort(key=lambda key: (key[0], key[2], natural(key[1]), key[3], natural(key[4])))
+  position = {key: index for index, key in enumerate(wanted)}
+  to_position = np.array([position.get(key, -1) for key in keys], dtype=int)
+  records = []
+  for key in wanted:
+    trial = known.get(key)
+    records.append(
+      (*key, trial.status, trial.stop_reason, trial.host, trial.seed, trial.step_sec)
+      + (trial.hyperparameters, trial.suite, trial.path)
+      if trial
+      else (*key, 'ok', '', '', None, None, '', '', '')
+    )
+  columns = [*KEYS, 'status', 'stop_reason', 'host', 'seed', 'step_sec']
+  table = pd.DataFrame(records, columns=[*columns, 'hyperparameters', 'suite', 'path'])
+  return table, to_position[present] if len(frame) else np.zeros(0, dtype=int)
+
+
+def _first_best(
+  signed: np.ndarray, codes: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> np.ndarray:
+  """For each trial the index of its first best finite value, -1 without one."""
+  found = np.full(len(first), -1)
+  finite = np.flatnonzero(np.isfinite(signed))
+  order = finite[np.lexsort((finite, -signed[finite], codes[finite]))]
+  trials, starts = np.unique(codes[order], return_index=True)
+  found[trials] = order[starts]
+  return found
+
+
+def _median_step_time(
+  steps: np.ndarray, seconds: np.ndarray, codes: np.ndarray, num_trials: int
+) -> np.ndarray:
+  """Median over the stretches between evaluations of seconds a step; NaN below two evaluations.
+
+  The first evaluation is after step 1, so that compilation is in no stretch.
+  """
+  found = np.full(num_trials, np.nan)
+  same = codes[1:] == codes[:-1]
+  with np.errstate(invalid='ignore', divide='ignore'):
+    rates = (np.diff(seconds) / np.diff(steps))[same]
+  owners = codes[1:][same]
+  good = np.isfinite(rates) & (rates > 0)
+  rates, owners = rates[good], owners[good]
+  order = np.lexsort((rates, owners))
+  rates, owners = rates[order], owners[order]
+  trials, starts, counts = np.unique(owners, return_index=True, return_counts=True)
+  low, high = starts + (counts - 1) // 2, starts + counts // 2
+  found[trials] = (rates[low] + rates[high]) / 2
+  return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+  """The times of every study and trial, in the axis's unit.
+
+  times: [submission, workload, study, trial], the trials of a study in the order of the rules (the
+  smallest evaluation row, then seconds), misses (inf) after all hits, NaN where there is no trial.
+  """
+
+  submissions: tuple[str, ...]
+  workloads: tuple[str, ...]
+  times: np.ndarray
+  num_studies: np.ndarray  # [submission, workload]
+  num_trials: np.ndarray  # [submission, workload, study]
+  studies: Mapping[tuple[str, str], tuple[str, ...]]  # names of the studies of a cell
+
+  @property
+  def study_times(self) -> np.ndarray:
+    """[submission, workload, study]: what each study counts as; NaN where there is none."""
+    return self.times[..., 0]
+
+
+def cells(table: pd.DataFrame, submissions: Sequence[str], workloads: Sequence[str]) -> Cells:
+  """Gathers outcomes that have a column `time` (the axis's unit) into cells."""
+  submission_of = {name: index for index, name in enumerate(submissions)}
+  workload_of = {name: index for index, name in enumerate(workloads)}
+  members = table[table.submission.isin(submission_of) & table.workload.isin(workload_of)]
+  members = members.sort_values(['row', 'sec', 'trial'], na_position='last', kind='stable')
+  studies: dict[tuple[str, str], list[str]] = {}
+  entries: dict[tuple[int, int, int], list[float]] = {}
+  names = zip(members.submission, members.workload, members.study, members.time, strict=True)
+  for submission, workload, study, time in names:
+    found = studies.setdefault((submission, workload), [])
+    if study not in found:
+      found.append(study)
+    entries.setdefault((submission, workload, study), []).append(time)
+  for found in studies.values():
+    found.sort(key=natural)
+  most_studies = max((len(found) for found in studies.values()), default=1)
+  most_trials = max((len(found) for found in entries.values()), default=1)
+  shape = (len(submissions), len(workloads), most_studies)
+  times = np.full((*shape, most_trials), np.nan)
+  num_trials = np.zeros(shape, dtype=int)
+  for (submission, workload), found in studies.items():
+    for index, study in enumerate(found):
+      values = entries[submission, workload, study]
+      place = (submission_of[submission], workload_of[workload], index)
+      times[(*place, slice(len(values)))] = values
+      num_trials[place] = len(values)
+  return Cells(
+    submissions=tuple(submissions),
+    workloads=tuple(workloads),
+    times=times,
+    num_studies=(num_trials > 0).sum(axis=2),
+    num_trials=num_trials,
+    studies={key: tuple(found) for key, found in studies.items()},
+  )
+
+
+def medians(study_times: np.ndarray) -> np.ndarray:
+  """Median over the last axis, NaN for absent studies; misses (inf) take part.
+
+  With an even number of studies one of whose middle two is a miss, the median is a miss.
+  """
+  count = np.sum(~np.isnan(study_times), axis=-1)
+  ordered = np.sort(study_times, axis=-1)  # NaN last
+  low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[..., None] // 2, -1)[..., 0]
+  high = np.take_along_axis(ordered, np.minimum(count // 2, ordered.shape[-1] - 1)[..., None], -1)
+  high = high[..., 0]
+  middle = np.where(low == high, low, (low + high) / 2)
+  return np.where(count == 0, np.nan, middle)
