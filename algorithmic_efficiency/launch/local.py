@@ -6,6 +6,7 @@ and so must the thread (a trial ends with the thread that started it).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -66,10 +67,9 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
       process is at work in its folder.
   """
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
-    plan.path.mkdir(parents=True, exist_ok=True)
-    return _outcome(plan, _run_ranks([plan], on_message))
+    return _outcome(plan, _run_ranks([plan], on_message, output_folder=None))
   with TrialFolder(plan.path) as folder:
-    ranks = _run_ranks(_rank_plans(plan), on_message)
+    ranks = _run_ranks(_rank_plans(plan), on_message, output_folder=plan.path)
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
     if mistake is not None:
       folder.discard_if_empty()
@@ -79,8 +79,10 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
     return outcome
 
 
-def _run_ranks(plans: list[TrialPlan], on_message: OnMessage) -> list[_Rank]:
-  ranks = [_start(plan) for plan in plans]
+def _run_ranks(
+  plans: list[TrialPlan], on_message: OnMessage, output_folder: Path | None
+) -> list[_Rank]:
+  ranks = [_start(plan, output_folder) for plan in plans]
   try:
     _watch(ranks, on_message)
   finally:
@@ -149,7 +151,7 @@ def free_port() -> int:
     return probe.getsockname()[1]
 
 
-def _start(plan: TrialPlan) -> _Rank:
+def _start(plan: TrialPlan, output_folder: Path | None) -> _Rank:
   receive, send = os.pipe()
   environment = dict(os.environ)
   environment['PYTHONPATH'] = os.pathsep.join(
@@ -157,8 +159,7 @@ def _start(plan: TrialPlan) -> _Rank:
   )
   environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   command = [sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker']
-  suffix = '' if plan.devices.rank == 0 else f'_rank{plan.devices.rank}'
-  with open(plan.path / f'output{suffix}.txt', 'ab') as output:
+  with _output(output_folder, plan.devices.rank) as output:
     process = subprocess.Popen(
       [*command, str(send), str(os.getpid())],
       stdin=subprocess.PIPE,
@@ -176,6 +177,13 @@ def _start(plan: TrialPlan) -> _Rank:
   except BrokenPipeError:
     pass  # it ended at once; the watch will say how
   return _Rank(process, receive)
+
+
+def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[Any]:
+  """Where a process prints: a file in the trial folder, or, without one, where its parent does."""
+  if folder is None:
+    return contextlib.nullcontext()
+  return open(folder / ('output.txt' if rank == 0 else f'output_rank{rank}.txt'), 'ab')
 
 
 def _watch(ranks: list[_Rank], on_message: OnMessage) -> None:

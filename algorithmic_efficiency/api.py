@@ -1,0 +1,70 @@
+"""The command line from Python, for notebooks.
+
+from algorithmic_efficiency import api
+
+[trial] = api.run('quick_vision', framework='jax', submission='nadamw', ruleset='self')
+trial.rows().plot(x='global_step', y='validation/accuracy')
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors, measurements, registry
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trial:
+  """A trial folder: what became of the trial, and its rows."""
+
+  folder: Path
+
+  @property
+  def record(self) -> measurements.TrialRecord:
+    """What became of the trial.
+
+    Raises:
+      UserError: the folder holds no trial.
+    """
+    record = measurements.read_trial(self.folder)
+    if record is None:
+      raise errors.UserError(f'{self.folder} holds no trial.json.')
+    return record
+
+  def rows(self, kind: str = 'evals') -> pd.DataFrame:
+    """One row an evaluation ('evals'), or one for each time the submission logged ('metrics')."""
+    import pandas as pd
+
+    if kind not in ('evals', 'metrics'):
+      raise errors.unknown('kind of rows', kind, ('evals', 'metrics'))
+    return pd.DataFrame(getattr(measurements.read(self.folder), kind))
+
+
+def run(
+  workload: str, *, framework: str, submission: str, quiet: bool = True, **options: Any
+) -> list[Trial]:
+  """Runs a submission on a workload, each trial in a process of its own, and gives the trials.
+
+  Args:
+    options: the fields of `request.Request`, such as ruleset, trials, studies, seed or smoke.
+
+  Raises:
+    UserError: a mistake that you can mend.
+  """
+  from algorithmic_efficiency import request, session
+
+  registry.pin_own_packages()
+  asked = request.Request(workload=workload, framework=framework, submission=submission, **options)
+  outcomes = session.run_trials(request.plans(asked), quiet=quiet)
+  return [Trial(outcome.folder) for outcome in outcomes]
+
+
+def trials(folder: str | Path) -> list[Trial]:
+  """Every trial below a folder, in order."""
+  paths = sorted(Path(folder).rglob(measurements.TRIAL_FILE))
+  return [Trial(path.parent) for path in paths]

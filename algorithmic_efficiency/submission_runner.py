@@ -1,0 +1,197 @@
+"""AlgoPerf's runner by its own flags: `python -m algorithmic_efficiency.submission_runner`.
+
+Existing scripts keep working, `--flagfile` and torchrun included. Results lie in
+`<experiment_dir>/<experiment_name>/<workload>_<framework>/trial_<i>`, as AlgoPerf's do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from absl import app, flags
+
+from algorithmic_efficiency import backends, errors, registry, seeds
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.cli import USER_ERROR
+
+FLAGS = flags.FLAGS
+
+_NO_EFFECT = {
+  'profile': 'every trial records its clock buckets in trial.json',
+  'capture_jax_trace': 'no trace is taken',
+  'use_wandb': 'rows go to the files of the trial and to the trackers of --log',
+  'set_pytorch_max_split_size': 'each trial has a process, and so an allocator, of its own',
+  'pytorch_eval_num_workers': 'evaluation reads through the one input pipeline',
+  'librispeech_tokenizer_vocab_path': 'tokenizers lie with the prepared data',
+  'imagenet_v2_data_dir': 'every split lies with the prepared data',
+}
+
+
+def define_flags() -> None:
+  string, boolean, integer = flags.DEFINE_string, flags.DEFINE_boolean, flags.DEFINE_integer
+  string('workload', None, 'The name of the workload.')
+  flags.DEFINE_enum('framework', None, backends.FRAMEWORKS, 'The framework of the submission.')
+  string('submission_path', None, 'The submission module, a file.')
+  string('experiment_dir', None, 'Where experiments are kept.')
+  string('experiment_name', None, 'The folder of this experiment, often with study_<k> at its end.')
+  flags.DEFINE_enum('tuning_ruleset', 'external', ('external', 'self'), 'The tuning ruleset.')
+  string('tuning_search_space', None, 'A JSON file; for external tuning.')
+  integer('num_tuning_trials', 1, 'The number of hyperparameter points.')
+  integer('hparam_start_index', None, 'The first point to run, from 0.')
+  integer('hparam_end_index', None, 'The end of the points to run, exclusive.')
+  string('data_dir', '~/data', 'The folder of prepared data sets.')
+  string('imagenet_v2_data_dir', None, 'Accepted for old scripts.')
+  string('librispeech_tokenizer_vocab_path', '', 'Accepted for old scripts.')
+  boolean('torch_compile', True, 'Whether PyTorch models are compiled, on GPUs.')
+  boolean('save_checkpoints', True, 'Whether trials can be resumed.')
+  boolean('save_intermediate_checkpoints', True, 'Accepted for old scripts: the last two are kept.')
+  boolean('resume_last_run', None, 'Continue unfinished trials, skip finished ones.')
+  boolean('overwrite', False, 'Replace trials that exist.')
+  boolean('append_timestamp', False, 'Append the time to the name of the experiment.')
+  boolean('use_wandb', False, 'Accepted for old scripts.')
+  boolean('profile', False, 'Accepted for old scripts.')
+  boolean('capture_jax_trace', False, 'Accepted for old scripts.')
+  boolean('set_pytorch_max_split_size', False, 'Accepted for old scripts.')
+  integer('pytorch_eval_num_workers', 0, 'Accepted for old scripts.')
+  integer('max_global_steps', None, 'The largest number of steps.')
+  integer('rng_seed', None, 'The seed, 0 included; drawn if not given.')
+  boolean('skip_evals', False, 'Train without evaluating.')
+  string('suite', None, "Whose rules apply; the workload's first that races in seconds.")
+  boolean('smoke', False, 'Tiny sizes on generated data.')
+  boolean('allow_provisional', False, 'Race towards a goal that is not calibrated yet.')
+  flags.DEFINE_enum('platform', 'auto', ('auto', 'cpu', 'gpu', 'tpu'), 'Where to run.')
+  integer('num_devices', None, 'The number of devices; all there are if not given.')
+  flags.DEFINE_multi_string('log', [], 'Trackers, such as tensorboard.')
+  flags.DEFINE_multi_string('path', [], 'Roots with more workloads and submissions.')
+  flags.DEFINE_multi_string('workload_path', [], 'Task folders outside any root.')
+  flags.mark_flags_as_required(
+    ['workload', 'framework', 'submission_path', 'experiment_dir', 'experiment_name']
+  )
+
+
+def main(argv: Sequence[str]) -> int:
+  if len(argv) > 1:
+    return _mistake(f'Only flags are understood; found {argv[1]!r}.')
+  try:
+    return _run()
+  except errors.UserError as error:
+    return _mistake(str(error))
+
+
+def _mistake(message: str) -> int:
+  print(f'submission_runner: {message}', file=sys.stderr)
+  return USER_ERROR
+
+
+def _run() -> int:
+  from algorithmic_efficiency import session
+  from algorithmic_efficiency.request import Request, plans
+
+  for path in FLAGS.path:
+    registry.add_root(path)
+  for path in FLAGS.workload_path:
+    registry.add_task(path)
+  for name, why in _NO_EFFECT.items():
+    if FLAGS[name].value != FLAGS[name].default:
+      print(f'--{name} has no effect here: {why}.', file=sys.stderr)
+  devices = _devices()
+  request = Request(
+    workload=FLAGS.workload,
+    framework=FLAGS.framework,
+    submission=FLAGS.submission_path,
+    suite=FLAGS.suite or _default_suite(FLAGS.workload),
+    ruleset=FLAGS.tuning_ruleset,
+    tuning_search_space=FLAGS.tuning_search_space,
+    trials=FLAGS.num_tuning_trials if FLAGS.tuning_ruleset == 'external' else 1,
+    hparam_start_index=FLAGS.hparam_start_index,
+    hparam_end_index=FLAGS.hparam_end_index,
+    seed=_seed(devices),
+    data_dir=FLAGS.data_dir,
+    experiment_dir=FLAGS.experiment_dir,
+    experiment=_experiment_name(),
+    nested=False,
+    devices=devices,
+    smoke=FLAGS.smoke,
+    resume=bool(FLAGS.resume_last_run),
+    overwrite=FLAGS.overwrite,
+    allow_provisional=FLAGS.allow_provisional,
+    max_global_steps=FLAGS.max_global_steps,
+    save_checkpoints=FLAGS.save_checkpoints,
+    evaluate=not FLAGS.skip_evals,
+    trackers=tuple(FLAGS.log),
+    flags=_flag_values(),
+  )
+  trials = plans(request)
+  if devices.address:  # each trial's group of processes meets at a port of its own
+    host, port = devices.address.rsplit(':', 1)
+    trials = [
+      replace(plan, devices=replace(devices, address=f'{host}:{int(port) + number}'))
+      for number, plan in enumerate(trials, 1)
+    ]
+  outcomes = session.run_trials(trials, quiet=devices.rank != 0)
+  return 0 if all(outcome.status == 'finished' for outcome in outcomes) else 1
+
+
+def _flag_values() -> dict[str, object]:
+  module = FLAGS.find_module_defining_flag('experiment_name')
+  return {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[module]}
+
+
+def _default_suite(workload: str) -> str | None:
+  """The first suite of the workload that races in seconds, as AlgoPerf does; else its first."""
+  definition = registry.workload(workload)
+  in_seconds = (name for name in definition.suites if registry.suite(name).axis == 'seconds')
+  return next(in_seconds, None)
+
+
+def _experiment_name() -> str:
+  if not FLAGS.append_timestamp:
+    return FLAGS.experiment_name
+  return f'{FLAGS.experiment_name}-{datetime.datetime.now():%Y-%m-%d-%H-%M-%S}'
+
+
+def _devices() -> Devices:
+  """The devices, and, under torchrun, this process's place among its peers."""
+  num_ranks = int(os.environ.get('WORLD_SIZE', '1')) if 'LOCAL_RANK' in os.environ else 1
+  common = Devices(
+    platform=FLAGS.platform,
+    num_devices=FLAGS.num_devices,
+    compile='auto' if FLAGS.torch_compile else 'off',
+  )
+  if num_ranks == 1:
+    return common
+  return replace(
+    common,
+    rank=int(os.environ['RANK']),
+    num_ranks=num_ranks,
+    local_rank=int(os.environ['LOCAL_RANK']),
+    address=f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}',
+  )
+
+
+def _seed(devices: Devices) -> int | None:
+  """The seed as given; processes that cannot ask each other derive the same one."""
+  if FLAGS.rng_seed is not None or devices.num_ranks == 1 or FLAGS.resume_last_run:
+    return FLAGS.rng_seed
+  return seeds.derive(0, os.environ.get('TORCHELASTIC_RUN_ID', ''), devices.address) % 2**31
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return FLAGS(list(argv))
+  except flags.Error as error:
+    sys.exit(_mistake(f'{error}. See --help.'))
+
+
+def run_main() -> None:
+  registry.pin_own_packages()
+  define_flags()
+  app.run(lambda argv: sys.exit(main(argv)), flags_parser=_parse)
+
+
+if __name__ == '__main__':
+  run_main()
