@@ -1,7 +1,138 @@
-"""Image classification: every workload and variant of this task."""
+"""Image classification: every workload and variant of this task.
+
+The workloads on ImageNet and CIFAR-10 are defined in `imagenet.py` beside this file.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from algorithmic_efficiency.definition import (
+  BatchSizes,
+  Budget,
+  Goal,
+  Smoke,
+  Splits,
+  WorkloadDefinition,
+  variant,
+)
+from algorithmic_efficiency.spec import LossType
+
 from .imagenet import WORKLOADS as _IMAGENET
 
-WORKLOADS = {**_IMAGENET}
+
+@dataclass(frozen=True, kw_only=True)
+class VisionData:
+  """Small images that fit in memory, used as they are, without augmentation.
+
+  Inputs are stored pixels less the definition's `train_mean`, divided by its `train_stddev`: both are
+  in units of stored pixels, 0 to 16 for the digits and 0 to 255 for MNIST. Of the digits, image i is
+  validation where i % 5 is 4, test where it is 3, and train otherwise. Of MNIST's training file the
+  last 10,000 images are validation.
+
+  Attributes:
+    image_shape: height, width, channels.
+  """
+
+  source: Literal['digits', 'mnist']
+  image_shape: tuple[int, int, int]
+  num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNet:
+  """3x3 convolutions, each with its norm and activation, then dropout and a linear head.
+
+  The first convolution keeps the size of the image, each later one halves it. `norm` None leaves the
+  batch norm out and gives the convolutions a bias instead. `bn_momentum` is the part of the running
+  statistics that is kept at each step.
+  """
+
+  channels: tuple[int, ...] = (16, 32)
+  activation: str = 'relu'
+  norm: Literal['batch'] | None = 'batch'
+  bn_momentum: float = 0.9
+  bn_epsilon: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlp:
+  """One hidden layer between the flattened image and a linear head."""
+
+  hidden_dim: int = 128
+  activation: str = 'sigmoid'
+
+
+_QUICK = WorkloadDefinition(
+  name='quick_vision',
+  task='vision',
+  summary='Handwritten digits of 8x8 pixels, small convolutional net with batch norm: accuracy',
+  dataset='digits',
+  embedded=True,
+  model=ConvNet(),
+  data=VisionData(source='digits', image_shape=(8, 8, 1), num_classes=10),
+  loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
+  metrics=('accuracy', 'loss'),
+  goal=Goal(metric='accuracy', direction='max', validation=0.98, test=0.97, provisional=True),
+  suites={'quick': Budget(step_hint=600, max_steps=600)},
+  splits=Splits(train=1_079, eval_train=359, validation=359, test=359),
+  batch_sizes=BatchSizes(train=64, eval=360),
+  smoke=Smoke(model=ConvNet(channels=(4, 8))),
+  output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
+  train_mean=(4.8787,),
+  train_stddev=(6.0181,),
+  target_source='provisional: a guess, not calibrated yet',
+)
+
+_MNIST_BUDGET = Budget(step_hint=7_813, max_sec=60, eval_period_sec=10, role='extra')
+_MNIST = WorkloadDefinition(
+  name='mnist',
+  task='vision',
+  summary='MNIST, one hidden layer of sigmoids: accuracy',
+  dataset='mnist',
+  tfds='mnist',
+  model=Mlp(),
+  data=VisionData(source='mnist', image_shape=(28, 28, 1), num_classes=10),
+  loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
+  metrics=('accuracy', 'loss'),
+  goal=Goal(metric='accuracy', direction='max', validation=0.97, test=0.97),
+  suites={
+    'lite': Budget(step_hint=2_000, max_steps=2_000),
+    'algoperf_v06': _MNIST_BUDGET,
+    'algoperf_v05': _MNIST_BUDGET,
+  },
+  splits=Splits(train=50_000, eval_train=10_000, validation=10_000, test=10_000),
+  batch_sizes=BatchSizes(train=1_024, eval=10_000),
+  smoke=Smoke(model=Mlp(hidden_dim=8)),
+  output_params={'jax': ('Dense_1',), 'pytorch': ('net.layer2.weight', 'net.layer2.bias')},
+  train_mean=(0.1307 * 255,),
+  train_stddev=(0.3081 * 255,),
+  target_source="AlgoPerf's workload for development",
+)
+
+WORKLOADS = {
+  **_IMAGENET,
+  **{
+    definition.name: definition
+    for definition in (
+      _QUICK,
+      _MNIST,
+      variant(
+        _QUICK,
+        name='quick_vision_no_norm',
+        summary='Handwritten digits of 8x8 pixels, small convolutional net without norm: accuracy',
+        model=replace(_QUICK.model, norm=None),
+        smoke=replace(_QUICK.smoke, model=replace(_QUICK.smoke.model, norm=None)),
+      ),
+      variant(
+        _MNIST,
+        name='mnist_relu',
+        summary='MNIST, one hidden layer of rectified units: accuracy',
+        model=replace(_MNIST.model, activation='relu'),
+        smoke=replace(_MNIST.smoke, model=replace(_MNIST.smoke.model, activation='relu')),
+        target_source='that of mnist, not calibrated for this variant',
+      ),
+    )
+  },
+}
