@@ -85,7 +85,10 @@ class TrialRecords:
     self._log = self._open_log(plan, saved)
     self._log.flush()
     self._log_offset = (plan.path / measurements.LOG_FILE).stat().st_size
-    self._trackers = [trackers.open_tracker(name, plan.path) for name in plan.trackers]
+    resumed_at = saved.step if saved else None
+    self._trackers = [
+      trackers.open_tracker(name, plan.path, resumed_at=resumed_at) for name in plan.trackers
+    ]
     self._write_descriptions(plan, workload)
     self._record.write(self._folder)
 

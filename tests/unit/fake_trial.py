@@ -1,0 +1,193 @@
+"""A trial without a framework: a clock set by hand, a submission that takes as long as it is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import integrity, runner, spec
+from algorithmic_efficiency.clock import Stopwatch
+from algorithmic_efficiency.definition import Goal
+from algorithmic_efficiency.submission import Submission
+from algorithmic_efficiency.trial_plan import Rules
+
+
+class FakeClock:
+  def __init__(self) -> None:
+    self.now = 100.0
+
+  def __call__(self) -> float:
+    return self.now
+
+  def spend(self, seconds: float) -> None:
+    self.now += seconds
+
+
+class FakeStream:
+  def __init__(self) -> None:
+    self.position = 0
+
+  def __next__(self) -> dict[str, int]:
+    self.position += 1
+    return {'number': self.position}
+
+  def state(self) -> dict[str, int]:
+    return {'position': self.position}
+
+
+class FakeMachine:
+  """A device with work in flight that takes time only when it is waited for."""
+
+  num_ranks = 1
+
+  def __init__(self, clock: FakeClock):
+    self._clock = clock
+    self.in_flight = 0.0
+    self.largest_in_flight = 0.0
+
+  def queue(self, seconds: float) -> None:
+    self.in_flight += seconds
+    self.largest_in_flight = max(self.largest_in_flight, self.in_flight)
+
+  def key(self, words: Any) -> Any:
+    return words
+
+  def synchronize(self, outputs: Any = None) -> None:
+    self._clock.spend(self.in_flight)
+    self.in_flight = 0.0
+
+  def sync_max(self, value: float) -> float:
+    return value
+
+  def all_finite(self, params: Any) -> bool:
+    return math.isfinite(params)
+
+
+class FakeWorkload:
+  model_params_types = None
+  loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+
+
+class FakeRecorder:
+  def __init__(self, clock: FakeClock, seconds: float = 0.0):
+    self._clock = clock
+    self._seconds = seconds
+    self.rows: list[dict[str, float]] = []
+    self.logged: list[tuple[int, Mapping[str, Any]]] = []
+    self.checkpoints: list[Mapping[str, Any]] = []
+
+  def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
+    self.rows.append({**row, 'global_step': global_step})
+    self._clock.spend(self._seconds)
+
+  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
+    self.logged.extend(rows)
+
+  def checkpoint(self, state: Mapping[str, Any]) -> None:
+    self.checkpoints.append(state)
+    self._clock.spend(self._seconds)
+
+  def progress(self, state: Mapping[str, Any]) -> None:
+    pass
+
+
+def draw_one(workload, queue, optimizer_state, params, model_state, hyperparameters, step, rng):
+  return next(queue)
+
+
+def rules(**changes: Any) -> Rules:
+  fields: dict[str, Any] = {
+    'axis': 'seconds',
+    'max_sec': 10.0,
+    'max_steps': None,
+    'eval_period_sec': 2.0,
+    'eval_period_steps': None,
+    'free_init_sec': 120.0,
+    **changes,
+  }
+  return Rules(**fields)
+
+
+def step_rules(max_steps: int = 20, period: int = 5, **changes: Any) -> Rules:
+  return rules(
+    axis='cost_adjusted_steps',
+    max_sec=None,
+    eval_period_sec=None,
+    max_steps=max_steps,
+    eval_period_steps=period,
+    **changes,
+  )
+
+
+class FakeTrial:
+  """Builds a `TrialRun` around a function that plays the submission's update.
+
+  Args:
+    update: called with the keyword arguments of `update_params`; may return None for no change.
+    accuracy: the validation accuracy that an evaluation at a step gives.
+  """
+
+  def __init__(
+    self,
+    rules: Rules,
+    *,
+    update: Callable[..., Any] = lambda **arguments: None,
+    data_selection: Callable[..., Any] = draw_one,
+    prepare_for_eval: Callable[..., Any] | None = None,
+    accuracy: Callable[[int], float] = lambda step: 0.0,
+    step_sec: float = 0.125,
+    queued_sec: float = 0.0,
+    eval_sec: float = 1.0,
+    log_sec: float = 0.0,
+    wants_train_state: bool = False,
+  ):
+    self.clock = FakeClock()
+    self.machine = FakeMachine(self.clock)
+    self.recorder = FakeRecorder(self.clock, log_sec)
+    self.calls: list[dict[str, Any]] = []
+
+    def update_params(**arguments: Any) -> Any:
+      self.calls.append(arguments)
+      self.clock.spend(step_sec)
+      self.machine.queue(queued_sec)
+      result = update(**arguments)
+      return ('state', 1.0, None) if result is None else result
+
+    def evaluate(params: Any, model_state: Any, step: int) -> dict[str, float]:
+      self.clock.spend(eval_sec)
+      value = accuracy(step)
+      return {'validation/accuracy': value, 'test/accuracy': value}
+
+    self.run = runner.TrialRun(
+      rules=rules,
+      goal=Goal(metric='accuracy', direction='max', validation=0.9, test=0.8),
+      machine=self.machine,
+      submission=Submission(
+        file=Path('fake.py'),
+        get_batch_size=lambda name: 8,
+        init_optimizer_state=lambda *arguments: None,
+        update_params=update_params,
+        data_selection=data_selection,
+        prepare_for_eval=prepare_for_eval,
+        get_eval_batch_size=None,
+        wants_train_state=wants_train_state,
+      ),
+      workload=FakeWorkload(),  # type: ignore[arg-type]
+      hyperparameters=None,
+      queue=runner.InputQueue(FakeStream(), lambda batch: batch),
+      params=1.0,
+      model_state=None,
+      optimizer_state='state',
+      watch=Stopwatch(start=self.clock.now, now=self.clock),
+      evaluate=evaluate,
+      reseed=lambda value: None,
+      recorder=self.recorder,
+      guard=integrity.Guard(),
+      seed=1,
+    )
+
+  @property
+  def rows(self) -> list[dict[str, float]]:
+    return self.recorder.rows
