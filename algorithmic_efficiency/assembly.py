@@ -195,6 +195,7 @@ class TrialProcess:
     logger = MetricsLogger()
     if backend.rank == 0:
       workload.attach_metrics_logger(logger)
+    workload.refuse = self._guard.refuse  # type: ignore[method-assign]
     before = backend.fingerprint(params)
     start = self._watch.lap('setup')
     with integrity.submission():

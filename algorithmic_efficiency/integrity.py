@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {'os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'shutil.move'}
@@ -147,11 +148,12 @@ class Guard:
   def _check(self, path: str | bytes | os.PathLike, writes: bool) -> None:
     real = os.path.realpath(os.fsdecode(path))
     if any(_inside(real, folder) for folder in self._unreadable):
-      self._refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
+      self.refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
     if writes and any(_inside(real, folder) for folder in self._unwritable):
-      self._refuse(f'The submission changed a file of the trial folder: {os.path.basename(real)}.')
+      self.refuse(f'The submission changed a file of the trial folder: {os.path.basename(real)}.')
 
-  def _refuse(self, message: str) -> None:
+  def refuse(self, message: str) -> NoReturn:
+    """Remembers a violation and raises it."""
     self.violations.append(message)
     raise IntegrityError(message)
 

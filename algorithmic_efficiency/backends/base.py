@@ -6,10 +6,10 @@ environment variables by itself. Batches come to it as numpy and leave it on the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
@@ -163,6 +163,10 @@ class HarnessOnlyError(RuntimeError):
   """A submission called what only the harness may call."""
 
 
+def _refuse(message: str) -> NoReturn:
+  raise HarnessOnlyError(message)
+
+
 class DefinedWorkload(spec.Workload):
   """A definition, its code and its budget, presented as AlgoPerf's `Workload`.
 
@@ -283,16 +287,17 @@ class DefinedWorkload(spec.Workload):
 
   framework: str  # set by the subclass
 
-  def _build_input_queue(self, *args: Any, **kwargs: Any) -> Any:
-    raise HarnessOnlyError(
-      'A submission reads data from the input queue that data_selection is given, and from '
-      'nowhere else; it called _build_input_queue.'
+  refuse: Callable[[str], NoReturn] = staticmethod(_refuse)
+  """What becomes of a call that only the harness may make; the runner has it remembered."""
+
+  def _build_input_queue(self, *args: Any, **kwargs: Any) -> NoReturn:
+    self.refuse(
+      'Data come from the input queue that data_selection is given and from nowhere else; the '
+      'submission called _build_input_queue.'
     )
 
-  def _eval_model_on_split(self, *args: Any, **kwargs: Any) -> Any:
-    raise HarnessOnlyError(
-      'Only the harness evaluates; the submission called _eval_model_on_split.'
-    )
+  def _eval_model_on_split(self, *args: Any, **kwargs: Any) -> NoReturn:
+    self.refuse('Only the harness evaluates; the submission called _eval_model_on_split.')
 
-  def eval_model(self, *args: Any, **kwargs: Any) -> Any:
-    raise HarnessOnlyError('Only the harness evaluates; the submission called eval_model.')
+  def eval_model(self, *args: Any, **kwargs: Any) -> NoReturn:
+    self.refuse('Only the harness evaluates; the submission called eval_model.')

@@ -1,0 +1,307 @@
+"""Submissions that try to gain what they have not earned, and what becomes of each.
+
+Every attack is a plain SGD submission with one function replaced. `outcome` is 'impossible' (nothing
+is gained: the result is that of the honest submission), 'charged' (what it gains, it pays for) or
+'invalid' (the trial ends as invalid, with `reason` in its record).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Literal
+
+HONEST = """
+import os, subprocess, sys, threading, time
+import torch
+from algorithmic_efficiency import spec
+
+
+def get_batch_size(workload_name):
+  return 8
+
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+  return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+
+
+def update_params(workload, current_param_container, current_params_types, model_state,
+                  hyperparameters, batch, loss_type, optimizer_state, eval_results, global_step, rng):
+  optimizer_state['optimizer'].zero_grad()
+  logits, model_state = workload.model_fn(
+    params=current_param_container, augmented_and_preprocessed_input_batch=batch,
+    model_state=model_state, mode=spec.ForwardPassMode.TRAIN, rng=rng, update_batch_norm=True)
+  loss = workload.loss_fn(label_batch=batch['targets'], logits_batch=logits,
+                          mask_batch=batch.get('weights'))
+  (loss['summed'] / loss['n_valid_examples']).backward()
+  optimizer_state['optimizer'].step()
+  return optimizer_state, current_param_container, model_state
+
+
+def data_selection(workload, input_queue, optimizer_state, current_param_container, model_state,
+                   hyperparameters, global_step, rng):
+  return next(input_queue)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+  """One attack.
+
+  Attributes:
+    code: Python that comes after the honest submission and replaces parts of it.
+    charged_to: for 'charged', the clock bucket that must hold the half second that the attack takes.
+  """
+
+  name: str
+  what: str
+  outcome: Literal['impossible', 'charged', 'invalid']
+  how: str
+  code: str
+  reason: str = ''
+  charged_to: str = ''
+
+  @property
+  def module(self) -> str:
+    return HONEST + '\n\nhonest_update = update_params\n' + textwrap.dedent(self.code)
+
+
+_BUSY = """
+    def burn(seconds):
+      end = time.monotonic() + seconds
+      while time.monotonic() < end:
+        sum(range(1000))
+"""
+
+ATTACKS = (
+  Attack(
+    name='patch_time',
+    what='replaces `time.time`, `time.perf_counter` and `time.monotonic` by clocks that stand still',
+    outcome='charged',
+    how='the source of time is bound when the core is imported',
+    charged_to='update',
+    code="""
+    real_sleep = time.sleep
+    time.time = time.perf_counter = time.monotonic = lambda: 0.0
+
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        real_sleep(0.5)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='patch_harness_clock',
+    what="replaces the stopwatch's own way of taking a lap",
+    outcome='invalid',
+    how="the parent's clock disagrees with the trial's",
+    reason='The clock of the trial is off',
+    code="""
+    from algorithmic_efficiency import clock
+
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        honest_lap = clock.Stopwatch.lap
+        clock.Stopwatch.lap = lambda self, bucket: self.last
+        time.sleep(2.0)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='thread_during_evaluation',
+    what='starts a thread that computes while evaluations, which are not timed, are under way',
+    outcome='invalid',
+    how='the processor time of threads that are not ours is measured over every evaluation',
+    reason='A thread of the submission',
+    code=_BUSY
+    + """
+    def work():
+      while True:
+        burn(0.01)
+
+    def update_params(global_step, **arguments):
+      if global_step == 0:
+        threading.Thread(target=work, daemon=True, name='worker').start()
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='process_during_evaluation',
+    what='starts a process that computes while evaluations are under way',
+    outcome='invalid',
+    how='so is that of processes',
+    reason='A process of the submission',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 0:
+        subprocess.Popen([sys.executable, '-c', 'while True: sum(range(1000))'])
+        time.sleep(0.3)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='train_in_init',
+    what='changes the parameters inside `init_optimizer_state`, whose time is free',
+    outcome='invalid',
+    how='the parameters are compared before and after',
+    reason='init_optimizer_state changed the parameters',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      with torch.no_grad():
+        for parameter in model_params.parameters():
+          parameter.mul_(0.5)
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Attack(
+    name='read_validation_through_workload',
+    what='asks the workload for the validation data inside `init_optimizer_state`',
+    outcome='invalid',
+    how='what only the harness may call refuses, whoever catches the refusal',
+    reason='_build_input_queue',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      try:
+        workload._build_input_queue(rng, 'validation', '', 8)
+      except Exception:
+        pass
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Attack(
+    name='evaluate_itself',
+    what='calls `workload.eval_model` to steer by the test data between evaluations',
+    outcome='invalid',
+    how='as above',
+    reason='eval_model',
+    code="""
+    def update_params(workload, global_step, **arguments):
+      if global_step == 3:
+        try:
+          workload.eval_model(8, arguments['current_param_container'], None, None, '', '', 3)
+        except Exception:
+          pass
+      return honest_update(workload=workload, global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='complete_early',
+    what='raises `TrainingCompleteError` at once, after half a second of work, for an evaluation at no cost',
+    outcome='charged',
+    how='the call is timed like any other, and its update is discarded',
+    charged_to='update',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 1:
+        time.sleep(0.5)
+        raise spec.TrainingCompleteError
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='work_in_data_selection',
+    what='trains inside `data_selection`',
+    outcome='charged',
+    how='data selection is timed',
+    charged_to='data',
+    code="""
+    def data_selection(workload, input_queue, *rest):
+      if rest[4] == 2:
+        time.sleep(0.5)
+      return next(input_queue)
+    """,
+  ),
+  Attack(
+    name='work_in_prepare_for_eval',
+    what='trains inside `prepare_for_eval`',
+    outcome='charged',
+    how='preparation is timed',
+    charged_to='prepare_for_eval',
+    code="""
+    def prepare_for_eval(workload, current_param_container, current_params_types, model_state,
+                         hyperparameters, loss_type, optimizer_state, eval_results, global_step, rng):
+      if global_step == 1:
+        time.sleep(0.5)
+      return optimizer_state, current_param_container, model_state
+    """,
+  ),
+  Attack(
+    name='edit_past_evaluations',
+    what='writes better values into `eval_results`',
+    outcome='impossible',
+    how='a submission sees a copy, and its entries are read-only',
+    code="""
+    def update_params(eval_results, **arguments):
+      for index, (step, values) in enumerate(eval_results):
+        eval_results[index] = (step, dict(values, **{'validation/accuracy': 1.0, 'test/accuracy': 1.0}))
+      return honest_update(eval_results=eval_results, **arguments)
+    """,
+  ),
+  Attack(
+    name='claim_the_goal',
+    what='replaces the methods by which the workload says that a goal is reached',
+    outcome='impossible',
+    how='the runner asks the definition, not the object that the submission holds',
+    code="""
+    def update_params(workload, **arguments):
+      workload.has_reached_validation_target = workload.has_reached_test_target = lambda result: True
+      type(workload).validation_target_value = type(workload).test_target_value = 0.0
+      return honest_update(workload=workload, **arguments)
+    """,
+  ),
+  Attack(
+    name='edit_rows_on_disk',
+    what='rewrites the rows in its trial folder',
+    outcome='invalid',
+    how='opening a file of the trial folder for writing is refused',
+    reason='The submission changed a file of the trial folder',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 12:
+        import glob
+        for path in glob.glob(os.environ['ATTACKED'] + '/**/measurements.jsonl', recursive=True):
+          try:
+            open(path, 'a').write('{}')
+          except Exception:
+            pass
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='edit_rows_from_a_process',
+    what='has another process rewrite the rows in its trial folder',
+    outcome='invalid',
+    how='the parent compares the file with the rows it was sent',
+    reason='The rows on disk are not those that the trial reported',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 12:
+        import glob
+        for path in glob.glob(os.environ['ATTACKED'] + '/**/measurements.jsonl', recursive=True):
+          subprocess.run(['sed', '-i', 's/accuracy": 0/accuracy": 1/', path], check=True)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
+    name='draw_several_batches',
+    what='draws five batches a step and trains on all of them',
+    outcome='charged',
+    how='on the step axis a step costs as many steps as it draws batches',
+    charged_to='steps',
+    code="""
+    def data_selection(workload, input_queue, *rest):
+      batches = [next(input_queue) for _ in range(5)]
+      return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    """,
+  ),
+  Attack(
+    name='larger_batch',
+    what='asks for a larger batch, where steps are raced',
+    outcome='impossible',
+    how='on the step axis the batch size is that of the definition',
+    code="""
+    def get_batch_size(workload_name):
+      return 64
+    """,
+  ),
+)
