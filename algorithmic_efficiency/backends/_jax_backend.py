@@ -128,7 +128,8 @@ class JaxBackend:
     return bool(self._all_finite(jax.tree.leaves(params)))
 
   def scalars(self, values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in jax.device_get(dict(values)).items()}
+    fetched = jax.device_get(dict(values))
+    return {name: float(np.asarray(value).item()) for name, value in fetched.items()}
 
   def sync_max(self, value: float) -> float:
     if self.num_ranks == 1:

@@ -149,7 +149,7 @@ def _place_like(fresh: Any, value: Any) -> jax.Array:
   """An array on the devices of `fresh`, as free to move, and as weakly typed, as that one is."""
   if not isinstance(fresh, jax.Array):
     return jnp.array(value)
-  if fresh.weak_type and fresh.dtype == value.dtype:
+  if getattr(fresh, 'weak_type', False) and fresh.dtype == value.dtype:
     return fresh.at[...].set(value)
   if fresh.committed:
     return jax.device_put(value, fresh.sharding)

@@ -20,12 +20,15 @@ _NORM_TYPES = {
   ('layer', 'scale'): ParameterType.LAYER_NORM_SCALE,
   ('layer', 'bias'): ParameterType.LAYER_NORM_BIAS,
 }
-_ATTENTION_TYPES = {
-  'key': ParameterType.ATTENTION_K,
-  'query': ParameterType.ATTENTION_Q,
-  'value': ParameterType.ATTENTION_V,
-  'out': ParameterType.ATTENTION_OUT,
-}
+# The first mark that is found counts.
+_ATTENTION_MARKS = (
+  (('in_proj', 'qkv'), ParameterType.ATTENTION_QKV),
+  (('kv_proj',), ParameterType.ATTENTION_KV),
+  (('key', 'k_proj'), ParameterType.ATTENTION_K),
+  (('query', 'q_proj'), ParameterType.ATTENTION_Q),
+  (('value', 'v_proj'), ParameterType.ATTENTION_V),
+  (('out', 'o_proj'), ParameterType.ATTENTION_OUT),
+)
 
 
 class JaxWorkload(DefinedWorkload):
@@ -100,9 +103,9 @@ class JaxWorkload(DefinedWorkload):
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
     state = model_state or {}
-    logits, updates = nn.apply(
-      self._task.model.forward, self._model, mutable=list(state) if update_batch_norm else []
-    )(
+    # A layer that normalises by the batch writes its running averages, wanted or not.
+    mutable = [] if use_running_average_bn and not update_batch_norm else list(state)
+    logits, updates = nn.apply(self._task.model.forward, self._model, mutable=mutable)(
       {'params': params, **state},
       augmented_and_preprocessed_input_batch,
       train=train,
@@ -110,7 +113,7 @@ class JaxWorkload(DefinedWorkload):
       dropout_rate=dropout_rate if train else 0.0,
       rngs={'dropout': rng} if train else {},
     )
-    return logits, {**state, **updates} if updates else model_state
+    return logits, {**state, **updates} if state and update_batch_norm else model_state
 
   def loss_fn(
     self,
@@ -184,7 +187,9 @@ def _param_type(module: str, name: str) -> ParameterType:
   """The first rule that holds, in AlgoPerf's order; both names are lower case."""
   for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'ln'))):
     if any(mark in module for mark in marks):
-      return _known(_NORM_TYPES, (norm, name), f'{module}/{name}')
+      if (norm, name) not in _NORM_TYPES:
+        raise _unrecognised(module, name)
+      return _NORM_TYPES[norm, name]
   if 'conv' in module:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
   if 'embedding' in name or ('embedding' in module and name == 'kernel'):
@@ -195,19 +200,19 @@ def _param_type(module: str, name: str) -> ParameterType:
 
 
 def _attention_type(module: str, name: str) -> ParameterType:
-  if name == 'bias':
+  if 'bias' in name:
     return ParameterType.ATTENTION_BIAS
-  if 'in_proj' in name:
-    return ParameterType.ATTENTION_QKV
   if 'scale' in name:
     return ParameterType.WEIGHT
-  return _known(_ATTENTION_TYPES, module.rpartition('/')[2], f'{module}/{name}')
+  layer = f'{module.rpartition("/")[2]}/{name}'
+  for marks, kind in _ATTENTION_MARKS:
+    if any(mark in layer for mark in marks):
+      return kind
+  raise _unrecognised(module, name)
 
 
-def _known(types: Mapping[Any, ParameterType], key: Any, path: str) -> ParameterType:
-  if key not in types:
-    raise ValueError(f'The type of the parameter {path.lstrip("/")!r} cannot be told by its name.')
-  return types[key]
+def _unrecognised(module: str, name: str) -> ValueError:
+  return ValueError(f'The name of the parameter {module[1:]}/{name} does not tell its type.')
 
 
 def _build(definition: WorkloadDefinition, task: TaskCode, dtype: Any) -> nn.Module:

@@ -1,0 +1,480 @@
+"""The JAX backend in one process on one device."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax_toy
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from algorithmic_efficiency import errors, spec
+from algorithmic_efficiency.backends import _jax_workload
+from algorithmic_efficiency.backends import jax as backend_jax
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.spec import ForwardPassMode, ParameterType
+
+WORDS = np.array([1, 2], np.uint32)
+TRAIN, EVAL = ForwardPassMode.TRAIN, ForwardPassMode.EVAL
+REFERENCE = Path(__file__).parents[3] / 'shared' / 'reference'
+
+
+@pytest.fixture(scope='module')
+def backend():
+  return backend_jax.start(Devices(platform='cpu', num_devices=1))
+
+
+@pytest.fixture(scope='module')
+def toy(backend):
+  """The toy workload, its parameters, its state and a placed batch."""
+  workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  params, state = workload.init_model_fn(backend.key(WORDS))
+  return workload, params, state, backend.place(jax_toy.batch(16, 0))
+
+
+# Starting.
+
+
+def test_more_devices_than_there_are_is_a_user_error(backend):
+  with pytest.raises(errors.UserError, match='64 devices were asked for, but JAX finds'):
+    backend_jax.start(Devices(platform='cpu', num_devices=64))
+
+
+def test_an_absent_platform_is_a_user_error(backend):
+  with pytest.raises(errors.UserError, match='tpu was asked for, but JAX finds only cpu'):
+    backend_jax.start(Devices(platform='tpu'))
+
+
+def test_devices_must_divide_over_the_processes():
+  with pytest.raises(errors.UserError, match='3 devices do not over 2 processes'):
+    backend_jax.start(Devices(platform='cpu', num_devices=3, num_ranks=2, address='localhost:1'))
+
+
+def test_a_missing_framework_is_a_user_error_with_the_install_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'jax', None)
+  with pytest.raises(errors.UserError, match=r"'jax'.*algorithmic-efficiency\[jax\]"):
+    backend_jax.start(Devices(platform='cpu'))
+
+
+# Keys and batches.
+
+
+def test_a_key_serves_jax_random_and_flax_as_an_array_of_jax_would(backend):
+  key, array = backend.key(WORDS), jnp.array(WORDS)
+
+  def draws(key):
+    dropout = nn.Dropout(0.5, deterministic=False)
+    return (
+      jax.random.split(key, 3),
+      jax.random.fold_in(key, 7),
+      jax.random.normal(key, (4,)),
+      jax.random.bernoulli(key, shape=(4,)),
+      dropout.apply({}, jnp.ones(8), rngs={'dropout': key}),
+    )
+
+  for ours, theirs in ((draws(key), draws(array)), (jax.jit(draws)(key), draws(array))):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_place_keeps_values_structure_and_missing_weights(backend):
+  batch = {'inputs': (np.ones((4, 2)), np.arange(4)), 'weights': None}
+  placed = backend.place(batch)
+  assert placed['weights'] is None
+  assert isinstance(placed['inputs'], tuple)
+  assert all(isinstance(array, jax.Array) for array in placed['inputs'])
+  np.testing.assert_array_equal(placed['inputs'][1], np.arange(4))
+
+
+# Waiting.
+
+
+@jax.jit
+def _long(x):
+  return jax.lax.fori_loop(0, 30, lambda _, a: jnp.tanh(a @ x / 500), x)
+
+
+@pytest.fixture(scope='module')
+def slow_input():
+  x = jnp.ones((600, 600))
+  _long(x).block_until_ready()
+  return x
+
+
+def test_synchronize_waits_for_the_given_outputs(backend, slow_input):
+  output = _long(slow_input)
+  assert not output.is_ready()
+  backend.synchronize({'a': [output], 'b': 'no array', 'c': None})
+  assert output.is_ready()
+
+
+def test_synchronize_waits_for_everything_in_flight(backend, slow_input):
+  output = _long(slow_input)
+  assert not output.is_ready()
+  backend.synchronize()
+  assert output.is_ready()
+
+
+def test_synchronize_waits_for_work_whose_outputs_were_dropped(backend, slow_input):
+  start = time.perf_counter()
+  _long(slow_input).block_until_ready()
+  duration = time.perf_counter() - start
+  start = time.perf_counter()
+  _long(slow_input)
+  backend.synchronize()
+  assert time.perf_counter() - start > duration / 2
+
+
+def test_synchronize_waits_for_side_effects(backend, slow_input):
+  seen = []
+  jax.jit(lambda x: jax.debug.callback(lambda y: seen.append(y), _long(x)[0, 0]))(slow_input)
+  backend.synchronize()
+  assert len(seen) == 1
+
+
+def test_synchronize_accepts_deleted_arrays(backend):
+  gone = jnp.ones(3)
+  gone.delete()
+  backend.synchronize([gone])
+  backend.synchronize()
+
+
+# The workload.
+
+
+def test_init_gives_plain_dicts_shapes_and_types(toy):
+  workload, params, state, _ = toy
+  assert type(params) is dict and type(params['Dense_0']) is dict
+  assert set(state) == {'batch_stats'}
+  assert jax.tree.structure(workload.param_shapes) == jax.tree.structure(params)
+  assert workload.param_shapes['Dense_0']['kernel'].shape_tuple == (6, 8)
+  assert workload.model_params_types == {
+    'Dense_0': {'kernel': ParameterType.WEIGHT, 'bias': ParameterType.BIAS},
+    'BatchNorm_0': {
+      'scale': ParameterType.BATCH_NORM_SCALE,
+      'bias': ParameterType.BATCH_NORM_BIAS,
+    },
+    'Dense_1': {'kernel': ParameterType.WEIGHT, 'bias': ParameterType.BIAS},
+  }
+  assert workload.is_output_params('Dense_1') and not workload.is_output_params('Dense_0')
+
+
+def test_fresh_parameters_are_free_to_move(toy):
+  """Otherwise what a submission makes beside them compiles to a second program after step one."""
+  _, params, state, batch = toy
+  assert not any(leaf.committed for leaf in jax.tree.leaves((params, state, batch)))
+
+
+def test_init_depends_on_the_key_alone(backend, toy):
+  workload, params, _, _ = toy
+  again, _ = workload.init_model_fn(backend.key(WORDS))
+  other, _ = workload.init_model_fn(backend.key(WORDS + 1))
+  jax.tree.map(np.testing.assert_array_equal, params, again)
+  assert not np.array_equal(params['Dense_0']['kernel'], other['Dense_0']['kernel'])
+
+
+def test_model_fn_takes_algoperfs_order_inside_jit(toy):
+  workload, params, state, batch = toy
+
+  @jax.jit
+  def positional(params, batch, state, rng):
+    return workload.model_fn(params, batch, state, TRAIN, rng, True, None, 0.0)
+
+  by_keyword = workload.model_fn(
+    params=params,
+    augmented_and_preprocessed_input_batch=batch,
+    model_state=state,
+    mode=TRAIN,
+    rng=WORDS,
+    update_batch_norm=True,
+    use_running_average_bn=None,
+    dropout_rate=0.0,
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    positional(params, batch, state, WORDS),
+    by_keyword,
+  )
+
+
+def test_a_workload_is_a_static_argument_of_jit(toy):
+  workload, params, state, batch = toy
+  step = jax.jit(
+    lambda workload, params: workload.model_fn(params, batch, state, EVAL, WORDS, False)[0],
+    static_argnums=0,
+  )
+  assert step(workload, params).shape == (16, jax_toy.NUM_CLASSES)
+
+
+def test_training_updates_batch_statistics_only_when_asked(toy):
+  workload, params, state, batch = toy
+  _, updated = workload.model_fn(params, batch, state, TRAIN, WORDS, update_batch_norm=True)
+  _, kept = workload.model_fn(params, batch, state, TRAIN, WORDS, update_batch_norm=False)
+  assert kept is state
+  hidden = batch['inputs'] @ params['Dense_0']['kernel'] + params['Dense_0']['bias']
+  stats = updated['batch_stats']['BatchNorm_0']
+  np.testing.assert_allclose(stats['mean'], 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * hidden.var(0), rtol=1e-4)
+
+
+def test_batch_norm_normalises_by_the_batch_exactly_when_it_updates_or_is_told_to(toy):
+  workload, params, state, batch = toy
+
+  def logits(mode=TRAIN, **options):
+    return workload.model_fn(params, batch, state, mode, WORDS, dropout_rate=0.0, **options)[0]
+
+  by_batch = logits(update_batch_norm=True)
+  by_running = logits(update_batch_norm=False)
+  assert not np.allclose(by_batch, by_running)
+  np.testing.assert_array_equal(by_running, logits(EVAL, update_batch_norm=False))
+  np.testing.assert_array_equal(
+    by_batch, logits(update_batch_norm=False, use_running_average_bn=False)
+  )
+  np.testing.assert_array_equal(
+    by_running, logits(update_batch_norm=True, use_running_average_bn=True)
+  )
+
+
+def test_evaluation_refuses_to_update_batch_statistics(toy):
+  workload, params, state, batch = toy
+  with pytest.raises(ValueError, match='cannot be updated during evaluation'):
+    workload.model_fn(params, batch, state, EVAL, WORDS, update_batch_norm=True)
+
+
+def test_dropout_is_the_calls_else_inits_else_the_definitions(backend):
+  workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  params, state = workload.init_model_fn(WORDS)
+  batch = jax_toy.batch(16, 0)
+
+  def logits(mode=TRAIN, **options):
+    return np.asarray(
+      workload.model_fn(params, batch, state, mode, WORDS, mode is TRAIN, **options)[0]
+    )
+
+  without = logits(dropout_rate=0.0)
+  by_definition = logits()
+  assert not np.allclose(by_definition, without)
+  np.testing.assert_array_equal(by_definition, logits(dropout_rate=0.5))
+  np.testing.assert_array_equal(logits(EVAL), logits(EVAL, dropout_rate=0.9))
+  workload.init_model_fn(WORDS, dropout_rate=0.0)
+  np.testing.assert_array_equal(logits(), without)
+
+
+def test_a_model_without_state_has_none(backend):
+  from types import SimpleNamespace
+
+  model = SimpleNamespace(
+    build=lambda definition: nn.Dense(2),
+    forward=lambda model, batch, *, train, use_running_average, dropout_rate: model(
+      batch['inputs']
+    ),
+  )
+  task = type(jax_toy.task())(data=jax_toy.task().data, model=model)
+  workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET)
+  params, state = workload.init_model_fn(WORDS)
+  assert state is None
+  _, state = workload.model_fn(params, jax_toy.batch(4, 0), None, TRAIN, WORDS, True)
+  assert state is None
+
+
+def test_loss_and_activation(toy):
+  workload, params, state, batch = toy
+  logits, _ = workload.model_fn(params, batch, state, EVAL, WORDS, False)
+  mask = jnp.array([1.0] * 10 + [0.0] * 6)
+  loss = workload.loss_fn(
+    label_batch=batch['targets'], logits_batch=logits, mask_batch=mask, label_smoothing=0.1
+  )
+  assert set(loss) == {'summed', 'n_valid_examples', 'per_example'}
+  assert float(loss['n_valid_examples']) == 10
+  np.testing.assert_allclose(loss['summed'], loss['per_example'].sum(), rtol=1e-6)
+  np.testing.assert_allclose(workload.output_activation_fn(logits).sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('loss_type', 'expected'),
+  [
+    (spec.LossType.MEAN_SQUARED_ERROR, [0.0, 2.0]),
+    (spec.LossType.MEAN_ABSOLUTE_ERROR, [0.0, 2.0]),
+    (spec.LossType.SIGMOID_CROSS_ENTROPY, [0.5, 0.880797]),
+    (spec.LossType.CTC_LOSS, [0.119203, 0.880797]),
+  ],
+)
+def test_output_activation_follows_the_loss(backend, loss_type, expected):
+  definition = jax_toy.definition(loss_type=loss_type)
+  workload = backend.workload(definition, jax_toy.task(), jax_toy.BUDGET)
+  activated = workload.output_activation_fn(jnp.array([0.0, 2.0]), framework='jax')
+  np.testing.assert_allclose(activated, expected, rtol=1e-5)
+
+
+def test_parameters_are_listed_without_allocating(backend):
+  before = len(jax.live_arrays())
+  listed = backend_jax.parameters(jax_toy.definition(), jax_toy.task())
+  assert ('Dense_0/kernel', (6, 8), 'WEIGHT') in listed
+  assert ('BatchNorm_0/scale', (8,), 'BATCH_NORM_SCALE') in listed
+  assert len(listed) == 6
+  assert len(jax.live_arrays()) == before
+
+
+# Parameter types.
+
+
+@pytest.mark.parametrize(
+  ('path', 'kind'),
+  [
+    ('Encoder/Conv_0/kernel', 'CONV_WEIGHT'),
+    ('Encoder/Conv_0/bias', 'BIAS'),
+    ('BatchNorm_init/bias', 'BATCH_NORM_BIAS'),
+    ('decoder/encoderdecoder_layernorm/scale', 'LAYER_NORM_SCALE'),
+    ('decoder/encoderdecoder_layernorm/bias', 'LAYER_NORM_BIAS'),
+    ('shared_embedding/embedding', 'EMBEDDING'),
+    ('edge_embedding/kernel', 'EMBEDDING'),
+    ('edge_embedding/bias', 'BIAS'),
+    ('MultiHeadDotProductAttention_0/key/kernel', 'ATTENTION_K'),
+    ('MultiHeadDotProductAttention_0/query/kernel', 'ATTENTION_Q'),
+    ('MultiHeadDotProductAttention_0/value/kernel', 'ATTENTION_V'),
+    ('MultiHeadDotProductAttention_0/out/kernel', 'ATTENTION_OUT'),
+    ('MultiHeadDotProductAttention_0/out/bias', 'ATTENTION_BIAS'),
+    ('MultiHeadDotProductAttention_0/QueryScaler_0/scale', 'WEIGHT'),
+    ('SelfAttention_0/in_proj_weight', 'ATTENTION_QKV'),
+    ('MAPHead_0/probe', 'WEIGHT'),
+    ('Dense_7/kernel', 'WEIGHT'),
+    ('Dense_7/bias', 'BIAS'),
+  ],
+)
+def test_parameter_types_follow_algoperfs_names(path, kind):
+  tree: object = None
+  for name in reversed(path.split('/')):
+    tree = {name: tree}
+  leaves = jax.tree.leaves_with_path(_jax_workload.param_types(tree))  # type: ignore[arg-type]
+  [(found, value)] = leaves
+  assert jax.tree_util.keystr(found, simple=True, separator='/') == path
+  assert value.name == kind
+
+
+@pytest.mark.parametrize('module', ['BatchNorm_0', 'LayerNorm_0', 'SelfAttention_0'])
+def test_a_name_that_tells_no_type_is_an_error(module):
+  with pytest.raises(ValueError, match=f'{module.lower()}/odd does not tell its type'):
+    _jax_workload.param_types({module: {'odd': None}})
+
+
+def test_every_algoperf_parameter_has_a_type():
+  path = REFERENCE / 'parameters_jax.json'
+  if not path.is_file():
+    pytest.skip(f'{path} is not there')
+  for entry in json.loads(path.read_text()).values():
+    tree: dict = {}
+    for name in entry.get('params', ()):
+      *modules, leaf = name.split('/')
+      node = tree
+      for module in modules:
+        node = node.setdefault(module, {})
+      node[leaf] = None
+    _jax_workload.param_types(tree)
+
+
+# Evaluation and what surrounds it.
+
+
+def test_evaluation_counts_every_example_once(backend, toy):
+  _, params, state, _ = toy
+  examples = jax_toy.batch(50, 5)
+  expected = _reference_sums(examples, params)
+  for batch_size in (1, 7, 50, 64):
+    workload = backend.workload(
+      jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET, eval_batch_size=batch_size
+    )
+    sums = backend.eval_sums(workload, params, state, _batches(examples, batch_size), WORDS)
+    assert sums['num_examples'] == (50.0, 1.0)
+    assert sums['accuracy'] == (expected['accuracy'], 50.0)
+    assert sums['loss'] == (pytest.approx(expected['loss'], rel=1e-5), 50.0)
+    assert workload._eval_step._cache_size() == 1
+
+
+def _batches(examples, batch_size):
+  for start in range(0, len(examples['targets']), batch_size):
+    rows = {name: values[start : start + batch_size] for name, values in examples.items()}
+    missing = batch_size - len(rows['targets'])
+    yield {
+      name: np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+      for name, values in rows.items()
+    }
+
+
+def _reference_sums(examples, params):
+  """The toy model with its initial running statistics, in numpy."""
+  params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+  hidden = examples['inputs'] @ params['Dense_0']['kernel'] + params['Dense_0']['bias']
+  hidden = np.maximum(hidden / np.sqrt(1 + 1e-5), 0)
+  logits = hidden @ params['Dense_1']['kernel'] + params['Dense_1']['bias']
+  log_sum = np.log(np.exp(logits).sum(-1))
+  targets = examples['targets']
+  return {
+    'loss': (log_sum - logits[np.arange(len(targets)), targets]).sum(),
+    'accuracy': float((logits.argmax(-1) == targets).sum()),
+  }
+
+
+def test_evaluation_accumulates_in_float64_on_the_host(backend, toy):
+  """In float32 a sum stops growing by ones at 2**24."""
+  workload, params, state, _ = toy
+  big, small = jax_toy.batch(16, 0), jax_toy.batch(16, 0, num_valid=1)
+  big['weights'][:] = 2**20
+  sums = backend.eval_sums(workload, params, state, [big, small], WORDS)
+  assert sums['num_examples'][0] == 16 * 2**20 + 1
+
+
+def test_evaluation_leaves_the_caller_s_batches_alone(backend, toy):
+  _, params, state, _ = toy
+  workload = backend.workload(
+    jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET, eval_batch_size=8
+  )
+  batch = jax_toy.batch(5, 0)
+  backend.eval_sums(workload, params, state, [batch], WORDS)
+  jax.tree.map(np.testing.assert_array_equal, batch, jax_toy.batch(5, 0))
+
+
+def test_evaluation_of_nothing_counts_nothing(backend, toy):
+  workload, params, state, _ = toy
+  assert backend.eval_sums(workload, params, state, [], WORDS) == {'num_examples': (0.0, 1.0)}
+
+
+def test_all_finite(backend, toy):
+  _, params, _, _ = toy
+  assert backend.all_finite(params)
+  for bad in (np.nan, np.inf):
+    kernel = params['Dense_1']['kernel'].at[0, 0].set(bad)
+    assert not backend.all_finite({**params, 'Dense_1': {'kernel': kernel}})
+
+
+def test_scalars_come_as_floats(backend):
+  values = {'a': jnp.float32(0.5), 'b': 2, 'c': np.float64(3), 'd': jnp.ones((1,), jnp.bfloat16)}
+  assert backend.scalars(values) == {'a': 0.5, 'b': 2.0, 'c': 3.0, 'd': 1.0}
+
+
+def test_a_fingerprint_sees_a_replaced_parameter(backend, toy):
+  _, params, _, _ = toy
+  params = jax.tree.map(lambda x: x, params)
+  before = backend.fingerprint(params)
+  assert backend.fingerprint(params) == before
+  params['Dense_0']['bias'] = params['Dense_0']['bias'] + 0
+  assert backend.fingerprint(params) != before
+
+
+def test_one_process_needs_no_other(backend):
+  assert backend.sync_max(1.5) == 1.5
+  backend.barrier()
+  backend.seed(3)
+  backend.stop()
+
+
+def test_what_the_environment_record_needs(backend):
+  described = backend.describe()
+  assert described['versions']['jax'] == jax.__version__
+  assert (described['platform'], described['num_devices']) == ('cpu', 1)
+  json.dumps(described)
+  assert backend.peak_memory_bytes()['host'] > 1e7

@@ -1,0 +1,83 @@
+"""The same training and the same metrics on any number of devices and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).with_name('jax_devices_script.py')
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+  path = os.pathsep.join([str(SCRIPT.parent), os.environ.get('PYTHONPATH', '')])
+  return subprocess.Popen(
+    [sys.executable, str(SCRIPT), *map(str, arguments)],
+    env={**os.environ, 'PYTHONPATH': path},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _result(process: subprocess.Popen[str]) -> dict:
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 0, err
+  return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope='module')
+def single() -> dict:
+  return _result(_start(1))
+
+
+def _assert_same_training(result: dict, single: dict) -> None:
+  """Losses of 20 steps, and batch statistics, which are those of the global batch."""
+  for bits, tolerance in ((32, 1e-4), (64, 1e-9)):
+    for name in ('losses', 'mean'):
+      np.testing.assert_allclose(
+        result[f'{name}_{bits}'], single[f'{name}_{bits}'], rtol=tolerance, err_msg=f'{name} {bits}'
+      )
+
+
+def _assert_same_metrics(result: dict, single: dict) -> None:
+  """Every example exactly once, at batch sizes that do and do not divide by the devices."""
+  for size, sums in result['eval'].items():
+    assert sums['num_examples'] == [50.0, 1.0], size
+    assert sums['accuracy'] == single['eval']['50']['accuracy'], size
+    assert sums['loss'][0] == pytest.approx(single['eval']['50']['loss'][0], rel=1e-5), size
+    assert sums['loss'][1] == 50.0, size
+
+
+def test_eight_devices_train_and_evaluate_as_one(single):
+  result = _result(_start(8))
+  assert result['num_devices'] == 8
+  _assert_same_training(result, single)
+  _assert_same_metrics(result, single)
+
+
+def test_training_falls_and_imports_no_other_framework(single):
+  assert single['losses_64'][0] != single['losses_64'][1]
+  assert not single['torch']
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_train_and_evaluate_as_one(single):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  ranks = [_start(4, 2, rank, address) for rank in range(2)]
+  result = _result(ranks[0])
+  _, err = ranks[1].communicate(timeout=120)
+  assert ranks[1].returncode == 0, err
+  assert result['num_devices'] == 4
+  assert result['sync_max'] == 2 + 2**-40
+  assert result['packed'] == pytest.approx(single['packed'], rel=1e-5)
+  _assert_same_training(result, single)
+  _assert_same_metrics(result, single)
