@@ -74,7 +74,11 @@ class TrialProcess:
     self._run: TrialRun | None = None
 
   def run(self) -> str:
-    """Runs the trial to its end and returns its stop reason.
+    """Runs the trial to its end and returns its stop reason; raises what `prepare` raises."""
+    return self.prepare().run()
+
+  def prepare(self) -> TrialRun:
+    """Everything before the first step.
 
     Raises:
       UserError: a mistake that the user can mend.
@@ -95,8 +99,8 @@ class TrialProcess:
     if saved is not None:
       self._restore(run, saved)
     self._watch.lap('setup')
-    self._report.send('begin', target=parts.definition.goal.validation)
-    return run.run()
+    self._report.send('begin')
+    return run
 
   # From the plan to the parts.
 

@@ -24,6 +24,7 @@ def algoeff(
     text=True,
     timeout=timeout,
     stdin=subprocess.DEVNULL,
+    check=False,
   )
 
 

@@ -1,0 +1,106 @@
+"""What the runner costs: its loop against a bare one over the same steps and batches.
+
+Both loops take their batches from streams of the same seed, place them and call the same
+`update_params`; they alternate in short bursts, so that drift of the machine hits both alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from algorithmic_efficiency import registry, seeds, spec
+from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch.messages import Reporter
+from algorithmic_efficiency.runner import TrialRun
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+NUM_BURSTS = 12
+STEPS_PER_BURST = 60
+
+
+def main(framework: str, data_dir: str) -> None:
+  registry.pin_own_packages()
+  with tempfile.TemporaryDirectory() as folder:
+    process = TrialProcess(_plan(framework, data_dir, folder), Reporter(None))
+    run = process.prepare()
+    _runner_burst(run)  # compiles
+    _bare_burst(run)
+    bursts = [(_runner_burst(run), _bare_burst(run)) for _ in range(NUM_BURSTS)]
+    process.finish(status='finished', stop_reason='step_limit', reason='')
+  runner_sec = statistics.median(runner for runner, _ in bursts)
+  bare_sec = statistics.median(bare for _, bare in bursts)
+  extra = statistics.median(runner - bare for runner, bare in bursts)
+  print(
+    f'{framework}: runner {runner_sec * 1e3:.3f} ms a step, bare loop {bare_sec * 1e3:.3f} ms, '
+    f'ratio {statistics.median(a / b for a, b in bursts):.4f}, difference {extra * 1e6:+.0f} us'
+  )
+
+
+def _plan(framework: str, data_dir: str, folder: str) -> TrialPlan:
+  submission = registry.submission('nadamw', 'self')
+  return TrialPlan(
+    workload='mnist',
+    framework=framework,
+    submission='nadamw',
+    submission_path=str(submission.file(framework)),
+    suite='lite',
+    ruleset='self',
+    study=1,
+    trial=1,
+    hyperparameters=None,
+    seed=1,
+    study_seed=1,
+    root_seed=1,
+    data_dir=data_dir,
+    folder=str(Path(folder).resolve()),
+    devices=Devices(),
+    evaluate=False,
+    save_checkpoints=False,
+  )
+
+
+def _runner_burst(run: TrialRun) -> float:
+  position = run.position
+  position.stop_reason = None
+  end = position.global_step + STEPS_PER_BURST
+  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
+  start = time.perf_counter()
+  run.run()
+  return (time.perf_counter() - start) / STEPS_PER_BURST
+
+
+def _bare_burst(run: TrialRun) -> float:
+  stream, place = run.queue._stream, run.queue._place
+  update, backend = run.submission.update_params, run.machine
+  optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
+  types = run.workload.model_params_types
+  rng = backend.key(seeds.key_words(1, 'bench'))
+  start = time.perf_counter()
+  for step in range(STEPS_PER_BURST):
+    optimizer_state, params, model_state = update(
+      workload=run.workload,
+      current_param_container=params,
+      current_params_types=types,
+      model_state=model_state,
+      hyperparameters=None,
+      batch=place(next(stream)),
+      loss_type=spec.LossType.SOFTMAX_CROSS_ENTROPY,
+      optimizer_state=optimizer_state,
+      eval_results=[],
+      global_step=step,
+      rng=rng,
+    )
+  backend.synchronize((params, model_state))
+  elapsed = time.perf_counter() - start
+  run.optimizer_state, run.params, run.model_state = optimizer_state, params, model_state
+  return elapsed / STEPS_PER_BURST
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

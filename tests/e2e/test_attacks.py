@@ -1,0 +1,70 @@
+"""Every attack of `attacks.py`, run for real: impossible, charged, or an invalid trial with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attacks import ATTACKS, HONEST, Attack
+from trials import algoeff, record, rows, trial_folder
+
+README = Path(__file__).parents[1] / 'README.md'
+
+pytestmark = pytest.mark.slow
+
+
+def run(tmp_path: Path, module: str) -> Path:
+  """Runs a submission module on a smoke-sized workload and returns its trial folder."""
+  file = tmp_path / 'submission.py'
+  file.write_text(module)
+  algoeff(
+    *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--smoke', '--seed', 3),
+    *('--submission', file, '--ruleset', 'self', '--experiment_dir', tmp_path / 'runs'),
+    *('--num_threads', 1, '--quiet'),
+    cwd=tmp_path,
+    env={'ATTACKED': str(tmp_path / 'runs')},
+  )
+  return trial_folder(tmp_path / 'runs')
+
+
+@pytest.fixture(scope='module')
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+  folder = run(tmp_path_factory.mktemp('honest'), HONEST)
+  assert record(folder).status == 'finished'
+  return folder
+
+
+@pytest.mark.parametrize('attack', ATTACKS, ids=lambda attack: attack.name)
+def test_attack(attack: Attack, honest: Path, tmp_path: Path):
+  folder = run(tmp_path, attack.module)
+  found = record(folder)
+  if attack.outcome == 'invalid':
+    assert found.status == 'invalid'
+    assert attack.reason in found.reason
+  elif attack.outcome == 'impossible':
+    assert found.status == 'finished'
+    assert found.stop_reason == record(honest).stop_reason
+    assert metrics(folder) == metrics(honest)
+  elif attack.charged_to == 'steps':
+    assert found.status == 'finished'
+    assert found.charged_steps == 5 * found.global_step
+  else:
+    assert found.status == 'finished'
+    assert found.buckets[attack.charged_to] >= record(honest).buckets[attack.charged_to] + 0.4
+    assert found.submission_time_sec >= record(honest).submission_time_sec + 0.4
+
+
+def metrics(folder: Path) -> list[tuple[float, float, float]]:
+  names = ('global_step', 'validation/accuracy', 'test/loss')
+  return [tuple(row[name] for name in names) for row in rows(folder).evals]
+
+
+def test_the_table_of_attacks_is_up_to_date():
+  assert table() in README.read_text()
+
+
+def table() -> str:
+  """The attacks as a table, for the README of the tests."""
+  lines = ['| attack | what it does | outcome | how |', '|---|---|---|---|']
+  lines += [f'| `{a.name}` | {a.what} | {a.outcome} | {a.how} |' for a in ATTACKS]
+  return '\n'.join(lines)
