@@ -64,6 +64,7 @@ class Mlp:
   activation: str = 'sigmoid'
 
 
+_QUICK_SMOKE = ConvNet(channels=(4, 8))
 _QUICK = WorkloadDefinition(
   name='quick_vision',
   task='vision',
@@ -78,13 +79,14 @@ _QUICK = WorkloadDefinition(
   suites={'quick': Budget(step_hint=600, max_steps=600)},
   splits=Splits(train=1_079, eval_train=359, validation=359, test=359),
   batch_sizes=BatchSizes(train=64, eval=360),
-  smoke=Smoke(model=ConvNet(channels=(4, 8))),
+  smoke=Smoke(model=_QUICK_SMOKE),
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
   train_mean=(4.8787,),
   train_stddev=(6.0181,),
   target_source='provisional: a guess, not calibrated yet',
 )
 
+_MNIST_SMOKE = Mlp(hidden_dim=8)
 _MNIST_BUDGET = Budget(step_hint=7_813, max_sec=60, eval_period_sec=10, role='extra')
 _MNIST = WorkloadDefinition(
   name='mnist',
@@ -104,7 +106,7 @@ _MNIST = WorkloadDefinition(
   },
   splits=Splits(train=50_000, eval_train=10_000, validation=10_000, test=10_000),
   batch_sizes=BatchSizes(train=1_024, eval=10_000),
-  smoke=Smoke(model=Mlp(hidden_dim=8)),
+  smoke=Smoke(model=_MNIST_SMOKE),
   output_params={'jax': ('Dense_1',), 'pytorch': ('net.layer2.weight', 'net.layer2.bias')},
   train_mean=(0.1307 * 255,),
   train_stddev=(0.3081 * 255,),
@@ -123,14 +125,14 @@ WORKLOADS = {
         name='quick_vision_no_norm',
         summary='Handwritten digits of 8x8 pixels, small convolutional net without norm: accuracy',
         model=replace(_QUICK.model, norm=None),
-        smoke=replace(_QUICK.smoke, model=replace(_QUICK.smoke.model, norm=None)),
+        smoke=Smoke(model=replace(_QUICK_SMOKE, norm=None)),
       ),
       variant(
         _MNIST,
         name='mnist_relu',
         summary='MNIST, one hidden layer of rectified units: accuracy',
         model=replace(_MNIST.model, activation='relu'),
-        smoke=replace(_MNIST.smoke, model=replace(_MNIST.smoke.model, activation='relu')),
+        smoke=Smoke(model=replace(_MNIST_SMOKE, activation='relu')),
         target_source='that of mnist, not calibrated for this variant',
       ),
     )

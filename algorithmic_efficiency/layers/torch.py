@@ -1,0 +1,132 @@
+"""What several PyTorch models share.
+
+Every layer has a twin of the same meaning in `jax.py` beside this file. Weights begin as flax has
+them: normal, truncated at two standard deviations, variance 1 / fan-in; biases zero. Parameters are
+float32, or float64 where the compute type is float64; layers compute in their own `dtype`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.nn import functional as dist_functional
+from torch.nn import functional as F
+
+# Standard deviation of a standard normal truncated at -2 and 2.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+  'relu': F.relu,
+  'sigmoid': torch.sigmoid,
+}
+
+
+def lecun_normal_(weight: torch.Tensor) -> None:
+  """Fills a weight [out, in, ...] from a truncated normal of variance 1 / fan-in."""
+  fan_in = weight[0].numel()
+  stddev = math.sqrt(1 / fan_in) / _TRUNCATED_STDDEV
+  nn.init.trunc_normal_(weight, std=stddev, a=-2 * stddev, b=2 * stddev)
+
+
+class Linear(nn.Linear):
+  """nn.Linear that computes in `dtype`."""
+
+  def __init__(self, in_features: int, out_features: int, *, dtype: torch.dtype):
+    self.compute_dtype = dtype
+    super().__init__(in_features, out_features, dtype=param_dtype(dtype))
+
+  def reset_parameters(self) -> None:
+    lecun_normal_(self.weight)
+    nn.init.zeros_(self.bias)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    dtype = self.compute_dtype
+    return F.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class Conv2d(nn.Conv2d):
+  """nn.Conv2d that computes in `dtype`; images are [batch, channels, height, width]."""
+
+  def __init__(self, *args: Any, dtype: torch.dtype, **kwargs: Any):
+    self.compute_dtype = dtype
+    super().__init__(*args, dtype=param_dtype(dtype), **kwargs)
+
+  def reset_parameters(self) -> None:
+    lecun_normal_(self.weight)
+    if self.bias is not None:
+      nn.init.zeros_(self.bias)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    dtype = self.compute_dtype
+    bias = None if self.bias is None else self.bias.to(dtype)
+    return self._conv_forward(x.to(dtype), self.weight.to(dtype), bias)
+
+
+class _GlobalBatchNorm:
+  """Batch norm whose statistics are those of the global batch, over all ranks.
+
+  Differs from the torch class that it is mixed into in this, in that the running variance is the
+  biased one (flax's choice), and in that `num_batches_tracked` stays 0, since the momentum is fixed.
+  `update_running_stats` False leaves the running statistics untouched in training, as does a momentum
+  of 0.
+  """
+
+  update_running_stats = True
+
+  def forward(self, x: torch.Tensor, *, use_running_average: bool | None = None) -> torch.Tensor:
+    """Normalises x [batch, channels, ...]; None takes the running averages outside training."""
+    self._check_input_dim(x)
+    if not self.training if use_running_average is None else use_running_average:
+      return F.batch_norm(
+        x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+      )
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+      return self._over_ranks(x)
+    return self._alone(x)
+
+  def _alone(self, x: torch.Tensor) -> torch.Tensor:
+    # With a momentum of 1 torch leaves the statistics of this batch alone in the buffers.
+    mean = torch.zeros_like(self.running_mean)
+    variance = torch.zeros_like(self.running_var)
+    y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+    count = x.numel() // x.shape[1]
+    self._update(mean, variance * ((count - 1) / count))
+    return y
+
+  def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
+    wide = x.to(self.running_mean.dtype)
+    dims = [dim for dim in range(x.dim()) if dim != 1]
+    shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+    count = wide.new_tensor([x.numel() // x.shape[1]])
+    totals = dist_functional.all_reduce(torch.cat([wide.sum(dims), count]))
+    mean = totals[:-1] / totals[-1]
+    # Squares are summed around the mean, not around zero, which would cancel badly.
+    centred = wide - mean.view(shape)
+    variance = dist_functional.all_reduce(centred.square().sum(dims)) / totals[-1]
+    self._update(mean, variance)
+    scale = self.weight * torch.rsqrt(variance + self.eps)
+    return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+  @torch.no_grad()
+  def _update(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    if self.update_running_stats:
+      self.running_mean.lerp_(mean, self.momentum)
+      self.running_var.lerp_(variance, self.momentum)
+
+
+class BatchNorm1d(_GlobalBatchNorm, nn.BatchNorm1d):
+  """nn.BatchNorm1d with the statistics of the global batch and a biased running variance."""
+
+
+class BatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
+  """nn.BatchNorm2d with the statistics of the global batch and a biased running variance."""
+
+
+def param_dtype(dtype: torch.dtype) -> torch.dtype:
+  """The type of the parameters of a layer that computes in `dtype`."""
+  return torch.promote_types(dtype, torch.float32)

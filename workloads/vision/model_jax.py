@@ -1,0 +1,125 @@
+"""The image classifiers in flax. Images are [batch, height, width, channels], logits [batch, classes]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.layers import jax as layers
+
+from .definition import ConvNet, Mlp
+
+
+class _ConvNet(nn.Module):
+  config: ConvNet
+  num_classes: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, train: bool, use_running_average: bool, dropout_rate: float
+  ) -> jax.Array:
+    config, types = self.config, layers.types(self.dtype)
+    for index, channels in enumerate(config.channels):
+      x = nn.Conv(
+        channels,
+        (3, 3),
+        strides=1 if index == 0 else 2,
+        padding=1,
+        use_bias=config.norm is None,
+        **types,
+      )(x)
+      if config.norm == 'batch':
+        x = layers.BatchNorm(
+          use_running_average=use_running_average,
+          momentum=config.bn_momentum,
+          epsilon=config.bn_epsilon,
+          **types,
+        )(x)
+      x = layers.ACTIVATIONS[config.activation](x)
+    x = layers.Dropout()(x.reshape(len(x), -1), dropout_rate, train=train)
+    return nn.Dense(self.num_classes, **types)(x)
+
+
+class _Mlp(nn.Module):
+  config: Mlp
+  num_classes: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, train: bool, use_running_average: bool, dropout_rate: float
+  ) -> jax.Array:
+    types = layers.types(self.dtype)
+    x = nn.Dense(self.config.hidden_dim, **types)(x.reshape(len(x), -1))
+    x = layers.ACTIVATIONS[self.config.activation](x)
+    x = layers.Dropout()(x, dropout_rate, train=train)
+    return nn.Dense(self.num_classes, **types)(x)
+
+
+_MODELS = {ConvNet: _ConvNet, Mlp: _Mlp}
+
+
+def build(definition: WorkloadDefinition, *, dtype: Any = jnp.float32) -> nn.Module:
+  """The definition's model; kernels begin truncated normal of variance 1 / fan-in, biases zero."""
+  model = _MODELS[type(definition.model)]
+  return model(definition.model, definition.data.num_classes, dtype)
+
+
+def forward(
+  model: nn.Module,
+  batch: Mapping[str, jax.Array],
+  *,
+  train: bool,
+  use_running_average: bool,
+  dropout_rate: float,
+) -> jax.Array:
+  """Logits of a bound model."""
+  return model(
+    batch['inputs'],
+    train=train,
+    use_running_average=use_running_average,
+    dropout_rate=dropout_rate,
+  )
+
+
+def loss(
+  definition: WorkloadDefinition,
+  targets: jax.Array,
+  logits: jax.Array,
+  mask: jax.Array | None = None,
+  label_smoothing: float = 0.0,
+) -> dict[str, jax.Array]:
+  """Softmax cross entropy; targets are classes [batch] or probabilities [batch, classes]."""
+  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  num_classes = logits.shape[-1]
+  if targets.ndim < logits.ndim:
+    targets = jax.nn.one_hot(targets, num_classes, dtype=logits.dtype)
+  targets = (1 - label_smoothing) * targets + label_smoothing / num_classes
+  per_example = -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+  if mask is None:
+    mask = jnp.ones_like(per_example)
+  per_example = per_example * mask
+  return {
+    'summed': jnp.sum(per_example),
+    'n_valid_examples': jnp.sum(mask),
+    'per_example': per_example,
+  }
+
+
+def eval_sums(
+  definition: WorkloadDefinition, batch: Mapping[str, jax.Array], logits: jax.Array
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Sum and weight of every metric over the examples that count."""
+  weights = batch['weights']
+  losses = loss(definition, batch['targets'], logits, weights)
+  is_correct = jnp.argmax(logits, axis=-1) == batch['targets']
+  return {
+    'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
+    'loss': (losses['summed'], losses['n_valid_examples']),
+  }
