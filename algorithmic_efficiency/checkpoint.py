@@ -69,7 +69,7 @@ class Checkpoints:
     steps = self._steps()
     current = steps.index(step)
     for old in steps[:current] + steps[current + self._keep :]:
-      (self._folder / f'{_PREFIX}{old}').unlink(missing_ok=True)
+      files.remove(self._folder / f'{_PREFIX}{old}')
 
   def load(self) -> Loaded | None:
     """The newest checkpoint that is intact; None if there is no checkpoint.
@@ -116,7 +116,7 @@ class Checkpoints:
     """Removes what killed processes left of checkpoints that they were writing."""
     for path in self._folder.glob(f'{_PREFIX}*'):
       if files.is_leftover(path):
-        path.unlink(missing_ok=True)
+        files.remove(path)
 
 
 class DamagedError(Exception):
@@ -155,8 +155,9 @@ class _Packer:
       array = np.asarray(value)
       return ['scalar', _dtype_name(array.dtype, path), array.tobytes().hex()]
     if kind is np.ndarray:
+      name = _dtype_name(value.dtype, path)
       content = np.ascontiguousarray(value).reshape(-1).view(np.uint8) if value.size else _NO_BYTES
-      return ['array', _dtype_name(value.dtype, path), list(value.shape), self._block(content)]
+      return ['array', name, list(value.shape), self._block(content)]
     raise TypeError(
       f'A checkpoint holds plain containers, numbers, strings and numpy arrays; at {path or "/"} '
       f'there is a {kind.__module__}.{kind.__qualname__}.'

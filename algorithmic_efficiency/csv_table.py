@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from algorithmic_efficiency import files
@@ -19,24 +19,24 @@ class CsvTable:
   """
 
   def __init__(self, path: Path, rows: Iterable[Mapping[str, float | int]] = ()):
-    """Starts the file anew with `rows`.
+    """Starts the file anew with `rows`; without any, there is no file until the first.
 
     Raises:
       UserError: the file could not be written.
     """
     self._path = path
-    self._columns: dict[str, None] = {}
+    self._columns: list[str] = []
     self._header_bytes = 0
     self._file: files.AppendFile | None = None
+    columns: list[str] = []
     body: list[tuple[bytes, int]] = []
     for row in rows:
-      self._widen(row)
-      body.append((self._line(row), len(self._columns)))
-    width = len(self._columns)
+      columns = columns + self._new_columns(row, columns)
+      body.append((_line(row, columns), len(columns)))
     if body:
-      self._replace(line.rstrip(b'\n') + b',' * (width - had) + b'\n' for line, had in body)
+      self._replace(columns, (_padded(line, len(columns) - width) for line, width in body))
     else:
-      path.unlink(missing_ok=True)
+      files.remove(path)
 
   def append(self, row: Mapping[str, float | int]) -> None:
     """Writes one row.
@@ -44,42 +44,45 @@ class CsvTable:
     Raises:
       UserError: it could not be written; the rows before it are kept.
     """
-    had = len(self._columns)
-    if self._widen(row):
-      self._rewrite(had)
+    new = self._new_columns(row, self._columns)
+    if new:
+      self._replace(self._columns + new, (_padded(line, len(new)) for line in self._lines()))
     assert self._file is not None
-    self._file.append(self._line(row))
+    self._file.append(_line(row, self._columns))
 
   def close(self) -> None:
     if self._file is not None:
       self._file.close()
       self._file = None
 
-  def _widen(self, row: Mapping[str, float | int]) -> bool:
-    new = sorted(row.keys() - self._columns.keys())
-    self._columns.update(dict.fromkeys(new))
-    return bool(new)
+  @staticmethod
+  def _new_columns(row: Mapping[str, float | int], columns: list[str]) -> list[str]:
+    return sorted(row.keys() - columns)
 
-  def _line(self, row: Mapping[str, float | int]) -> bytes:
-    return (','.join([str(row.get(name, '')) for name in self._columns]) + '\n').encode()
+  def _lines(self) -> Iterator[bytes]:
+    """The rows as they are in the file."""
+    if self._columns:
+      with open(self._path, 'rb') as file:
+        file.seek(self._header_bytes)
+        yield from file
 
-  def _rewrite(self, had: int) -> None:
-    """Adds the columns from number `had` on to every row there is."""
-    if not had:
-      self._replace(())
-      return
-    padding = b',' * (len(self._columns) - had) + b'\n'
-    with open(self._path, 'rb') as old:
-      old.seek(self._header_bytes)
-      self._replace(line.rstrip(b'\n') + padding for line in old)
-
-  def _replace(self, lines: Iterable[bytes]) -> None:
+  def _replace(self, columns: list[str], lines: Iterable[bytes]) -> None:
     text = io.StringIO(newline='')
-    csv.writer(text, lineterminator='\n').writerow(self._columns)
+    csv.writer(text, lineterminator='\n').writerow(columns)
     header = text.getvalue().encode(errors='backslashreplace')
     with files.replacing(self._path, durable=False) as new:
       new.write(header)
       new.writelines(lines)
+    self._columns = columns
     self._header_bytes = len(header)
     self.close()
     self._file = files.AppendFile(self._path)
+
+
+def _line(row: Mapping[str, float | int], columns: list[str]) -> bytes:
+  return (','.join([str(row.get(name, '')) for name in columns]) + '\n').encode()
+
+
+def _padded(line: bytes, num_columns: int) -> bytes:
+  """The line with so many empty columns more."""
+  return line[:-1] + b',' * num_columns + b'\n'

@@ -28,12 +28,18 @@ _ADVICE = {
 }
 
 
-def storage_error(path: Path, error: OSError) -> errors.UserError:
-  """The message for a file that could not be written: what, where, why, and what to do."""
+_THEN = 'continue with --resume'
+
+
+def storage_error(path: Path, error: OSError, *, then: str = _THEN) -> errors.UserError:
+  """The message for a file that could not be written: what, where, why, and what to do.
+
+  `then` is how to go on once there is room.
+  """
   advice = _ADVICE.get(error.errno or 0, 'look at the disk')
   return errors.UserError(
     f'{path} could not be written: {os.strerror(error.errno or 0)}. What was complete before is '
-    f'kept; {advice}, then continue with --resume.'
+    f'kept; {advice}, then {then}.'
   )
 
 
@@ -49,6 +55,18 @@ def make_folder(folder: Path) -> None:
     raise storage_error(folder, error) from error
 
 
+def remove(path: Path) -> None:
+  """Removes a file, if there is one.
+
+  Raises:
+    UserError: it cannot be removed.
+  """
+  try:
+    path.unlink(missing_ok=True)
+  except OSError as error:
+    raise storage_error(path, error) from error
+
+
 def sync_folder(folder: Path) -> None:
   """Waits until the names in a folder are on the disk."""
   handle = os.open(folder, os.O_RDONLY)
@@ -59,7 +77,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, durable: bool = True, then: str = _THEN) -> Iterator[BinaryIO]:
   """Opens a file that takes the place of `path` when the block ends without an error.
 
   Until then `path` is as it was; after an error the new file is removed. `durable` waits until the
@@ -83,7 +101,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     if durable:
       sync_folder(path.parent)
   except OSError as error:
-    raise storage_error(path, error) from error
+    raise storage_error(path, error, then=then) from error
 
 
 def is_leftover(path: Path) -> bool:

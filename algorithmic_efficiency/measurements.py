@@ -264,7 +264,8 @@ class Rows:
 
     self._records = [entry for entry in self._records if stays(*entry)]
 
-  def _add(self, index: int, record: dict[str, Any]) -> None:
+  def add(self, index: int, record: dict[str, Any]) -> None:
+    """Takes the record of line `index`, from 0."""
     if record['kind'] == 'resumed_at':
       position = record.get('position')
       self.undo(record['global_step'], position if isinstance(position, int) else None)
@@ -285,6 +286,8 @@ def read(folder: Path) -> Rows:
     lines = path.read_bytes().split(b'\n')
   except FileNotFoundError:
     raise errors.UserError(f'A trial folder holds {LOG_FILE}; {folder} does not.') from None
+  except OSError as error:
+    raise errors.UserError(f'{path} could not be read: {error.strerror}.') from error
   rows = Rows(num_lines=len(lines) - 1)
   if lines[-1]:
     rows.problems.append(f'{path}:{len(lines)}: the last line is unfinished; it was left out.')
@@ -298,7 +301,7 @@ def read(folder: Path) -> Rows:
       _require_known_schema(path, record)
       rows.header = record
     else:
-      rows._add(index, record)
+      rows.add(index, record)
   if rows.num_lines and not rows.header:
     rows.problems.append(f'{path}:1: there is no header.')
   return rows
@@ -312,7 +315,7 @@ def _checked(record: Any) -> dict[str, Any]:
   if kind in _ROW_KINDS:
     row = record.get('row')
     sound = isinstance(row, dict) and isinstance(row.get('global_step'), int)
-  elif kind in _REQUIRED:
+  elif isinstance(kind, str) and kind in _REQUIRED:
     name, wanted = _REQUIRED[kind]
     sound = isinstance(record.get(name), wanted)
   else:
