@@ -38,6 +38,8 @@ class Trial:
   status: str = 'ok'
   num_rows: int = 0
   suite: str = ''
+  ruleset: str = ''
+  batch_size: int | None = None
   stop_reason: str = ''
   reason: str = ''
   host: str = ''
@@ -180,6 +182,8 @@ def _own_facts(path: str, record: dict[str, Any], definition, notes: list[Note])
   step_sec = of_type('step_time_sec', float, None)
   facts: dict[str, Any] = {
     'suite': of_type('suite', str, ''),
+    'ruleset': of_type('ruleset', str, ''),
+    'batch_size': of_type('batch_size', int, 0) or None,
     'stop_reason': of_type('stop_reason', str, ''),
     'reason': of_type('reason', str, ''),
     'seed': seeds.get('study') if isinstance(seeds.get('study'), int) else None,
@@ -203,11 +207,9 @@ def _own_facts(path: str, record: dict[str, Any], definition, notes: list[Note])
 
 
 def _host(environment: dict[str, Any]) -> str:
-  """Machines with the same name are the same host; without a name all runs count as one host's."""
-  for name in ('host', 'hostname', 'node'):
-    if isinstance(environment.get(name), str):
-      return environment[name]
-  return ''
+  """Equal where the seconds of two trials are comparable; runs that do not say count as one host's."""
+  found = environment.get('fingerprint')
+  return found if isinstance(found, str) else ''
 
 
 def _frame(trials: list[Trial], parts: list[Evaluations]) -> pd.DataFrame:

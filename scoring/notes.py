@@ -18,7 +18,7 @@ KINDS: Mapping[str, str] = {
   'failed_trial': 'trials that ended early; scored by the rows that they left',
   'nan_metric': 'trials with values of the target metric that are not finite; those rows reach nothing',
   'single_row': 'trials with a single evaluation',
-  'other_suite': 'trials that were run for another suite; not reached',
+  'other_suite': 'trials that were run for another suite or ruleset; not reached',
   'altered_workload': 'trials of a workload whose definition has changed since; not reached',
   'smoke': 'smoke runs, which are never scored',
   'stray_trial': 'trial folders that are not inside a workload folder; left out',

@@ -14,20 +14,27 @@ import numpy as np
 
 from algorithmic_efficiency.definition import WorkloadDefinition
 from scoring.layout import natural
-from scoring.load import KEYS, Runs
+from scoring.load import KEYS, Runs, Trial
 
 if TYPE_CHECKING:
   import pandas as pd
 
+_FACTS = (
+  *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'seed', 'step_sec'),
+  *('batch_size', 'hyperparameters'),
+)
 
-def outcomes(frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition]) -> pd.DataFrame:
-  """One row for each trial of the given workloads.
+
+def outcomes(
+  frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition], suite: str, ruleset: str
+) -> pd.DataFrame:
+  """One row for each trial of the given workloads; trials run for another suite are never reached.
 
   Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored); `row`,
   `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the best value
   on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial took in all:
   `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed, stop_reason,
-  hyperparameters, path where known.
+  hyperparameters, batch_size, path where known.
   """
   import pandas as pd
 
@@ -57,6 +64,8 @@ def outcomes(frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition])
     hits = np.flatnonzero(np.isfinite(signed) & (signed >= (target * sign)[codes]))
   hit = np.full(len(trials), -1)
   hit[codes[hits][::-1]] = hits[::-1]  # the first of each trial is written last
+  other = ~trials.suite.isin(('', suite)) | ~trials.ruleset.isin(('', ruleset))
+  trials['status'] = trials.status.mask(other & (trials.status == 'ok'), 'other_suite')
   scored = (trials.status == 'ok').to_numpy()
   hit[~scored] = -1
 
@@ -103,17 +112,8 @@ def _trials(
   wanted.sort(key=lambda key: (key[0], key[2], natural(key[1]), key[3], natural(key[4])))
   position = {key: index for index, key in enumerate(wanted)}
   to_position = np.array([position.get(key, -1) for key in keys], dtype=int)
-  records = []
-  for key in wanted:
-    trial = known.get(key)
-    records.append(
-      (*key, trial.status, trial.stop_reason, trial.host, trial.seed, trial.step_sec)
-      + (trial.hyperparameters, trial.suite, trial.path)
-      if trial
-      else (*key, 'ok', '', '', None, None, '', '', '')
-    )
-  columns = [*KEYS, 'status', 'stop_reason', 'host', 'seed', 'step_sec']
-  table = pd.DataFrame(records, columns=[*columns, 'hyperparameters', 'suite', 'path'])
+  facts = [known.get(key) or Trial(**dict(zip(KEYS, key, strict=True)), path='') for key in wanted]
+  table = pd.DataFrame({name: [getattr(trial, name) for trial in facts] for name in _FACTS})
   return table, to_position[present] if len(frame) else np.zeros(0, dtype=int)
 
 

@@ -1,0 +1,285 @@
+"""One call from evaluations to a leaderboard: `score`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.suites import Axis, Integral, Ruleset
+from scoring import axis as axes
+from scoring import profiles, published
+from scoring.load import Runs
+from scoring.notes import Note
+from scoring.profiles import Columns
+from scoring.rules import Rules, resolve
+from scoring.time_to_target import Cells, cells, medians, outcomes
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+  from scoring.statistics import Statistics
+
+# What a set must be free of under --strict.
+_BROKEN = (
+  *('no_data', 'damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'invalid_trial'),
+  *('other_suite', 'altered_workload', 'smoke', 'stray_trial', 'absent_workload'),
+  *('missing_workload', 'study_count', 'trial_count', 'baseline'),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+  """A scored set of runs.
+
+  times: [submission, workload] medians on the axis, inf for a miss, NaN without runs, before any
+  filter. ratios: [submission, base workload] after the filters. outcomes: one row a trial. `reference`
+  is the submission that ratios are taken against, None for the fastest of each workload.
+  """
+
+  rules: Rules
+  submissions: tuple[str, ...]
+  workloads: tuple[str, ...]
+  published: tuple[str, ...]  # submissions that came with --against
+  outcomes: pd.DataFrame
+  cells: Cells
+  columns: Columns
+  times: np.ndarray
+  ratios: np.ndarray
+  scores: np.ndarray
+  reference: str | None
+  notes: tuple[Note, ...]
+  runs: Runs | None
+  statistics: Statistics | None = None
+
+  @property
+  def base(self) -> tuple[str, ...]:
+    return tuple(self.workloads[index] for index in self.columns.base)
+
+  @property
+  def ranking(self) -> list[int]:
+    """Submissions by falling score; equal scores by name."""
+    return sorted(
+      range(len(self.submissions)), key=lambda s: (-self.scores[s], self.submissions[s])
+    )
+
+  def score_options(self) -> dict[str, Any]:
+    """The keyword arguments with which `profiles.scores` gives the scores of this result."""
+    reference = None if self.reference is None else self.submissions.index(self.reference)
+    return {
+      'max_ratio': self.rules.suite.max_ratio,
+      'integral': self.rules.integral,
+      'reference': reference,
+    }
+
+  def profile(self) -> np.ndarray:
+    """[submission, point] on `profiles.NUM_POINTS` points from 1 to the cut-off."""
+    return profiles.profile(self.ratios, self.columns.num_counted, self.rules.suite.max_ratio)
+
+  def time_table(self) -> pd.DataFrame:
+    """Time to target: a row a submission, a column a workload, inf for a miss."""
+    import pandas as pd
+
+    values = np.where(np.isnan(self.times), np.inf, self.times)
+    index = pd.Index(self.submissions, name='submission')
+    return pd.DataFrame(values, index=index, columns=list(self.workloads))
+
+  def score_table(self) -> pd.DataFrame:
+    """Submission, score and, where computed, its interval; best first."""
+    import pandas as pd
+
+    order = self.ranking
+    table = pd.DataFrame(
+      {'score': self.scores[order]},
+      index=pd.Index([self.submissions[s] for s in order], name='submission'),
+    )
+    if self.statistics is not None:
+      interval = self.statistics.intervals.scores[order]
+      table['low'], table['high'] = interval[:, 0], interval[:, 1]
+    return table
+
+
+def score(
+  frame: pd.DataFrame,
+  suite: str,
+  *,
+  ruleset: Ruleset = 'external',
+  include: Sequence[str] = (),
+  exclude: Sequence[str] = (),
+  workloads: Sequence[str] = (),
+  reference: str | None = None,
+  against: str | None = None,
+  strict: bool = False,
+  axis: Axis | None = None,
+  integral: Integral | None = None,
+  allow_provisional: bool = False,
+  statistics: bool = True,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> Result:
+  """Scores the evaluations that `load` gives by the rules of a suite.
+
+  include, exclude: names of submissions; workloads: score these members alone; reference: the
+  submission whose times are the unit of the ratios; against: a published set to stand beside;
+  strict: refuse a set that breaks the rules; statistics: intervals, verdicts and the rest, too.
+
+  Raises:
+    UserError: unknown names, nothing to score, or a broken rule under `strict`.
+  """
+  rules = resolve(
+    suite,
+    ruleset=ruleset,
+    workloads=workloads,
+    axis=axis,
+    integral=integral,
+    allow_provisional=allow_provisional,
+  )
+  notes = list(rules.notes)
+  table = outcomes(frame, rules.members, rules.suite.name, ruleset)
+  table = _selected(table, include, exclude, notes)
+  guests: tuple[str, ...] = ()
+  if against is not None:
+    table, guests = published.join(table, against, rules)
+  if table.empty:
+    raise errors.UserError(_nothing_found(frame, rules))
+  table, axis_notes = axes.add_times(table, rules.axis, rules.suite.baselines)
+  notes += axis_notes
+  result = _scored(table, rules, guests, reference, frame.attrs.get('runs'))
+  notes += _look_at_table(result, frame)
+  runs = result.runs
+  if runs is not None:
+    kept = {trial.path: trial for trial in runs.trials}
+    notes += [note for note in runs.notes if _concerns(note, kept, result)]
+  result = _with(result, notes=tuple(sorted(set(notes))))
+  if strict:
+    _refuse_broken(result)
+  if statistics:
+    from scoring.statistics import summarise
+
+    result = _with(result, statistics=summarise(result, num_resamples=num_resamples, seed=seed))
+  return result
+
+
+def _with(result: Result, **changes: Any) -> Result:
+  import dataclasses
+
+  return dataclasses.replace(result, **changes)
+
+
+def _scored(
+  table: pd.DataFrame,
+  rules: Rules,
+  guests: tuple[str, ...],
+  reference: str | None,
+  runs: Runs | None,
+) -> Result:
+  submissions = sorted(set(table.submission))
+  if reference is not None and reference not in submissions:
+    raise errors.unknown('submission among the runs to refer to', reference, submissions)
+  workloads = tuple(rules.members)
+  gathered = cells(table, submissions, workloads)
+  which = profiles.columns(workloads, rules.base_of, len(rules.base))
+  times = medians(gathered.study_times)
+  position = None if reference is None else submissions.index(reference)
+  left = profiles.surviving(times, which, rules.suite.max_ratio)
+  found = profiles.ratios(left, position)
+  options = {'max_ratio': rules.suite.max_ratio, 'integral': rules.integral}
+  return Result(
+    rules=rules,
+    submissions=tuple(submissions),
+    workloads=workloads,
+    published=guests,
+    outcomes=table,
+    cells=gathered,
+    columns=which,
+    times=times,
+    ratios=found,
+    scores=profiles.scores(times, which, reference=position, **options),
+    reference=reference,
+    notes=(),
+    runs=runs if isinstance(runs, Runs) else None,
+  )
+
+
+def _selected(
+  table: pd.DataFrame, include: Sequence[str], exclude: Sequence[str], notes: list[Note]
+) -> pd.DataFrame:
+  present = sorted(set(table.submission))
+  for name in (*include, *exclude):
+    if name not in present:
+      raise errors.unknown('submission among the runs', name, present)
+  kept = [name for name in present if (not include or name in include) and name not in exclude]
+  notes += [Note('excluded', name) for name in present if name not in kept]
+  if present and not kept:
+    raise errors.UserError('--include and --exclude leave no submission to score.')
+  return table[table.submission.isin(kept)].reset_index(drop=True)
+
+
+def _nothing_found(frame: pd.DataFrame, rules: Rules) -> str:
+  found = ', '.join(sorted(set(map(str, frame['workload'].unique())))) or 'none'
+  return (
+    f'The runs hold no workload that the suite {rules.suite.name} scores '
+    f'({", ".join(rules.members)}); found: {found}.'
+  )
+
+
+def _concerns(note: Note, kept: dict[str, Any], result: Result) -> bool:
+  """Whether a note from reading is about something that this score is made of, or about no trial."""
+  trial = kept.get(note.where)
+  if trial is None:
+    return True
+  return trial.submission in result.submissions and trial.workload in result.workloads
+
+
+def _look_at_table(result: Result, frame: pd.DataFrame) -> list[Note]:
+  rules, notes = result.rules, []
+  for row in result.outcomes[result.outcomes.status == 'other_suite'].itertuples():
+    notes.append(Note('other_suite', row.path, f'{row.suite}, {row.ruleset} tuning'))
+  counts = frame.groupby('workload', observed=True).ngroups and frame['workload'].value_counts()
+  for name in counts.index if len(frame) else ():
+    if name not in rules.members and counts[name]:
+      notes.append(Note('not_in_suite', str(name), f'{counts[name]} evaluations'))
+  return notes + _look_at_counts(result)
+
+
+def _look_at_counts(result: Result) -> list[Note]:
+  notes, wanted = [], result.rules.tuning
+  gathered = result.cells
+  for w, workload in enumerate(result.workloads):
+    if not gathered.num_studies[:, w].any():
+      notes.append(Note('absent_workload', workload))
+      continue
+    for s, submission in enumerate(result.submissions):
+      num_studies = int(gathered.num_studies[s, w])
+      if not num_studies:
+        notes.append(Note('missing_workload', f'{submission}, {workload}'))
+        continue
+      where = f'{submission}, {workload}'
+      if num_studies != wanted.num_studies:
+        notes.append(Note('study_count', where, f'{num_studies} of {wanted.num_studies} studies'))
+      for study, count in zip(
+        gathered.studies[submission, workload], gathered.num_trials[s, w], strict=False
+      ):
+        if count != wanted.num_trials:
+          detail = f'{count} of {wanted.num_trials} trials'
+          notes.append(Note('trial_count', f'{where}, {study}', detail))
+  return notes
+
+
+def _refuse_broken(result: Result) -> None:
+  broken = [note for note in result.notes if note.kind in _BROKEN]
+  if broken:
+    lines = '\n'.join(f'  {note.kind}: {note.where} {note.detail}'.rstrip() for note in broken)
+    raise errors.UserError(
+      f'The runs break the rules of {result.rules.suite.name} in {len(broken)} places, and --strict '
+      f'refuses that:\n{lines}'
+    )
+
+
+def direction(definition: WorkloadDefinition) -> str:
+  """How a value is compared with the target, as a sign."""
+  return '>=' if definition.goal.direction == 'max' else '<='

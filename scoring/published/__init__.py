@@ -1,0 +1,79 @@
+"""Results that were published, for 'where would I stand?': the outcome of every trial, as data.
+
+Made from the published logs by `python -m scoring.published LOGS SUITE RULESET`, which writes
+`<suite>_<ruleset>.csv` beside this file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from algorithmic_efficiency import errors
+from scoring.rules import Rules
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+_FOLDER = Path(__file__).resolve().parent
+COLUMNS = (
+  *('submission', 'workload', 'framework', 'study', 'trial', 'status', 'row', 'step', 'sec'),
+  *(
+    'best',
+    'best_sec',
+    'step_sec',
+    'total_step',
+    'total_sec',
+    'eval_sec',
+    'logging_sec',
+    'num_rows',
+  ),
+)
+
+
+def file_of(suite: str, ruleset: str) -> Path:
+  return _FOLDER / f'{suite}_{ruleset}.csv'
+
+
+def sets() -> list[str]:
+  """The suites with published results."""
+  return sorted({path.stem.rpartition('_')[0] for path in _FOLDER.glob('*.csv')})
+
+
+def read(suite: str, ruleset: str) -> pd.DataFrame:
+  """The outcomes of a published set, one row a trial.
+
+  Raises:
+    UserError: there is none.
+  """
+  import pandas as pd
+
+  if suite not in sets():
+    raise errors.unknown('published set', suite, sets())
+  path = file_of(suite, ruleset)
+  if not path.is_file():
+    raise errors.UserError(f'No results of the {ruleset} ruleset of {suite} ship with the package.')
+  table = pd.read_csv(path)
+  empty = {'path': '', 'suite': suite, 'ruleset': ruleset, 'stop_reason': '', 'host': 'published'}
+  return table.assign(**empty, seed=None, batch_size=None, hyperparameters='')
+
+
+def join(table: pd.DataFrame, suite: str, rules: Rules) -> tuple[pd.DataFrame, tuple[str, ...]]:
+  """The outcomes with the published ones below them, and the names of the latter.
+
+  Raises:
+    UserError: there is no such set, or it was raced on another axis or by other rules.
+  """
+  import pandas as pd
+
+  if suite != rules.suite.name or rules.axis != rules.suite.axis:
+    raise errors.UserError(
+      f'Published results stand only beside runs of the same suite and axis; score with '
+      f'--suite {suite} on its own axis to compare against it.'
+    )
+  guests = read(suite, rules.ruleset)
+  guests = guests[guests.workload.isin(list(rules.members))]
+  own = set(table.submission)
+  names = {name: f'{name} (published)' if name in own else name for name in set(guests.submission)}
+  guests = guests.assign(submission=guests.submission.map(names))
+  return pd.concat([table, guests], ignore_index=True), tuple(sorted(names.values()))

@@ -1,0 +1,40 @@
+"""How sure the leaderboard is: intervals, verdicts, tuning budgets, sensitivity, speed-ups, costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scoring.statistics import costs, resampling, sensitivity, speedups, tuning, verdicts
+
+if TYPE_CHECKING:
+  from scoring.leaderboard import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+  """Everything that is said of a result besides its scores."""
+
+  seed: int
+  intervals: resampling.Intervals
+  verdicts: tuple[verdicts.Verdict, ...]
+  tuning_curves: tuning.Curves
+  ledger: tuple[tuning.Ledger, ...]
+  sensitivity: sensitivity.Sensitivity
+  speedups: tuple[speedups.Speedup, ...]
+  costs: tuple[costs.Cost, ...]
+
+
+def summarise(result: Result, *, num_resamples: int = 1000, seed: int = 0) -> Statistics:
+  """Computes all statistics of a result; the same seed gives the same figures."""
+  intervals = resampling.intervals(result, num_resamples=num_resamples, seed=seed)
+  return Statistics(
+    seed=seed,
+    intervals=intervals,
+    verdicts=verdicts.all_pairs(result, seed=seed),
+    tuning_curves=tuning.curves(result, seed=seed),
+    ledger=tuning.ledgers(result),
+    sensitivity=sensitivity.analyse(result),
+    speedups=speedups.against_reference(result, intervals),
+    costs=costs.of(result),
+  )
