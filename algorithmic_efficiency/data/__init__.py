@@ -1,0 +1,1 @@
+"""Input: data sets on disk, how they are prepared, and the one pipeline that reads them."""

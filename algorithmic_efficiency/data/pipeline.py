@@ -1,0 +1,272 @@
+"""The one input pipeline, for both frameworks: order, load, pad, prefetch, and a position to save.
+
+A batch is a pure function of its number: an order says which examples stand in batch k, and a loader
+makes arrays of them. That is why the global batches are the same bit for bit for any number of
+shards and worker processes, and why a position is nothing but a number.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.data.prefetch import Ahead
+from algorithmic_efficiency.data.workers import Workers
+
+Batch = dict[str, Any]  # numpy arrays with the same leading dimension, or tuples of them
+Shard = tuple[int, int]  # (index, count): which contiguous part of each global batch
+
+
+class Rows(NamedTuple):
+  """The examples of one shard of a batch, in their order.
+
+  Attributes:
+    indices: int64 [rows], positions in the split.
+    epochs: int64 [rows], how often the whole split was passed before the row.
+    weights: float32 [rows], 1 for an example that counts and 0 for padding; None in training, where
+      every row counts.
+  """
+
+  indices: np.ndarray
+  epochs: np.ndarray
+  weights: np.ndarray | None
+
+
+class Order(Protocol):
+  """Which examples stand in batch k; `num_batches` is None for an endless order."""
+
+  num_batches: int | None
+
+  def rows(self, batch: int) -> Rows: ...
+
+  def identity(self) -> dict[str, int]:
+    """What must be equal for a saved position to mean the same examples."""
+    ...
+
+
+Load = Callable[[Rows], Batch]  # fresh arrays for each call; picklable where workers are used
+
+
+class Stream(Protocol):
+  """What a task's `train_stream` and `eval_stream` return."""
+
+  def __iter__(self) -> Iterator[Batch]: ...
+
+  def __next__(self) -> Batch: ...
+
+  def state(self) -> dict[str, int]:
+    """The position after the last batch that was taken; batches made ahead do not count."""
+    ...
+
+  def restore(self, state: dict[str, int]) -> None:
+    """Continues from a position that `state` gave.
+
+    Raises:
+      ValueError: the position belongs to a stream of another order.
+    """
+    ...
+
+  def close(self) -> None: ...
+
+
+class Shuffled:
+  """Endless passes over `num_examples`, each in an order of its own that the seed decides.
+
+  The tail of a pass and the head of the next share a batch, so that every example comes exactly once
+  a pass.
+  """
+
+  num_batches = None
+
+  def __init__(self, *, num_examples: int, batch_size: int, seed: int, shard: Shard = (0, 1)):
+    _check_sizes(num_examples, batch_size, shard)
+    self._num_examples = num_examples
+    self._batch_size = batch_size
+    self._seed = seed
+    self._shard = shard
+    self._permutations: dict[int, np.ndarray] = {}
+
+  def rows(self, batch: int) -> Rows:
+    start, stop = _bounds(batch, self._batch_size, self._shard)
+    indices = np.empty(stop - start, np.int64)
+    epochs = np.empty(stop - start, np.int64)
+    filled = 0
+    while filled < len(indices):
+      epoch, offset = divmod(start + filled, self._num_examples)
+      piece = self._permutation(epoch)[offset : offset + len(indices) - filled]
+      indices[filled : filled + len(piece)] = piece
+      epochs[filled : filled + len(piece)] = epoch
+      filled += len(piece)
+    return Rows(indices, epochs, None)
+
+  def identity(self) -> dict[str, int]:
+    return {
+      'num_examples': self._num_examples,
+      'batch_size': self._batch_size,
+      'seed': self._seed,
+    }
+
+  def _permutation(self, epoch: int) -> np.ndarray:
+    if epoch not in self._permutations:
+      if len(self._permutations) == 2:  # a batch may need the present pass and the next
+        del self._permutations[min(self._permutations)]
+      random = seeds.generator(self._seed, 'shuffle', epoch)
+      self._permutations[epoch] = random.permutation(self._num_examples)
+    return self._permutations[epoch]
+
+
+class InOrder:
+  """One pass over `num_examples` in their order; the last batch is padded to full size.
+
+  Padding repeats the last example with weight 0, so that it stays within what a model can digest.
+  """
+
+  def __init__(self, *, num_examples: int, batch_size: int, shard: Shard = (0, 1)):
+    _check_sizes(num_examples, batch_size, shard)
+    self.num_batches = math.ceil(num_examples / batch_size)
+    self._num_examples = num_examples
+    self._batch_size = batch_size
+    self._shard = shard
+
+  def rows(self, batch: int) -> Rows:
+    positions = np.arange(*_bounds(batch, self._batch_size, self._shard), dtype=np.int64)
+    weights = (positions < self._num_examples).astype(np.float32)
+    indices = np.minimum(positions, self._num_examples - 1)
+    return Rows(indices, np.zeros_like(indices), weights)
+
+  def identity(self) -> dict[str, int]:
+    return {'num_examples': self._num_examples, 'batch_size': self._batch_size}
+
+
+class Maker:
+  """Makes batch k of an order. Picklable where its loader is."""
+
+  def __init__(self, order: Order, load: Load):
+    self._order = order
+    self._load = load
+
+  def __call__(self, batch: int) -> Batch:
+    rows = self._order.rows(batch)
+    loaded = self._load(rows)
+    if rows.weights is None:
+      return loaded
+    return {**loaded, 'weights': _masked(loaded.get('weights'), rows.weights)}
+
+
+class Batches:
+  """The stream of an order's batches.
+
+  Args:
+    order: which examples stand in which batch.
+    load: makes a batch of them.
+    prefetch: how many batches a background thread makes ahead; 0 makes each when it is asked for.
+    num_workers: worker processes that make the batches; 0 makes them in this process. Workers imply
+      a prefetch of at least 2 for each.
+  """
+
+  def __init__(self, order: Order, load: Load, *, prefetch: int = 0, num_workers: int = 0):
+    self._order = order
+    self._position = 0
+    self._closed = False
+    self._make = Maker(order, load)
+    self._depth = max(prefetch, 2 * num_workers)
+    self._ahead: Ahead | None = None
+    self._workers = Workers(self._make, num_workers) if num_workers else None
+
+  def __iter__(self) -> Batches:
+    return self
+
+  def __next__(self) -> Batch:
+    if self._closed:
+      raise StopIteration
+    if self._order.num_batches is not None and self._position >= self._order.num_batches:
+      self.close()
+      raise StopIteration
+    batch = self._take() if self._depth else self._make(self._position)
+    self._position += 1
+    return batch
+
+  def state(self) -> dict[str, int]:
+    return {'num_batches': self._position, **self._order.identity()}
+
+  def restore(self, state: dict[str, int]) -> None:
+    expected = self._order.identity()
+    found = {name: state.get(name) for name in expected}
+    if found != expected:
+      raise ValueError(
+        f'A stream continues only from a position of its own: this one has {expected}, the '
+        f'position {found}.'
+      )
+    self._stop_ahead()
+    self._position = state['num_batches']
+
+  def close(self) -> None:
+    """Ends the background thread and the worker processes; idempotent."""
+    self._closed = True
+    if self._workers is not None:
+      self._workers.close()
+    self._stop_ahead()
+
+  def __del__(self) -> None:
+    # Daemon threads cannot be joined any more once the interpreter is ending.
+    if hasattr(self, '_workers') and not sys.is_finalizing():
+      self.close()
+
+  def _take(self) -> Batch:
+    if self._ahead is None:
+      self._ahead = Ahead(self._batches_from(self._position), self._depth)
+    try:
+      return self._ahead.take()
+    except BaseException:
+      self._stop_ahead()
+      raise
+
+  def _batches_from(self, first: int) -> Iterator[Batch]:
+    if self._workers is not None:
+      return self._workers.results(first, self._order.num_batches)
+    return _made(self._make, first, self._order.num_batches)
+
+  def _stop_ahead(self) -> None:
+    if self._ahead is not None:
+      self._ahead.close()
+      self._ahead = None
+
+
+def _made(make: Maker, first: int, stop: int | None) -> Iterator[Batch]:
+  batch = first
+  while stop is None or batch < stop:
+    yield make(batch)
+    batch += 1
+
+
+def _masked(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+  """The weights of an evaluation batch: those of the examples ([batch, ...]), 0 in padding."""
+  if weights is None:
+    return mask
+  return weights * mask.reshape(-1, *[1] * (weights.ndim - 1))
+
+
+def _bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
+  index, count = shard
+  num_rows = batch_size // count
+  start = batch * batch_size + index * num_rows
+  return start, start + num_rows
+
+
+def _check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:
+  index, count = shard
+  if num_examples <= 0:
+    raise ValueError(f'A stream needs examples; there are {num_examples}.')
+  if batch_size <= 0:
+    raise errors.UserError(f'A batch size must be positive; it is {batch_size}.')
+  if not 0 <= index < count:
+    raise ValueError(f'A shard is (index, count) with 0 <= index < count; it is {shard}.')
+  if batch_size % count:
+    raise errors.UserError(
+      f'A global batch must divide evenly among the processes: {batch_size} does not among {count}.'
+    )

@@ -1,0 +1,150 @@
+"""Prepares a data set in one piece or not at all, and verifies one that stands.
+
+The work goes on in `<dataset>.partial` beside the set's own folder, which appears, complete, by a
+rename. A run that was interrupted is continued by the next one from the same inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from algorithmic_efficiency import errors, files, registry
+from algorithmic_efficiency.data import records, tfds
+from algorithmic_efficiency.definition import WorkloadDefinition
+
+# Called with what is being done, how much of it is done, and how much there is, if that is known.
+Progress = Callable[[str, int, int | None], None]
+
+Source = Path | tfds.Builder | None
+"""Raw files or folder, a builder of TensorFlow Datasets, or None: to be fetched."""
+
+
+def prepare(
+  definition: WorkloadDefinition,
+  data_dir: Path,
+  *,
+  source: Path | None,
+  from_tfds: bool,
+  overwrite: bool,
+  progress: Progress,
+) -> records.Prepared:
+  """Prepares the data set of a definition in `<data_dir>/<dataset>`.
+
+  Args:
+    source: the raw files; with `from_tfds`, the folder of TensorFlow Datasets; None fetches them.
+    overwrite: whether a set that stands already is replaced, once the new one is complete.
+
+  Raises:
+    UserError: the set stands already; there is no code for it; the source is missing or damaged; the
+      disk refuses.
+  """
+  root = data_dir / definition.dataset
+  task = registry.task_of(definition)
+  if definition.embedded:
+    raise errors.UserError(f'The data set {definition.dataset} is embedded: nothing to prepare.')
+  if not task.has('data'):
+    raise errors.UserError(f'The data set {definition.dataset} cannot be prepared yet: no code.')
+  if root.exists() and not overwrite:
+    raise errors.UserError(
+      f'{root} exists already; check it with `algoeff data verify {definition.dataset}`, or replace '
+      'it with --overwrite.'
+    )
+  opened, inputs, key = _open_source(definition, source, from_tfds)
+  module = task.module('data')
+  staging = data_dir / f'{definition.dataset}.partial'
+  with _only_one(staging):
+    out = records.Writer(
+      staging,
+      dataset=definition.dataset,
+      about=module.about(definition),
+      inputs=inputs,
+      key=key,
+    )
+    module.prepare(definition, opened, out, progress)
+    out.finish()
+    _put_in_place(staging, root)
+  return records.open_prepared(root)
+
+
+def verify(root: Path, progress: Progress) -> records.Prepared:
+  """Reads a prepared set to the last byte.
+
+  Raises:
+    UserError: it is missing, incomplete or altered; the message names the file.
+  """
+  manifest = records.read_manifest(root)
+  records.check_sizes(root, manifest)
+  records.check_content(root, manifest, progress)
+  return records.open_prepared(root)
+
+
+def _open_source(
+  definition: WorkloadDefinition, source: Path | None, from_tfds: bool
+) -> tuple[Source, str, str]:
+  """The source, what the manifest says of it, and a key that changes with its content."""
+  if source is not None and not source.exists():
+    raise errors.UserError(f'--source must name the raw files of the set; {source} does not exist.')
+  if from_tfds:
+    if definition.tfds is None:
+      raise errors.UserError(
+        f'The data set {definition.dataset} has no builder in TensorFlow Datasets; leave out '
+        '--from tfds.'
+      )
+    builder = tfds.open_builder(definition.tfds, source)
+    title = f'TensorFlow Datasets, {builder.title}'
+    return builder, title, f'{title} {_fingerprint(builder.folder)}'
+  if source is None:
+    return None, 'fetched', 'fetched'
+  return source, 'given files', f'given {source.resolve()} {_fingerprint(source)}'
+
+
+def _fingerprint(source: Path) -> str:
+  """A hash of the names, sizes and times of the files of a source."""
+  paths = sorted(source.rglob('*')) if source.is_dir() else [source]
+  digest = hashlib.sha256()
+  for path in paths:
+    if path.is_file():
+      stat = path.stat()
+      digest.update(f'{path.relative_to(source)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+  return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _only_one(staging: Path) -> Iterator[None]:
+  """Holds the staging folder; what another process is preparing is left alone."""
+  path = staging.with_name(f'{staging.name}.lock')
+  try:
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+  except OSError as error:
+    raise files.storage_error(path, error, then='repeat the command') from error
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield
+    path.unlink(missing_ok=True)
+  except BlockingIOError:
+    raise errors.UserError(f'Another process is preparing {staging}; wait for it to end.') from None
+  finally:
+    os.close(handle)
+
+
+def _put_in_place(staging: Path, root: Path) -> None:
+  """Renames the complete set; an older one goes first, and is removed last."""
+  old = root.with_name(f'{root.name}.old')
+  try:
+    if old.exists():
+      shutil.rmtree(old)
+    if root.exists():
+      os.rename(root, old)
+    os.rename(staging, root)
+    files.sync_folder(root.parent)
+    if old.exists():
+      shutil.rmtree(old)
+  except OSError as error:
+    raise files.storage_error(root, error, then='repeat the command') from error

@@ -1,0 +1,412 @@
+"""Prepared data on disk: numpy files that are mapped into memory, and a manifest that vouches for them.
+
+A prepared set is a folder with `manifest.json` and the files that it lists. A field is named
+`<split>/<name>`. Fields whose examples have one shape are a `.npy` file; fields of varying length
+(coded images, audio, text) are a `.bin` file of all values and a `.npy` file of int64 offsets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from algorithmic_efficiency import errors, files
+
+FORMAT = 1
+MANIFEST = 'manifest.json'
+_JOURNAL = 'journal.json'
+_DOWNLOADS = 'downloads'
+_BLOCK_BYTES = 1 << 22
+
+# Sets up to this size are compared with their checksums whenever a process opens them first, which
+# costs well under a tenth of a second; of larger ones only the sizes are, and `verify` reads it all.
+_CHECKED_ON_OPENING_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+  """Where a data set comes from.
+
+  Attributes:
+    origin: what it is and who made it.
+    licence: its licence, by name.
+    num_bytes: its size when prepared, or of the embedded file.
+  """
+
+  origin: str
+  licence: str
+  num_bytes: int
+
+
+class Ragged:
+  """Arrays of one type and varying length; `ragged[i]` is a copy of the i-th."""
+
+  def __init__(self, values: np.ndarray, offsets: np.ndarray):
+    self._values = values
+    self._offsets = offsets
+
+  def __len__(self) -> int:
+    return len(self._offsets) - 1
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    return np.array(self._values[self._offsets[index] : self._offsets[index + 1]])
+
+
+class Records:
+  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by its place, not content."""
+
+  def __init__(self, prepared: Prepared, split: str):
+    self._prepared = prepared
+    self._split = split
+    self.fields = {
+      field.partition('/')[2]: prepared.field(field)
+      for field in prepared.manifest['fields']
+      if field.partition('/')[0] == split
+    }
+
+  def __len__(self) -> int:
+    return self._prepared.num_examples(self._split)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    return {name: np.array(values[index]) for name, values in self.fields.items()}
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return _reopen, (self._prepared.root, self._split)
+
+
+def _reopen(root: Path, split: str) -> Records:
+  return Records(open_prepared(root), split)
+
+
+class Prepared:
+  """An opened set: its manifest and its fields, mapped read-only into memory."""
+
+  def __init__(self, root: Path, manifest: Mapping[str, Any]):
+    self.root = root
+    self.manifest = manifest
+    self._fields = {
+      name: _map_field(root, description) for name, description in manifest['fields'].items()
+    }
+
+  @property
+  def num_bytes(self) -> int:
+    return sum(file['num_bytes'] for file in self.manifest['files'].values())
+
+  def num_examples(self, split: str) -> int:
+    return self.manifest['splits'][split]
+
+  def field(self, name: str) -> Any:
+    """An array [num_examples, ...], or `Ragged`."""
+    return self._fields[name]
+
+  def split(self, name: str) -> Records:
+    return Records(self, name)
+
+
+def open_prepared(root: Path) -> Prepared:
+  """Opens a prepared set, once per process.
+
+  Raises:
+    UserError: it is missing, incomplete or damaged.
+  """
+  path = root / MANIFEST
+  try:
+    stat = path.stat()
+  except OSError:
+    raise errors.UserError(
+      f'The data set {root.name} is not prepared: there is no {path}. Prepare it with: '
+      f'{prepare_line(root)}'
+    ) from None
+  return _open(root, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _open(root: Path, _mtime_ns: int, _size: int) -> Prepared:
+  manifest = read_manifest(root)
+  check_sizes(root, manifest)
+  if sum(file['num_bytes'] for file in manifest['files'].values()) <= _CHECKED_ON_OPENING_BYTES:
+    check_content(root, manifest)
+  return Prepared(root, manifest)
+
+
+def prepare_line(root: Path, *flags: str) -> str:
+  """The command that prepares the set at `root`."""
+  return ' '.join(['algoeff data prepare', root.name, *flags, '--data_dir', str(root.parent)])
+
+
+def damaged(root: Path, what: str) -> errors.UserError:
+  """The error for a set that is not what its manifest says."""
+  return errors.UserError(
+    f'The data set {root.name} is damaged: {what}. Prepare it again with: '
+    f'{prepare_line(root, "--overwrite")}'
+  )
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+  """
+  Raises:
+    UserError: the manifest cannot be read, was changed, or is of another format.
+  """
+  path = root / MANIFEST
+  try:
+    manifest = json.loads(path.read_bytes())
+    checksum = manifest.pop('checksum')
+  except FileNotFoundError:
+    raise errors.UserError(
+      f'The data set {root.name} is not prepared: there is no {path}. Prepare it with: '
+      f'{prepare_line(root)}'
+    ) from None
+  except (OSError, ValueError, KeyError, AttributeError) as error:
+    raise damaged(root, f'{path} cannot be read ({error})') from None
+  if checksum != _checksum(manifest):
+    raise damaged(root, f'{path} does not match its own checksum')
+  if manifest['format'] != FORMAT:
+    raise damaged(root, f'{path} has format {manifest["format"]}, and this version reads {FORMAT}')
+  return manifest
+
+
+def check_sizes(root: Path, manifest: Mapping[str, Any]) -> None:
+  """
+  Raises:
+    UserError: a file is missing or has another size than when it was prepared.
+  """
+  for name, expected in manifest['files'].items():
+    try:
+      size = (root / name).stat().st_size
+    except OSError:
+      raise damaged(root, f'{root / name} is missing') from None
+    if size != expected['num_bytes']:
+      raise damaged(
+        root, f'{root / name} has {size} bytes and had {expected["num_bytes"]} when prepared'
+      )
+
+
+def check_content(
+  root: Path, manifest: Mapping[str, Any], progress: Callable[[str, int, int], None] | None = None
+) -> None:
+  """Reads every file and compares it with its checksum.
+
+  Raises:
+    UserError: a file was altered.
+  """
+  total = sum(file['num_bytes'] for file in manifest['files'].values())
+  done = 0
+  for name, expected in manifest['files'].items():
+    digest = hashlib.sha256()
+    with open(root / name, 'rb') as file:
+      while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+        done += len(block)
+        if progress is not None:
+          progress('verify', done, total)
+    if digest.hexdigest() != expected['sha256']:
+      raise damaged(root, f'{root / name} has changed since it was prepared')
+
+
+class Writer:
+  """Fills a folder field by field; a field that is complete is not written again after a restart.
+
+  Args:
+    folder: where the files go; it becomes a prepared set with `finish`.
+    dataset: the set's name.
+    about: where it comes from, for the manifest.
+    inputs: what it is made from, for the manifest.
+    key: changes when the inputs do; what was written from other inputs is not continued.
+  """
+
+  def __init__(self, folder: Path, *, dataset: str, about: About, inputs: str, key: str):
+    self.folder = folder
+    self._dataset = dataset
+    self._about = about
+    self._inputs = inputs
+    self._key = key
+    self._fields: dict[str, Any] = {}
+    self._files: dict[str, Any] = {}
+    self._resume()
+
+  @property
+  def downloads(self) -> Path:
+    """A folder for fetched files, which is removed when the set is complete."""
+    path = self.folder / _DOWNLOADS
+    _make_folder(path)
+    return path
+
+  def has(self, field: str) -> bool:
+    """Whether the field is complete, from this run or an earlier one."""
+    return field in self._fields
+
+  def array(
+    self,
+    field: str,
+    blocks: Iterable[np.ndarray],
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+  ) -> None:
+    """Writes a field [num_examples, ...] from blocks of its rows.
+
+    Raises:
+      ValueError: the blocks do not add up to `shape`.
+      UserError: the disk refuses.
+    """
+    name = _file_name(field, 'npy')
+    num_rows = 0
+    with self._file(name) as file:
+      header = {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': shape}
+      np.lib.format.write_array_header_1_0(file, header)
+      for block in blocks:
+        if block.shape[1:] != shape[1:]:
+          raise ValueError(f'{field}: a block has rows of {block.shape[1:]}, not {shape[1:]}.')
+        file.write(np.ascontiguousarray(block, dtype).data.cast('B') if block.size else b'')
+        num_rows += len(block)
+      if num_rows != shape[0]:
+        raise ValueError(f'{field}: {num_rows} rows were given for {shape[0]}.')
+    self._complete(field, {'kind': 'array', 'file': name, 'num_examples': num_rows})
+
+  def ragged(self, field: str, arrays: Iterable[np.ndarray], *, dtype: Any) -> None:
+    """Writes a field of one-dimensional arrays of varying length.
+
+    Raises:
+      UserError: the disk refuses.
+    """
+    values, offsets = _file_name(field, 'bin'), _file_name(field, 'offsets.npy')
+    ends = [0]
+    with self._file(values) as file:
+      for array in arrays:
+        if array.ndim != 1:
+          raise ValueError(f'{field}: records must have one dimension; one has {array.ndim}.')
+        file.write(np.ascontiguousarray(array, dtype).tobytes())
+        ends.append(ends[-1] + len(array))
+    with self._file(offsets) as file:
+      np.lib.format.write_array(file, np.array(ends, np.int64))
+    self._complete(
+      field,
+      {
+        'kind': 'ragged',
+        'file': values,
+        'offsets': offsets,
+        'dtype': np.dtype(dtype).str,
+        'num_examples': len(ends) - 1,
+      },
+    )
+
+  def finish(self) -> None:
+    """Writes the manifest and removes what only the preparation needed.
+
+    Raises:
+      ValueError: two fields of a split differ in their number of examples.
+    """
+    splits: dict[str, int] = {}
+    for field, description in self._fields.items():
+      number = description['num_examples']
+      if splits.setdefault(field.partition('/')[0], number) != number:
+        raise ValueError(f'{field} has {number} examples, other fields of its split do not.')
+    manifest = {
+      'format': FORMAT,
+      'dataset': self._dataset,
+      'origin': self._about.origin,
+      'licence': self._about.licence,
+      'inputs': self._inputs,
+      'splits': splits,
+      'fields': self._fields,
+      'files': self._files,
+    }
+    self._write_json(MANIFEST, {**manifest, 'checksum': _checksum(manifest)})
+    (self.folder / _JOURNAL).unlink(missing_ok=True)
+    downloads = self.folder / _DOWNLOADS
+    if downloads.is_dir():
+      for path in downloads.iterdir():
+        path.unlink()
+      downloads.rmdir()
+
+  def _resume(self) -> None:
+    _make_folder(self.folder)
+    try:
+      journal = json.loads((self.folder / _JOURNAL).read_bytes())
+    except (OSError, ValueError):
+      return
+    if (journal['format'], journal['key']) == (FORMAT, self._key) and all(
+      _has_size(self.folder / name, file) for name, file in journal['files'].items()
+    ):
+      self._fields, self._files = journal['fields'], journal['files']
+
+  def _complete(self, field: str, description: dict[str, Any]) -> None:
+    self._fields[field] = description
+    self._write_json(
+      _JOURNAL,
+      {
+        'format': FORMAT,
+        'key': self._key,
+        'fields': self._fields,
+        'files': self._files,
+      },
+    )
+
+  @contextlib.contextmanager
+  def _file(self, name: str) -> Iterator[BinaryIO]:
+    with _writing(self.folder / name) as file:
+      hashed = _Hashed(file)
+      yield hashed  # type: ignore[misc]  # all that its users need is `write`
+    self._files[name] = {'num_bytes': hashed.num_bytes, 'sha256': hashed.digest.hexdigest()}
+
+  def _write_json(self, name: str, value: Any) -> None:
+    with _writing(self.folder / name) as file:
+      file.write((json.dumps(value, indent=2) + '\n').encode())
+
+
+class _Hashed:
+  """A file that is hashed as it is written."""
+
+  def __init__(self, file: BinaryIO):
+    self._file = file
+    self.digest = hashlib.sha256()
+    self.num_bytes = 0
+
+  def write(self, data: Any) -> None:
+    self._file.write(data)
+    self.digest.update(data)
+    self.num_bytes += len(data)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+  with files.replacing(path, then='repeat the command') as file:
+    yield file
+
+
+def _make_folder(path: Path) -> None:
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise files.storage_error(path, error, then='repeat the command') from error
+
+
+def _map_field(root: Path, description: Mapping[str, Any]) -> Any:
+  path = root / description['file']
+  if description['kind'] == 'array':
+    return np.load(path, mmap_mode='r', allow_pickle=False)
+  offsets = np.load(root / description['offsets'], mmap_mode='r', allow_pickle=False)
+  if not os.path.getsize(path):  # an empty file cannot be mapped
+    return Ragged(np.empty(0, description['dtype']), offsets)
+  return Ragged(np.memmap(path, description['dtype'], 'r'), offsets)
+
+
+def _has_size(path: Path, expected: Mapping[str, Any]) -> bool:
+  return path.is_file() and path.stat().st_size == expected['num_bytes']
+
+
+def _file_name(field: str, suffix: str) -> str:
+  return f'{field.replace("/", ".")}.{suffix}'
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,86 @@
+"""Where examples come from: arrays that are gathered whole, records that are mapped one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from algorithmic_efficiency import seeds
+from algorithmic_efficiency.data.pipeline import Batch, Rows
+
+Example = Mapping[str, Any]
+MapExample = Callable[[Example, np.random.Generator | None], Example]
+
+
+class Arrays:
+  """Examples in memory, or mapped into it: arrays (or tuples of arrays) of equal length, by name.
+
+  As a loader it gathers the rows of a batch, every field in one vectorised copy.
+  """
+
+  def __init__(self, fields: Mapping[str, Any]):
+    lengths = {len(array) for value in fields.values() for array in _leaves(value)}
+    if len(lengths) != 1:
+      raise ValueError(f'The fields of a source must have one length; they have {sorted(lengths)}.')
+    self._fields = dict(fields)
+    self._length = lengths.pop()
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __call__(self, rows: Rows) -> Batch:
+    return {name: _gather(value, rows.indices) for name, value in self._fields.items()}
+
+
+class RecordSource(Protocol):
+  """Examples by position. Picklable, by path and not by content, where worker processes read it."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Example: ...
+
+
+class MappedRecords:
+  """A loader that maps each example by a function and stacks the results.
+
+  Args:
+    source: the examples.
+    function: called with an example and its random generator, which depends on the seed, the epoch
+      and the position of the example alone; returns arrays whose shapes agree over a batch.
+    seed: None in evaluation; the function is then called without a generator.
+  """
+
+  def __init__(self, source: RecordSource, function: MapExample, *, seed: int | None):
+    self._source = source
+    self._function = function
+    self._seed = seed
+
+  def __call__(self, rows: Rows) -> Batch:
+    examples = [
+      self._function(self._source[index], self._random(epoch, index))
+      for index, epoch in zip(rows.indices.tolist(), rows.epochs.tolist(), strict=True)
+    ]
+    return {name: _stack([example[name] for example in examples]) for name in examples[0]}
+
+  def _random(self, epoch: int, index: int) -> np.random.Generator | None:
+    if self._seed is None:
+      return None
+    return seeds.generator(self._seed, 'augmentation', epoch, index)
+
+
+def _leaves(value: Any) -> tuple[np.ndarray, ...]:
+  return value if isinstance(value, tuple) else (value,)
+
+
+def _gather(value: Any, indices: np.ndarray) -> Any:
+  if isinstance(value, tuple):
+    return tuple(_gather(part, indices) for part in value)
+  return np.take(value, indices, axis=0)
+
+
+def _stack(values: list[Any]) -> Any:
+  if isinstance(values[0], tuple):
+    return tuple(_stack(list(parts)) for parts in zip(*values, strict=True))
+  return np.stack(values)

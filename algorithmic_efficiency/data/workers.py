@@ -1,0 +1,182 @@
+"""Worker processes that make batches, in order, without shared state.
+
+A worker is told the number of a batch and answers with its arrays, which travel as raw bytes into
+fresh memory. Workers are spawned, find the task folders that the parent found, and end with it.
+"""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency import registry
+
+_IN_FLIGHT = 2  # for each worker: one that it makes, one that it may begin at once
+_EXIT_SEC = 5.0
+
+
+class WorkerError(RuntimeError):
+  """A worker process ended before its work was done."""
+
+
+class Workers:
+  """`num_workers` processes that call `make(k)`.
+
+  Args:
+    make: picklable; a function of a task folder outside the tree is found as well.
+  """
+
+  def __init__(self, make: Callable[[int], Any], num_workers: int):
+    context = multiprocessing.get_context('spawn')
+    payload = pickle.dumps(make)
+    self._processes: list[Any] = []
+    self._connections: list[Connection] = []
+    self._outstanding: collections.deque[int] = collections.deque()
+    for number in range(num_workers):
+      ours, theirs = context.Pipe()
+      process = context.Process(
+        target=_work,
+        args=(theirs, registry.roots(), payload),
+        name=f'algoeff-data-{number}',
+        daemon=True,
+      )
+      process.start()
+      theirs.close()
+      self._processes.append(process)
+      self._connections.append(ours)
+
+  def results(self, first: int, stop: int | None) -> Iterator[Any]:
+    """The results of `make` for first, first + 1, ... in this order.
+
+    Raises:
+      WorkerError: a worker has died. What `make` raises is raised here.
+    """
+    while self._outstanding:  # of an earlier call that was given up
+      self._receive(raises=False)
+    asked = first
+    while True:
+      while len(self._outstanding) < _IN_FLIGHT * len(self._processes) and asked != stop:
+        self._ask(asked)
+        asked += 1
+      if not self._outstanding:
+        return
+      yield self._receive()
+
+  def close(self) -> None:
+    """Ends the processes; idempotent."""
+    for process in self._processes:
+      process.terminate()
+    for process in self._processes:
+      process.join(_EXIT_SEC)
+      if process.is_alive():
+        process.kill()
+        process.join()
+
+  def _ask(self, number: int) -> None:
+    worker = number % len(self._processes)
+    try:
+      self._connections[worker].send(number)
+    except OSError as error:
+      raise self._death(worker) from error
+    self._outstanding.append(worker)
+
+  def _receive(self, *, raises: bool = True) -> Any:
+    worker = self._outstanding.popleft()
+    try:
+      result, error = _receive(self._connections[worker])
+    except (EOFError, OSError) as lost:
+      raise self._death(worker) from lost
+    if error is not None and raises:
+      raise error
+    return result
+
+  def _death(self, worker: int) -> WorkerError:
+    process = self._processes[worker]
+    process.join(_EXIT_SEC)
+    return WorkerError(f'The data worker {process.name} ended with exit code {process.exitcode}.')
+
+
+def _work(connection: Connection, roots: tuple[list[str], list[str]], payload: bytes) -> None:
+  """The life of a worker: numbers in, results out, until the parent hangs up."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+  threading.Thread(target=_end_with_parent, name='algoeff-parent', daemon=True).start()
+  _find_tasks(*roots)
+  make = None
+  while True:
+    try:
+      number = connection.recv()
+    except EOFError:
+      return
+    try:
+      make = pickle.loads(payload) if make is None else make
+      answer = (make(number), None)
+    except Exception as error:  # noqa: BLE001  # the parent raises it again
+      answer = (None, _portable(error))
+    try:
+      _send(connection, answer)
+    except BrokenPipeError:
+      return
+
+
+def _end_with_parent() -> None:
+  parent = parent_process()
+  assert parent is not None
+  wait([parent.sentinel])
+  os._exit(1)
+
+
+def _find_tasks(roots: list[str], folders: list[str]) -> None:
+  registry.pin_own_packages()
+  for root in roots:
+    registry.add_root(root)
+  for folder in folders:
+    registry.add_task(folder)
+  if roots or folders:
+    registry.workloads()  # imports the packages, under whose names functions are pickled
+
+
+def _portable(error: Exception) -> Exception:
+  """The exception with its traceback as a note, or its text if it cannot be pickled."""
+  text = ''.join(traceback.format_exception(error))
+  try:
+    error.add_note(text)
+    pickle.loads(pickle.dumps(error))
+  except Exception:  # noqa: BLE001  # an exception may refuse in any way it likes
+    return RuntimeError(text)
+  return error
+
+
+def _send(connection: Connection, value: Any) -> None:
+  buffers: list[pickle.PickleBuffer] = []
+  head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+  views = [buffer.raw() for buffer in buffers]
+  connection.send((head, [view.nbytes for view in views]))
+  for view in views:
+    sent = 0
+    while sent < view.nbytes:
+      sent += os.write(connection.fileno(), view[sent:])
+
+
+def _receive(connection: Connection) -> Any:
+  head, sizes = connection.recv()
+  arrays = [np.empty(size, np.uint8) for size in sizes]
+  for array in arrays:
+    view = memoryview(array)
+    filled = 0
+    while filled < len(array):
+      count = os.readv(connection.fileno(), [view[filled:]])
+      if not count:
+        raise EOFError
+      filled += count
+  return pickle.loads(head, buffers=arrays)
