@@ -20,7 +20,7 @@ class _ConvNet(nn.Module):
   def __init__(self, config: ConvNet, data: VisionData, dtype: torch.dtype):
     super().__init__()
     self.config = config
-    height, width, in_channels = data.image_shape
+    in_channels = data.image_shape[-1]
     for index, channels in enumerate(config.channels):
       stride = 1 if index == 0 else 2
       has_bias = config.norm is None
@@ -31,8 +31,7 @@ class _ConvNet(nn.Module):
       if config.norm == 'batch':
         self.add_module(f'bn{index + 1}', self._batch_norm(channels, dtype))
       in_channels = channels
-      height, width = math.ceil(height / stride), math.ceil(width / stride)
-    self.fc = layers.Linear(height * width * in_channels, data.num_classes, dtype=dtype)
+    self.fc = layers.Linear(in_channels, data.num_classes, dtype=dtype)
 
   def _batch_norm(self, channels: int, dtype: torch.dtype) -> nn.Module:
     return layers.BatchNorm2d(
@@ -56,9 +55,7 @@ class _ConvNet(nn.Module):
         norm = self.get_submodule(f'bn{index + 1}')
         x = norm(x, use_running_average=use_running_average)
       x = layers.ACTIVATIONS[self.config.activation](x)
-    # Flattened in the order of the flax twin: height, width, channels.
-    x = x.permute(0, 2, 3, 1).flatten(1)
-    return self.fc(F.dropout(x, dropout_rate))
+    return self.fc(F.dropout(x.mean(dim=(2, 3)), dropout_rate))
 
 
 class _Mlp(nn.Module):
