@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-  """A file on the web: its name here, the places that hold it (first the official one), its content."""
+  """A file on the web: its name here, the places that hold it (official first), its content."""
 
   name: str
   urls: tuple[str, ...]

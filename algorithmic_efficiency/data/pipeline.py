@@ -1,8 +1,8 @@
 """The one input pipeline, for both frameworks: order, load, pad, prefetch, and a position to save.
 
-A batch is a pure function of its number: an order says which examples stand in batch k, and a loader
-makes arrays of them. That is why the global batches are the same bit for bit for any number of
-shards and worker processes, and why a position is nothing but a number.
+A batch is a pure function of its number: an order says which examples stand in batch k, and a
+loader makes arrays of them. That is why the global batches are the same bit for bit for any number
+of shards and worker processes, and why a position is nothing but a number.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Stream(Protocol):
 class Shuffled:
   """Endless passes over `num_examples`, each in an order of its own that the seed decides.
 
-  The tail of a pass and the head of the next share a batch, so that every example comes exactly once
-  a pass.
+  The tail of a pass and the head of the next share a batch, so that every example comes exactly
+  once a pass.
   """
 
   num_batches = None

@@ -54,7 +54,7 @@ class Ahead:
         return
       try:
         item = next(self._items, _END)
-      except BaseException as error:  # noqa: BLE001  # `take` raises it in the thread that asked
+      except BaseException as error:  # `take` raises it in the thread that asked
         self._ready.put((None, error))
         return
       self._ready.put((item, None))

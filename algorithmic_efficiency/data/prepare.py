@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from algorithmic_efficiency import errors, files, registry
-from algorithmic_efficiency.data import records, tfds
+from algorithmic_efficiency.data import catalogue, records, tfds
 from algorithmic_efficiency.definition import WorkloadDefinition
 
 # Called with what is being done, how much of it is done, and how much there is, if that is known.
@@ -41,22 +41,20 @@ def prepare(
     overwrite: whether a set that stands already is replaced, once the new one is complete.
 
   Raises:
-    UserError: the set stands already; there is no code for it; the source is missing or damaged; the
-      disk refuses.
+    UserError: the set stands already; there is no code for it; the source is missing or damaged;
+      the disk refuses.
   """
   root = data_dir / definition.dataset
-  task = registry.task_of(definition)
   if definition.embedded:
     raise errors.UserError(f'The data set {definition.dataset} is embedded: nothing to prepare.')
-  if not task.has('data'):
-    raise errors.UserError(f'The data set {definition.dataset} cannot be prepared yet: no code.')
+  _check_code(definition)
   if root.exists() and not overwrite:
     raise errors.UserError(
-      f'{root} exists already; check it with `algoeff data verify {definition.dataset}`, or replace '
-      'it with --overwrite.'
+      f'{root} exists already; check it with `algoeff data verify {definition.dataset} --data_dir '
+      f'{data_dir}`, or replace it with --overwrite.'
     )
   opened, inputs, key = _open_source(definition, source, from_tfds)
-  module = task.module('data')
+  module = registry.task_of(definition).module('data')
   staging = data_dir / f'{definition.dataset}.partial'
   with _only_one(staging):
     out = records.Writer(
@@ -72,16 +70,34 @@ def prepare(
   return records.open_prepared(root)
 
 
-def verify(root: Path, progress: Progress) -> records.Prepared:
-  """Reads a prepared set to the last byte.
+def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -> dict[str, int]:
+  """Reads a data set to the last byte; `num_files` and `num_bytes` say how much that was.
+
+  An embedded set is compared with its checksum when it is opened.
 
   Raises:
     UserError: it is missing, incomplete or altered; the message names the file.
   """
+  _check_code(definition)
+  root = data_dir / definition.dataset
+  module = registry.task_of(definition).module('data')
+  if definition.embedded:
+    module.train_stream(definition, root, 1, 0).close()
+    return {'num_files': 1, 'num_bytes': module.about(definition).num_bytes}
   manifest = records.read_manifest(root)
   records.check_sizes(root, manifest)
   records.check_content(root, manifest, progress)
-  return records.open_prepared(root)
+  module.train_stream(definition, root, 1, 0).close()
+  sizes = [file['num_bytes'] for file in manifest['files'].values()]
+  return {'num_files': len(sizes), 'num_bytes': sum(sizes)}
+
+
+def _check_code(definition: WorkloadDefinition) -> None:
+  if not catalogue.has_code(definition):
+    raise errors.UserError(
+      f'The data set {definition.dataset} can be neither prepared nor read: there is no code for it '
+      'yet.'
+    )
 
 
 def _open_source(

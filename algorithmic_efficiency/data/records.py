@@ -1,4 +1,4 @@
-"""Prepared data on disk: numpy files that are mapped into memory, and a manifest that vouches for them.
+"""Prepared data on disk: numpy files that are mapped into memory, and a manifest of them.
 
 A prepared set is a folder with `manifest.json` and the files that it lists. A field is named
 `<split>/<name>`. Fields whose examples have one shape are a `.npy` file; fields of varying length
@@ -28,7 +28,8 @@ _DOWNLOADS = 'downloads'
 _BLOCK_BYTES = 1 << 22
 
 # Sets up to this size are compared with their checksums whenever a process opens them first, which
-# costs well under a tenth of a second; of larger ones only the sizes are, and `verify` reads it all.
+# costs about a tenth of a second at most; of larger ones only the sizes are, and `verify` reads
+# everything.
 _CHECKED_ON_OPENING_BYTES = 128 << 20
 
 
@@ -62,7 +63,7 @@ class Ragged:
 
 
 class Records:
-  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by its place, not content."""
+  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by place, not content."""
 
   def __init__(self, prepared: Prepared, split: str):
     self._prepared = prepared

@@ -76,8 +76,8 @@ def open_builder(name: str, folder: Path | None) -> Builder:
       `dataset_info.json`); None takes the library's own default.
 
   Raises:
-    UserError: the library, or TensorFlow where the builder needs it, is missing; or the data is kept
-      in a format that has no random access.
+    UserError: the library, or TensorFlow where the builder needs it, is missing; or the data is
+      kept in a format that has no random access.
   """
   for package in ('tensorflow_datasets', 'array_record'):
     if importlib.util.find_spec(package) is None:
@@ -115,8 +115,8 @@ def _builder(library: Any, name: str, folder: Path | None) -> Any:
 
 def _needs_tensorflow(name: str, error: ImportError) -> errors.UserError:
   return errors.UserError(
-    f'The builder {name!r} of TensorFlow Datasets needs {error.name or "TensorFlow"} to prepare its '
-    'data: pip install tensorflow, or prepare the set on another machine with '
+    f'The builder {name!r} of TensorFlow Datasets needs {error.name or "TensorFlow"} to prepare '
+    'its data: pip install tensorflow, or prepare the set on another machine with '
     "file_format='array_record' and name its folder with --source."
   )
 

@@ -121,7 +121,7 @@ def _work(connection: Connection, roots: tuple[list[str], list[str]], payload: b
     try:
       make = pickle.loads(payload) if make is None else make
       answer = (make(number), None)
-    except Exception as error:  # noqa: BLE001  # the parent raises it again
+    except Exception as error:  # the parent raises it again
       answer = (None, _portable(error))
     try:
       _send(connection, answer)
@@ -152,7 +152,7 @@ def _portable(error: Exception) -> Exception:
   try:
     error.add_note(text)
     pickle.loads(pickle.dumps(error))
-  except Exception:  # noqa: BLE001  # an exception may refuse in any way it likes
+  except Exception:  # an exception may refuse in any way it likes
     return RuntimeError(text)
   return error
 

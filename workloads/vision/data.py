@@ -39,7 +39,7 @@ _MNIST_PLACES = (
 
 @dataclass(frozen=True)
 class _IdxFile:
-  """One of MNIST's original files: its name, dimensions, the packed file, and its content unpacked."""
+  """One of MNIST's original files: name, dimensions, the packed file, its unpacked content."""
 
   name: str
   shape: tuple[int, ...]
@@ -304,8 +304,8 @@ def _read_idx(folder: Path, file: _IdxFile, progress: Progress) -> np.ndarray:
   expected = len(header) + math.prod(file.shape)
   if len(content) != expected:
     raise errors.UserError(
-      f'{path} must hold {expected} bytes when unpacked; it holds {len(content)}: it is truncated or '
-      'another file. Fetch it again.'
+      f'{path} must hold {expected} bytes when unpacked; it holds {len(content)}: it is truncated '
+      'or another file. Fetch it again.'
     )
   if hashlib.sha256(content).hexdigest() != file.sha256 or not content.startswith(header):
     raise errors.UserError(

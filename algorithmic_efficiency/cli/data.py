@@ -1,0 +1,178 @@
+"""Lists data sets, prepares them in the data folder, and verifies what stands there."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.data.catalogue import DataSet
+  from algorithmic_efficiency.data.prepare import Progress
+
+SUMMARY = 'list, prepare or verify data sets'
+
+_LINES_PER_STAGE = 10  # of progress, where the output is no terminal
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
+  listing = _action(actions, 'list', 'every data set: where it stands, size, licence, workloads')
+  listing.add_argument('--json', action='store_true', help='machine-readable')
+  preparing = _action(actions, 'prepare', 'fetch or convert a data set')
+  preparing.add_argument('name', metavar='NAME', help='a data set, or a workload that uses it')
+  preparing.add_argument(
+    '--source', metavar='PATH', help='raw files (default: fetch them); with --from, its folder'
+  )
+  preparing.add_argument(
+    '--from', dest='library', choices=('tfds',), help='read it out of TensorFlow Datasets'
+  )
+  preparing.add_argument('--overwrite', action='store_true', help='replace a set that stands')
+  verifying = _action(actions, 'verify', 'compare a prepared set with its checksums')
+  verifying.add_argument('name', metavar='NAME', help='a data set, or a workload that uses it')
+  verifying.add_argument('--json', action='store_true', help='machine-readable')
+
+
+def run(args: argparse.Namespace) -> int:
+  from algorithmic_efficiency import request
+
+  data_dir = request.data_dir(args.data_dir)
+  return {'list': _list, 'prepare': _prepare, 'verify': _verify}[args.action](args, data_dir)
+
+
+def _action(actions: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
+  parser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+  parser.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
+  parser.add_argument(
+    '--path', action='append', default=[], metavar='DIR', help='also look for workloads here'
+  )
+  parser.add_argument(
+    '--workload_path', action='append', default=[], metavar='DIR', help='a task folder'
+  )
+  return parser
+
+
+def _find_tasks(args: argparse.Namespace) -> None:
+  from algorithmic_efficiency import registry
+
+  for folder in args.path:
+    registry.add_root(folder)
+  for folder in args.workload_path:
+    registry.add_task(folder)
+
+
+def _list(args: argparse.Namespace, data_dir: Path) -> int:
+  from algorithmic_efficiency.data import catalogue
+
+  _find_tasks(args)
+  found = catalogue.data_sets(data_dir)
+  if args.json:
+    print(json.dumps([dataclasses.asdict(entry) for entry in found], indent=2, default=str))
+    return 0
+  print(f'Data sets; those that are prepared lie in {data_dir}.')
+  print(_row('NAME', 'STATUS', 'SIZE', 'LICENCE', 'WORKLOADS'))
+  for entry in found:
+    workloads = ', '.join(entry.workloads)
+    print(_row(entry.name, entry.status, _size(entry), entry.licence or '-', workloads))
+  for entry in found:
+    if entry.problem:
+      print(entry.problem)
+  return 0
+
+
+def _row(name: str, status: str, size: str, licence: str, workloads: str) -> str:
+  return f'{name:<16} {status:<9} {size:>9}  {licence:<13} {workloads}'
+
+
+def _size(entry: DataSet) -> str:
+  if entry.num_bytes is None:
+    return '-'
+  size, units = float(entry.num_bytes), ['B', 'kB', 'MB', 'GB', 'TB']
+  while size >= 1000 and len(units) > 1:
+    size, units = size / 1000, units[1:]
+  return f'{size:.0f} {units[0]}' if units[0] == 'B' or size >= 100 else f'{size:.1f} {units[0]}'
+
+
+def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
+  from algorithmic_efficiency.data import catalogue, prepare
+
+  _find_tasks(args)
+  definition = catalogue.definition_for(args.name)
+  if definition.embedded:
+    print(f'The data set {definition.dataset} is embedded: there is nothing to prepare.')
+    return 0
+  with _progress() as progress:
+    prepared = prepare.prepare(
+      definition,
+      data_dir,
+      source=Path(args.source).expanduser() if args.source else None,
+      from_tfds=args.library == 'tfds',
+      overwrite=args.overwrite,
+      progress=progress,
+    )
+  splits = ', '.join(f'{number:,} {name}' for name, number in prepared.manifest['splits'].items())
+  print(f'{prepared.root} is ready: {splits} examples, {prepared.num_bytes:,} bytes.')
+  return 0
+
+
+def _verify(args: argparse.Namespace, data_dir: Path) -> int:
+  from algorithmic_efficiency import errors
+  from algorithmic_efficiency.data import catalogue, prepare
+
+  _find_tasks(args)
+  definition = catalogue.definition_for(args.name)
+  problem = ''
+  try:
+    with _progress() as progress:
+      facts = prepare.verify(definition, data_dir, progress)
+  except errors.UserError as error:
+    if not args.json:
+      raise
+    facts, problem = {}, str(error)
+  if args.json:
+    answer = {'name': definition.dataset, 'intact': not problem, 'problem': problem, **facts}
+    print(json.dumps(answer, indent=2))
+  else:
+    print(
+      f'{definition.dataset} is intact: {facts["num_files"]} files, {facts["num_bytes"]:,} bytes.'
+    )
+  return 2 if problem else 0
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+  """A bar for each stage of the work on a terminal, a few lines for each elsewhere; on stderr."""
+  if not sys.stderr.isatty():
+    yield _Lines()
+    return
+  from rich.console import Console
+  from rich.progress import Progress as Bars
+
+  with Bars(console=Console(stderr=True)) as bars:
+    tasks: dict[str, object] = {}
+
+    def show(stage: str, done: int, total: int | None) -> None:
+      if stage not in tasks:
+        tasks[stage] = bars.add_task(stage, total=total)
+      bars.update(tasks[stage], completed=done, total=total)
+
+    yield show
+
+
+class _Lines:
+  """Progress as lines: one when a stage begins, then one for each tenth of it."""
+
+  def __init__(self) -> None:
+    self._shown: dict[str, int] = {}
+
+  def __call__(self, stage: str, done: int, total: int | None) -> None:
+    part = done * _LINES_PER_STAGE // total if total else 0
+    if self._shown.get(stage, -1) < part:
+      self._shown[stage] = part
+      amount = f' {100 * done // total} %' if total else ''
+      print(f'{stage}{amount}', file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+"""The data sets that the definitions name: where each stands, its size, licence and use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.data import records
+from algorithmic_efficiency.definition import WorkloadDefinition
+
+Status = Literal['embedded', 'prepared', 'missing', 'damaged', 'planned']
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+  """One data set.
+
+  Attributes:
+    status: 'embedded' needs no preparation; 'planned' has no code yet that could prepare it.
+    num_bytes: on this disk, or what it will take; None if that is not known.
+    folder: where it lies, or will; None for an embedded set.
+    problem: what is wrong with a damaged set, and what to do.
+    workloads: the base workloads that use it.
+    tfds: the builder of TensorFlow Datasets that holds it, if there is one.
+  """
+
+  name: str
+  status: Status
+  num_bytes: int | None
+  licence: str
+  origin: str
+  folder: Path | None
+  problem: str
+  workloads: tuple[str, ...]
+  tfds: str | None
+
+
+def data_sets(data_dir: Path) -> list[DataSet]:
+  """Every data set that a definition names, by name."""
+  return [_describe(group, data_dir) for _, group in sorted(_by_data_set().items())]
+
+
+def definition_for(name: str) -> WorkloadDefinition:
+  """The definition by which a data set is prepared, from the set's name or that of a workload.
+
+  Raises:
+    UserError: there is no such data set.
+  """
+  groups = _by_data_set()
+  if name in groups:
+    return groups[name][0]
+  workloads = registry.workloads()
+  if name in workloads:
+    return groups[workloads[name].dataset][0]
+  raise errors.unknown('data set', name, groups)
+
+
+def has_code(definition: WorkloadDefinition) -> bool:
+  """Whether the data of a workload can be read and prepared."""
+  return definition.smoke is not None and registry.task_of(definition).has('data')
+
+
+def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
+  """The base workloads of each data set; those that can run come first."""
+  groups: dict[str, list[WorkloadDefinition]] = {}
+  for definition in registry.workloads().values():
+    if not definition.is_variant:
+      groups.setdefault(definition.dataset, []).append(definition)
+  return {
+    name: sorted(group, key=lambda definition: not has_code(definition))
+    for name, group in groups.items()
+  }
+
+
+def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
+  definition = group[0]
+  known = has_code(definition)
+  about = registry.task_of(definition).module('data').about(definition) if known else None
+  root = data_dir / definition.dataset
+  status, num_bytes, problem = _status(definition, root) if known else ('planned', None, '')
+  return DataSet(
+    name=definition.dataset,
+    status=status,
+    num_bytes=about.num_bytes if num_bytes is None and about is not None else num_bytes,
+    licence=about.licence if about is not None else '',
+    origin=about.origin if about is not None else '',
+    folder=None if definition.embedded else root,
+    problem=problem,
+    workloads=tuple(workload.name for workload in group),
+    tfds=definition.tfds,
+  )
+
+
+def _status(definition: WorkloadDefinition, root: Path) -> tuple[Status, int | None, str]:
+  if definition.embedded:
+    return 'embedded', None, ''
+  if not root.exists():
+    return 'missing', None, ''
+  try:
+    manifest = records.read_manifest(root)
+    records.check_sizes(root, manifest)
+  except errors.UserError as error:
+    return 'damaged', None, str(error)
+  return 'prepared', sum(file['num_bytes'] for file in manifest['files'].values()), ''
