@@ -100,7 +100,7 @@ _MNIST = WorkloadDefinition(
   metrics=('accuracy', 'loss'),
   goal=Goal(metric='accuracy', direction='max', validation=0.97, test=0.97),
   suites={
-    'lite': Budget(step_hint=2_000, max_steps=2_000),
+    'lite': Budget(step_hint=2_500, max_steps=2_500),
     'algoperf_v06': _MNIST_BUDGET,
     'algoperf_v05': _MNIST_BUDGET,
   },
