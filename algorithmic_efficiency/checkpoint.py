@@ -1,8 +1,9 @@
-"""Checkpoints: exact, checksummed, all or nothing, and safe to read because nothing in them is code.
+"""Checkpoints: exact, checksummed, all or nothing, safe to read because nothing in them is code.
 
-A file is, in this order: a magic word; the raw bytes of every array, each at a multiple of 64 bytes;
-an index in JSON (the structure, and for every array its place, size and CRC-32); and a trailer with
-the place, the size and the SHA-256 of the index. A file that was cut off anywhere has no trailer.
+A file is, in this order: a magic word; the raw bytes of every array, each at a multiple of 64
+bytes; an index in JSON (the structure, and for every array its place, size and CRC-32); and a
+trailer with the place, the size and the SHA-256 of the index. A file that was cut off anywhere has
+no trailer.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Checkpoints:
 
     Args:
       step: the number of steps done.
-      payload: None, bool, int, float, str, bytes, numpy arrays and scalars, in dicts (keys are strings
-        or integers), lists and tuples.
+      payload: None, bool, int, float, str, bytes, numpy arrays and scalars, in dicts (keys are
+        strings or integers), lists and tuples.
 
     Raises:
       TypeError: something in it is of another type; the message names its path.
@@ -250,7 +251,7 @@ def _write(file: BinaryIO, content: Any) -> None:
 
 def _write_block(file: BinaryIO, block: np.ndarray) -> int:
   """Writes a block and returns its CRC-32."""
-  view, crc = memoryview(block), 0
+  view, crc = block.data, 0
   for start in range(0, len(view), _CHUNK_BYTES):
     chunk = view[start : start + _CHUNK_BYTES]
     crc = zlib.crc32(chunk, crc)
@@ -289,7 +290,7 @@ def _read_block(file: Any, place: int, num_bytes: int, crc: int) -> np.ndarray:
     raise DamagedError('an array is cut off')
   block = np.empty(num_bytes, np.uint8)
   file.seek(place)
-  view, found = memoryview(block), 0
+  view, found = block.data, 0
   for start in range(0, num_bytes, _CHUNK_BYTES):
     chunk = view[start : start + _CHUNK_BYTES]
     if file.readinto(chunk) != len(chunk):

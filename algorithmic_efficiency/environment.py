@@ -31,9 +31,9 @@ _CGROUP = Path('/sys/fs/cgroup')
 
 
 def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
-  """What this process runs on, for `trial.json`; what is not known is None. Starts no other process.
+  """What this process runs on, for `trial.json`; what is not known is None.
 
-  `num_usable_cpus` is what the process may use of `num_cpus` (with a quota not a whole number), the
+  It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a quota not a whole number), the
   commit and branch are those of the checkout that the harness runs from, `fingerprint` is that of
   the function of this name.
 
@@ -107,10 +107,7 @@ def cpu_model() -> str:
 
 def num_usable_cpus() -> float:
   """CPUs that this process may use: those it is bound to, or less where a quota says so."""
-  if hasattr(os, 'sched_getaffinity'):
-    bound = len(os.sched_getaffinity(0))
-  else:
-    bound = os.cpu_count() or 1
+  bound = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   quota, _, period = _text(_CGROUP / 'cpu.max').partition(' ')
   return min(bound, int(quota) / int(period)) if quota.isdecimal() else bound
 
@@ -190,7 +187,7 @@ def meta_data(
 
 
 def workload_properties(workload: Any) -> dict[str, bool | int | float | str]:
-  """`workload.<name>` for every public attribute that is a finite number, a string or a truth value.
+  """`workload.<name>` for every public attribute that is a finite number, a string or a bool.
 
   A property that raises has no value and no entry.
   """
@@ -199,8 +196,8 @@ def workload_properties(workload: Any) -> dict[str, bool | int | float | str]:
     if name.startswith('_'):
       continue
     value = None
-    # A property may raise anything, where a workload has no such thing; what is written down about a
-    # trial must not end it.
+    # A property may raise anything, where a workload has no such thing; what is written down about
+    # a trial must not end it.
     with contextlib.suppress(Exception):
       value = getattr(workload, name)
     if isinstance(value, float) and not math.isfinite(value):

@@ -81,7 +81,7 @@ def replacing(path: Path, *, durable: bool = True, then: str = _THEN) -> Iterato
   """Opens a file that takes the place of `path` when the block ends without an error.
 
   Until then `path` is as it was; after an error the new file is removed. `durable` waits until the
-  content and the name are on the disk, so that a power failure cannot undo the one and not the other.
+  content and the name are on the disk, so that a power failure cannot undo only one of them.
 
   Raises:
     UserError: the file could not be written.
@@ -186,8 +186,9 @@ def decode(text: str | bytes) -> Any:
   Raises:
     ValueError: the text is not JSON.
   """
-  mark = _FLOAT if isinstance(text, str) else _FLOAT.encode()
-  return json.loads(text, object_hook=_float_back if mark in text else None)
+  if isinstance(text, bytes):
+    text = text.decode()
+  return json.loads(text, object_hook=_float_back if _FLOAT in text else None)
 
 
 def _plain(obj: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The records of a trial: the log that everything else is derived from, and the trial's own record.
+"""The records of a trial: the log that all else is derived from, and the trial's own record.
 
-`measurements.jsonl` is append-only, one JSON record a line, the first of them a header. The CSV files
-that AlgoPerf's tools read are views of it, written along with it and rebuilt from it on resume. What
-a resume undid stays in the log; the reader leaves it out.
+`measurements.jsonl` is append-only, one JSON record a line, the first of them a header. The CSV
+files that AlgoPerf's tools read are views of it, written along with it and rebuilt from it on
+resume. What a resume undid stays in the log; the reader leaves it out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STOP_REASONS = (
 
 
 class RunLog:
-  """Writes the records of one trial. Every `append_*` returns the line that it wrote, without its end.
+  """Writes the records of one trial. Every `append_*` returns the line that it wrote.
 
   Appending takes the same time for the first record and the millionth, unless a row brings a column
   that no row had before: then the CSV file is rewritten.
@@ -74,8 +74,8 @@ class RunLog:
     Args:
       folder: the trial folder; created if need be.
       header: what the first line holds besides the schema version; unused if there is one already.
-      resumed_at: the steps done in the checkpoint that the trial resumes from; 0 starts anew. A last
-        line that a killed process left unfinished is cut off.
+      resumed_at: the steps done in the checkpoint that the trial resumes from; 0 starts anew. A
+        last line that a killed process left unfinished is cut off.
       preemption_count: how often the trial was resumed; a column of every row.
       position: `position` at the time of the checkpoint: records behind it are undone. Without it,
         those of a larger step are; rows that a submission logs carry the number of steps done
@@ -88,8 +88,8 @@ class RunLog:
     files.make_folder(folder)
     if resumed_at is None and path.exists():
       raise errors.UserError(
-        f'A trial starts in a folder without a log, and {path} exists; continue it with --resume or '
-        'replace it with --overwrite.'
+        f'A trial starts in a folder without a log, and {path} exists; continue it with --resume '
+        'or replace it with --overwrite.'
       )
     _cut_unfinished_line(path)
     if resumed_at == 0 and position is None:
@@ -153,7 +153,7 @@ class RunLog:
     return self._write(fields, kind='event', event=kind, time=time.time())
 
   def flush(self) -> None:
-    """Waits until every record is on the disk; to be called before a checkpoint that counts on it."""
+    """Waits until every record is on the disk; called before a checkpoint that counts on it."""
     self._log.sync()
 
   def close(self) -> None:

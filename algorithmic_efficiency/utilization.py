@@ -13,7 +13,7 @@ _MIB = 2**20
 
 
 def snapshot() -> dict[str, float | int]:
-  """CPU, memory, disk, network and GPUs at this moment. Memory of GPUs in MiB, loads from 0 to 1."""
+  """CPU, memory, disk, network and GPUs now; memory of GPUs in MiB, loads from 0 to 1."""
   return {**_host(), **_gpus()}
 
 

@@ -71,7 +71,7 @@ def examine(data_dir: Path, *, timeout_sec: float) -> dict[str, Any]:
   }
 
 
-# Frameworks: each is asked in a process of its own, so that one that hangs or dies is only reported.
+# Frameworks: each is asked in a process of its own, so that one that hangs is only reported.
 
 
 def frameworks(timeout_sec: float) -> dict[str, dict[str, Any]]:
@@ -197,8 +197,8 @@ def data_sets(data_dir: Path) -> list[dict[str, Any]]:
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
   yield f'algoeff {report["versions"][_DISTRIBUTION]}, Python {report["python"]}, {report["os"]}'
   yield (
-    f'cpu        {report["cpu_model"]}, {report["num_usable_cpus"]:g} of {report["num_cpus"]} cores '
-    f'usable, {report["memory_bytes"] / _GIB:.0f} GiB of memory'
+    f'cpu        {report["cpu_model"]}, {report["num_usable_cpus"]:g} of {report["num_cpus"]} '
+    f'cores usable, {report["memory_bytes"] / _GIB:.0f} GiB of memory'
   )
   gpus = ', '.join(report['gpus']) or 'names unknown'
   driver = report['gpu_driver']

@@ -21,7 +21,7 @@ class Tracker(Protocol):
   """Takes rows of numbers while a trial runs."""
 
   def scalars(self, step: int, values: Mapping[str, float | int]) -> None:
-    """One row; columns that say nothing about training are included, a tracker may leave them out."""
+    """Takes one row, by column; a tracker may leave columns out."""
     ...
 
   def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""A full disk, without one: root may write to a read-only folder, but not past a limit on file size."""
+"""A full disk, without one: even root may not write past a limit on the size of files."""
 
 from __future__ import annotations
 

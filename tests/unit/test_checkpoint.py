@@ -285,7 +285,8 @@ step = loaded.step if loaded else 0
 print('ready', flush=True)
 while True:
   step += 1
-  store.save(step, {'step': step, 'arrays': [np.full(300_000, step, np.int64)] * 4, 'list': [step] * 999})
+  arrays = [np.full(300_000, step, np.int64)] * 4
+  store.save(step, {'step': step, 'arrays': arrays, 'list': [step] * 999})
 """
 
 
