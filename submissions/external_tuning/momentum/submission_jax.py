@@ -1,0 +1,36 @@
+"""SGD with heavy-ball momentum, linear warm-up and linear decay."""
+
+from __future__ import annotations
+
+import optax
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.updates import jax as updates
+from algorithmic_efficiency.updates.batch_size import get_batch_size
+from algorithmic_efficiency.updates.jax import data_selection, update_params
+from algorithmic_efficiency.updates.options import StepOptions
+
+__all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
+
+
+def init_optimizer_state(
+  workload: spec.Workload,
+  model_params: spec.ParameterContainer,
+  model_state: spec.ModelAuxiliaryState,
+  hyperparameters: spec.Hyperparameters,
+  rng: spec.RandomState,
+) -> spec.OptimizerState:
+  schedule = updates.warmup_linear(
+    hyperparameters.learning_rate,
+    step_hint=workload.step_hint,
+    warmup_factor=hyperparameters.warmup_factor,
+    decay_steps_factor=hyperparameters.decay_steps_factor,
+    end_factor=hyperparameters.end_factor,
+  )
+  optimizer = optax.chain(
+    optax.add_decayed_weights(hyperparameters.weight_decay),
+    optax.sgd(schedule, momentum=1 - hyperparameters.one_minus_beta1, nesterov=False),
+  )
+  return updates.start(
+    workload, model_params, model_state, optimizer, StepOptions.of(hyperparameters)
+  )
