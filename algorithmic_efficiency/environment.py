@@ -33,16 +33,16 @@ _CGROUP = Path('/sys/fs/cgroup')
 def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
   """What this process runs on, for `trial.json`; what is not known is None.
 
-  It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a quota not a whole number), the
-  commit and branch are those of the checkout that the harness runs from, `fingerprint` is that of
-  the function of this name.
+  It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a
+  quota not a whole number), the commit and branch are those of the checkout that the harness runs
+  from, `fingerprint` is that of the function of this name.
 
   Args:
     devices: what the backend says of itself and its devices.
   """
   commit, branch = git_head(Path(algorithmic_efficiency.__file__).parent.parent)
   facts = {
-    'os': platform.platform(),
+    'os': os_platform(),
     'system': platform.system(),
     'machine': platform.machine(),
     'python': platform.python_version(),
@@ -95,6 +95,18 @@ def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       continue
   return found
+
+
+def os_platform() -> str:
+  """What `platform.platform()` says, which on Linux starts a process to find it out."""
+  libc = ''.join(platform.libc_ver())
+  parts = [
+    platform.system(),
+    platform.release(),
+    platform.machine(),
+    *(['with', libc] * bool(libc)),
+  ]
+  return '-'.join(parts)
 
 
 def cpu_model() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import subprocess
 import sys
 import types
@@ -24,8 +25,16 @@ DEVICES = {
 ROOT = Path(environment.__file__).parents[1]
 
 
-def test_it_names_the_machine_without_another_process(monkeypatch):
-  monkeypatch.setattr(subprocess, 'Popen', pytest.fail)
+def test_it_starts_no_other_process():
+  code = (
+    'import subprocess; from algorithmic_efficiency import environment; subprocess.Popen = None; '
+    'print(environment.collect({})["os"])'
+  )
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert out.stdout.strip() == platform.platform()
+
+
+def test_it_names_the_machine():
   facts = environment.collect(DEVICES)
   assert facts['python'] == sys.version.split()[0]
   assert facts['num_cpus'] >= facts['num_usable_cpus'] > 0
