@@ -1,8 +1,9 @@
-"""Shows how a trial gets on: one live line in a terminal, a plain line an evaluation elsewhere."""
+"""Shows how a trial gets on: one live line in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from algorithmic_efficiency import registry
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
 
+_LINE_PERIOD_SEC = 5.0
 _STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
 
 
@@ -23,10 +25,11 @@ class Display:
     suite = registry.suite(plan.suite)
     self._goal = definition.goal
     self._rules = Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
-    self._batch_size = definition.batch_sizes.train
+    sizes = definition.for_smoke().batch_sizes if plan.smoke else definition.batch_sizes
+    self._batch_size = sizes.train
     self._quiet = quiet
     self._live: Any = None
-    self._shown_step = 0
+    self._next_line = 0.0
     self._last: Mapping[str, Any] = {}
 
   def __enter__(self) -> Self:
@@ -53,8 +56,8 @@ class Display:
     self._last = message
     if self._live is not None:
       self._live.update(f'{self._heading()}  {self._line(message)}')
-    elif message['eval'] and message['eval']['global_step'] > self._shown_step:
-      self._shown_step = message['eval']['global_step']
+    elif message['eval'] and time.monotonic() >= self._next_line:
+      self._next_line = time.monotonic() + _LINE_PERIOD_SEC
       print(f'  {self._line(message)}', flush=True)
 
   def ended(self, outcome: Outcome) -> None:
@@ -64,8 +67,8 @@ class Display:
     if self._live is not None:
       self._live.stop()
       print(self._heading())
-      if self._last:
-        print(f'  {self._line(self._last)}')
+    if self._last:
+      print(f'  {self._line(self._last)}')
     word = _STATUS_WORDS[outcome.status]
     why = outcome.reason or outcome.stop_reason.replace('_', ' ')
     print(f'  {word}: {why}', flush=True)

@@ -211,7 +211,7 @@ def _receive(
 ) -> None:
   kind = message['kind']
   if kind == 'start':
-    rank.started = now
+    rank.started = now - message['age_sec']  # the core was imported a moment before
   elif kind == 'ended':
     rank.ended, rank.last = now, message
   elif kind == 'user_error':

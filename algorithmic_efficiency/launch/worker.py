@@ -10,10 +10,11 @@ import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
-from algorithmic_efficiency import errors, integrity, registry
+from algorithmic_efficiency import clock, errors, integrity, registry
 from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
   descriptor, parent = int(argv[1]), int(argv[2])
   _die_with(parent)
   report = Reporter(descriptor)
-  report.send('start')
+  report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
   plan = TrialPlan.from_json(sys.stdin.read())
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   integrity.trust_this_thread()
