@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-# flax subtracts the square of the mean from the mean of the squares by default, which cancels badly.
+# By default flax takes the mean of the squares less the square of the mean, which cancels badly.
 BatchNorm = functools.partial(nn.BatchNorm, use_fast_variance=False)
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -24,7 +24,7 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def types(dtype: Any) -> dict[str, Any]:
-  """The type arguments of a flax layer that computes in `dtype`: parameters are at least float32."""
+  """Type arguments of a flax layer that computes in `dtype`: parameters are at least float32."""
   return {'dtype': dtype, 'param_dtype': jnp.promote_types(dtype, jnp.float32)}
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn import functional as dist_functional
 from torch.nn import functional as F
 
 # Standard deviation of a standard normal truncated at -2 and 2.
@@ -67,16 +66,15 @@ class Conv2d(nn.Conv2d):
     return self._conv_forward(x.to(dtype), self.weight.to(dtype), bias)
 
 
-class _GlobalBatchNorm:
+class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
   """Batch norm whose statistics are those of the global batch, over all ranks.
 
-  Differs from the torch class that it is mixed into in this, in that the running variance is the
-  biased one (flax's choice), and in that `num_batches_tracked` stays 0, since the momentum is fixed.
-  `update_running_stats` False leaves the running statistics untouched in training, as does a momentum
-  of 0.
+  Differs from PyTorch's own in this; in that the running variance is the biased one, as in flax; and
+  in that `num_batches_tracked` stays 0, since the momentum is fixed. `update_running_stats` False
+  leaves the running statistics untouched in training, as does a momentum of 0.
   """
 
-  update_running_stats = True
+  update_running_stats: bool = True
 
   def forward(self, x: torch.Tensor, *, use_running_average: bool | None = None) -> torch.Tensor:
     """Normalises x [batch, channels, ...]; None takes the running averages outside training."""
@@ -99,6 +97,8 @@ class _GlobalBatchNorm:
     return y
 
   def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
+    from torch.distributed.nn import functional as dist_functional  # costs time to import
+
     wide = x.to(self.running_mean.dtype)
     dims = [dim for dim in range(x.dim()) if dim != 1]
     shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]

@@ -48,7 +48,7 @@ def batch_norm(jax: str, torch: str) -> list[Pair]:
 
 def _weights(jax: str, torch: str, axes: tuple[int, ...], bias: bool) -> list[Pair]:
   pairs = [Pair(f'params/{jax}/kernel', f'{torch}.weight', axes)]
-  return pairs + [Pair(f'params/{jax}/bias', f'{torch}.bias')] if bias else pairs
+  return [*pairs, Pair(f'params/{jax}/bias', f'{torch}.bias')] if bias else pairs
 
 
 def to_torch(

@@ -26,10 +26,10 @@ from .imagenet import WORKLOADS as _IMAGENET
 class VisionData:
   """Small images that fit in memory, used as they are, without augmentation.
 
-  Inputs are stored pixels less the definition's `train_mean`, divided by its `train_stddev`: both are
-  in units of stored pixels, 0 to 16 for the digits and 0 to 255 for MNIST. Of the digits, image i is
-  validation where i % 5 is 4, test where it is 3, and train otherwise. Of MNIST's training file the
-  last 10,000 images are validation.
+  Inputs are stored pixels less the definition's `train_mean`, divided by its `train_stddev`; both
+  are in units of stored pixels, 0 to 16 for the digits and 0 to 255 for MNIST. Of the digits, image
+  i is validation where i % 5 is 4, test where it is 3, and train otherwise. Of MNIST's training
+  file the last 10,000 images are validation.
 
   Attributes:
     image_shape: height, width, channels.
@@ -44,9 +44,9 @@ class VisionData:
 class ConvNet:
   """3x3 convolutions, each with norm and activation; mean over positions, dropout, linear head.
 
-  The first convolution keeps the size of the image, each later one halves it. `norm` None leaves the
-  batch norm out and gives the convolutions a bias instead. `bn_momentum` is the part of the running
-  statistics that is kept at each step.
+  The first convolution keeps the size of the image, each later one halves it. `norm` None leaves
+  the batch norm out and gives the convolutions a bias instead. `bn_momentum` is the part of the
+  running statistics that is kept at each step.
   """
 
   channels: tuple[int, ...] = (16, 32)

@@ -1,4 +1,7 @@
-"""The image classifiers in flax. Images are [batch, height, width, channels], logits [batch, classes]."""
+"""The image classifiers in flax.
+
+Images are [batch, height, width, channels], logits [batch, classes].
+"""
 
 from __future__ import annotations
 
