@@ -18,7 +18,7 @@ from scoring.notes import Note
 if TYPE_CHECKING:
   import pandas as pd
 
-UNITS = {'seconds': 's', 'cost_adjusted_steps': 'cost-adjusted steps'}
+UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
 
 def add_times(

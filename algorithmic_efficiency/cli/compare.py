@@ -1,0 +1,56 @@
+"""Says which of two submissions is better, or that the runs cannot tell.
+
+Example: algoeff compare adamw nesterov runs --suite quick
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.cli import score
+
+SUMMARY = 'give the verdict of two submissions'
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('a', metavar='A', help='a submission among the runs')
+  parser.add_argument('b', metavar='B', help='another one')
+  parser.add_argument('runs', metavar='RUNS', help='a folder of runs, ours or of AlgoPerf')
+  score.common_arguments(parser)
+  parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+  import json
+  from dataclasses import asdict
+
+  import scoring
+  from algorithmic_efficiency import errors
+  from scoring.choice import suite_and_ruleset
+  from scoring.console import sentence
+  from scoring.statistics import verdicts
+
+  for path in args.path:
+    registry.add_root(path)
+  frame = scoring.load(args.runs)
+  suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
+  result = scoring.score(
+    frame,
+    suite,
+    ruleset=ruleset,
+    workloads=args.workloads,
+    against=args.against,
+    axis=args.axis,
+    integral=args.integral,
+    allow_provisional=args.allow_provisional,
+    statistics=False,
+  )
+  for name in (args.a, args.b):
+    if name not in result.submissions:
+      raise errors.unknown('submission among the runs', name, result.submissions)
+  if args.a == args.b:
+    raise errors.UserError(f'Two submissions are compared; {args.a} was given twice.')
+  verdict = verdicts.one_pair(result, args.a, args.b, seed=args.seed)
+  print(json.dumps(asdict(verdict), indent=1) if args.json else sentence(verdict))
+  return 0

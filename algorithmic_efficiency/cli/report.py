@@ -1,0 +1,41 @@
+"""Rebuilds the report alone, from a folder of runs or from the results of an earlier score.
+
+Example: algoeff report scoring_results
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.cli import score
+
+SUMMARY = 'rebuild the report of runs or of results'
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('runs', metavar='RUNS|OUT', help='a folder of runs, or one of results')
+  score.common_arguments(parser)
+  parser.add_argument('--output_dir', metavar='DIR', help='default: OUT, or scoring_results')
+
+
+def run(args: argparse.Namespace) -> int:
+  from pathlib import Path
+
+  from scoring import outputs, report
+
+  for path in args.path:
+    registry.add_root(path)
+  report.require_installed()
+  source = Path(args.runs).expanduser()
+  if (source / report.DATA).is_file():
+    folder = source if args.output_dir is None else Path(args.output_dir).expanduser()
+    outputs.require_writable(folder)
+    page = report.rebuild(source, folder)
+  else:
+    folder = Path(args.output_dir or 'scoring_results').expanduser()
+    outputs.require_writable(folder)
+    frame, result = score.load_and_score(args)
+    page = report.write(frame, result, folder, figures=False)
+  print(f'Report: {page}')
+  return 0

@@ -1,0 +1,53 @@
+"""The leaderboard and a comparison in the terminal."""
+
+from __future__ import annotations
+
+from scoring.leaderboard import Result
+from scoring.notes import KINDS, counted
+from scoring.outputs import footnotes, leaderboard_rows
+from scoring.statistics.verdicts import Verdict
+
+
+def show_leaderboard(result: Result) -> None:
+  """A table, what it means, and what was left out."""
+  import rich.box
+  from rich.console import Console
+  from rich.table import Table
+
+  console = Console(highlight=False)
+  rows = leaderboard_rows(result)
+  table = Table(box=rich.box.SIMPLE_HEAD, title=result.rules.suite.title, title_justify='left')
+  for name in rows[0]:
+    right = name in ('rank', 'score', 'workloads scored')
+    table.add_column(name, justify='right' if right else 'left', no_wrap=True)
+  for row in rows:
+    table.add_row(*row.values())
+  console.print(table)
+  for sentence in footnotes(result):
+    console.print(sentence, soft_wrap=True)
+  for kind, count in counted(result.notes).items():
+    console.print(f'Found: {count} {KINDS[kind]}.', soft_wrap=True)
+
+
+def sentence(verdict: Verdict) -> str:
+  """A verdict in words."""
+  faster = verdict.effect >= 1
+  times = verdict.effect if faster else 1 / verdict.effect
+  words = (
+    f'{times:.2f} times {"faster" if faster else "slower"}' if verdict.effect != 1 else 'equal'
+  )
+  said = {
+    'better': f'{verdict.a} is better than {verdict.b}',
+    'worse': f'{verdict.a} is worse than {verdict.b}',
+    'undecided': f'Undecided between {verdict.a} and {verdict.b}',
+  }[verdict.verdict]
+  pairing = 'studies paired by seed' if verdict.paired else 'unpaired studies'
+  text = (
+    f'{said}: {words} in the geometric mean over {verdict.num_workloads} workloads with '
+    f'{verdict.num_studies} {pairing} (p = {verdict.adjusted_p:.2g}).'
+  )
+  if verdict.verdict != 'undecided':
+    return text
+  if verdict.more_studies is None:
+    return f'{text} The difference is too small for any sensible number of studies to decide.'
+  return f'{text} About {verdict.more_studies} more studies of each would decide it.'

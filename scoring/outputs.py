@@ -1,0 +1,315 @@
+"""The files of a scored set of runs, other than the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from algorithmic_efficiency import errors, registry
+from scoring.axis import UNITS
+from scoring.leaderboard import Result
+from scoring.notes import KINDS, counted
+from scoring.profiles import NUM_POINTS
+from scoring.time_to_target import cells, medians
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+
+def require_writable(folder: Path) -> None:
+  """Makes the folder and tries to write into it, before any work is done.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  probe = folder / '.writable'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe.write_bytes(b'')
+    os.unlink(probe)
+  except OSError as error:
+    raise errors.UserError(
+      f'The results are written to {folder}, which is not possible ({error.strerror}); give another '
+      'folder with --output_dir.'
+    ) from None
+
+
+def write_tables(result: Result, folder: Path) -> list[Path]:
+  """Every table of a result; returns the files."""
+  files = {
+    'scores.csv': _csv(result.score_table()),
+    'time_to_targets.csv': _csv(result.time_table()),
+    'time_to_targets_raw.csv': raw_table(result).to_csv(index=False),
+    'performance_profile.csv': _csv(profile_table(result)),
+    'leaderboard.json': json.dumps(as_json(result), indent=1, allow_nan=False) + '\n',
+    'leaderboard.md': markdown(result),
+  }
+  for submission in result.submissions:
+    summary = summary_table(result, submission).to_csv(index=False)
+    files[f'{submission.replace(" ", "_")}_summary.csv'] = summary
+  written = []
+  for name, text in files.items():
+    path = folder / name
+    path.write_text(text)
+    written.append(path)
+  return written
+
+
+def _csv(table: pd.DataFrame) -> str:
+  return table.to_csv()
+
+
+def profile_table(result: Result) -> pd.DataFrame:
+  """A row a submission, a column a point tau, best first."""
+  import pandas as pd
+
+  points = np.linspace(1.0, result.rules.suite.max_ratio, NUM_POINTS)
+  order = result.ranking
+  index = pd.Index([result.submissions[s] for s in order], name='submission')
+  return pd.DataFrame(
+    result.profile()[order], index=index, columns=[repr(float(t)) for t in points]
+  )
+
+
+def raw_table(result: Result) -> pd.DataFrame:
+  """A row a submission and workload: the median study in every unit, inf for a miss.
+
+  gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise; examples
+  are those times the batch size, where it is known.
+  """
+  import pandas as pd
+
+  table = result.outcomes
+  names = (list(result.submissions), list(result.workloads))
+  miss = {'step': np.inf, 'sec': np.inf}
+  steps = _medians(table.assign(time=table['step'].fillna(miss['step'])), names)
+  seconds = _medians(table.assign(time=table['sec'].fillna(miss['sec'])), names)
+  batches = table.groupby(['submission', 'workload']).batch_size.max()
+  records = []
+  for s, submission in enumerate(result.submissions):
+    for w, workload in enumerate(result.workloads):
+      batch = batches.get((submission, workload))
+      if (batch is None or np.isnan(batch)) and result.rules.suite.fixes_batch_size:
+        batch = result.rules.members[workload].batch_sizes.train
+      known = batch is not None and not np.isnan(batch)
+      records.append(
+        {
+          'submission': submission,
+          'workload': workload,
+          result.rules.axis: _or_inf(result.times[s, w]),
+          'steps': _or_inf(steps[s, w]),
+          'raw_seconds': _or_inf(seconds[s, w]),
+          'gradient_evaluations': _or_inf(steps[s, w]),
+          'examples': _or_inf(steps[s, w]) * batch if known else math.nan,
+        }
+      )
+  return pd.DataFrame(records)
+
+
+def _medians(table: pd.DataFrame, names: tuple[list[str], list[str]]) -> np.ndarray:
+  return medians(cells(table, *names).study_times)
+
+
+def _or_inf(value: float) -> float:
+  return math.inf if math.isnan(value) else float(value)
+
+
+def summary_table(result: Result, submission: str) -> pd.DataFrame:
+  """A row a trial, under the column names of AlgoPerf's scorer."""
+  import pandas as pd
+
+  rows = result.outcomes[result.outcomes.submission == submission]
+  members, suite = result.rules.members, result.rules.suite.name
+  goals = [members[name].goal for name in rows.workload]
+  return pd.DataFrame(
+    {
+      'workload': rows.workload,
+      'trial': rows.study + '/' + rows.trial,
+      'val target metric name': [f'validation/{goal.metric}' for goal in goals],
+      'val target metric value': [goal.validation for goal in goals],
+      'val target reached': rows.status == 'reached',
+      'best metric value on val': rows.best,
+      'time to best eval on val (s)': rows.best_sec,
+      'time to target on val (s)': rows.sec.fillna(np.inf),
+      'step_time (s)': rows.step_sec,
+      'step_hint': [registry.budget(members[name], suite).step_hint for name in rows.workload],
+    }
+  )
+
+
+def _number(value: float) -> float | None:
+  return float(value) if math.isfinite(value) else None
+
+
+def as_json(result: Result) -> dict[str, Any]:
+  """Everything of a result that is not a figure; null stands for a miss or an unknown."""
+  rules, order = result.rules, result.ranking
+  record: dict[str, Any] = {
+    'suite': rules.suite.name,
+    'ruleset': rules.ruleset,
+    'axis': rules.axis,
+    'integral': rules.integral,
+    'max_ratio': rules.suite.max_ratio,
+    'num_studies': rules.tuning.num_studies,
+    'num_trials': rules.tuning.num_trials,
+    'reference': result.reference,
+    'changes': list(rules.changes),
+    'workloads': {
+      name: {
+        'base': rules.base_of.get(name, name),
+        'metric': one.goal.metric,
+        'direction': one.goal.direction,
+        'target': one.goal.validation,
+      }
+      for name, one in rules.members.items()
+    },
+    'leaderboard': [
+      {
+        'rank': rank + 1,
+        'submission': result.submissions[s],
+        'published': result.submissions[s] in result.published,
+        'score': float(result.scores[s]),
+        'time_to_target': {
+          name: _number(result.times[s, w]) for w, name in enumerate(result.workloads)
+        },
+        'ratio': {name: _number(result.ratios[s, b]) for b, name in enumerate(result.base)},
+      }
+      for rank, s in enumerate(order)
+    ],
+    'notes': {
+      kind: {
+        'meaning': KINDS[kind],
+        'count': count,
+        'where': [[note.where, note.detail] for note in result.notes if note.kind == kind],
+      }
+      for kind, count in counted(result.notes).items()
+    },
+  }
+  if result.statistics is not None:
+    record.update(_statistics(result))
+  return record
+
+
+def _statistics(result: Result) -> dict[str, Any]:
+  statistics, order = result.statistics, result.ranking
+  assert statistics is not None
+  intervals = statistics.intervals
+  return {
+    'seed': statistics.seed,
+    'intervals': {
+      'level': intervals.level,
+      'num_resamples': intervals.num_resamples,
+      'score_coverage': _number(intervals.score_coverage),
+      'time_coverage': _number(intervals.time_coverage),
+      'num_simulated': intervals.num_simulated,
+      'scores': {result.submissions[s]: intervals.scores[s].tolist() for s in order},
+      'time_to_target': {
+        result.submissions[s]: {
+          name: [_number(value) for value in intervals.times[s, w]]
+          for w, name in enumerate(result.workloads)
+        }
+        for s in order
+      },
+    },
+    'verdicts': [asdict(verdict) for verdict in statistics.verdicts],
+    'tuning_curves': {
+      'num_trials': list(statistics.tuning_curves.num_trials),
+      'exact': statistics.tuning_curves.exact,
+      'scores': {
+        result.submissions[s]: [_number(v) for v in statistics.tuning_curves.scores[s]]
+        for s in order
+      },
+    },
+    'ledger': [asdict(entry) for entry in statistics.ledger],
+    'sensitivity': {
+      'sentences': list(statistics.sensitivity.sentences),
+      'without': _by_submission(result, statistics.sensitivity.without),
+      'cut_offs': _by_submission(result, statistics.sensitivity.cut_offs),
+      'base_only': None
+      if statistics.sensitivity.base_only is None
+      else dict(zip(result.submissions, statistics.sensitivity.base_only.tolist(), strict=True)),
+    },
+    'speedups': [asdict(entry) for entry in statistics.speedups],
+    'costs': [asdict(entry) for entry in statistics.costs],
+  }
+
+
+def _by_submission(result: Result, choices: dict[Any, np.ndarray]) -> dict[str, dict[str, float]]:
+  return {
+    str(choice): dict(zip(result.submissions, scores.tolist(), strict=True))
+    for choice, scores in choices.items()
+  }
+
+
+def markdown(result: Result) -> str:
+  """The leaderboard as a table, with what a reader must know below it."""
+  rules = result.rules
+  lines = [f'# {rules.suite.title}: leaderboard', '', *_markdown_table(leaderboard_rows(result))]
+  lines += ['', *(f'{sentence}' for sentence in footnotes(result))]
+  left_out = counted(result.notes)
+  if left_out:
+    lines += ['', '## What was found and left out', '']
+    lines += [f'- {count} {KINDS[kind]}' for kind, count in left_out.items()]
+  return '\n'.join(lines) + '\n'
+
+
+def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
+  names = list(rows[0])
+  lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
+  return lines + ['| ' + ' | '.join(row.values()) + ' |' for row in rows]
+
+
+def leaderboard_rows(result: Result) -> list[dict[str, str]]:
+  """The leaderboard as texts: one record a submission, best first."""
+  rows = []
+  for rank, s in enumerate(result.ranking):
+    name = result.submissions[s]
+    row = {'rank': str(rank + 1), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
+    if result.statistics is not None:
+      low, high = result.statistics.intervals.scores[s]
+      row['interval'] = f'{low:.3f} – {high:.3f}'
+      row['against the next'] = against_next(result, rank)
+    reached = int(np.isfinite(result.ratios[s]).sum())
+    row['workloads scored'] = f'{reached} of {result.columns.num_counted}'
+    rows.append(row)
+  return rows
+
+
+def against_next(result: Result, rank: int) -> str:
+  """The verdict of a place of the ranking against the place below it."""
+  assert result.statistics is not None
+  order = result.ranking
+  if rank + 1 >= len(order):
+    return ''
+  pair = (result.submissions[order[rank]], result.submissions[order[rank + 1]])
+  verdict = next(v for v in result.statistics.verdicts if (v.a, v.b) == pair)
+  return verdict.verdict
+
+
+def footnotes(result: Result) -> list[str]:
+  """What the figures mean, in sentences."""
+  rules = result.rules
+  hardware = f' on {rules.suite.hardware}' if rules.axis == 'seconds' else ''
+  setting = (
+    f'Suite {rules.suite.name}, {rules.ruleset} tuning, raced in {UNITS[rules.axis]}{hardware}; '
+    f'{rules.integral} integral of the performance profile up to a ratio of '
+    f'{rules.suite.max_ratio:g}; a mean over {result.columns.num_counted} workloads.'
+  )
+  sentences = [setting]
+  sentences += [f'Other than the suite says: {change}.' for change in rules.changes]
+  if result.statistics is not None:
+    intervals = result.statistics.intervals
+    sentences.append(
+      f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
+      f'trials; on simulated sets like this one they hold the true score {intervals.score_coverage:.0%} '
+      f'and the true time {intervals.time_coverage:.0%} of the time, since there are '
+      f'{intervals.num_studies} studies.'
+    )
+  return sentences

@@ -1,0 +1,71 @@
+"""The report: one self-contained page, and its figures as files.
+
+`report.json` holds all that the page shows; the page is made from it and a template alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors
+from scoring.leaderboard import Result
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+PAGE = 'report.html'
+DATA = 'report.json'
+_NEEDED = ('jinja2', 'matplotlib')
+
+
+def require_installed() -> None:
+  """
+  Raises:
+    UserError: what the report needs is not installed.
+  """
+  missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+  if missing:
+    raise errors.UserError(
+      f'The report needs {" and ".join(missing)}, which is not installed; run '
+      "pip install 'algorithmic-efficiency[report]', or score with --no_report."
+    )
+
+
+def write(frame: pd.DataFrame, result: Result, folder: Path, *, figures: bool = True) -> Path:
+  """Writes the page, its data and the figures; returns the page."""
+  from scoring.report import payload
+
+  data = payload.build(frame, result)
+  (folder / DATA).write_text(json.dumps(data, separators=(',', ':'), allow_nan=False))
+  if figures:
+    from scoring.report import figures as files
+
+    files.write(data, folder)
+  return write_page(data, folder)
+
+
+def rebuild(source: Path, folder: Path) -> Path:
+  """Makes the page again, in `folder`, from the data of an earlier one in `source`.
+
+  Raises:
+    UserError: there is none, or it is damaged.
+  """
+  path = source / DATA
+  try:
+    data = json.loads(path.read_text())
+    return write_page(data, folder)
+  except FileNotFoundError:
+    raise errors.UserError(f'A report is rebuilt from {DATA}; {source} has none.') from None
+  except (ValueError, KeyError, TypeError) as error:
+    raise errors.UserError(f'{path} is damaged ({error}); score the runs again.') from None
+
+
+def write_page(data: dict[str, Any], folder: Path) -> Path:
+  from scoring.report.page import render
+
+  path = folder / PAGE
+  path.write_text(render(data))
+  return path

@@ -1,0 +1,328 @@
+"""What the report shows, as plain data: texts for the page, numbers for its charts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scoring.axis import UNITS
+from scoring.console import sentence
+from scoring.leaderboard import Result
+from scoring.load import KEYS
+from scoring.notes import KINDS, counted
+from scoring.outputs import against_next, footnotes
+from scoring.profiles import NUM_POINTS
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+MAX_POINTS = 24  # of a training curve; the page says that curves are thinned
+MAX_PLACES = 400  # of one kind of note that the page lists
+
+REASONS = {
+  'budget': 'not within the budget',
+  'diverged': 'diverged',
+  'no_data': 'no data',
+  'damaged': 'damaged file',
+  'invalid': 'marked invalid',
+  'not_run': 'not run',
+  'slow': 'slower than the cut-off',
+  'held_out': 'missed its held-out variant',
+  'base': 'missed its base workload',
+}
+_STATUS_REASONS = {
+  'no_data': 'no_data',
+  'invalid_trial': 'invalid',
+  'other_suite': 'invalid',
+  'altered_workload': 'invalid',
+  'smoke': 'invalid',
+}
+
+
+def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+  """Everything that the page needs; `charts` goes to its script, the rest to its template."""
+  rules = result.rules
+  return {
+    'title': rules.suite.title,
+    'unit': UNITS[rules.axis],
+    'facts': footnotes(result),
+    'leaderboard': _leaderboard(result),
+    'verdicts': [sentence(one) for one in _statistics(result).verdicts],
+    'speedups': [_speedup(one) for one in _statistics(result).speedups],
+    'sensitivity': list(_statistics(result).sensitivity.sentences),
+    'ledger': _ledger(result),
+    'tuning_exact': _statistics(result).tuning_curves.exact,
+    'left_out': _left_out(result),
+    'rules': _rules(result),
+    'environment': _environment(result),
+    'raw': _raw(result),
+    'charts': _charts(frame, result),
+  }
+
+
+def _statistics(result: Result):
+  assert result.statistics is not None, 'the report needs the statistics'
+  return result.statistics
+
+
+def _names(result: Result) -> list[str]:
+  return [result.submissions[s] for s in result.ranking]
+
+
+def _leaderboard(result: Result) -> list[dict[str, Any]]:
+  statistics, rows = _statistics(result), []
+  speedups = {one.submission: one for one in statistics.speedups}
+  ledger = {one.submission: one for one in statistics.ledger}
+  costs = {one.submission: one for one in statistics.costs}
+  for rank, s in enumerate(result.ranking):
+    name = result.submissions[s]
+    low, high = statistics.intervals.scores[s]
+    speedup = speedups.get(name)
+    rows.append(
+      {
+        'rank': rank + 1,
+        'submission': name,
+        'published': name in result.published,
+        'score': float(result.scores[s]),
+        'low': float(low),
+        'high': float(high),
+        'verdict': against_next(result, rank),
+        'scored': int(np.isfinite(result.ratios[s]).sum()),
+        'counted': result.columns.num_counted,
+        'speedup': None if speedup is None else speedup.ratio,
+        'num_trials': ledger[name].num_trials,
+        'num_points': ledger[name].num_points,
+        'hours': costs[name].total_hours,
+      }
+    )
+  return rows
+
+
+def _speedup(one: Any) -> str:
+  return (
+    f'{one.submission}: {one.ratio:.2f} times as fast as {one.reference} ({one.low:.2f} – '
+    f'{one.high:.2f}); it missed {one.num_missed} workloads, the reference '
+    f'{one.num_missed_by_reference}.'
+  )
+
+
+def _ledger(result: Result) -> list[dict[str, Any]]:
+  costs = {one.submission: one for one in _statistics(result).costs}
+  return [
+    {
+      'submission': one.submission,
+      'score': one.score,
+      'num_trials': one.num_trials,
+      'num_points': one.num_points,
+      'hyperparameters': list(one.hyperparameters),
+      'submission_hours': costs[one.submission].submission_hours,
+      'eval_hours': costs[one.submission].eval_hours,
+      'total_hours': costs[one.submission].total_hours,
+    }
+    for one in _statistics(result).ledger
+  ]
+
+
+def _left_out(result: Result) -> list[dict[str, Any]]:
+  groups = []
+  for kind, count in counted(result.notes).items():
+    places = [note for note in result.notes if note.kind == kind]
+    shown = [f'{note.where}: {note.detail}' if note.detail else note.where for note in places]
+    groups.append(
+      {'count': count, 'text': KINDS[kind], 'places': shown[:MAX_PLACES]}
+      | {'more': max(0, count - MAX_PLACES)}
+    )
+  return groups
+
+
+def _rules(result: Result) -> list[tuple[str, str]]:
+  rules = result.rules
+  return [
+    ('Suite', f'{rules.suite.name}: {rules.suite.title}'),
+    ('Tuning ruleset', rules.ruleset),
+    (
+      'Studies and trials',
+      f'{rules.tuning.num_studies} studies of {rules.tuning.num_trials}; the best trial of a study '
+      'counts, by the row of its first evaluation at the target, then by seconds; the median over '
+      'studies, in which misses take part',
+    ),
+    ('Axis', UNITS[rules.axis]),
+    ('Hardware of the rules', rules.suite.hardware),
+    ('Miss', f'above {rules.suite.max_ratio:g} times the fastest, or a missed held-out variant'),
+    ('Score', f'{rules.integral} integral of the performance profile'),
+    ('Ratios against', result.reference or 'the fastest of each workload'),
+    *[('Other than the suite says', change) for change in rules.changes],
+  ]
+
+
+def _environment(result: Result) -> list[dict[str, Any]]:
+  """The distinct environments that our own runs recorded, with the number of trials in each."""
+  if result.runs is None:
+    return []
+  texts = Counter(
+    json.dumps(trial.environment, sort_keys=True, default=str)
+    for trial in result.runs.trials
+    if trial.environment
+  )
+  found = []
+  for text, count in texts.most_common():
+    record = json.loads(text)
+    lines = [f'{name}: {value}' for name, value in sorted(record.items())]
+    found.append({'count': count, 'lines': lines})
+  return found
+
+
+def _raw(result: Result) -> list[dict[str, Any]]:
+  from scoring.outputs import raw_table
+
+  table = raw_table(result)
+  names = [name for name in table.columns if name not in ('submission', 'workload')]
+  return [
+    {'submission': row['submission'], 'workload': row['workload']}
+    | {'values': [_text(row[name]) for name in names]}
+    for row in table.to_dict('records')
+  ]
+
+
+def _text(value: float) -> str:
+  if math.isnan(value):
+    return ''
+  return 'miss' if math.isinf(value) else f'{value:,.5g}' if value < 1000 else f'{value:,.0f}'
+
+
+def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+  statistics, order = _statistics(result), result.ranking
+  points = np.linspace(1.0, result.rules.suite.max_ratio, NUM_POINTS)
+  curves = statistics.tuning_curves
+  return {
+    'title': result.rules.suite.title,
+    'unit': UNITS[result.rules.axis],
+    'max_ratio': result.rules.suite.max_ratio,
+    'submissions': _names(result),
+    'profile': {
+      'tau': [round(float(tau), 4) for tau in points],
+      'share': [[round(float(v), 4) for v in row] for row in result.profile()[order]],
+    },
+    'scores': [
+      [float(result.scores[s]), *map(float, statistics.intervals.scores[s])] for s in order
+    ],
+    'workloads': [_workload(result, name) for name in result.workloads],
+    'heat': [[_cell(result, s, w) for w in range(len(result.workloads))] for s in order],
+    'reasons': REASONS,
+    'tuning': {
+      'k': list(curves.num_trials),
+      'score': [[_short(value) for value in row] for row in curves.scores[order]],
+    },
+    'curves': _curves(frame, result),
+  }
+
+
+def _workload(result: Result, name: str) -> dict[str, Any]:
+  goal = result.rules.members[name].goal
+  return {
+    'name': name,
+    'base': result.rules.base_of.get(name),
+    'metric': goal.metric,
+    'max': goal.direction == 'max',
+    'target': goal.validation,
+  }
+
+
+def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
+  """A cell of the heat map: time, ratio to the fastest, and why it is a miss."""
+  time = result.times[s, w]
+  column = result.times[:, w][np.isfinite(result.times[:, w])]
+  low, high = _statistics(result).intervals.times[s, w]
+  cell = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
+  if np.isfinite(time) and len(column):
+    cell['r'] = _short(time / column.min())
+  reason = _reason(result, s, w)
+  if reason:
+    cell['miss'] = reason
+  return cell
+
+
+def _reason(result: Result, s: int, w: int) -> str:
+  time, limit = result.times[s, w], result.rules.suite.max_ratio
+  if np.isnan(time):
+    return 'not_run'
+  if np.isinf(time):
+    return _reason_of_trials(result, s, w)
+  if time > limit * np.nanmin(result.times[:, w]):
+    return 'slow'
+  name = result.workloads[w]
+  base = result.rules.base_of.get(name)
+  if base is not None:
+    return '' if np.isfinite(result.times[s, result.workloads.index(base)]) else 'base'
+  if np.isinf(result.ratios[s, result.columns.base.index(w)]):
+    return 'held_out' if name in result.rules.base_of.values() else 'slow'
+  return ''
+
+
+def _reason_of_trials(result: Result, s: int, w: int) -> str:
+  """The most frequent reason among the trials that did not reach the goal."""
+  table = result.outcomes
+  mine = (table.submission == result.submissions[s]) & (table.workload == result.workloads[w])
+  reasons: Counter[str] = Counter()
+  for row in table[mine & (table.status != 'reached')].itertuples():
+    if row.status == 'not_reached':
+      lost = row.stop_reason == 'diverged' or (row.num_rows > 0 and not math.isfinite(row.best))
+      reasons['diverged' if lost else 'budget'] += 1
+    else:
+      reasons[_STATUS_REASONS.get(row.status, 'damaged')] += 1
+  return reasons.most_common(1)[0][0] if reasons else 'budget'
+
+
+def _short(value: float) -> float | None:
+  """Five significant digits; None for what JSON cannot say."""
+  return float(f'{value:.5g}') if math.isfinite(value) else None
+
+
+def _curves(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+  """The training curve of every trial, by workload and place in the ranking, thinned.
+
+  Each is [study/trial, reached, seconds, steps, values].
+  """
+  place = {name: rank for rank, name in enumerate(_names(result))}
+  status = {
+    tuple(row[:5]): row[5] == 'reached'
+    for row in result.outcomes[[*KEYS, 'status']].itertuples(index=False)
+  }
+  hit_rows = {
+    tuple(row[:5]): row[5]
+    for row in result.outcomes[[*KEYS, 'row']].itertuples(index=False)
+    if not math.isnan(row[5])
+  }
+  wanted = frame.submission.isin(place) & frame.workload.isin(result.workloads)
+  rows = frame[wanted.to_numpy()]
+  found: dict[str, Any] = {name: [[] for _ in place] for name in result.workloads}
+  values = {name: rows[name].to_numpy() for name in ('submission_sec', 'global_step', 'validation')}
+  groups = rows.groupby(list(KEYS), observed=True, sort=True).indices
+  for key, indices in groups.items():
+    kept = _thinned(indices, hit_rows.get(key))
+    submission, study, workload, _, trial = key
+    found[workload][place[submission]].append(
+      [
+        f'{study}/{trial}',
+        int(status.get(key, False)),
+        [_short(value) for value in values['submission_sec'][kept].tolist()],
+        [_short(value) for value in values['global_step'][kept].tolist()],
+        [_short(value) for value in values['validation'][kept].tolist()],
+      ]
+    )
+  return found
+
+
+def _thinned(indices: np.ndarray, hit: float | None) -> np.ndarray:
+  """At most MAX_POINTS of the rows, evenly, with the first, the last and the one at the target."""
+  indices = np.sort(indices)
+  if len(indices) <= MAX_POINTS:
+    return indices
+  kept = set(np.linspace(0, len(indices) - 1, MAX_POINTS).round().astype(int).tolist())
+  if hit is not None and hit < len(indices):
+    kept.add(int(hit))
+  return indices[sorted(kept)]
