@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from trials import algoeff, record, rows, trial_folder
 
+from algorithmic_efficiency import measurements
+
 TIMES = (
   'accumulated_eval_time',
   'accumulated_logging_time',
@@ -44,34 +46,52 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
   whole = algoeff(*command(framework, tmp_path / 'whole'), cwd=tmp_path)
   assert whole.returncode == 0, whole.stderr
   expected = trial_folder(tmp_path / 'whole')
-  duration = record(expected).wall_sec
+  found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
+  buckets = record(expected).buckets
+  session = 2 * (record(expected).wall_sec - buckets['setup']) / (NUM_KILLS + 1)
 
   kills = 0
   generator = random.Random(11)
-  while kills < NUM_KILLS:
+  for number in range(NUM_KILLS):
+    resume = ['--resume'] if number else []
     process = subprocess.Popen(
-      [sys.executable, '-m', 'algorithmic_efficiency']
-      + [*command(framework, tmp_path / 'cut'), *(['--resume'] if kills else [])],
+      [
+        sys.executable,
+        '-m',
+        'algorithmic_efficiency',
+        *command(framework, tmp_path / 'cut'),
+        *resume,
+      ],
       cwd=tmp_path,
     )
-    # The later kills come late in a process's life, when it trains and writes.
+    wait_for_sessions(found, number + 1, process)
     try:
-      process.wait(timeout=generator.uniform(0.3, 1.05) * duration)
-      break  # it got through before it was killed
+      process.wait(timeout=generator.uniform(0, session))
+      break  # it got through before it could be killed
     except subprocess.TimeoutExpired:
       process.send_signal(signal.SIGKILL)
       process.wait()
       kills += 1
       assert_nothing_is_left_running(tmp_path / 'cut')
+  assert kills >= (NUM_KILLS + 1) // 2
 
   final = algoeff(*command(framework, tmp_path / 'cut'), '--resume', cwd=tmp_path)
   assert final.returncode == 0, final.stderr
-  found = trial_folder(tmp_path / 'cut')
   assert record(found).status == 'finished'
   assert record(found).stop_reason == record(expected).stop_reason
   assert without_times(rows(found).evals) == without_times(rows(expected).evals)
   assert without_times(rows(found).metrics) == without_times(rows(expected).metrics)
-  assert kills > 0
+
+
+def wait_for_sessions(folder: Path, number: int, process: subprocess.Popen) -> None:
+  """Waits until the trial has been started or resumed `number` times."""
+  log = folder / measurements.LOG_FILE
+  while process.poll() is None:
+    if log.exists():
+      text = log.read_text()
+      if text.count('"kind": "header"') + text.count('"kind": "resumed_at"') >= number:
+        return
+    time.sleep(0.02)
 
 
 def assert_nothing_is_left_running(root: Path) -> None:

@@ -1,0 +1,192 @@
+"""Bad input: one clear message, exit code 2, no traceback, nothing lost, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from attacks import HONEST
+from trials import algoeff
+
+from algorithmic_efficiency.cli import main
+
+GOOD = (
+  *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--submission', 'nadamw'),
+  *('--ruleset', 'self', '--smoke', '--num_threads', '1'),
+)
+
+
+def changed(**changes: str | None) -> list[str]:
+  """The good command with flags replaced, added, or (None) taken away."""
+  words = list(GOOD)
+  for flag, value in changes.items():
+    name = f'--{flag}'
+    if name in words:
+      index = words.index(name)
+      del words[index : index + 2]
+    if value is not None:
+      words += [name, value]
+  return words
+
+
+def check(stderr: str, code: int, *parts: str) -> None:
+  assert code == 2, stderr
+  assert 'Traceback' not in stderr
+  assert len(stderr.strip().splitlines()) == 1, stderr
+  for part in parts:
+    assert part in stderr
+
+
+@pytest.mark.parametrize(
+  ('changes', 'parts'),
+  [
+    ({'workload': 'quick_visoin'}, ["no workload 'quick_visoin'", "Did you mean 'quick_vision'"]),
+    ({'submission': 'nadmw'}, ["Did you mean 'nadamw'"]),
+    ({'submission': 'nowhere/submission.py'}, ['nowhere/submission.py does not exist']),
+    ({'suite': 'quik'}, ["no suite 'quik'", "Did you mean 'quick'"]),
+    ({'suite': 'algoperf_v05'}, ['has no budget in the suite']),
+    ({'framework': 'torch'}, ['invalid choice']),
+    ({'max_global_steps': '0'}, ['--max_global_steps must be positive; it is 0']),
+    ({'studies': '-1'}, ['--studies must be positive']),
+    ({'trials': 'many'}, ['invalid int value']),
+    ({'tuning_search_space': 'space.json'}, ['self-tuning ruleset takes no search space']),
+    (
+      {'ruleset': 'external', 'submission': 'external.py'},
+      ['External tuning needs a search space'],
+    ),
+    ({'path': 'nowhere'}, ['must name a folder']),
+    ({'workload_path': '.'}, ['a definition.py']),
+    ({'experiment_dir': '/proc/nowhere'}, ['/proc/nowhere']),
+    ({'no_such_flag': '1'}, ['unrecognized arguments: --no_such_flag']),
+  ],
+)
+def test_mistakes_that_are_found_before_anything_starts(
+  changes: dict[str, str],
+  parts: list[str],
+  tmp_path: Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'external.py').write_text(HONEST)
+  try:
+    code = main(changed(**{'experiment_dir': 'runs', **changes}))
+  except SystemExit as error:
+    code = error.code
+  check(capsys.readouterr().err, code, *parts)
+  assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize(
+  ('text', 'parts'),
+  [
+    ('', ['is empty']),
+    ('{', ['not valid JSON']),
+    ('[]', ['empty']),
+    ('{"lr": {"min": 1, "max": 2, "scaling": "cubic"}}', ['cubic']),
+    ('{"lr": {"min": 3, "max": 2, "scaling": "linear"}}', ['min']),
+    ('{"lr": {"min": 0, "max": 2, "scaling": "log"}}', ['log']),
+  ],
+)
+def test_search_spaces(
+  text: str,
+  parts: list[str],
+  tmp_path: Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'space.json').write_text(text)
+  code = main(changed(ruleset='external', submission='adamw', tuning_search_space='space.json'))
+  check(capsys.readouterr().err, code, 'space.json', *parts)
+
+
+def test_a_provisional_goal_is_not_raced_by_accident(capsys: pytest.CaptureFixture[str]):
+  code = main([word for word in GOOD if word != '--smoke'])
+  check(capsys.readouterr().err, code, 'provisional', '--allow_provisional')
+
+
+def test_an_experiment_that_exists(
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+  """Regression: the reference asks on standard input, and other ranks wait."""
+  monkeypatch.chdir(tmp_path)
+  kept = tmp_path / 'runs/nadamw/study_1/quick_vision_pytorch/trial_1/measurements.jsonl'
+  kept.parent.mkdir(parents=True)
+  kept.write_text('something')
+  code = main([*GOOD, '--experiment_dir', 'runs'])
+  check(capsys.readouterr().err, code, 'exists already', '--resume', '--overwrite')
+  assert kept.read_text() == 'something'
+
+
+BAD_SUBMISSIONS = {
+  'syntax error': (HONEST + '\ndef broken(:\n', ['not valid Python', 'line']),
+  'missing function': (HONEST + '\ndel update_params\n', ['lacks update_params']),
+  'raises at import': (HONEST + '\n1 / 0\n', ['ZeroDivisionError']),
+  'missing package': (HONEST + '\nimport no_such_package\n', ['no_such_package']),
+  'wrong arity': (
+    HONEST + '\ndef update_params(**arguments):\n  return 1, 2\n',
+    ['update_params must return', 'returned 2 values'],
+  ),
+  'batch size': (
+    HONEST + '\ndef get_batch_size(name):\n  return 7.5\n',
+    ['must be a positive integer', '7.5'],
+  ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', BAD_SUBMISSIONS)
+def test_submissions(name: str, tmp_path: Path):
+  code, parts = BAD_SUBMISSIONS[name]
+  (tmp_path / 'submission.py').write_text(code)
+  command = changed(submission='submission.py', experiment_dir='runs')
+  result = algoeff(*command, '--quiet', cwd=tmp_path)
+  check(result.stderr, result.returncode, *parts)
+  assert not (tmp_path / 'runs').exists()  # so that the mended submission finds nothing in its way
+
+
+@pytest.mark.slow
+def test_a_submission_that_raises_leaves_its_rows_and_the_other_trials(tmp_path: Path):
+  raises = '\ndef update_params(global_step, **arguments):\n  if global_step == 12:\n    1 / 0\n'
+  raises += '  return honest(global_step=global_step, **arguments)\n'
+  (tmp_path / 'submission.py').write_text(HONEST + '\nhonest = update_params\n' + raises)
+  command = changed(submission='submission.py', experiment_dir='runs', trials='2')
+  result = algoeff(*command, cwd=tmp_path)
+  assert result.returncode == 1
+  folders = sorted((tmp_path / 'runs').rglob('trial_*'))
+  assert len(folders) == 2
+  for folder in folders:
+    assert 'ZeroDivisionError' in (folder / 'traceback.txt').read_text()
+    assert len((folder / 'eval_measurements.csv').read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_data_that_are_not_there(tmp_path: Path):
+  command = changed(workload='mnist', experiment_dir='runs', data_dir='empty')
+  command.remove('--smoke')
+  result = algoeff(*command, '--quiet', cwd=tmp_path)
+  check(result.stderr, result.returncode, 'algoeff data prepare mnist')
+
+
+@pytest.mark.slow
+def test_batches_that_do_not_divide_over_the_devices(tmp_path: Path):
+  command = changed(framework='jax', experiment_dir='runs', num_devices='3')
+  result = algoeff(*command, '--quiet', cwd=tmp_path)
+  check(result.stderr, result.returncode, 'divisible by the number of devices', '3 devices')
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_that_was_complete(tmp_path: Path):
+  command = changed(experiment_dir='runs')
+  words = ' '.join(map(str, ['algorithmic_efficiency', *command, '--quiet']))
+  result = subprocess.run(
+    ['bash', '-c', f'ulimit -f 40; exec "$PYTHON" -m {words}'],
+    cwd=tmp_path,
+    env={**__import__('os').environ, 'PYTHON': __import__('sys').executable},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  check(result.stderr, result.returncode, 'could not be written')
