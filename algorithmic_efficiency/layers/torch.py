@@ -69,9 +69,9 @@ class Conv2d(nn.Conv2d):
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
   """Batch norm whose statistics are those of the global batch, over all ranks.
 
-  Differs from PyTorch's own in this; in that the running variance is the biased one, as in flax; and
-  in that `num_batches_tracked` stays 0, since the momentum is fixed. `update_running_stats` False
-  leaves the running statistics untouched in training, as does a momentum of 0.
+  Differs from PyTorch's own in this; in that the running variance is the biased one, as in flax;
+  and in that `num_batches_tracked` stays 0, since the momentum is fixed. In training the running
+  statistics are left untouched where `update_running_stats` is False, or the momentum 0.
   """
 
   update_running_stats: bool = True
@@ -97,7 +97,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     return y
 
   def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
-    from torch.distributed.nn import functional as dist_functional  # costs time to import
+    from torch.distributed.nn import functional as dist_functional  # absent in some builds
 
     wide = x.to(self.running_mean.dtype)
     dims = [dim for dim in range(x.dim()) if dim != 1]

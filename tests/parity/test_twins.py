@@ -1,0 +1,74 @@
+"""The JAX and the PyTorch model of every workload and variant are the same function."""
+
+from __future__ import annotations
+
+import pytest
+
+jax = pytest.importorskip('jax')
+pytest.importorskip('torch')
+
+import numpy as np  # noqa: E402
+import twins  # noqa: E402
+
+from algorithmic_efficiency import registry  # noqa: E402
+
+DEFINITIONS = twins.definitions()
+RELATIVE = 1e-9
+
+
+@pytest.fixture(scope='module', params=DEFINITIONS, ids=lambda definition: definition.name)
+def outcomes(request):
+  """The outcomes in JAX and in PyTorch at smoke size, in float64."""
+  definition = request.param.for_smoke()
+  weights = twins.random_weights(definition, seed=1, dtype=np.float64)
+  batch = twins.batch(definition, definition.batch_sizes.train, seed=2, dtype=np.float64)
+  with jax.enable_x64(True):
+    in_jax = twins.with_jax(definition, weights, batch)
+  return in_jax, twins.with_torch(definition, weights, batch)
+
+
+@pytest.mark.parametrize(
+  'field',
+  ['logits', 'loss', 'gradients', 'model_state', 'params', 'eval_logits', 'eval_sums'],
+)
+def test_a_step_and_an_evaluation_agree_in_float64(outcomes, field):
+  in_jax, in_torch = (getattr(outcome, field) for outcome in outcomes)
+  twins.assert_close(in_jax, in_torch, relative=RELATIVE)
+
+
+def test_the_outcomes_were_computed_in_float64_and_mean_something(outcomes):
+  for outcome in outcomes:
+    for leaf in jax.tree.leaves((outcome.logits, outcome.gradients, outcome.eval_logits)):
+      assert leaf.dtype == np.float64
+    assert {'summed', 'per_example', 'n_valid_examples'} == set(outcome.loss)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(outcome.gradients))
+  assert not jax.config.jax_enable_x64
+
+
+@pytest.mark.parametrize('definition', DEFINITIONS, ids=lambda definition: definition.name)
+def test_to_torch_after_to_jax_is_the_identity(definition):
+  parity = registry.task_of(definition).module('parity')
+  weights = twins.random_weights(definition, seed=3, dtype=np.float32)
+  params, model_state = parity.to_jax(definition, weights)
+  returned = parity.to_torch(definition, params, model_state)
+  assert set(returned) == set(weights)
+  for name, array in weights.items():
+    assert returned[name].dtype == array.dtype
+    np.testing.assert_array_equal(returned[name], array, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'definition',
+  [definition for definition in DEFINITIONS if not definition.is_variant],
+  ids=lambda definition: definition.name,
+)
+def test_logits_agree_in_float32_at_full_size(definition):
+  weights = twins.random_weights(definition, seed=4, dtype=np.float32)
+  batch = twins.batch(definition, definition.batch_sizes.train, seed=5, dtype=np.float32)
+  in_jax = twins.with_jax(definition, weights, batch)
+  in_torch = twins.with_torch(definition, weights, batch)
+  pairs = zip(jax.tree.leaves(in_jax.logits), jax.tree.leaves(in_torch.logits), strict=True)
+  for left, right in pairs:
+    assert left.dtype == right.dtype == np.float32
+    np.testing.assert_allclose(left, right, rtol=0, atol=1e-5 * max(1, np.abs(right).max()))

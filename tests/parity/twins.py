@@ -1,0 +1,181 @@
+"""One training step and one evaluation of a model in both frameworks, on shared weights.
+
+Everything comes back as numpy arrays under flax's names, so that the outcomes can be compared field
+by field. Nothing here knows a task: it goes through a task's own `parity.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import torch
+from flax import linen as nn
+from torch.utils import _pytree as torch_tree
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.definition import WorkloadDefinition
+
+LEARNING_RATE = 0.5
+LABEL_SMOOTHING = 0.1
+NUM_PADDED = 2  # rows at the end of the batch that do not count
+
+Tree = Any  # nested containers of numpy arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """What one step did: logits, loss and gradients of the training forward, then the state after it.
+
+  `eval_logits` and `eval_sums` are those of the evaluation after the step.
+  """
+
+  logits: Tree
+  loss: Mapping[str, np.ndarray]
+  gradients: Tree
+  model_state: Tree
+  params: Tree
+  eval_logits: Tree
+  eval_sums: Mapping[str, Any]
+
+
+def definitions() -> list[WorkloadDefinition]:
+  """Every workload and variant that exists in both frameworks."""
+  return [
+    definition
+    for definition in registry.workloads().values()
+    if all(registry.is_runnable(definition, framework) for framework in registry.MODEL_FILES)
+  ]
+
+
+def random_weights(definition: WorkloadDefinition, seed: int, dtype: type) -> dict[str, np.ndarray]:
+  """A PyTorch state dict in which no two arrays are alike, as fresh biases and scales would be."""
+  model = registry.task_of(definition).module('model_torch').build(definition)
+  random = np.random.default_rng(seed)
+  weights = {}
+  for name, tensor in model.state_dict().items():
+    array = tensor.numpy()
+    if array.dtype.kind == 'f':
+      array = (array + random.uniform(0.05, 0.15, size=array.shape)).astype(dtype)
+    weights[name] = array.copy()
+  return weights
+
+
+def batch(
+  definition: WorkloadDefinition, batch_size: int, seed: int, dtype: type
+) -> dict[str, Any]:
+  """A generated batch with floating-point leaves of `dtype`, the last rows of which are padding."""
+  data = registry.task_of(definition).module('data')
+  result = jax.tree.map(
+    lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x,
+    data.fake_batch(definition, batch_size, seed),
+  )
+  if 'weights' not in result:
+    result['weights'] = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
+  return result
+
+
+def with_jax(
+  definition: WorkloadDefinition, weights: Mapping[str, np.ndarray], batch: Mapping[str, Any]
+) -> Outcome:
+  task = registry.task_of(definition)
+  code = task.module('model_jax')
+  params, model_state = task.module('parity').to_jax(definition, weights)
+  model = code.build(definition, dtype=_dtype(params))
+  optimizer = optax.sgd(LEARNING_RATE)
+
+  def run(params: Tree, model_state: Tree, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def training_loss(params: Tree) -> tuple[Any, Any]:
+      logits, new_state = nn.apply(code.forward, model, mutable=list(model_state))(
+        {'params': params, **model_state},
+        batch,
+        train=True,
+        use_running_average=False,
+        dropout_rate=0.0,
+      )
+      loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
+      return loss['summed'] / loss['n_valid_examples'], (logits, loss, new_state)
+
+    gradients, (logits, loss, new_state) = jax.grad(training_loss, has_aux=True)(params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params))
+    new_params = optax.apply_updates(params, updates)
+    eval_logits = nn.apply(code.forward, model)(
+      {'params': new_params, **new_state},
+      batch,
+      train=False,
+      use_running_average=True,
+      dropout_rate=0.0,
+    )
+    return {
+      'logits': logits,
+      'loss': loss,
+      'gradients': gradients,
+      'model_state': new_state,
+      'params': new_params,
+      'eval_logits': eval_logits,
+      'eval_sums': code.eval_sums(definition, batch, eval_logits),
+    }
+
+  return Outcome(**jax.tree.map(np.asarray, jax.jit(run)(params, model_state, batch)))
+
+
+def with_torch(
+  definition: WorkloadDefinition, weights: Mapping[str, np.ndarray], batch: Mapping[str, Any]
+) -> Outcome:
+  task = registry.task_of(definition)
+  code, parity = task.module('model_torch'), task.module('parity')
+  dtype = torch.float64 if _dtype(weights) == np.float64 else torch.float32
+  model = code.build(definition, dtype=dtype)
+  model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+  optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+  batch = torch_tree.tree_map(torch.tensor, dict(batch))
+
+  model.train()
+  logits = code.forward(model, batch, train=True, use_running_average=False, dropout_rate=0.0)
+  loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
+  (loss['summed'] / loss['n_valid_examples']).backward()
+  gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+  gradients, _ = parity.to_jax(definition, _numpy({**model.state_dict(), **gradients}))
+  optimizer.step()
+  model.eval()
+  with torch.no_grad():
+    eval_logits = code.forward(
+      model, batch, train=False, use_running_average=True, dropout_rate=0.0
+    )
+  params, model_state = parity.to_jax(definition, _numpy(model.state_dict()))
+  return Outcome(
+    logits=_numpy(logits),
+    loss=_numpy(loss),
+    gradients=gradients,
+    model_state=model_state,
+    params=params,
+    eval_logits=_numpy(eval_logits),
+    eval_sums=_numpy(code.eval_sums(definition, batch, eval_logits)),
+  )
+
+
+def assert_close(actual: Tree, expected: Tree, *, relative: float) -> None:
+  """Every array differs by at most `relative` times the largest magnitude in it."""
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  pairs = zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
+  for (path, left), right in pairs:
+    assert left.shape == right.shape, jax.tree_util.keystr(path)
+    np.testing.assert_allclose(
+      left,
+      right,
+      rtol=0,
+      atol=relative * np.abs(right).max(initial=0),
+      err_msg=jax.tree_util.keystr(path),
+    )
+
+
+def _numpy(tree: Any) -> Tree:
+  return torch_tree.tree_map(lambda x: x.detach().numpy().copy(), tree)
+
+
+def _dtype(tree: Tree) -> np.dtype:
+  return np.result_type(*(x for x in jax.tree.leaves(tree) if x.dtype.kind == 'f'))
