@@ -1,0 +1,75 @@
+"""One device against many: the same batches and losses, the same metrics to the last example."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.launch.local import free_port
+
+SCRIPT = Path(__file__).with_name('devices_script.py')
+WORKLOADS = ('quick_vision', 'mnist')
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def mnist(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """A data folder with MNIST prepared in it."""
+  from algorithmic_efficiency.cli import main
+
+  folder = tmp_path_factory.mktemp('data')
+  command = ['data', 'prepare', 'mnist', '--source', str(test_data / 'mnist')]
+  assert main([*command, '--data_dir', str(folder)]) == 0
+  return folder
+
+
+def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[dict[str, Any]]:
+  """What each process of a run printed."""
+  num_ranks = options.get('num_ranks', 1)
+  flags = [f'--{name}={value}' for name, value in options.items()]
+  flags += [f'--data_dir={data_dir}', f'--address=127.0.0.1:{free_port()}']
+  processes = [
+    subprocess.Popen(
+      [sys.executable, str(SCRIPT), framework, workload, *flags, f'--rank={rank}'],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for rank in range(num_ranks)
+  ]
+  outputs = [process.communicate(timeout=300)[0] for process in processes]
+  assert all(process.returncode == 0 for process in processes)
+  return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize('workload', WORKLOADS)
+@pytest.mark.parametrize(
+  ('framework', 'many'),
+  [('jax', {'num_devices': 8}), ('pytorch', {'num_devices': 2, 'num_ranks': 2})],
+)
+def test_one_against_many(framework: str, many: dict[str, int], workload: str, mnist: Path):
+  [one] = run(framework, workload, mnist)
+  several = run(framework, workload, mnist, **many)
+  batches = zip(*(result['batches'] for result in several), strict=True)
+  assert [[part for parts in step for part in parts] for step in batches] == one['batches']
+  for result in several:
+    assert result['losses_64'] == pytest.approx(one['losses_64'], rel=1e-9)
+    assert result['losses_32'] == pytest.approx(one['losses_32'], rel=1e-4)
+    assert result['metrics'] == pytest.approx(one['metrics'], rel=1e-4)
+    assert exact(result, workload) == exact(one, workload)
+
+
+def exact(result: dict[str, Any], workload: str) -> dict[str, float]:
+  """The metrics that are counts: they must agree to the last example."""
+  splits = registry.workload(workload).splits
+  metrics = result['metrics']
+  assert metrics['validation/num_examples'] == splits.validation
+  assert metrics['test/num_examples'] == splits.test
+  return {name: value for name, value in metrics.items() if name.endswith('/accuracy')}
