@@ -81,7 +81,7 @@ class JaxBackend:
       return
     jax.effects_barrier()
     _wait(jax.live_arrays())
-    # Work whose outputs were dropped has no array left to wait for, but a device takes its work in order.
+    # Work whose outputs were dropped left no array to wait for, but a device works in order.
     _wait([self._tick(jax.device_put(np.float32(0), device)) for device in self._local_devices])
 
   def eval_sums(
@@ -162,7 +162,7 @@ class JaxBackend:
       'num_devices': self.num_devices,
       'num_ranks': self.num_ranks,
       'num_threads': self._devices.num_threads,
-      'compilation_cache': self._devices.compilation_cache,
+      'compilation_cache': jax.config.jax_compilation_cache_dir,
     }
 
   def stop(self) -> None:
@@ -212,6 +212,13 @@ def _pad_rows(batch: Batch, num_rows: int, num_devices: int) -> Batch:
   missing = -(-max(num_rows, num_found) // num_devices) * num_devices - num_found
   if not missing:
     return batch
-  padded = jax.tree.map(lambda rows: np.concatenate([rows, rows[:1].repeat(missing, 0)]), batch)
+
+  def pad(rows: np.ndarray) -> np.ndarray:
+    padding = np.zeros((missing, *rows.shape[1:]), rows.dtype)
+    if num_found:
+      padding[:] = rows[0]  # what a model can digest
+    return np.concatenate([rows, padding])
+
+  padded = jax.tree.map(pad, batch)
   padded['weights'][num_found:] = 0
   return padded

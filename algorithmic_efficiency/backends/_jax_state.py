@@ -37,9 +37,9 @@ def overlay(fresh: Any, packed: Mapping[str, Any]) -> Any:
   What was an array of JAX is one again, with the placement of the leaf in `fresh`: a different
   sharding would compile a different program.
   """
-  named, structure = jax.tree_util.tree_flatten_with_path(fresh)
-  names = [jax.tree_util.keystr(path) for path, _ in named]
-  wanted = {name for name, (_, leaf) in zip(names, named) if not _is_kept_from_fresh(leaf)}
+  with_paths, structure = jax.tree_util.tree_flatten_with_path(fresh)
+  named = [(jax.tree_util.keystr(path), leaf) for path, leaf in with_paths]
+  wanted = {name for name, leaf in named if not _is_kept_from_fresh(leaf)}
   for problem, difference in (
     ('is not in the saved one', wanted - packed.keys()),
     ('was saved but is not in it', packed.keys() - wanted),
@@ -50,8 +50,7 @@ def overlay(fresh: Any, packed: Mapping[str, Any]) -> Any:
         f'({len(difference)} such paths).'
       )
   leaves = [
-    _overlay_leaf(leaf, packed[name], name) if name in wanted else leaf
-    for name, (_, leaf) in zip(names, named)
+    _overlay_leaf(leaf, packed[name], name) if name in wanted else leaf for name, leaf in named
   ]
   return jax.tree_util.tree_unflatten(structure, leaves)
 

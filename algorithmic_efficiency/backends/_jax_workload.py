@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -35,8 +36,8 @@ class JaxWorkload(DefinedWorkload):
   """A workload whose parameters are a nested dict of arrays.
 
   Args:
-    replicated: the sharding of fresh parameters; None leaves them uncommitted on the default device,
-      so that whatever a submission makes next to them compiles to the same program.
+    replicated: the sharding of fresh parameters; None leaves them uncommitted on the default
+      device, so that what a submission makes next to them compiles to the same program.
     dtype: the model's compute type; None takes the model's own choice.
   """
 
@@ -145,7 +146,9 @@ class JaxWorkload(DefinedWorkload):
       params, batch, model_state, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
     sums = dict(self._task.model.eval_sums(self._definition, batch, logits))
-    sums['num_examples'] = (batch['weights'].sum(), np.float32(0))
+    weights = batch['weights']  # [batch], or [batch, ...] where parts of an example count apart
+    counts = (weights != 0).any(axis=tuple(range(1, weights.ndim)))
+    sums['num_examples'] = (counts.sum(), jnp.ones(()))
     return sums
 
 

@@ -17,7 +17,8 @@ INSTALL = "pip install 'algorithmic-efficiency[jax]'"
 # A trial has its devices to itself: JAX's own default leaves a quarter of their memory unused.
 _GPU_MEMORY_FRACTION = '0.9'
 
-# A process that died is noticed within this time, which includes the report of its peers.
+# How long the processes of a trial wait for each other at the start, and for a sign of life.
+_START_TIMEOUT_SEC = 120
 _HEARTBEAT_TIMEOUT_SEC = 30
 
 
@@ -28,7 +29,7 @@ def start(devices: Devices) -> JaxBackend:
   returns another backend on the same devices and cannot change what the first one configured.
 
   Raises:
-    errors.UserError: JAX or flax is not installed, or there are not the devices that were asked for.
+    errors.UserError: JAX or flax is not installed, or the devices asked for are not there.
   """
   _require_frameworks()
   if devices.num_devices is not None and devices.num_devices % devices.num_ranks:
@@ -91,6 +92,7 @@ def _configure(devices: Devices) -> None:
       num_processes=devices.num_ranks,
       process_id=devices.rank,
       local_device_ids=_local_gpus(devices),
+      initialization_timeout=_START_TIMEOUT_SEC,
       heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SEC,
     )
 

@@ -1,5 +1,7 @@
 """Trains and evaluates the toy task on simulated devices and prints what came out as JSON.
 
+Half way through the training the state is packed and laid over a fresh one.
+
 Run in a process of its own: python jax_devices_script.py NUM_DEVICES [NUM_RANKS RANK ADDRESS]
 """
 
@@ -64,7 +66,8 @@ def _train(backend, dtype):
   import jax
 
   workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET, dtype=dtype)
-  params, state = workload.init_model_fn(backend.key(np.array([1, 2], np.uint32)))
+  fresh = workload.init_model_fn(backend.key(np.array([1, 2], np.uint32)))
+  params, state = fresh
 
   @jax.jit
   def step(params, state, batch, rng):
@@ -86,6 +89,10 @@ def _train(backend, dtype):
     rng, _ = jax.random.split(backend.key(np.array([7, index], np.uint32)))
     params, state, loss = step(params, state, placed, rng)
     losses.append(loss)
+    if index == NUM_STEPS // 2:
+      num_programs = step._cache_size()
+      params, state = backend.overlay(fresh, backend.pack((params, state)))
+  assert step._cache_size() == num_programs, 'a restored state compiles another program'
   return [float(loss) for loss in losses], params, state
 
 

@@ -15,7 +15,7 @@ import pytest
 from flax import linen as nn
 
 from algorithmic_efficiency import errors, spec
-from algorithmic_efficiency.backends import _jax_workload
+from algorithmic_efficiency.backends import _jax_backend, _jax_workload
 from algorithmic_efficiency.backends import jax as backend_jax
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.spec import ForwardPassMode, ParameterType
@@ -425,7 +425,8 @@ def test_evaluation_accumulates_in_float64_on_the_host(backend, toy):
   big, small = jax_toy.batch(16, 0), jax_toy.batch(16, 0, num_valid=1)
   big['weights'][:] = 2**20
   sums = backend.eval_sums(workload, params, state, [big, small], WORDS)
-  assert sums['num_examples'][0] == 16 * 2**20 + 1
+  assert sums['accuracy'][1] == 16 * 2**20 + 1
+  assert sums['num_examples'] == (17.0, 1.0)
 
 
 def test_evaluation_leaves_the_caller_s_batches_alone(backend, toy):
@@ -436,6 +437,28 @@ def test_evaluation_leaves_the_caller_s_batches_alone(backend, toy):
   batch = jax_toy.batch(5, 0)
   backend.eval_sums(workload, params, state, [batch], WORDS)
   jax.tree.map(np.testing.assert_array_equal, batch, jax_toy.batch(5, 0))
+
+
+def test_evaluation_counts_examples_whose_parts_have_weights(backend, toy):
+  """Tokens have weights of their own; an example counts if any of them does."""
+  from types import SimpleNamespace
+
+  _, params, state, _ = toy
+  model = SimpleNamespace(**vars(jax_toy.task().model))
+  model.eval_sums = lambda definition, batch, logits: {}
+  task = type(jax_toy.task())(data=jax_toy.task().data, model=model)
+  workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET, eval_batch_size=4)
+  batch = jax_toy.batch(3, 0)
+  batch['weights'] = np.array([[1, 1], [1, 0], [0, 0]], np.float32)
+  assert backend.eval_sums(workload, params, state, [batch], WORDS) == {'num_examples': (2.0, 1.0)}
+
+
+def test_a_process_without_rows_takes_part_in_the_evaluation():
+  """One example over two processes leaves the first without any."""
+  batch = {name: values[:0] for name, values in jax_toy.batch(1, 0).items()}
+  padded = _jax_backend._pad_rows(batch, 1, 2)
+  assert {len(values) for values in padded.values()} == {2}
+  assert not padded['weights'].any()
 
 
 def test_evaluation_of_nothing_counts_nothing(backend, toy):
