@@ -1,0 +1,74 @@
+# The commands of a fresh machine: `make demo` and `make test`. Nothing but Python 3.11 or 3.12 is needed.
+#
+#   PYTHON=python3.12   the interpreter; without it the first of those below that works
+#   TORCH_INDEX=URL     PyTorch's wheel index, such as the one of its CPU builds
+#   VENV=DIR            where packages are installed
+
+VENV ?= .venv
+TORCH_INDEX ?=
+DEMO_DIR ?= demo
+JOBS ?= 2
+
+CHECK = import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+ifndef PYTHON
+# A name may be a shim that fails when it is called, so each one is tried.
+PYTHON := $(shell for name in python3.12 python3.11 python3 python; do \
+  if "$$name" -c "$(CHECK)" 2>/dev/null; then echo "$$name"; break; fi; done)
+endif
+
+BIN := $(VENV)/bin
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DECLARED := pyproject.toml constraints.txt
+
+.PHONY: help demo test test-slow bench lint types clean
+help:
+	@echo 'make demo    race two training algorithms on a small real data set (about 3 minutes)'
+	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
+	@echo 'make test-slow, bench, lint, types: slow tests, measurements, linter, type checker'
+	@echo 'make clean   remove what these commands made, but for results'
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or 3.12 is needed, with its venv module.' \
+	  'Install one, or name one: make PYTHON=/path/to/python3.12' >&2; exit 2; }
+	@'$(PYTHON)' -c "$(CHECK)" || { echo '$(PYTHON) is not Python 3.11 or 3.12.' >&2; exit 2; }
+	'$(PYTHON)' -m venv '$(VENV)'
+
+$(VENV)/.installed-demo: $(DECLARED) | $(BIN)/python
+	$(INSTALL) -e '.[jax,quick,report]'
+	@touch '$@'
+
+$(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
+ifneq ($(TORCH_INDEX),)
+	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
+endif
+	$(INSTALL) -e '.[jax,torch,quick,data,report,monitor,dev]'
+	@touch '$@' '$(VENV)/.installed-demo'
+
+RACE := run --workload quick_vision --framework jax --suite quick --ruleset external --seed 1 \
+  --experiment_dir '$(DEMO_DIR)' --overwrite --allow_provisional
+
+demo: $(VENV)/.installed-demo
+	'$(BIN)/algoeff' $(RACE) --submission nadamw
+	'$(BIN)/algoeff' $(RACE) --submission momentum
+	'$(BIN)/algoeff' score '$(DEMO_DIR)' --suite quick --ruleset external --allow_provisional \
+	  --output_dir '$(DEMO_DIR)/scores'
+
+test: $(VENV)/.installed-test
+	'$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --durations 10
+
+test-slow: $(VENV)/.installed-test
+	'$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'slow and not gpu'
+
+bench: $(VENV)/.installed-test
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; '$(BIN)/python' "$$script"; done
+
+lint: $(VENV)/.installed-test
+	'$(BIN)/ruff' check .
+	'$(BIN)/ruff' format --check .
+
+types: $(VENV)/.installed-test
+	'$(BIN)/mypy'
+
+clean:
+	rm -rf '$(VENV)' build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
