@@ -1,9 +1,9 @@
 """Search spaces of external tuning, and the points that are tried.
 
 A search space is a JSON file in one of AlgoPerf's two forms: a dictionary of ranges and choices,
-from which quasi-random points are drawn, or a list of points, which are taken in order. For one space
-and one number of trials the *set* of drawn points is the one that AlgoPerf draws (a Halton sequence
-with permuted digits); their order comes from our seed.
+from which quasi-random points are drawn, or a list of points, which are taken in order. For one
+space and one number of trials the *set* of drawn points is the one that AlgoPerf draws (a Halton
+sequence with permuted digits); their order comes from our seed.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _range(entry: dict[str, Any], where: str) -> Range:
         f'min and max must be finite numbers; {where} has min {low!r} and max {high!r}.'
       )
   if not isinstance(scaling, str) or scaling not in _SCALINGS:
-    raise errors.unknown(f'scaling (of {where})', str(scaling), _SCALINGS)
+    raise errors.UserError(f'{where}: {errors.unknown("scaling", str(scaling), _SCALINGS)}')
   if low > high:
     raise errors.UserError(f'min must not exceed max; {where} has min {low} and max {high}.')
   if scaling == 'log' and low <= 0:
