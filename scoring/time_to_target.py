@@ -106,8 +106,14 @@ def _trials(
   _, first = np.unique(present, return_index=True)
   keys = [tuple(map(str, row)) for row in frame.iloc[first][list(KEYS)].itertuples(index=False)]
   known = {trial.key: trial for trial in runs.trials} if isinstance(runs, Runs) else {}
+  # Trials without rows are in no frame: they belong to it unless the caller took submissions out.
   names = {key[0] for key in keys}
-  empty = [t.key for t in known.values() if t.num_rows == 0 and (t.submission in names or not keys)]
+  whole = len(frame) == sum(trial.num_rows for trial in known.values())
+  empty = [
+    trial.key
+    for trial in known.values()
+    if trial.num_rows == 0 and (whole or trial.submission in names)
+  ]
   wanted = [key for key in [*keys, *empty] if key[2] in definitions]
   wanted.sort(key=lambda key: (key[0], key[2], natural(key[1]), key[3], natural(key[4])))
   position = {key: index for index, key in enumerate(wanted)}

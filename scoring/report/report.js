@@ -93,7 +93,8 @@
 
   function lineChart(options) {
     const { figure, legend, xs, rows, xLabel, yLabel, title, stepped, xTicks } = options;
-    const width = 880, height = 400, left = 48, right = 12, top = 12, bottom = 44;
+    const width = Math.max(340, Math.min(900, figure.clientWidth || 900)), height = width < 600 ? 300 : 400;
+    const left = 48, right = 12, top = 12, bottom = 44;
     const [low, high] = [xs[0], xs[xs.length - 1]];
     const x = (v) => left + (high > low ? (v - low) / (high - low) : 0.5) * (width - left - right);
     const y = (v) => top + (1 - v) * (height - top - bottom);
@@ -179,7 +180,7 @@
     const figure = byId('heat-chart');
     figure.textContent = '';
     const dark = matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
-    const cellWidth = 92, cellHeight = 40, left = 178, top = 108;
+    const cellWidth = 72, cellHeight = 40, left = 178, top = 108;
     const width = left + cellWidth * data.workloads.length + 40, height = top + cellHeight * names.length + 8;
     const misses = data.heat.flat().filter((cell) => cell.miss).length;
     const svg = chart(figure, width, height, 'Time to target', `${names.length} submissions by ${data.workloads.length} workloads, in ${data.unit}; ${misses} of the cells are misses. The table below holds the figures.`);
@@ -187,7 +188,7 @@
     svg.setAttribute('height', height);
     data.workloads.forEach((workload, w) => {
       const x = left + cellWidth * (w + 0.5);
-      const label = node(svg, 'text', { class: workload.base ? 'quiet' : '', transform: `translate(${x - 30} ${top - 10}) rotate(-28)` }, workload.name.length > 24 ? `${workload.name.slice(0, 23)}\u2026` : workload.name);
+      const label = node(svg, 'text', { class: workload.base ? 'quiet' : '', transform: `translate(${x - 20} ${top - 10}) rotate(-32)` }, workload.name.length > 22 ? `${workload.name.slice(0, 21)}\u2026` : workload.name);
       node(label, 'title', {}, `${workload.name}${workload.base ? ', held out' : ''}: ${workload.metric} ${workload.max ? 'at least' : 'at most'} ${workload.target}`);
     });
     names.forEach((name, s) => {
@@ -201,12 +202,12 @@
   function drawCell(svg, cell, x, y, width, height, dark, where) {
     const ratio = cell.r ?? null;
     const share = ratio === null ? 0 : Math.min(1, (ratio - 1) / (data.max_ratio - 1));
-    const lightness = dark ? 22 + 0 * share + (1 - share) * 28 : 94 - (1 - share) * 52;
+    const lightness = dark ? 42 - share * 24 : 62 + share * 32; // far enough from the ink to be read
     const rect = node(svg, 'rect', { class: cell.miss ? 'cell miss' : 'cell', x, y, width, height, rx: 4 });
     let ink = '';
     if (!cell.miss) {
       rect.style.fill = `hsl(212 ${dark ? 60 : 70}% ${lightness}%)`;
-      ink = !dark && lightness > 58 ? '#0b1f38' : '#ffffff';
+      ink = dark ? '#ffffff' : '#0b1f38';
     } else {
       node(svg, 'path', { class: 'cross', d: `M${x + 4} ${y + 4}L${x + width - 4} ${y + height - 4}M${x + width - 4} ${y + 4}L${x + 4} ${y + height - 4}` });
     }
@@ -310,6 +311,7 @@
 
   document.querySelectorAll('table.sortable').forEach((table) => {
     [...table.tHead.rows[0].children].forEach((heading, column) => {
+      if (table.tBodies[0].rows[0]?.children[column].classList.contains('number')) heading.classList.add('number');
       heading.querySelector('button').addEventListener('click', () => sortBy(table, column));
     });
   });
@@ -319,6 +321,12 @@
 
   const drawAll = () => { drawProfile(); drawTuning(); drawHeat(); drawCurves(); };
   drawAll();
+  let drawnWidth = innerWidth;
+  addEventListener('resize', () => {
+    if (innerWidth === drawnWidth) return;
+    drawnWidth = innerWidth;
+    redraws.forEach((redraw) => redraw());
+  });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawHeat);
   matchMedia('print').addEventListener('change', drawHeat);
   document.body.dataset.ready = 'true';

@@ -1,0 +1,69 @@
+"""Writes small sets of runs in the layout of AlgoPerf, and in ours, for the tests of scoring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import registry
+
+Row = tuple[int, float, float]  # step, seconds, metric on validation
+
+
+def write_trial(
+  root: Path,
+  submission: str,
+  workload: str,
+  rows: Sequence[Row] | None,
+  *,
+  study: int = 1,
+  trial: int = 1,
+  framework: str = 'jax',
+  hyperparameters: dict | None = None,
+  record: dict[str, Any] | None = None,
+) -> Path:
+  """One trial folder; `rows` None writes no measurements, `record` is our own trial.json."""
+  folder = root / submission / f'study_{study}' / f'{workload}_{framework}' / f'trial_{trial}'
+  folder.mkdir(parents=True)
+  metric = registry.workload(workload).goal.metric
+  if rows is not None:
+    names = 'accumulated_eval_time,accumulated_logging_time,accumulated_submission_time,'
+    names += f'global_step,score,test/{metric},train/{metric},validation/{metric}'
+    lines = [names, *(f'1.0,0.5,{sec},{step},{sec},{v},{v},{v}' for step, sec, v in rows)]
+    (folder / 'eval_measurements.csv').write_text('\n'.join(lines) + '\n')
+  if hyperparameters is not None:
+    (folder / 'hparams.json').write_text(json.dumps(hyperparameters))
+  if record is not None:
+    (folder / 'trial.json').write_text(json.dumps(record))
+  return folder
+
+
+def hit_at(workload: str, seconds: float, *, steps: int = 100) -> list[Row]:
+  """Rows of a trial that reaches the goal at its third evaluation."""
+  goal = registry.workload(workload).goal
+  miss = goal.validation - 1 if goal.direction == 'max' else goal.validation + 1
+  return [
+    (1, seconds / 100, miss),
+    (steps // 2, seconds / 2, miss),
+    (steps, seconds, goal.validation),
+  ]
+
+
+def miss(workload: str, seconds: float = 50.0) -> list[Row]:
+  """Rows of a trial that never reaches the goal."""
+  return [*hit_at(workload, seconds)[:2], (100, seconds, hit_at(workload, 1.0)[0][2])]
+
+
+def write_times(
+  root: Path, times: dict[str, dict[str, float | None]], studies: int = 1, trials: int = 1
+) -> Path:
+  """Runs whose time to target is the same in every study and trial; None is a miss."""
+  for submission, by_workload in times.items():
+    for workload, seconds in by_workload.items():
+      rows = miss(workload) if seconds is None else hit_at(workload, seconds)
+      for study in range(1, studies + 1):
+        for trial in range(1, trials + 1):
+          write_trial(root, submission, workload, rows, study=study, trial=trial)
+  return root

@@ -1,0 +1,224 @@
+"""Reading runs: layouts, and every irregularity that is survived, counted and shown."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scoring_runs import hit_at, miss, write_times, write_trial
+
+import scoring
+from algorithmic_efficiency.errors import UserError
+from scoring.notes import KINDS, Note, counted
+
+WORKLOAD = 'ogbg'
+
+
+def kinds(frame) -> dict[str, int]:
+  found = counted(frame.attrs['runs'].notes)
+  found.pop('no_hparams', None)
+  return found
+
+
+def outcome(root, **options):
+  """The result of scoring `WORKLOAD` alone."""
+  frame = scoring.load(root)
+  return scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD], statistics=False, **options)
+
+
+def time_of(root) -> float:
+  return float(outcome(root).times[0, 0])
+
+
+def test_rows_and_columns(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, 10.0), study=2, trial=3)
+  frame = scoring.load(tmp_path)
+  assert list(frame['row']) == [0, 1, 2]
+  assert list(frame['submission_sec']) == [0.1, 5.0, 10.0]
+  assert list(frame['global_step']) == [1, 50, 100]
+  assert set(frame['trial']) == {'trial_3'} and set(frame['study']) == {'study_2'}
+  assert not np.isnan(frame['test']).any()
+  assert np.isnan(frame['charged_steps']).all()
+
+
+@pytest.mark.parametrize('depth', ['root', 'submission', 'around'])
+def test_a_root_a_submission_and_a_folder_around_a_root_are_found(tmp_path, depth):
+  root = tmp_path / 'external_tuning'
+  write_trial(root, 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+  given = {'root': root, 'submission': root / 'a', 'around': tmp_path}[depth]
+  frame = scoring.load(given)
+  assert set(frame['submission']) == {'a'} and len(frame) == 3
+
+
+def test_several_sets_under_one_folder_are_refused(tmp_path):
+  for name in ('external_tuning', 'self_tuning'):
+    write_trial(tmp_path / name, 'a', WORKLOAD, miss(WORKLOAD))
+  with pytest.raises(UserError, match='several sets'):
+    scoring.load(tmp_path)
+
+
+def test_runs_without_a_study_folder_are_one_study(tmp_path):
+  folder = write_trial(tmp_path / 'x', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+  target = tmp_path / 'runs' / 'a' / f'{WORKLOAD}_jax' / 'trial_1'
+  target.parent.mkdir(parents=True)
+  folder.rename(target)
+  assert time_of(tmp_path / 'runs') == 10.0
+
+
+def test_time_stamped_folders_of_a_submission_are_merged(tmp_path):
+  write_trial(tmp_path, 'a-2024-01-02-03-04-05', WORKLOAD, miss(WORKLOAD), study=1)
+  write_trial(tmp_path, 'a-2024-02-02-03-04-05', WORKLOAD, hit_at(WORKLOAD, 10.0), study=1)
+  frame = scoring.load(tmp_path)
+  assert set(frame['submission']) == {'a'}
+  assert kinds(frame)['merged'] == 1
+  assert time_of(tmp_path) == 10.0  # both trials are kept, and the better counts
+
+
+def test_a_submission_in_both_frameworks_is_two(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, 10.0), framework='jax')
+  write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, 20.0), framework='pytorch')
+  result = outcome(tmp_path)
+  assert result.submissions == ('a_jax', 'a_pytorch')
+  assert result.times[:, 0].tolist() == [10.0, 20.0]
+
+
+def test_a_goal_reached_exactly_counts_and_nan_never_does(tmp_path):
+  rows = [(1, 1.0, float('nan')), (2, 2.0, float('inf')), *hit_at(WORKLOAD, 10.0)[1:]]
+  write_trial(tmp_path, 'a', WORKLOAD, rows)
+  assert time_of(tmp_path) == 10.0
+  assert kinds(scoring.load(tmp_path)) == {'nan_metric': 1}
+
+
+GOOD = hit_at(WORKLOAD, 10.0)
+DAMAGES = {
+  'empty': (lambda text: '', 'no_data'),
+  'header alone cut': (lambda text: text[:30], 'truncated'),
+  'last line cut': (lambda text: text[:-4], 'truncated'),
+  'last line without its end': (lambda text: text[:-1], 'truncated'),
+  'last row short': (lambda text: text[:-20].rsplit(',', 1)[0] + '\n', 'truncated'),
+  'no csv': (lambda text: '\x00\x01\xff\n\x80', 'damaged'),
+  'word in a number': (lambda text: text.replace(',50,', ',fifty,'), 'damaged'),
+  'row too long': (lambda text: text.replace('5.0,50', '5.0,0,50'), 'damaged'),
+  'no metric': (lambda text: text.replace('validation/', 'other/'), 'missing_column'),
+  'no step': (lambda text: text.replace('global_step', 'step'), 'missing_column'),
+  'column twice': (lambda text: text.replace('train/', 'test/'), 'damaged'),
+  'step repeated': (lambda text: text.replace(',50,', ',1,'), 'bad_steps'),
+  'step decreases': (lambda text: text.replace(',50,', ',200,'), 'bad_steps'),
+  'step is no whole number': (lambda text: text.replace(',50,', ',50.5,'), 'bad_steps'),
+  'step is missing': (lambda text: text.replace(',50,', ',,'), 'bad_steps'),
+  'time is negative': (lambda text: text.replace('0.1', '-0.1'), 'bad_times'),
+  'time is NaN': (lambda text: text.replace('5.0', 'nan'), 'bad_times'),
+  'time is infinite': (lambda text: text.replace('10.0', 'inf'), 'bad_times'),
+  'time decreases': (lambda text: text.replace('5.0', '50.0'), 'bad_times'),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_a_damaged_file_counts_as_not_reached_and_is_said(tmp_path, name):
+  change, kind = DAMAGES[name]
+  folder = write_trial(tmp_path, 'a', WORKLOAD, GOOD)
+  write_trial(tmp_path, 'b', WORKLOAD, GOOD)
+  path = folder / 'eval_measurements.csv'
+  text = path.read_text()
+  damaged = change(text)
+  assert damaged != text
+  path.write_bytes(damaged.encode('latin-1'))
+  result = outcome(tmp_path)
+  assert result.times[:, 0].tolist() == [np.inf, 10.0]
+  found = [note for note in result.notes if note.kind == kind]
+  assert found and found[0].where == str(folder)
+
+
+def test_a_trial_without_a_file_is_a_study_not_reached(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD, study=1)
+  for study in (2, 3):
+    write_trial(tmp_path, 'a', WORKLOAD, None, study=study)
+  assert time_of(tmp_path) == np.inf
+  assert kinds(scoring.load(tmp_path)) == {'no_data': 2}
+
+
+def test_strays_and_unknown_workloads_are_counted(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD)
+  (tmp_path / 'a' / 'study_1' / 'trial_7').mkdir()
+  (tmp_path / 'a' / 'study_1' / 'notes').mkdir()
+  (tmp_path / 'a' / 'study_1' / f'{WORKLOAD}_jax' / 'plots').mkdir()
+  (tmp_path / 'a' / 'study_1' / 'nonesuch_jax' / 'trial_1').mkdir(parents=True)
+  found = kinds(scoring.load(tmp_path))
+  assert found == {'stray_trial': 1, 'stray_file': 2, 'unknown_workload': 1}
+
+
+def record(**changes):
+  return {'suite': 'algoperf_v06', 'ruleset': 'external', 'status': 'finished', **changes}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'kind'),
+  [
+    ({'status': 'invalid', 'reason': 'the clock was patched'}, 'invalid_trial'),
+    ({'suite': 'algoperf_a100'}, 'other_suite'),
+    ({'ruleset': 'self'}, 'other_suite'),
+    ({'smoke': True}, 'smoke'),
+    ({'definition_hash': '0' * 16}, 'altered_workload'),
+  ],
+)
+def test_what_the_runner_recorded_keeps_a_trial_from_scoring(tmp_path, changes, kind):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record())
+  write_trial(tmp_path, 'b', WORKLOAD, GOOD, record=record(**changes))
+  result = outcome(tmp_path)
+  assert result.times[:, 0].tolist() == [10.0, np.inf]
+  assert counted(result.notes)[kind] == 1
+
+
+def test_a_damaged_trial_record_is_said(tmp_path):
+  folder = write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record())
+  (folder / 'trial.json').write_text('{"suite": ')
+  assert time_of(tmp_path) == np.inf
+  assert kinds(scoring.load(tmp_path)) == {'damaged': 1}
+
+
+def test_charged_steps_are_the_steps_where_they_are_recorded(tmp_path):
+  folder = write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record())
+  path = folder / 'eval_measurements.csv'
+  lines = path.read_text().splitlines()
+  lines = [lines[0] + ',charged_steps', *(f'{line},{7 * i}' for i, line in enumerate(lines[1:]))]
+  path.write_text('\n'.join(lines) + '\n')
+  assert outcome(tmp_path).outcomes.step.tolist() == [14.0]
+
+
+@pytest.mark.parametrize('given', ['missing', 'file', 'empty', 'elsewhere'])
+def test_a_folder_without_runs_gets_one_clear_message(tmp_path, given):
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'file').write_text('x')
+  (tmp_path / 'elsewhere' / 'deep' / 'deeper').mkdir(parents=True)
+  with pytest.raises(UserError, match=r'runs|folder'):
+    scoring.load(tmp_path / given)
+
+
+def test_the_order_of_the_rows_changes_nothing(tmp_path):
+  write_times(tmp_path, {'a': {WORKLOAD: 10.0}, 'b': {WORKLOAD: 30.0}}, studies=3, trials=2)
+  frame = scoring.load(tmp_path)
+  shuffled = frame.sample(frac=1.0, random_state=3)
+  for one in (frame, shuffled):
+    result = scoring.score(one, 'algoperf_v06', workloads=[WORKLOAD], integral='exact')
+    assert result.scores.tolist() == pytest.approx([1.0, 1 / 3])
+
+
+def test_a_frame_without_its_attributes_is_scored_by_its_rows(tmp_path):
+  write_times(tmp_path, {'a': {WORKLOAD: 10.0}})
+  frame = scoring.load(tmp_path)
+  frame.attrs.clear()
+  result = scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD])
+  assert result.times.tolist() == [[10.0]]
+
+
+def test_hyperparameters_are_read(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD, hyperparameters={'b': 1, 'a': 2})
+  trial = scoring.load(tmp_path).attrs['runs'].trials[0]
+  assert json.loads(trial.hyperparameters) == {'a': 2, 'b': 1}
+
+
+def test_notes_are_a_closed_set():
+  assert all(KINDS.values())
+  with pytest.raises(ValueError, match='no kind'):
+    Note('nonesuch', 'somewhere')
