@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope='session')
 def test_data() -> Path:
-  """The folder of real data; the test is skipped where there is none. Such tests are marked `data`."""
+  """The folder of real data, for tests marked `data`; they are skipped where there is none."""
   folder = Path(os.environ.get('ALGOEFF_TEST_DATA') or ROOT.parent / 'shared' / 'data')
   if not folder.is_dir():
     pytest.skip(f'there are no real data at {folder}; ALGOEFF_TEST_DATA names their folder')

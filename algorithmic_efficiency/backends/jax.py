@@ -39,8 +39,11 @@ def start(devices: Devices) -> JaxBackend:
     )
   _configure(devices)
   from algorithmic_efficiency.backends._jax_backend import JaxBackend
+  from algorithmic_efficiency.compat import jax_sharding_utils
 
-  return JaxBackend(_claim(devices), devices)
+  mesh_devices = _claim(devices)
+  jax_sharding_utils.use_devices(mesh_devices)  # entries for AlgoPerf ask for them without arguments
+  return JaxBackend(mesh_devices, devices)
 
 
 def parameters(

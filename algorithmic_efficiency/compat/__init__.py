@@ -1,0 +1,1 @@
+"""What entries written for AlgoPerf import and expect, beyond the contract itself."""
