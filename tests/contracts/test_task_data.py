@@ -1,0 +1,96 @@
+"""Generated batches have the form of the real ones, and streams cover what the definition says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.data import prepare
+
+RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]
+EMBEDDED = [one for one in RUNNABLE if one.embedded]
+PREPARED = [one for one in RUNNABLE if not one.embedded]
+NAMES = {'ids': lambda definition: definition.name}
+
+
+def leaves(batch, prefix=''):
+  """(path, array) of a batch, whose values are arrays or tuples of them."""
+  items = batch.items() if isinstance(batch, dict) else enumerate(batch)
+  for key, value in items:
+    if isinstance(value, (dict, tuple)):
+      yield from leaves(value, f'{prefix}{key}/')
+    else:
+      yield f'{prefix}{key}', value
+
+
+def form(batch):
+  return {path: (array.shape, array.dtype) for path, array in leaves(batch)}
+
+
+def assert_streams_match(definition, root):
+  data = registry.task_of(definition).module('data')
+  stream = data.train_stream(definition, root, 8, 1)
+  batch = next(stream)
+  stream.close()
+  assert form(batch) == form(data.fake_batch(definition, 8, 1))
+  for split in ('eval_train', 'validation', 'test'):
+    expected = definition.splits.num_examples(split)
+    if expected is None:
+      continue
+    batch_size = min(definition.batch_sizes.eval, 1_000)
+    counted = 0.0
+    stream = data.eval_stream(definition, root, split, batch_size)
+    for batch in stream:
+      weights = batch.pop('weights')
+      assert weights.shape == (batch_size,) and weights.dtype == np.float32
+      assert form(batch) == form(data.fake_batch(definition, batch_size, 1))
+      counted += weights.sum()
+    stream.close()
+    assert counted == expected, split
+
+
+@pytest.mark.parametrize('definition', EMBEDDED, **NAMES)
+def test_embedded_data_have_the_form_of_generated_ones(definition, tmp_path):
+  assert_streams_match(definition, tmp_path)
+
+
+@pytest.fixture(scope='session')
+def prepared(test_data, tmp_path_factory):
+  """Prepares a data set once and gives its folder."""
+  data_dir = tmp_path_factory.mktemp('prepared')
+
+  def root(definition):
+    folder = data_dir / definition.dataset
+    if not folder.exists():
+      source = test_data / definition.dataset
+      if not source.exists():
+        pytest.skip(f'there are no raw files at {source}')
+      prepare.prepare(
+        definition,
+        data_dir,
+        source=source,
+        from_tfds=False,
+        overwrite=False,
+        progress=lambda *_: None,
+      )
+    return folder
+
+  return root
+
+
+@pytest.mark.data
+@pytest.mark.parametrize('definition', PREPARED, **NAMES)
+def test_prepared_data_have_the_form_of_generated_ones(definition, prepared):
+  assert_streams_match(definition, prepared(definition))
+
+
+@pytest.mark.parametrize('definition', RUNNABLE, **NAMES)
+def test_generated_batches_are_fresh_and_follow_the_seed(definition):
+  data = registry.task_of(definition).module('data')
+  first, again, other = (dict(leaves(data.fake_batch(definition, 8, seed))) for seed in (3, 3, 4))
+  for path, array in first.items():
+    assert len(array) == 8
+    np.testing.assert_array_equal(array, again[path])
+    assert not np.shares_memory(array, again[path])
+  assert any(not np.array_equal(array, other[path]) for path, array in first.items())

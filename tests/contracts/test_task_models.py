@@ -1,0 +1,355 @@
+"""What the model code of every task does, in each framework by itself, at smoke size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.spec import LossType
+
+RUNNABLE = {
+  framework: [one for one in registry.workloads().values() if registry.is_runnable(one, framework)]
+  for framework in registry.MODEL_FILES
+}
+NAMES = {'ids': lambda definition: definition.name}
+
+# Parameters of AlgoPerf's models, by workload and framework.
+ALGOPERF_PARAMETERS = {
+  ('mnist', 'jax'): {
+    'Dense_0/bias': (128,),
+    'Dense_0/kernel': (784, 128),
+    'Dense_1/bias': (10,),
+    'Dense_1/kernel': (128, 10),
+  },
+  ('mnist', 'pytorch'): {
+    'net.layer1.weight': (128, 784),
+    'net.layer1.bias': (128,),
+    'net.layer2.weight': (10, 128),
+    'net.layer2.bias': (10,),
+  },
+}
+NUM_PARAMETERS = {'mnist': 101_770}
+
+
+class JaxModel:
+  """A flax model of a task with its variables."""
+
+  def __init__(self, definition: WorkloadDefinition, dtype: str = 'float32'):
+    import jax
+    from flax import linen as nn
+
+    self.definition, self.code = definition, code_of(definition, 'model_jax')
+    self.model = self.code.build(definition, dtype=jax.numpy.dtype(dtype))
+    self._loss = jax.jit(lambda *arguments: self.code.loss(definition, *arguments))
+
+    def init(key: Any) -> Any:
+      return nn.init(self.code.forward, self.model)(
+        key, fake_batch(definition, 1), train=False, use_running_average=True, dropout_rate=0.0
+      )
+
+    self.init, self.key = init, jax.random.PRNGKey(0)
+    self.shapes = jax.eval_shape(init, self.key)
+
+  def parameters(self) -> dict[str, Any]:
+    import jax
+
+    named = jax.tree_util.tree_leaves_with_path(self.shapes['params'])
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in named}
+
+  def logits(self, variables: Any, batch: Any, *, train: bool, key: Any = None) -> tuple[Any, Any]:
+    """Logits, and the collections that the forward pass changed."""
+    from flax import linen as nn
+
+    mutable = [name for name in variables if name != 'params'] if train else []
+    return nn.apply(self.code.forward, self.model, mutable=mutable)(
+      variables,
+      batch,
+      train=train,
+      use_running_average=not train,
+      dropout_rate=0.1 if train else 0.0,
+      rngs={'dropout': key} if train else {},
+    )
+
+  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any]]]:
+    """A function of a batch that gives logits and the sums of the metrics."""
+    import jax
+
+    variables = jax.jit(self.init)(self.key)
+
+    @jax.jit
+    def evaluate(batch: Any) -> Any:
+      logits, _ = self.logits(variables, batch, train=False)
+      return logits, self.code.eval_sums(self.definition, batch, logits)
+
+    return lambda batch: jax.tree.map(np.asarray, evaluate(batch))
+
+  def loss(self, targets: Any, logits: Any, mask: Any, label_smoothing: float) -> Any:
+    return self._loss(targets, logits, mask, label_smoothing)
+
+
+class TorchModel:
+  """A PyTorch model of a task."""
+
+  def __init__(self, definition: WorkloadDefinition, dtype: str = 'float32'):
+    import torch
+
+    self.definition, self.code = definition, code_of(definition, 'model_torch')
+    torch.manual_seed(0)
+    self.model = self.code.build(definition, dtype=getattr(torch, dtype))
+
+  def parameters(self) -> dict[str, Any]:
+    return dict(self.model.named_parameters())
+
+  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any]]]:
+    import torch
+    from torch.utils import _pytree as tree
+
+    self.model.eval()
+
+    @torch.no_grad()
+    def evaluate(batch: Any) -> Any:
+      batch = tree.tree_map(torch.tensor, batch)
+      logits = self.code.forward(
+        self.model, batch, train=False, use_running_average=True, dropout_rate=0.0
+      )
+      sums = self.code.eval_sums(self.definition, batch, logits)
+      return tree.tree_map(lambda x: x.numpy(), (logits, sums))
+
+    return evaluate
+
+  def loss(self, targets: Any, logits: Any, mask: Any, label_smoothing: float) -> Any:
+    import torch
+    from torch.utils import _pytree as tree
+
+    targets, logits, mask = tree.tree_map(
+      lambda x: None if x is None else torch.tensor(x), (targets, logits, mask)
+    )
+    result = self.code.loss(self.definition, targets, logits, mask, label_smoothing)
+    # Submissions reduce these over the ranks, which takes tensors.
+    assert all(isinstance(value, torch.Tensor) for value in result.values())
+    return result
+
+
+def code_of(definition: WorkloadDefinition, name: str) -> ModuleType:
+  return registry.task_of(definition).module(name)
+
+
+def fake_batch(definition: WorkloadDefinition, size: int, seed: int = 0) -> dict[str, Any]:
+  return code_of(definition, 'data').fake_batch(definition, size, seed)
+
+
+def with_weights(batch: dict[str, Any], weights: list[int]) -> dict[str, Any]:
+  return {**batch, 'weights': np.array(weights, np.float32)}
+
+
+def build(definition: WorkloadDefinition, framework: str, dtype: str = 'float32') -> Any:
+  pytest.importorskip({'jax': 'jax', 'pytorch': 'torch'}[framework])
+  return {'jax': JaxModel, 'pytorch': TorchModel}[framework](definition, dtype)
+
+
+def in_float64(framework: str) -> contextlib.AbstractContextManager[Any]:
+  """Where arrays of float64 exist, in either framework."""
+  if framework != 'jax':
+    return contextlib.nullcontext()
+  return pytest.importorskip('jax').enable_x64(True)
+
+
+CASES = [(one, framework) for framework in RUNNABLE for one in RUNNABLE[framework]]
+CASE_NAMES = {'ids': lambda case: f'{case[0].name}-{case[1]}'}
+
+
+@pytest.fixture(scope='module', params=CASES, **CASE_NAMES)
+def small(request):
+  """Definition, model and evaluator at smoke size; the function is compiled once."""
+  definition, framework = request.param
+  model = build(definition.for_smoke(), framework)
+  return model.definition, model, model.evaluator()
+
+
+# Parameters, at full size and without allocating where the framework allows it.
+
+
+@pytest.mark.parametrize('case', CASES, **CASE_NAMES)
+def test_parameters(case):
+  definition, framework = case
+  parameters = build(definition, framework).parameters()
+  assert all(str(one.dtype).removeprefix('torch.') == 'float32' for one in parameters.values())
+  expected = ALGOPERF_PARAMETERS.get((definition.base, framework))
+  if expected:
+    assert {name: tuple(one.shape) for name, one in parameters.items()} == expected
+    num_parameters = sum(np.prod(one.shape) for one in parameters.values())
+    assert num_parameters == NUM_PARAMETERS[definition.base]
+
+
+@pytest.mark.parametrize('case', CASES, **CASE_NAMES)
+def test_output_parameters_exist(case):
+  definition, framework = case
+  names = list(build(definition.for_smoke(), framework).parameters())
+  keys = definition.output_params[framework]
+  assert keys
+  for key in keys:
+    assert any(key in (name, *name.split('/')) for name in names), key
+
+
+@pytest.mark.parametrize('case', CASES, **CASE_NAMES)
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float64'])
+def test_parameters_are_at_least_float32_whatever_the_compute_type(case, dtype):
+  definition, framework = case
+  with in_float64(framework):
+    parameters = build(definition.for_smoke(), framework, dtype).parameters()
+  expected = 'float64' if dtype == 'float64' else 'float32'
+  assert {str(one.dtype).removeprefix('torch.') for one in parameters.values()} == {expected}
+
+
+# Evaluation.
+
+
+def test_evaluation_gives_the_metrics_of_the_definition(small):
+  definition, _, evaluate = small
+  _, sums = evaluate(with_weights(fake_batch(definition, 8), [1] * 8))
+  assert set(sums) == set(definition.metrics)
+  for total, weight in sums.values():
+    assert np.shape(total) == np.shape(weight) == ()
+    assert np.isfinite(total) and weight > 0
+
+
+def test_rows_do_not_see_each_other_in_evaluation(small):
+  definition, _, evaluate = small
+  batch, other = (fake_batch(definition, 8, seed) for seed in (0, 1))
+  mixed = _map(lambda x, y: np.concatenate([x[:4], y[4:]]), batch, other)
+  logits, _ = evaluate(with_weights(batch, [1] * 8))
+  changed, _ = evaluate(with_weights(mixed, [1] * 8))
+  for left, right in zip(_leaves(logits), _leaves(changed), strict=True):
+    np.testing.assert_allclose(left[:4], right[:4], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(left[4:], right[4:])
+
+
+def test_padding_rows_do_not_change_the_sums(small):
+  definition, _, evaluate = small
+  batch, other = (fake_batch(definition, 8, seed) for seed in (0, 1))
+  mixed = _map(lambda x, y: np.concatenate([x[:5], y[5:]]), batch, other)
+  weights = [1] * 5 + [0] * 3
+  _, sums = evaluate(with_weights(batch, weights))
+  _, same = evaluate(with_weights(mixed, weights))
+  _, more = evaluate(with_weights(mixed, [1] * 8))
+  for name, (total, weight) in sums.items():
+    np.testing.assert_allclose(total, same[name][0], rtol=1e-6)
+    assert weight == same[name][1] < more[name][1]
+
+
+# The loss.
+
+
+def softmax_cross_entropy(targets, logits, label_smoothing):
+  """In plain numpy and float64; targets are classes."""
+  logits = logits.astype(np.float64)
+  log_sum = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+  log_probabilities = logits - logits.max(-1, keepdims=True) - log_sum
+  num_classes = logits.shape[-1]
+  labels = np.eye(num_classes)[targets] * (1 - label_smoothing) + label_smoothing / num_classes
+  return -(labels * log_probabilities).sum(-1)
+
+
+REFERENCE_LOSSES = {LossType.SOFTMAX_CROSS_ENTROPY: softmax_cross_entropy}
+MASKS = [None, np.array([1, 1, 0, 1, 1, 1, 0, 0], np.float32)]
+
+
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('mask', MASKS, ids=['whole', 'masked'])
+def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
+  definition, model, evaluate = small
+  batch = fake_batch(definition, 8)
+  logits, _ = evaluate(with_weights(batch, [1] * 8))
+  logits = _map(lambda x: 5 * x, logits)
+  found = model.loss(batch['targets'], logits, mask, label_smoothing)
+  found = {name: np.asarray(value) for name, value in found.items()}
+  assert set(found) == {'summed', 'n_valid_examples', 'per_example'}
+  reference = REFERENCE_LOSSES[definition.loss_type]
+  expected = reference(batch['targets'], logits, label_smoothing)
+  valid = np.ones(8) if mask is None else mask
+  np.testing.assert_allclose(found['per_example'], expected * valid, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(found['summed'], (expected * valid).sum(), rtol=1e-5)
+  assert found['n_valid_examples'] == valid.sum()
+
+
+# Training.
+
+
+@pytest.mark.parametrize('definition', RUNNABLE['jax'], **NAMES)
+def test_the_train_and_evaluation_steps_export_for_tpu(definition):
+  jax = pytest.importorskip('jax')
+  from jax import export
+
+  definition = definition.for_smoke()
+  model = build(definition, 'jax')
+
+  def train_step(variables, batch, key):
+    def loss(params):
+      logits, state = model.logits({**variables, 'params': params}, batch, train=True, key=key)
+      result = model.code.loss(definition, batch['targets'], logits, batch.get('weights'))
+      return result['summed'] / result['n_valid_examples'], state
+
+    gradients, state = jax.grad(loss, has_aux=True)(variables['params'])
+    params = jax.tree.map(lambda x, gradient: x - 0.1 * gradient, variables['params'], gradients)
+    return {'params': params, **state}
+
+  def eval_step(variables, batch):
+    logits, _ = model.logits(variables, batch, train=False)
+    return model.code.eval_sums(definition, batch, logits)
+
+  batch = fake_batch(definition, 8)
+  train_arguments = (model.shapes, batch, model.key)
+  exported = export.export(jax.jit(train_step), platforms=['tpu'])(*train_arguments)
+  assert exported.platforms == ('tpu',)
+  assert [leaf.shape for leaf in exported.out_avals] == [
+    leaf.shape for leaf in jax.tree.leaves(model.shapes)
+  ]
+  eval_arguments = (model.shapes, with_weights(batch, [1] * 8))
+  exported = export.export(jax.jit(eval_step), platforms=['tpu'])(*eval_arguments)
+  assert exported.platforms == ('tpu',)
+
+
+@pytest.mark.parametrize('definition', RUNNABLE['pytorch'], **NAMES)
+def test_forward_calls_the_module_so_that_hooks_run(definition):
+  torch = pytest.importorskip('torch')
+  from torch.utils import _pytree as tree
+
+  model = build(definition.for_smoke(), 'pytorch')
+  calls = []
+  model.model.register_forward_hook(lambda *_: calls.append(1))
+  batch = tree.tree_map(torch.tensor, fake_batch(model.definition, 8))
+  model.code.forward(model.model, batch, train=True, use_running_average=False, dropout_rate=0.1)
+  assert calls == [1]
+
+
+@pytest.mark.parametrize('definition', RUNNABLE['pytorch'], **NAMES)
+def test_a_pytorch_model_is_described_without_allocating(definition):
+  torch = pytest.importorskip('torch')
+  with torch.device('meta'):
+    described = build(definition, 'pytorch').parameters()
+  assert {name: one.shape for name, one in described.items()} == {
+    name: one.shape for name, one in build(definition, 'pytorch').parameters().items()
+  }
+
+
+def _map(function: Callable[..., Any], *trees: Any) -> Any:
+  """Maps over nested dicts and tuples of arrays."""
+  first = trees[0]
+  if isinstance(first, dict):
+    return {key: _map(function, *(one[key] for one in trees)) for key in first}
+  if isinstance(first, (tuple, list)):
+    return tuple(_map(function, *ones) for ones in zip(*trees, strict=True))
+  return function(*trees)
+
+
+def _leaves(tree: Any) -> list[np.ndarray]:
+  leaves: list[np.ndarray] = []
+  _map(leaves.append, tree)
+  return leaves
