@@ -42,7 +42,7 @@ def start(devices: Devices) -> JaxBackend:
   from algorithmic_efficiency.compat import jax_sharding_utils
 
   mesh_devices = _claim(devices)
-  jax_sharding_utils.use_devices(mesh_devices)  # entries for AlgoPerf ask for them without arguments
+  jax_sharding_utils.use_devices(mesh_devices)  # entries ask for them without naming them
   return JaxBackend(mesh_devices, devices)
 
 
