@@ -95,8 +95,8 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
 def _check_code(definition: WorkloadDefinition) -> None:
   if not catalogue.has_code(definition):
     raise errors.UserError(
-      f'The data set {definition.dataset} can be neither prepared nor read: there is no code for it '
-      'yet.'
+      f'The data set {definition.dataset} can be neither prepared nor read: there is no code for '
+      'it yet.'
     )
 
 

@@ -63,7 +63,7 @@ class Ragged:
 
 
 class Records:
-  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by place, not content."""
+  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by its place on disk."""
 
   def __init__(self, prepared: Prepared, split: str):
     self._prepared = prepared

@@ -104,20 +104,27 @@ def _builder(library: Any, name: str, folder: Path | None) -> Any:
     if not builder.is_prepared():
       builder.download_and_prepare(file_format='array_record')
   except ImportError as error:
-    raise _needs_tensorflow(name, error) from error
+    raise _needs_package(name, error) from error
   except library.core.DatasetNotFoundError as error:
     raise errors.UserError(
       f'TensorFlow Datasets knows no builder {name!r}, and {folder or "its data folder"} holds '
       f'none: {str(error).splitlines()[0]}'
     ) from error
+  except (OSError, library.core.download.DownloadError) as error:
+    raise errors.UserError(
+      f'TensorFlow Datasets could not fetch and prepare {name!r}: {error}. Prepare it with that '
+      'library first, and name its folder with --source.'
+    ) from error
   return builder
 
 
-def _needs_tensorflow(name: str, error: ImportError) -> errors.UserError:
+def _needs_package(name: str, error: ImportError) -> errors.UserError:
+  # The library reports a missing TensorFlow in the text alone.
+  package = 'tensorflow' if 'tensorflow' in str(error) else error.name or str(error)
   return errors.UserError(
-    f'The builder {name!r} of TensorFlow Datasets needs {error.name or "TensorFlow"} to prepare '
-    'its data: pip install tensorflow, or prepare the set on another machine with '
-    "file_format='array_record' and name its folder with --source."
+    f'The builder {name!r} of TensorFlow Datasets needs {package}, which is not installed: '
+    f'pip install {package}. Or prepare it where that is installed, with '
+    "file_format='array_record', and name its folder with --source."
   )
 
 
@@ -136,4 +143,4 @@ def _data_source(builder: Any, split: str) -> Any:
   try:
     return builder.as_data_source(split)
   except ImportError as error:
-    raise _needs_tensorflow(builder.info.name, error) from error
+    raise _needs_package(builder.info.name, error) from error

@@ -7,6 +7,7 @@ fresh memory. Workers are spawned, find the task folders that the parent found, 
 from __future__ import annotations
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -85,10 +86,9 @@ class Workers:
 
   def _ask(self, number: int) -> None:
     worker = number % len(self._processes)
-    try:
+    # A worker that has died is noticed in its turn, when its result is received.
+    with contextlib.suppress(OSError):
       self._connections[worker].send(number)
-    except OSError as error:
-      raise self._death(worker) from error
     self._outstanding.append(worker)
 
   def _receive(self, *, raises: bool = True) -> Any:

@@ -1,0 +1,63 @@
+"""Loaders, sources and transforms for tests of the pipeline; worker processes import them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency.data.pipeline import Batch, Rows
+
+
+class Numbers:
+  """A source of `length` examples, each of which is its own number."""
+
+  def __init__(self, length: int):
+    self._length = length
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return {'inputs': np.full(3, index, np.float32), 'targets': np.int32(index)}
+
+
+def jitter(example: dict[str, Any], random: np.random.Generator | None) -> dict[str, Any]:
+  """Adds noise to an example where there is a generator."""
+  if random is None:
+    return example
+  noise = random.standard_normal(3, np.float32)
+  return {**example, 'inputs': example['inputs'] + noise}
+
+
+def with_pair(example: dict[str, Any], random: np.random.Generator | None) -> dict[str, Any]:
+  """An example whose inputs are a tuple."""
+  return {'inputs': (example['inputs'], example['targets']), 'targets': example['targets']}
+
+
+def load_numbers(rows: Rows) -> Batch:
+  return {'inputs': rows.indices.copy(), 'epochs': rows.epochs.copy()}
+
+
+def load_large(rows: Rows) -> Batch:
+  """More than any pipe buffers."""
+  return {'inputs': np.repeat(rows.indices, 1 << 16).reshape(len(rows.indices), -1)}
+
+
+def load_or_fail(rows: Rows) -> Batch:
+  if 5 in rows.indices:
+    raise ValueError('example 5 is bad')
+  return load_numbers(rows)
+
+
+def load_or_die(rows: Rows) -> Batch:
+  if 5 in rows.indices:
+    os._exit(7)
+  return load_numbers(rows)
+
+
+def load_slowly(rows: Rows) -> Batch:
+  time.sleep(0.05)
+  return load_numbers(rows)

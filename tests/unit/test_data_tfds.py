@@ -1,0 +1,177 @@
+"""Data sets that the tests write with TensorFlow Datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.data import prepare as preparing
+from algorithmic_efficiency.data import tfds
+from algorithmic_efficiency.definition import Splits
+
+pytestmark = pytest.mark.skipif(
+  any(importlib.util.find_spec(name) is None for name in ('tensorflow_datasets', 'array_record')),
+  reason='tensorflow-datasets and array-record are not installed',
+)
+
+SPLITS = Splits(train=20, eval_train=10, validation=5, test=6)
+
+# Written by a process of its own, so that the reading one knows the builder from its files alone.
+BUILDERS = """
+  import sys
+  import numpy as np
+  import tensorflow_datasets as tfds
+
+  class TinyDigits(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.2.0')
+
+    def _info(self):
+      image = tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8)
+      return tfds.core.DatasetInfo(
+        builder=self,
+        features=tfds.features.FeaturesDict(
+          {'image': image, 'label': tfds.features.ClassLabel(num_classes=10)}
+        ),
+      )
+
+    def _split_generators(self, dl_manager):
+      return {'train': self._generate_examples(25), 'test': self._generate_examples(6)}
+
+    def _generate_examples(self, number):
+      for i in range(number):
+        yield i, {'image': np.full((28, 28, 1), i, np.uint8), 'label': i % 10}
+
+  TinyDigits(data_dir=sys.argv[1]).download_and_prepare(file_format='array_record')
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tfds')
+  script = folder / 'write.py'
+  script.write_text(textwrap.dedent(BUILDERS))
+  subprocess.run([sys.executable, script, folder / 'data'], check=True, capture_output=True)
+  return folder / 'data'
+
+
+@pytest.fixture
+def definition():
+  return dataclasses.replace(registry.workload('mnist'), tfds='tiny_digits', splits=SPLITS)
+
+
+def prepare(definition, data_dir, source):
+  return preparing.prepare(
+    definition,
+    data_dir,
+    source=source,
+    from_tfds=True,
+    overwrite=False,
+    progress=lambda *_: None,
+  )
+
+
+def test_a_set_is_read_in_the_order_of_the_library(folder, definition, tmp_path):
+  prepared = prepare(definition, tmp_path, folder)
+  assert prepared.manifest['inputs'] == 'TensorFlow Datasets, tiny_digits 1.2.0'
+  assert prepared.manifest['splits'] == {'train': 20, 'validation': 5, 'test': 6}
+  parts = [prepared.field(f'{split}/inputs') for split in ('train', 'validation')]
+  numbers = np.concatenate(parts)[:, 0, 0, 0]
+  assert sorted(numbers) == list(range(25))
+  labels = [prepared.field(f'{split}/targets') for split in ('train', 'validation')]
+  np.testing.assert_array_equal(np.concatenate(labels), numbers % 10)
+  assert all((image == image[0, 0]).all() for image in parts[0])
+  import tensorflow_datasets
+
+  source = tensorflow_datasets.builder_from_directory(str(folder / 'tiny_digits/1.2.0'))
+  expected = [example['label'] for example in source.as_data_source('train')]
+  np.testing.assert_array_equal(numbers % 10, expected)
+
+
+def test_the_folder_of_a_version_will_do(folder, definition, tmp_path):
+  first = prepare(definition, tmp_path / 'one', folder / 'tiny_digits' / '1.2.0')
+  assert first.manifest == prepare(definition, tmp_path / 'two', folder).manifest
+
+
+def test_the_folder_of_another_builder_is_refused(folder, tmp_path):
+  with pytest.raises(errors.UserError, match=r"is the builder 'mnist' .* holds 'tiny_digits'"):
+    prepare(registry.workload('mnist'), tmp_path, folder / 'tiny_digits' / '1.2.0')
+
+
+def test_sizes_that_differ_from_the_definition_are_refused(folder, definition, tmp_path):
+  other = dataclasses.replace(definition, splits=dataclasses.replace(SPLITS, train=21))
+  with pytest.raises(errors.UserError, match=r'needs 26 images .* there are 25'):
+    prepare(other, tmp_path, folder)
+  assert not (tmp_path / 'mnist').exists()
+
+
+def test_unknown_builders_splits_and_features_are_named(folder, definition, tmp_path):
+  other = dataclasses.replace(definition, tfds='tiny_digit')
+  with pytest.raises(errors.UserError, match="knows no builder 'tiny_digit'"):
+    prepare(other, tmp_path, folder)
+  builder = tfds.open_builder('tiny_digits', folder)
+  with pytest.raises(errors.UserError, match=r"no split of tiny_digits 1.2.0 'tests'. .*'test'"):
+    builder.num_examples('tests')
+  with pytest.raises(errors.UserError, match=r"no feature of tiny_digits 1.2.0 'imag'. .*'image'"):
+    builder.stacked('test', ['imag'], lambda *_: None)
+
+
+def test_a_definition_without_a_builder_is_refused(definition, tmp_path):
+  with pytest.raises(errors.UserError, match='has no builder in TensorFlow Datasets'):
+    prepare(dataclasses.replace(definition, tfds=None), tmp_path, None)
+
+
+def test_the_library_missing_is_the_install_line(monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(errors.UserError) as caught:
+    tfds.open_builder('mnist', None)
+  assert "pip install 'algorithmic-efficiency[data]'" in str(caught.value)
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed'
+)
+def test_a_builder_that_needs_tensorflow_is_the_install_line(tmp_path):
+  import tensorflow_datasets
+
+  class ArrayImages(tensorflow_datasets.core.GeneratorBasedBuilder):
+    """Gives images as arrays, which the library codes with TensorFlow."""
+
+    VERSION = tensorflow_datasets.core.Version('1.0.0')
+
+    def _info(self):
+      image = tensorflow_datasets.features.Image(shape=(4, 4, 1))
+      return tensorflow_datasets.core.DatasetInfo(
+        builder=self, features=tensorflow_datasets.features.FeaturesDict({'image': image})
+      )
+
+    def _split_generators(self, dl_manager):
+      return {'train': iter([(0, {'image': np.zeros((4, 4, 1), np.uint8)})])}
+
+    def _generate_examples(self):
+      raise NotImplementedError
+
+  with pytest.raises(errors.UserError, match=r'needs tensorflow, .*: pip install tensorflow'):
+    tfds.open_builder('array_images', tmp_path)
+
+
+def test_a_format_without_random_access_is_refused(folder, tmp_path):
+  source = folder / 'tiny_digits' / '1.2.0'
+  (tmp_path / 'copy').mkdir()
+  for path in source.iterdir():
+    (tmp_path / 'copy' / path.name).write_bytes(path.read_bytes())
+  info = tmp_path / 'copy' / 'dataset_info.json'
+  info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+  with pytest.raises(errors.UserError, match=r'Only array_record .* holds tfrecord'):
+    tfds.open_builder('tiny_digits', tmp_path / 'copy')
+
+
+def test_reading_needs_no_tensorflow(folder):
+  assert tfds.open_builder('tiny_digits', folder).num_examples('train') == 25
+  assert 'tensorflow' not in sys.modules
