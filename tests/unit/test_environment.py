@@ -9,6 +9,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from algorithmic_efficiency import environment, utilization
@@ -41,7 +42,7 @@ def test_it_names_the_machine():
   assert facts['memory_bytes'] > 2**28
   assert facts['cpu_model']
   assert facts['devices'] == DEVICES
-  assert facts['versions']['numpy'] == sys.modules['numpy'].__version__
+  assert facts['versions']['numpy'] == np.__version__
   assert facts['fingerprint'] == environment.fingerprint(facts)
   assert len(facts['fingerprint']) == 16
 
