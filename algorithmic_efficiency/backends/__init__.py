@@ -1,8 +1,9 @@
-"""The only place that says which framework. Import one of `backends.jax`, `backends.torch` by name."""
+"""The only place that says which framework; each backend is imported when it is used."""
 
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,11 @@ _MODULES = {'jax': 'jax', 'pytorch': 'torch'}
 FRAMEWORKS = tuple(_MODULES)
 
 
+def module(framework: str) -> ModuleType:
+  """The backend of a framework: `start(devices)` and `parameters(definition, task_code)`."""
+  return importlib.import_module(f'{__name__}.{_MODULES[framework]}')
+
+
 def start(framework: str, devices: Devices) -> Backend:
   """Imports the framework and starts it on `devices`; once per process."""
-  module = importlib.import_module(f'{__name__}.{_MODULES[framework]}')
-  return module.start(devices)
+  return module(framework).start(devices)

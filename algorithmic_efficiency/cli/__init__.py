@@ -60,7 +60,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one verb and returns the exit code; a `UserError` is one line and 2."""
   registry.pin_own_packages()
-  argv = sys.argv[1:] if argv is None else list(argv)
+  argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
   try:
     args = _parser(argv).parse_args(argv)
     return args.run(args)

@@ -1,0 +1,245 @@
+"""Lists what there is: workloads, variants, submissions, suites, data sets, parameters.
+
+Example: algoeff list parameters mnist --framework jax
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from algorithmic_efficiency import backends, errors, registry
+from algorithmic_efficiency.definition import Goal, WorkloadDefinition
+from algorithmic_efficiency.suites import SUITES, Suite, Tuning
+
+SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  things = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
+  _thing(things, 'workloads', 'base workloads: frameworks they run on, goal, suites')
+  _thing(things, 'variants', 'variants of workloads, in the same columns')
+  _thing(things, 'submissions', 'submissions: ruleset, frameworks, search space')
+  _thing(things, 'suites', 'suites: axis, hardware, rulesets, how many workloads are ready')
+  data = _thing(things, 'data', 'data sets: where each stands, size, licence, workloads')
+  data.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
+  parameters = _thing(things, 'parameters', 'name, shape and type of every parameter of a model')
+  parameters.add_argument('workload', metavar='WORKLOAD')
+  parameters.add_argument('--framework', required=True, choices=backends.FRAMEWORKS)
+
+
+def _thing(things: Any, name: str, text: str) -> argparse.ArgumentParser:
+  parser = things.add_parser(name, help=text, description=text, allow_abbrev=False)
+  parser.add_argument('--json', action='store_true', help='machine-readable')
+  parser.add_argument(
+    '--path', action='append', default=[], metavar='DIR', help='a root with more to find'
+  )
+  parser.add_argument(
+    '--workload_path', action='append', default=[], metavar='DIR', help='a task folder'
+  )
+  return parser
+
+
+def run(args: argparse.Namespace) -> int:
+  if args.what == 'data':
+    from algorithmic_efficiency.cli import data
+
+    return data.run(argparse.Namespace(**{**vars(args), 'action': 'list'}))
+  for path in args.path:
+    registry.add_root(path)
+  for path in args.workload_path:
+    registry.add_task(path)
+  entries = {
+    'workloads': lambda: _workloads(variants=False),
+    'variants': lambda: _workloads(variants=True),
+    'submissions': _submissions,
+    'suites': lambda: [_suite(suite) for suite in SUITES.values()],
+    'parameters': lambda: _parameters(args.workload, args.framework),
+  }[args.what]()
+  if args.json:
+    print(json.dumps(entries, indent=2))
+  else:
+    print('\n'.join(_LINES[args.what](entries)))
+  return 0
+
+
+def _workloads(*, variants: bool) -> list[dict[str, Any]]:
+  return [
+    {
+      'name': definition.name,
+      'task': definition.task,
+      'base': definition.base,
+      'summary': definition.summary,
+      'frameworks': _frameworks(definition),
+      'goal': _goal(definition.goal),
+      'dataset': definition.dataset,
+      'embedded': definition.embedded,
+      'suites': {name: budget.role for name, budget in definition.suites.items()},
+    }
+    for definition in registry.workloads().values()
+    if definition.is_variant == variants
+  ]
+
+
+def _frameworks(definition: WorkloadDefinition) -> list[str]:
+  return [name for name in backends.FRAMEWORKS if registry.is_runnable(definition, name)]
+
+
+def _goal(goal: Goal) -> dict[str, Any]:
+  return {
+    'metric': goal.metric,
+    'direction': goal.direction,
+    'validation': goal.validation,
+    'test': goal.test,
+    'provisional': goal.provisional,
+  }
+
+
+def _submissions() -> list[dict[str, Any]]:
+  return [
+    {
+      'name': entry.name,
+      'ruleset': entry.ruleset,
+      'frameworks': list(entry.frameworks),
+      'tuning_search_space': entry.tuning_search_space is not None,
+      'folder': str(entry.folder),
+    }
+    for entry in registry.submissions().values()
+  ]
+
+
+def _suite(suite: Suite) -> dict[str, Any]:
+  """A suite; `ready` of its workloads can run today, towards goals that are not provisional."""
+  members = registry.members(suite.name)
+  roles: dict[str, list[str]] = {'base': [], 'held_out': []}
+  for name, definition in members.items():
+    roles[definition.suites[suite.name].role].append(name)
+  return {
+    'name': suite.name,
+    'title': suite.title,
+    'axis': suite.axis,
+    'hardware': suite.hardware,
+    'rulesets': {name: _tuning(tuning) for name, tuning in suite.tuning.items()},
+    'workloads': roles['base'],
+    'held_out': roles['held_out'],
+    'ready': [
+      name
+      for name in roles['base']
+      if registry.is_runnable(members[name]) and not members[name].goal.provisional
+    ],
+  }
+
+
+def _tuning(tuning: Tuning) -> dict[str, Any]:
+  return {
+    'studies': tuning.num_studies,
+    'trials': tuning.num_trials,
+    'budget_factor': tuning.budget_factor,
+  }
+
+
+def _parameters(workload: str, framework: str) -> list[dict[str, Any]]:
+  from algorithmic_efficiency import request
+  from algorithmic_efficiency.backends.base import TaskCode
+
+  definition = registry.workload(workload)
+  if not registry.is_runnable(definition, framework):
+    raise errors.UserError(
+      f'{workload} has no model for {framework} yet. `algoeff list workloads` says which have one.'
+    )
+  request.check_installed(framework)
+  task = registry.task_of(definition)
+  code = TaskCode(data=task.module('data'), model=task.module(registry.MODEL_FILES[framework]))
+  return [
+    {'name': name, 'shape': list(shape), 'type': kind, 'size': math.prod(shape)}
+    for name, shape, kind in backends.module(framework).parameters(definition, code)
+  ]
+
+
+def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
+  rows = [
+    (
+      entry['name'],
+      entry['task'],
+      ', '.join(entry['frameworks']) or '-',
+      _goal_text(entry['goal']),
+      ', '.join(name for name, role in entry['suites'].items() if role != 'extra') or '-',
+    )
+    for entry in entries
+  ]
+  lines = _table(('NAME', 'TASK', 'RUNS ON', 'GOAL', 'SUITES'), rows)
+  if any(entry['goal']['provisional'] for entry in entries):
+    lines.append('A goal with a ? is provisional: it has not been calibrated, and is not scored.')
+  return lines
+
+
+def _goal_text(goal: dict[str, Any]) -> str:
+  sign = '>=' if goal['direction'] == 'max' else '<='
+  return f'{goal["metric"]} {sign} {goal["validation"]:g}{" ?" if goal["provisional"] else ""}'
+
+
+def _submission_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
+  rows = [
+    (
+      entry['name'],
+      entry['ruleset'],
+      ', '.join(entry['frameworks']),
+      'own' if entry['tuning_search_space'] else '-',
+    )
+    for entry in entries
+  ]
+  return _table(('NAME', 'RULESET', 'FRAMEWORKS', 'SEARCH SPACE'), rows)
+
+
+def _suite_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
+  rows = [
+    (
+      entry['name'],
+      f'{len(entry["ready"])} of {len(entry["workloads"])}',
+      str(len(entry['held_out'])),
+      entry['axis'],
+      _ruleset_text(entry['rulesets']['external']),
+      _ruleset_text(entry['rulesets']['self']),
+      entry['hardware'],
+    )
+    for entry in entries
+  ]
+  header = ('NAME', 'READY', 'HELD OUT', 'AXIS', 'EXTERNAL', 'SELF', 'HARDWARE')
+  return [
+    *_table(header, rows),
+    'READY: workloads that can run today, towards goals that are not provisional.',
+    'EXTERNAL, SELF: studies x trials of that ruleset, and its factor on the budget.',
+  ]
+
+
+def _ruleset_text(ruleset: dict[str, Any]) -> str:
+  factor = '' if ruleset['budget_factor'] == 1 else f', x{ruleset["budget_factor"]:g}'
+  return f'{ruleset["studies"]} x {ruleset["trials"]}{factor}'
+
+
+def _parameter_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
+  rows = [
+    (entry['name'], 'x'.join(map(str, entry['shape'])) or 'scalar', entry['type'])
+    for entry in entries
+  ]
+  total = sum(entry['size'] for entry in entries)
+  return [*_table(('NAME', 'SHAPE', 'TYPE'), rows), f'{total:,} parameters in {len(rows)} arrays.']
+
+
+_LINES = {
+  'workloads': _workload_lines,
+  'variants': _workload_lines,
+  'submissions': _submission_lines,
+  'suites': _suite_lines,
+  'parameters': _parameter_lines,
+}
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+  """Lines with columns that are aligned at the left and parted by two blanks."""
+  lines = [header, *rows]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  return ['  '.join(map(str.ljust, line, widths)).rstrip() for line in lines]

@@ -1,0 +1,117 @@
+"""`algoeff list`: what it finds, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.suites import SUITES
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
+  assert main(['list', *words, '--json']) == 0
+  return json.loads(capsys.readouterr().out)
+
+
+def table(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+  assert main(['list', *words]) == 0
+  return capsys.readouterr().out.splitlines()
+
+
+def test_workloads_and_variants_are_all_there_are(capsys: pytest.CaptureFixture[str]):
+  bases = [entry['name'] for entry in listed(capsys, 'workloads')]
+  variants = [entry['name'] for entry in listed(capsys, 'variants')]
+  assert sorted(bases + variants) == sorted(registry.workloads())
+  assert all(registry.workload(name).base == name for name in bases)
+  assert not any(registry.workload(name).base == name for name in variants)
+
+
+def test_a_workload_says_what_it_runs_on_and_where_it_goes(capsys: pytest.CaptureFixture[str]):
+  [mnist] = [entry for entry in listed(capsys, 'workloads') if entry['name'] == 'mnist']
+  assert mnist['frameworks'] == ['jax', 'pytorch']
+  assert mnist['goal'] == {
+    'metric': 'accuracy',
+    'direction': 'max',
+    'validation': 0.97,
+    'test': 0.97,
+    'provisional': False,
+  }
+  [line] = [line for line in table(capsys, 'workloads') if line.startswith('mnist ')]
+  assert line.split('  ')[0] == 'mnist'
+  assert 'jax, pytorch' in line
+  assert 'accuracy >= 0.97' in line
+
+
+def test_columns_are_aligned(capsys: pytest.CaptureFixture[str]):
+  header, *lines = table(capsys, 'submissions')
+  start = header.index('RULESET')
+  for line in lines:
+    assert line[start - 2 : start] == '  '
+    assert line[start] != ' '
+
+
+def test_submissions_of_both_rulesets(capsys: pytest.CaptureFixture[str]):
+  found = {(entry['ruleset'], entry['name']): entry for entry in listed(capsys, 'submissions')}
+  assert set(found) == set(registry.submissions())
+  assert found['external', 'adamw']['tuning_search_space']
+  assert not found['self', 'nadamw']['tuning_search_space']
+
+
+def test_a_workload_is_ready_when_it_can_run_towards_a_goal_that_is_not_provisional(
+  capsys: pytest.CaptureFixture[str],
+):
+  suites = {entry['name']: entry for entry in listed(capsys, 'suites')}
+  assert set(suites) == set(SUITES)
+  for name, entry in suites.items():
+    assert set(entry['workloads']) | set(entry['held_out']) == set(registry.members(name))
+    for workload in entry['workloads']:
+      definition = registry.workload(workload)
+      ready = registry.is_runnable(definition) and not definition.goal.provisional
+      assert (workload in entry['ready']) == ready
+  assert len(suites['algoperf_v05']['workloads']) == 8
+  assert len(suites['algoperf_v05']['held_out']) == 6
+  [line] = [line for line in table(capsys, 'suites') if line.startswith('algoperf_v05 ')]
+  assert f'{len(suites["algoperf_v05"]["ready"])} of 8' in line
+
+
+def test_data_are_those_of_the_data_command(capsys: pytest.CaptureFixture[str]):
+  names = [entry['name'] for entry in listed(capsys, 'data', '--data_dir', 'nowhere')]
+  assert sorted(names) == sorted({entry.dataset for entry in registry.workloads().values()})
+
+
+@pytest.mark.parametrize(
+  ('framework', 'package', 'kernel'),
+  [('jax', 'flax', 'Dense_0/kernel'), ('pytorch', 'torch', 'net.layer1.weight')],
+)
+def test_parameters(framework: str, package: str, kernel: str, capsys: pytest.CaptureFixture[str]):
+  pytest.importorskip(package)
+  found = {
+    entry['name']: entry
+    for entry in listed(capsys, 'parameters', 'mnist', '--framework', framework)
+  }
+  assert sorted(found[kernel]['shape']) == [128, 784]
+  assert found[kernel]['type'] == 'WEIGHT'
+  assert found[kernel]['size'] == math.prod(found[kernel]['shape'])
+  assert table(capsys, 'parameters', 'mnist', '--framework', framework)[-1].startswith(
+    '101,770 parameters in 4 arrays'
+  )
+
+
+@pytest.mark.parametrize('framework', backends.FRAMEWORKS)
+def test_parameters_of_a_workload_without_code(framework: str, capsys: pytest.CaptureFixture[str]):
+  without = next(
+    name
+    for name, definition in registry.workloads().items()
+    if not registry.is_runnable(definition, framework)
+  )
+  assert main(['list', 'parameters', without, '--framework', framework]) == 2
+  assert f'has no model for {framework} yet' in capsys.readouterr().err
+
+
+def test_an_unknown_workload_has_a_nearest_match(capsys: pytest.CaptureFixture[str]):
+  assert main(['list', 'parameters', 'mnits', '--framework', 'jax']) == 2
+  assert "Did you mean 'mnist'" in capsys.readouterr().err
