@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +109,7 @@ def plans(request: Request) -> list[TrialPlan]:
           root_seed=seed,
           data_dir=str(data_dir(request.data_dir)),
           folder=str(folder.resolve()),
-          devices=request.devices,
+          devices=replace(request.devices, compilation_cache=_cache(request, suite, folder)),
           smoke=request.smoke,
           resume=request.resume,
           max_global_steps=request.max_global_steps,
@@ -131,6 +131,16 @@ def plans(request: Request) -> list[TrialPlan]:
 def data_dir(given: str | None) -> Path:
   """The folder of prepared data sets: as given, else ALGOEFF_DATA_DIR, else ~/data."""
   return Path(given or os.environ.get('ALGOEFF_DATA_DIR') or '~/data').expanduser().resolve()
+
+
+def _cache(request: Request, suite: Suite, folder: Path) -> str:
+  """The persistent compilation cache of a trial: its own where seconds are raced, so that no trial
+  finds its work done by another; one for all where steps are."""
+  if suite.axis == 'seconds' and not request.smoke:
+    return str(folder.resolve() / '.compilation_cache')
+  shared = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return shared or str(Path(home).expanduser() / 'algoeff' / 'jax')
 
 
 def check_installed(framework: str) -> None:

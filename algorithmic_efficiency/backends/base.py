@@ -33,7 +33,7 @@ class Devices:
     address: host:port at which the processes meet; unused with one.
     local_rank: rank among the processes on this host.
     compile: 'auto' compiles where it pays (JAX always; PyTorch on CUDA only).
-    compilation_cache: folder of the persistent compilation cache; None leaves it off.
+    compilation_cache: folder of the persistent compilation cache; None leaves JAX's own setting.
   """
 
   platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
@@ -282,7 +282,7 @@ class DefinedWorkload(spec.Workload):
     return self._param_types
 
   def is_output_params(self, param_key: str) -> bool:
-    """Whether a parameter (its key, or the key of the module that holds it) belongs to the output."""
+    """Whether a parameter, by its key or that of its module, belongs to the output."""
     return param_key in self._definition.output_params.get(self.framework, ())
 
   framework: str  # set by the subclass

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the code of an attack stands as its author would write it
 """Submissions that try to gain what they have not earned, and what becomes of each.
 
 Every attack is a plain SGD submission with one function replaced. `outcome` is 'impossible' (nothing

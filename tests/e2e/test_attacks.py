@@ -1,4 +1,4 @@
-"""Every attack of `attacks.py`, run for real: impossible, charged, or an invalid trial with the reason."""
+"""Every attack of `attacks.py`, run for real: impossible, charged, or an invalid trial."""
 
 from __future__ import annotations
 
