@@ -18,7 +18,7 @@ def show_leaderboard(result: Result) -> None:
   rows = leaderboard_rows(result)
   table = Table(box=rich.box.SIMPLE_HEAD, title=result.rules.suite.title, title_justify='left')
   for name in rows[0]:
-    right = name in ('rank', 'score', 'workloads scored')
+    right = name in ('#', 'score', 'scored on')
     table.add_column(name, justify='right' if right else 'left', no_wrap=True)
   for row in rows:
     table.add_row(*row.values())

@@ -6,11 +6,13 @@ import functools
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.definition import WorkloadDefinition
 from scoring.layout import TrialFolder, find_trials
 from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
 from scoring.notes import Note
@@ -80,6 +82,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
   root = Path(path).expanduser()
   folders, notes = find_trials(root)
   known = registry.workloads()
+  fingerprint = functools.cache(lambda name: known[name].fingerprint())
   trials: list[Trial] = []
   parts: list[Evaluations] = []
   unknown: dict[str, int] = {}
@@ -87,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     if folder.workload not in known:
       unknown[folder.workload] = unknown.get(folder.workload, 0) + 1
       continue
-    trial, evaluations = _read_trial(folder, known[folder.workload], notes)
+    trial, evaluations = _read_trial(folder, known[folder.workload], fingerprint, notes)
     trials.append(trial)
     parts.append(evaluations)
   notes += [Note('unknown_workload', name, f'{count} trials') for name, count in unknown.items()]
@@ -102,8 +105,13 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
 _EMPTY = Evaluations(columns={name: [] for name in NUMERIC}, damage=None)
 
 
-def _read_trial(folder: TrialFolder, definition, notes: list[Note]) -> tuple[Trial, Evaluations]:
-  facts = _facts(folder.path, definition, notes)
+def _read_trial(
+  folder: TrialFolder,
+  definition: WorkloadDefinition,
+  fingerprint: Callable[[str], str],
+  notes: list[Note],
+) -> tuple[Trial, Evaluations]:
+  facts = _facts(folder, fingerprint, notes)
   status = facts.pop('status')
   evaluations = _EMPTY
   try:
@@ -146,8 +154,11 @@ def _json(path: str) -> Any:
     return json.loads(file.read())
 
 
-def _facts(path: str, definition, notes: list[Note]) -> dict[str, Any]:
+def _facts(
+  folder: TrialFolder, fingerprint: Callable[[str], str], notes: list[Note]
+) -> dict[str, Any]:
   """What `hparams.json` and our own `trial.json` say; AlgoPerf's runs have only the first."""
+  path = folder.path
   facts: dict[str, Any] = {'status': 'ok', 'hyperparameters': ''}
   try:
     with open(os.path.join(path, 'hparams.json'), 'rb') as file:
@@ -168,11 +179,15 @@ def _facts(path: str, definition, notes: list[Note]) -> dict[str, Any]:
     notes.append(Note('damaged', path, 'trial.json is no record'))
     facts['status'] = 'damaged'
     return facts
-  facts.update(_own_facts(path, record, definition, notes))
+  known = record.get('definition_hash')
+  altered = known not in (None, '') and known != fingerprint(folder.workload)
+  facts.update(_own_facts(path, record, altered, notes))
   return facts
 
 
-def _own_facts(path: str, record: dict[str, Any], definition, notes: list[Note]) -> dict[str, Any]:
+def _own_facts(
+  path: str, record: dict[str, Any], altered: bool, notes: list[Note]
+) -> dict[str, Any]:
   def of_type(name: str, kind: type, default: Any) -> Any:
     value = record.get(name)
     return value if isinstance(value, kind) else default
@@ -200,7 +215,7 @@ def _own_facts(path: str, record: dict[str, Any], definition, notes: list[Note])
   if facts['smoke']:
     notes.append(Note('smoke', path))
     facts['status'] = 'smoke'
-  elif record.get('definition_hash') not in (None, '', definition.fingerprint()):
+  elif altered:
     notes.append(Note('altered_workload', path))
     facts['status'] = 'altered_workload'
   return facts

@@ -17,6 +17,7 @@ from scoring.axis import UNITS
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
 from scoring.profiles import NUM_POINTS
+from scoring.statistics.resampling import Intervals
 from scoring.time_to_target import cells, medians
 
 if TYPE_CHECKING:
@@ -271,13 +272,13 @@ def leaderboard_rows(result: Result) -> list[dict[str, str]]:
   rows = []
   for rank, s in enumerate(result.ranking):
     name = result.submissions[s]
-    row = {'rank': str(rank + 1), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
+    row = {'#': str(rank + 1), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
     if result.statistics is not None:
       low, high = result.statistics.intervals.scores[s]
-      row['interval'] = f'{low:.3f} – {high:.3f}'
-      row['against the next'] = against_next(result, rank)
+      row['interval'] = f'{low:.3f} to {high:.3f}'
+      row['vs next'] = against_next(result, rank)
     reached = int(np.isfinite(result.ratios[s]).sum())
-    row['workloads scored'] = f'{reached} of {result.columns.num_counted}'
+    row['scored on'] = f'{reached} of {result.columns.num_counted}'
     rows.append(row)
   return rows
 
@@ -305,11 +306,18 @@ def footnotes(result: Result) -> list[str]:
   sentences = [setting]
   sentences += [f'Other than the suite says: {change}.' for change in rules.changes]
   if result.statistics is not None:
-    intervals = result.statistics.intervals
-    sentences.append(
-      f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
-      f'trials; on simulated sets like this one they hold the true score {intervals.score_coverage:.0%} '
-      f'and the true time {intervals.time_coverage:.0%} of the time, since there are '
-      f'{intervals.num_studies} studies.'
-    )
+    sentences.append(_about_intervals(result.statistics.intervals))
   return sentences
+
+
+def _about_intervals(intervals: Intervals) -> str:
+  text = (
+    f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
+    f'trials, of which there are at most {intervals.num_studies} and {intervals.num_trials}.'
+  )
+  if not (math.isfinite(intervals.score_coverage) and math.isfinite(intervals.time_coverage)):
+    return text
+  return text + (
+    f' On simulated sets like this one they hold the true score {intervals.score_coverage:.0%} and '
+    f'the true time {intervals.time_coverage:.0%} of the time.'
+  )

@@ -79,6 +79,7 @@ class Intervals:
   time_coverage: float
   num_simulated: int
   num_studies: int
+  num_trials: int
   resampled_times: np.ndarray
 
 
@@ -105,6 +106,7 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
     time_coverage=time_coverage,
     num_simulated=num_simulated,
     num_studies=most,
+    num_trials=int(result.cells.num_trials.max(initial=0)),
     resampled_times=drawn,
   )
 

@@ -78,7 +78,7 @@ def all_pairs(result: Result, *, seed: int) -> tuple[Verdict, ...]:
   pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
   seeds = study_seeds(result)
   comparisons = [compare(result, a, b, seeds) for a, b in pairs]
-  draws = _Draws(seed)
+  draws = Draws(seed)
   values = [p_value(comparison, draws) for comparison in comparisons]
   adjusted = holm(values)
   return tuple(
@@ -91,7 +91,7 @@ def one_pair(result: Result, a: str, b: str, *, seed: int) -> Verdict:
   """The verdict of two submissions that were named beforehand: nothing to correct for."""
   pair = (result.submissions.index(a), result.submissions.index(b))
   comparison = compare(result, *pair, study_seeds(result))
-  p = p_value(comparison, _Draws(seed))
+  p = p_value(comparison, Draws(seed))
   return _verdict(result, pair, comparison, p, p, 1)
 
 
@@ -141,7 +141,7 @@ def study_seeds(result: Result) -> _Seeds:
   return found
 
 
-class _Draws:
+class Draws:
   """Random signs and labels, drawn once for each shape and shared by all pairs."""
 
   def __init__(self, seed: int):
@@ -170,9 +170,9 @@ class _Draws:
     return self._labels[key]
 
 
-def p_value(comparison: Comparison, draws: _Draws | None = None, seed: int = 0) -> float:
+def p_value(comparison: Comparison, draws: Draws | None = None, seed: int = 0) -> float:
   """Two-sided, of the hypothesis that the two are copies of one algorithm."""
-  draws = draws or _Draws(seed)
+  draws = draws or Draws(seed)
   if not comparison.samples:
     return 1.0
   if comparison.differences is not None:

@@ -1,0 +1,118 @@
+"""The published scores of AlgoPerf 0.5 from its published logs, to four decimals."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+
+import scoring
+from scoring import published
+from scoring.rules import resolve
+from scoring.time_to_target import outcomes
+
+PUBLISHED = {
+  'shampoo_submission': 0.7784,
+  'schedule_free_adamw': 0.7077,
+  'generalized_adam': 0.6383,
+  'cyclic_lr': 0.6301,
+  'nadamp': 0.5909,
+  'baseline': 0.5707,
+  'amos': 0.4918,
+  'caspr_adaptive': 0.4722,
+  'lawa_queue': 0.3699,
+  'lawa_ema': 0.3384,
+  'schedule_free_prodigy': 0.0,
+}
+
+
+def rounded(result) -> dict[str, float]:
+  return {
+    name: round(float(s), 4) for name, s in zip(result.submissions, result.scores, strict=True)
+  }
+
+
+def test_the_table_that_ships_gives_the_published_scores(tmp_path):
+  """Without the logs: the outcomes that the package carries for --against."""
+  from scoring_runs import write_times
+
+  frame = scoring.load(write_times(tmp_path, {'mine': {'ogbg': 1e6}}))
+  result = scoring.score(frame, 'algoperf_v05', against='algoperf_v05', statistics=False)
+  assert {name: score for name, score in rounded(result).items() if name != 'mine'} == PUBLISHED
+
+
+@pytest.fixture(scope='module')
+def logs(test_data, tmp_path_factory):
+  archive = test_data / 'algoperf_v05' / 'external_tuning_logs.tar.xz'
+  if not archive.is_file():
+    pytest.skip(f'the published logs are not at {archive}')
+  root = tmp_path_factory.mktemp('v05')
+  with tarfile.open(archive) as tar:
+    tar.extractall(root, filter='data')
+  yield root
+  shutil.rmtree(root)
+
+
+@pytest.mark.data
+def test_the_published_scores_to_four_decimals(logs):
+  result = scoring.score(scoring.load(logs), 'algoperf_v05', statistics=False)
+  assert rounded(result) == PUBLISHED
+
+
+@pytest.mark.data
+def test_shuffling_changes_nothing_and_the_shipped_table_is_that_of_the_logs(logs, monkeypatch):
+  import os
+
+  frame = scoring.load(logs)
+  scan = os.scandir
+
+  class Shuffled:
+    """A directory whose entries come in a random order."""
+
+    def __init__(self, path):
+      self.path = path
+
+    def __enter__(self):
+      with scan(self.path) as entries:
+        found = list(entries)
+      np.random.default_rng(len(found)).shuffle(found)
+      return found
+
+    def __exit__(self, *args):
+      return None
+
+  monkeypatch.setattr(os, 'scandir', Shuffled)
+  other = scoring.load(logs)
+  assert other.attrs['runs'] == frame.attrs['runs']
+  assert rounded(scoring.score(other, 'algoperf_v05', statistics=False)) == PUBLISHED
+  shuffled = frame.sample(frac=1.0, random_state=1)
+  shuffled.attrs['runs'] = frame.attrs['runs']
+  assert rounded(scoring.score(shuffled, 'algoperf_v05', statistics=False)) == PUBLISHED
+
+  rules = resolve('algoperf_v05')
+  table = outcomes(frame, rules.members, 'algoperf_v05', 'external')
+  shipped = published.read('algoperf_v05', 'external')
+  assert len(shipped) == len(table)
+  np.testing.assert_allclose(shipped.sec, table.sec, rtol=1e-8)
+  assert (shipped.status == table.status).all()
+
+
+@pytest.mark.data
+def test_the_time_table_is_written_before_the_filters(logs, tmp_path):
+  from algorithmic_efficiency.cli import main
+
+  out = tmp_path / 'out'
+  arguments = ['score', str(logs), '--suite', 'algoperf_v05', '--no_report', '--output_dir']
+  assert main([*arguments, str(out)]) == 0
+  import pandas as pd
+
+  table = pd.read_csv(out / 'time_to_targets.csv', index_col='submission')
+  assert table.shape == (11, 14)
+  assert np.isinf(table.loc['amos', 'criteo1tb'])
+  # Slower than four times the fastest, so without a score, and in the table all the same.
+  assert table.loc['amos', 'ogbg'] == pytest.approx(11_100, rel=0.01)
+  scores = pd.read_csv(out / 'scores.csv', index_col='submission')
+  assert scores.score.round(4).to_dict() == PUBLISHED
+  assert list(scores.columns) == ['score', 'low', 'high']

@@ -1,0 +1,302 @@
+"""Intervals, verdicts, tuning curves, sensitivity, speed-ups and costs."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scoring_runs import hit_at, miss, write_times, write_trial
+
+import scoring
+from scoring import profiles
+from scoring.statistics import costs, resampling, simulation, speedups, tuning, verdicts
+from scoring.time_to_target import medians
+
+FOUR = ('fastmri', 'ogbg', 'wmt', 'imagenet_vit')
+
+
+def noisy_runs(root, centers, *, studies, spread, seed, trials=1, seeds=False, workloads=FOUR):
+  """Runs with log-normal times around a centre for each submission."""
+  rng = np.random.default_rng(seed)
+  for submission, center in centers.items():
+    for workload in workloads:
+      for study in range(1, studies + 1):
+        for trial in range(1, trials + 1):
+          seconds = center * float(np.exp(spread * rng.standard_normal()))
+          record = {'seeds': {'study': study}, 'status': 'finished'} if seeds else None
+          write_trial(
+            root,
+            submission,
+            workload,
+            hit_at(workload, seconds),
+            study=study,
+            trial=trial,
+            record=record,
+            hyperparameters={'lr': trial},
+          )
+  return scoring.load(root)
+
+
+def scored(frame, **options):
+  return scoring.score(frame, 'algoperf_v06', **{'workloads': FOUR, **options})
+
+
+def test_intervals_hold_the_score_and_are_reproducible(tmp_path):
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 140.0}, studies=5, spread=0.1, seed=1)
+  one, two = scored(frame, num_resamples=300), scored(frame, num_resamples=300)
+  intervals = one.statistics.intervals
+  assert (intervals.scores == two.statistics.intervals.scores).all()
+  assert (intervals.scores[:, 0] <= one.scores).all()
+  assert (one.scores <= intervals.scores[:, 1]).all()
+  assert (intervals.times[..., 0] <= one.times).all()
+  assert (one.times <= intervals.times[..., 1]).all()
+  other = scored(frame, num_resamples=300, seed=1).statistics.intervals
+  assert (other.resampled_times != intervals.resampled_times).any()
+
+
+@pytest.mark.parametrize(('studies', 'at_most'), [(3, 0.75), (5, 0.9375)])
+def test_few_studies_cannot_cover_and_that_is_said(tmp_path, studies, at_most):
+  assert resampling.median_coverage(studies) == at_most
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 140.0}, studies=studies, spread=0.1, seed=2)
+  coverage = scored(frame, num_resamples=100).statistics.intervals.time_coverage
+  assert coverage == pytest.approx(at_most, abs=0.07)
+
+
+def test_coverage_is_nominal_from_20_studies_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(resampling, 'NUM_SIMULATED_SETS', 150)
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 130.0, 'c': 170.0}, studies=20, spread=0.1, seed=3)
+  intervals = scored(frame, num_resamples=100).statistics.intervals
+  assert intervals.time_coverage > 0.93
+  assert intervals.score_coverage > 0.93
+
+
+def test_a_redrawn_study_is_the_best_of_its_redrawn_trials():
+  rng = np.random.default_rng(0)
+  points = ['p', 'q', 'p', 'q']  # two studies of the same two points; q of one study is best
+  design = resampling._design(np.array([1.0, 2.0, 3.0, np.inf]), ['q', 'p', 'p', 'q'], True, 2)
+  drawn = design.draw(rng, 4000)
+  # The q trial is 1.0 or a miss with equal odds; a miss leaves the best of the p trials.
+  assert np.mean(drawn == 1.0) == pytest.approx(0.5, abs=0.03)
+  assert np.mean(drawn == 2.0) == pytest.approx(0.25, abs=0.03)
+  assert np.mean(drawn == 3.0) == pytest.approx(0.25, abs=0.03)
+  assert resampling._fixed_points(['1', '1', '2', '2'], points) == points
+  assert resampling._fixed_points(['1', '1', '2', '2'], ['p', 'q', 'p', 'r']) is None
+
+
+def test_free_points_redraw_studies_and_then_their_trials():
+  rng = np.random.default_rng(0)
+  design = resampling._design(np.array([1.0, 2.0, np.inf]), ['x', 'y', 'x'], False, 2)
+  drawn = design.draw(rng, 4000)
+  # Study x gives 1.0 unless the miss is drawn twice (1/4); study y always gives 2.0.
+  assert np.mean(drawn == 2.0) == pytest.approx(0.5, abs=0.03)
+  assert np.mean(np.isinf(drawn)) == pytest.approx(0.125, abs=0.02)
+
+
+# Verdicts.
+
+
+def test_the_smallest_p_of_3_against_3_is_a_tenth():
+  samples = tuple([(np.log([1.0, 1.1, 1.2]), np.log([9.0, 9.1, 9.2]))])
+  comparison = verdicts.Comparison(differences=None, samples=samples)
+  assert verdicts.p_value(comparison) == pytest.approx(0.1, abs=0.012)
+
+
+def test_the_smallest_p_of_five_pairs_is_two_in_32():
+  difference = np.array([1.0, 1.1, 0.9, 1.2, 1.0])
+  comparison = verdicts.Comparison(
+    differences=(difference,), samples=((difference * 0, difference),)
+  )
+  assert verdicts.p_value(comparison) == 2 / 32
+
+
+def test_pairing_by_seed_finds_what_unpaired_studies_hide(tmp_path):
+  """Studies that share their noise differ by a constant factor, which pairs show."""
+  rng = np.random.default_rng(5)
+  for workload in FOUR:
+    for study in range(1, 6):
+      common = 100.0 * float(np.exp(0.4 * rng.standard_normal()))
+      for name, factor in (('a', 1.0), ('b', 1.1)):
+        for root, seed in (('paired', study), ('unpaired', study + 10 * (name == 'b'))):
+          record = {'seeds': {'study': seed}, 'status': 'finished'}
+          rows = hit_at(workload, common * factor)
+          write_trial(tmp_path / root, name, workload, rows, study=study, record=record)
+  found = {}
+  for root in ('paired', 'unpaired'):
+    result = scored(scoring.load(tmp_path / root), statistics=False)
+    found[root] = verdicts.one_pair(result, 'a', 'b', seed=0)
+  assert found['paired'].paired and found['paired'].verdict == 'better'
+  assert not found['unpaired'].paired and found['unpaired'].verdict == 'undecided'
+  assert found['unpaired'].more_studies > 5
+  assert found['paired'].effect == pytest.approx(1.1)
+
+
+def test_verdicts_turn_with_the_pair(tmp_path):
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 150.0}, studies=5, spread=0.1, seed=6)
+  result = scored(frame, statistics=False)
+  one = verdicts.one_pair(result, 'a', 'b', seed=0)
+  other = verdicts.one_pair(result, 'b', 'a', seed=0)
+  assert (one.verdict, other.verdict) == ('better', 'worse')
+  assert one.effect == pytest.approx(1 / other.effect)
+
+
+def test_a_tiny_but_certain_difference_is_undecided(tmp_path):
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 101.0}, studies=5, spread=1e-6, seed=7)
+  verdict = verdicts.one_pair(scored(frame, statistics=False), 'a', 'b', seed=0)
+  assert verdict.p < 0.05 and verdict.verdict == 'undecided' and verdict.more_studies is None
+
+
+def test_misses_count_as_the_cut_off(tmp_path):
+  for study in range(1, 6):
+    for workload in FOUR:
+      write_trial(tmp_path, 'a', workload, hit_at(workload, 10.0 + study), study=study)
+      write_trial(tmp_path, 'b', workload, miss(workload), study=study)
+  verdict = verdicts.one_pair(scored(scoring.load(tmp_path), statistics=False), 'a', 'b', seed=0)
+  assert verdict.verdict == 'better' and 3 < verdict.effect <= 4
+
+
+def test_holm():
+  assert verdicts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+  assert verdicts.holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_copies_of_one_algorithm_are_rarely_told_apart():
+  """At most 5 % false verdicts, and a twin 15 % faster is found, with the noise of real runs."""
+  noise = simulation.read_noise()
+  rates = simulation.simulate(noise, num_workloads=4, num_suites=1000)
+  margin = 2 * np.sqrt(0.05 * 0.95 / 1000)
+  assert rates.false_verdicts <= 0.05 + margin
+  assert rates.found >= 0.8
+
+
+def test_all_pairs_of_copies_together_give_a_false_verdict_at_most_5_percent():
+  """Holm's correction over the pairs of a leaderboard of four copies."""
+  rng = np.random.default_rng(8)
+  draws = verdicts.Draws(0)
+  false = 0
+  for _ in range(300):
+    logs = rng.standard_normal((4, 4, 5)) * 0.1
+    values = [
+      verdicts.p_value(
+        verdicts.Comparison(
+          differences=tuple(logs[b] - logs[a]),
+          samples=tuple(zip(logs[a], logs[b], strict=True)),
+        ),
+        draws,
+      )
+      for a, b in itertools.combinations(range(4), 2)
+    ]
+    false += min(verdicts.holm(values)) <= verdicts.ALPHA
+  assert false / 300 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+
+
+# Tuning.
+
+
+def brute_force(result, own: int, k: int) -> float:
+  """The mean score over all subsets, by going through them."""
+  times = result.cells.times
+  cells = []
+  for w in result.columns.base:
+    studies = [found[~np.isnan(found)] for found in times[own, w]]
+    best = [
+      [found[list(subset)].min() for subset in itertools.combinations(range(len(found)), k)]
+      for found in studies
+    ]
+    cells.append([medians(np.array(combination)) for combination in itertools.product(*best)])
+  total = []
+  for w, values in zip(result.columns.base, cells, strict=True):
+    gains = []
+    for value in values:
+      table = result.times.copy()
+      table[own, w] = value
+      left = profiles.surviving(table, result.columns, 4.0)
+      gain = profiles.utility(profiles.ratios(left), 4.0, 'exact')
+      gains.append(gain[own, result.columns.base.index(w)])
+    total.append(np.mean(gains))
+  return float(np.mean(total))
+
+
+def test_the_tuning_curve_is_the_mean_over_all_subsets(tmp_path):
+  rng = np.random.default_rng(9)
+  for name in 'ab':
+    for workload in ('ogbg', 'wmt'):
+      for study in (1, 2, 3):
+        for trial in (1, 2, 3):
+          seconds = float(np.exp(rng.normal(4, 0.7)))
+          rows = miss(workload) if rng.random() < 0.2 else hit_at(workload, seconds)
+          write_trial(tmp_path, name, workload, rows, study=study, trial=trial)
+  result = scored(
+    scoring.load(tmp_path), workloads=('ogbg', 'wmt'), integral='exact', num_resamples=50
+  )
+  curves = result.statistics.tuning_curves
+  assert curves.exact and curves.num_trials == (1, 2, 3)
+  for s in range(2):
+    for k in (1, 2, 3):
+      assert curves.scores[s, k - 1] == pytest.approx(brute_force(result, s, k), abs=1e-12)
+  np.testing.assert_allclose(curves.scores[:, 2], result.scores)
+  assert (np.diff(curves.scores, axis=1) >= -1e-12).all()
+
+
+def test_the_ledger_names_trials_points_and_what_varies(tmp_path):
+  frame = noisy_runs(tmp_path, {'a': 36.0}, studies=2, trials=3, spread=0.0, seed=1)
+  entry = scored(frame, num_resamples=50).statistics.ledger[0]
+  assert (entry.num_trials, entry.num_points) == (24, 3)
+  assert entry.hyperparameters == ('lr 1 to 3',)
+  assert entry.submission_hours == pytest.approx(24 * 36 / 3600)
+
+
+def test_chances_of_the_best_of_k():
+  values, chances = tuning.best_of([1.0, 2.0, 3.0], 2)
+  assert dict(zip(values.tolist(), chances.tolist(), strict=True)) == {
+    1.0: pytest.approx(2 / 3),
+    2.0: pytest.approx(1 / 3),
+  }
+
+
+# Sensitivity, speed-ups, costs.
+
+
+def test_a_ranking_that_hangs_on_one_workload_is_said_in_words(tmp_path):
+  write_times(
+    tmp_path,
+    {
+      'a': {'ogbg': 10.0, 'wmt': 15.0, 'fastmri': 15.0},
+      'b': {'ogbg': 60.0, 'wmt': 10.0, 'fastmri': 10.0},
+    },
+  )
+  result = scored(
+    scoring.load(tmp_path),
+    workloads=('ogbg', 'wmt', 'fastmri'),
+    integral='exact',
+    num_resamples=50,
+  )
+  assert result.submissions[result.ranking[0]] == 'a'
+  sentences = ' '.join(result.statistics.sensitivity.sentences)
+  assert 'Without ogbg, b (1.000) passes a' in sentences
+
+
+def test_speedups_are_the_geometric_mean_and_a_miss_is_the_budget(tmp_path):
+  write_times(
+    tmp_path,
+    {
+      'baseline': {'ogbg': 100.0, 'wmt': 100.0},
+      'fast': {'ogbg': 50.0, 'wmt': 200.0},
+      'lost': {'ogbg': 25.0, 'wmt': None},
+    },
+  )
+  result = scored(scoring.load(tmp_path), workloads=('ogbg', 'wmt'), num_resamples=50)
+  found = {one.submission: one for one in result.statistics.speedups}
+  assert found['fast'].ratio == pytest.approx(1.0)
+  assert found['lost'].ratio == pytest.approx(np.sqrt(4 * 100 / 43_337))
+  assert (found['lost'].num_missed, found['lost'].num_missed_by_reference) == (1, 0)
+  assert speedups.reference_of(result) == 'baseline'
+
+
+def test_costs_are_accelerator_hours(tmp_path):
+  write_times(tmp_path, {'a': {'ogbg': 3600.0}}, studies=2)
+  result = scored(scoring.load(tmp_path), workloads=('ogbg',), statistics=False)
+  (cost,) = costs.of(result)
+  assert cost.num_accelerators == 8
+  assert cost.submission_hours == pytest.approx(16.0)
+  assert cost.eval_hours == pytest.approx(2 * 8 / 3600)
