@@ -27,8 +27,8 @@ SMOKE_BATCH_SIZE = 8
 class Goal:
   """The metric value at which a run counts as trained.
 
-  The comparison includes the target itself, in the runner as in scoring, so that a run that stops is
-  a run that scores. A value that is not finite reaches nothing.
+  The comparison includes the target itself, in the runner as in scoring, so that a run that stops
+  is a run that scores. A value that is not finite reaches nothing.
   """
 
   metric: str
@@ -110,10 +110,10 @@ class WorkloadDefinition:
   """One workload or variant.
 
   model and data are frozen records of the task's own. `output_params` names, for each framework
-  ('jax', 'pytorch'), the parameter keys that `is_output_params` is true for. `dropout_rate` is what
-  `model_fn` uses when the submission does not say. `dataset` is the folder that `prepare` fills, and
-  `embedded` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets builder that
-  holds the same data, if there is one.
+  ('jax', 'pytorch'), the parameter keys that `is_output_params` is true for. `dropout_rate` is
+  what `model_fn` uses when the submission does not say. `dataset` is the folder that `prepare`
+  fills, and `embedded` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets
+  builder that holds the same data, if there is one.
   """
 
   name: str
@@ -177,8 +177,8 @@ def variant(
 ) -> WorkloadDefinition:
   """A definition that differs from `base` in `changes`.
 
-  It inherits the budgets of its base, and is scored in no suite but, as a held-out workload, in those
-  named by `held_out_in`; pass `suites=` to make it a workload of a suite in its own right.
+  It inherits the budgets of its base, and is scored in no suite but, as a held-out workload, in
+  those named by `held_out_in`; pass `suites=` to make it a workload of a suite in its own right.
   """
   if 'suites' not in changes:
     changes['suites'] = {

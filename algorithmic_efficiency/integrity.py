@@ -1,9 +1,9 @@
 """What keeps a submission from working behind the runner's back.
 
-A trial has a process of its own, and in it every thread is either trusted (the harness's) or not (the
-submission's). The main thread is trusted except while it runs a function of the submission. What an
-untrusted thread opens is checked against the files that belong to the harness, and what untrusted
-threads and processes compute while an evaluation is not being timed is measured.
+A trial has a process of its own, and in it every thread is either trusted (the harness's) or not
+(the submission's). The main thread is trusted except while it runs a function of the submission.
+What an untrusted thread opens is checked against the files that belong to the harness, and what
+untrusted threads and processes compute during an evaluation, which is not timed, is measured.
 
 This stops accidents and plain cheating; it is no sandbox: code in the same process can always lie.
 The parent process therefore keeps a clock and a copy of the rows of its own.

@@ -1,7 +1,7 @@
 """Finds workloads, submissions and suites by folder; imports a task's code only when it is used.
 
-A root is a folder that holds `workloads/` and `submissions/`. The first root is the one this package
-was installed into; `add_root` adds others, and `add_task` a single task folder outside any root.
+A root is a folder that holds `workloads/` and `submissions/`. The first root is the one this
+package was installed into; `add_root` adds others, `add_task` a single task folder outside any.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def pin_own_packages() -> None:
 
 @dataclass(frozen=True)
 class Task:
-  """A folder under `workloads/`, or one given by path: the code and data of a family of workloads."""
+  """A folder under `workloads/`, or one given by path: code and data of a family of workloads."""
 
   name: str
   folder: Path
   package: str  # the import name of the folder
 
   def module(self, name: str) -> ModuleType:
-    """Imports one of the task's files: 'definition', 'data', 'model_jax', 'model_torch', 'parity'."""
+    """Imports one of the task's files, such as 'definition', 'data', 'model_jax' or 'parity'."""
     if self.package not in sys.modules and not self.package.startswith('workloads.'):
       _import_folder(self.package, self.folder)
     return importlib.import_module(f'{self.package}.{name}')
@@ -172,7 +172,8 @@ def tasks() -> Mapping[str, Task]:
       continue
     if folder.name in found:
       raise errors.UserError(
-        f'Task names must be unique; {folder.name!r} is in {found[folder.name].folder} and in {folder}.'
+        f'Task names must be unique; {folder.name!r} is in {found[folder.name].folder} and in '
+        f'{folder}.'
       )
     if root == HOME:
       package = f'workloads.{folder.name}'

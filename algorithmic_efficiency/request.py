@@ -163,8 +163,8 @@ def _check_framework(definition: WorkloadDefinition, framework: str) -> None:
     raise errors.unknown('framework', framework, _PACKAGES)
   if not registry.is_runnable(definition, framework):
     raise errors.UserError(
-      f'{definition.name} cannot run with {framework} yet: its task {definition.task!r} has no code '
-      'for it. `algoeff list workloads` says which can.'
+      f'{definition.name} cannot run with {framework} yet: its task {definition.task!r} has no '
+      'code for it. `algoeff list workloads` says which can.'
     )
   check_installed(framework)
 

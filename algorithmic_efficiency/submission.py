@@ -158,7 +158,7 @@ class Submission:
     return self._checked_size('the default', default, num_devices), ''
 
   def eval_batch_size(self, name: str, default: int, num_devices: int) -> int:
-    """The evaluation batch size: the submission's own if it has one, else the default rounded up."""
+    """The evaluation batch size: the submission's own, else the default rounded up."""
     if self.get_eval_batch_size is None:
       return -(-default // num_devices) * num_devices
     return self._checked_size('get_eval_batch_size', self.get_eval_batch_size(name), num_devices)

@@ -81,8 +81,8 @@ def test_mistakes_that_are_found_before_anything_starts(
 @pytest.mark.parametrize(
   ('text', 'parts'),
   [
-    ('', ['is empty']),
-    ('{', ['not valid JSON']),
+    ('', ['must be JSON']),
+    ('{', ['must be JSON', 'line 1']),
     ('[]', ['empty']),
     ('{"lr": {"min": 1, "max": 2, "scaling": "cubic"}}', ['cubic']),
     ('{"lr": {"min": 3, "max": 2, "scaling": "linear"}}', ['min']),
