@@ -1,0 +1,326 @@
+"""Keeps the opaque state of a submission in PyTorch: as plain values by path, and back again.
+
+Packed state has the shape of the state itself: dicts, lists and tuples of scalars, strings and numpy
+arrays. What is none of these is a dict that names its kind under '__kind__':
+
+- tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type, and
+  whether it lived `on_host`;
+- state_dict: `data` is what the object's own `state_dict` gave, a module's without its wrappers;
+- generator: the state of a random generator;
+- complex: a complex number;
+- fresh: nothing is kept, because the fresh state has it: functions, types, devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from algorithmic_efficiency.backends._torch_workload import unwrap
+
+_KIND = '__kind__'
+_SCALARS = (bool, int, float, str, bytes, type(None))
+_ABSENT = object()
+
+
+def pack(tree: Any, name: str = '') -> Any:
+  """A copy of any state as plain values.
+
+  Raises:
+    TypeError: something in it cannot be kept; the message names its path.
+  """
+  kind = type(tree)
+  if kind in _SCALARS or isinstance(tree, np.generic):
+    return tree
+  if isinstance(tree, torch.Tensor):
+    return _pack_tensor(tree, name)
+  if isinstance(tree, np.ndarray) and not tree.dtype.hasobject:
+    return tree.copy()
+  if _has_state_dict(tree):
+    return {_KIND: 'state_dict', 'data': pack(_state_dict(tree), name)}
+  if isinstance(tree, dict):
+    return {_key(key, name): pack(item, f'{name}[{key!r}]') for key, item in tree.items()}
+  if isinstance(tree, (list, tuple)):
+    items = [pack(item, f'{name}[{index}]') for index, item in enumerate(tree)]
+    return items if isinstance(tree, list) else tuple(items)
+  if _is_kept_from_fresh(tree):
+    return {_KIND: 'fresh'}
+  if isinstance(tree, torch.Generator):
+    return {_KIND: 'generator', 'data': tree.get_state().numpy()}
+  if kind is complex:
+    return {_KIND: 'complex', 'data': np.array(tree)}
+  raise TypeError(
+    'State must be tensors, arrays, numbers, strings, callables, or objects with state_dict and '
+    f'load_state_dict, in dicts, lists and tuples; {_shown(name)} is a {kind.__qualname__}.'
+  )
+
+
+def overlay(fresh: Any, packed: Any, *, device: torch.device) -> Any:
+  """`fresh` with the values of `packed`.
+
+  Tensors, dicts, lists and objects are filled in place, so that whatever else refers to them sees the
+  new values; tuples are made anew.
+
+  Args:
+    device: where a tensor goes that lived on an accelerator and has no match in `fresh`.
+
+  Raises:
+    ValueError: a path in one has no match in the other; the message names it.
+  """
+  return _Overlay(device).overlay(fresh, packed, '')
+
+
+def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
+  """The bytes of a tensor in host memory, uint8 [num_bytes]; they may be shared with it."""
+  flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+  return flat.view(torch.uint8).numpy()
+
+
+class _Overlay:
+  """Lays packed state over fresh state."""
+
+  def __init__(self, device: torch.device):
+    self._device = device
+
+  def overlay(self, fresh: Any, packed: Any, name: str) -> Any:
+    kind = _kind(packed)
+    if kind == 'fresh' or _is_kept_from_fresh(fresh):
+      return self._keep(fresh, packed, name)
+    if kind == 'state_dict' or _has_state_dict(fresh):
+      return self._load(fresh, packed, name)
+    if kind == 'generator' or isinstance(fresh, torch.Generator):
+      return self._set_generator(fresh, packed, name)
+    if fresh is None or isinstance(fresh, _SCALARS) and kind == 'tensor':
+      return self.restore(packed, _ABSENT, name)
+    if kind == 'tensor' or isinstance(fresh, torch.Tensor):
+      return self._fill_tensor(fresh, packed, name)
+    if kind is None and isinstance(packed, (dict, list, tuple)):
+      return self._fill_container(fresh, packed, name)
+    if isinstance(fresh, (dict, list, tuple)):
+      raise _misfit(name, f'is a {type(packed).__name__} in the saved state')
+    return self._array_or_scalar(fresh, self.restore(packed, _ABSENT, name), name)
+
+  def restore(self, packed: Any, fresh: Any, name: str) -> Any:
+    """A value made from `packed` alone; `fresh`, as far as there is one, lends what was not saved."""
+    kind = _kind(packed)
+    if kind == 'tensor':
+      return self._tensor(packed)
+    if kind == 'complex':
+      return complex(packed['data'][()])
+    if kind is not None:  # a function, an object or a generator: without a fresh one there is none
+      return self.overlay(fresh, packed, name)
+    if isinstance(packed, dict):
+      return {
+        key: self.restore(item, _item(fresh, key), f'{name}[{key!r}]')
+        for key, item in packed.items()
+      }
+    if isinstance(packed, (list, tuple)):
+      items = [
+        self.restore(item, _item(fresh, index), f'{name}[{index}]')
+        for index, item in enumerate(packed)
+      ]
+      return items if isinstance(packed, list) else _tuple_like(fresh, items)
+    return packed.copy() if isinstance(packed, np.ndarray) else packed
+
+  def _keep(self, fresh: Any, packed: Any, name: str) -> Any:
+    if fresh is _ABSENT or not _is_kept_from_fresh(fresh):
+      raise _misfit(name, 'was a function when it was saved and is none in the fresh state')
+    if _kind(packed) != 'fresh':
+      raise _misfit(name, 'is a function in the fresh state and was none when it was saved')
+    return fresh
+
+  def _load(self, fresh: Any, packed: Any, name: str) -> Any:
+    """Hands an object its saved state."""
+    if not _has_state_dict(fresh) or _kind(packed) != 'state_dict':
+      raise _misfit(name, 'is an object with state_dict in only one of them')
+    state = self.restore(packed['data'], _state_dict(fresh), name)
+    target = unwrap(fresh) if isinstance(fresh, nn.Module) else fresh
+    if isinstance(target, nn.Module):
+      _check_module(target, state, name)
+    try:
+      target.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+      raise _misfit(name, f'refuses the saved state ({error})') from error
+    if isinstance(target, torch.optim.Optimizer):
+      _undo_casts(target, self.restore(packed['data'], _state_dict(fresh), name))
+    return fresh
+
+  def _set_generator(self, fresh: Any, packed: Any, name: str) -> torch.Generator:
+    if not isinstance(fresh, torch.Generator) or _kind(packed) != 'generator':
+      raise _misfit(name, 'is a random generator in only one of them')
+    fresh.set_state(torch.tensor(packed['data']))
+    return fresh
+
+  def _fill_tensor(self, fresh: Any, packed: Any, name: str) -> Any:
+    value = self.restore(packed, _ABSENT, name)
+    if isinstance(fresh, torch.Tensor):
+      _check_shape(name, _shape(value), tuple(fresh.shape))
+      if isinstance(value, torch.Tensor) and value.dtype == fresh.dtype:
+        with torch.no_grad():
+          return fresh.copy_(value) if not fresh.requires_grad else _fill_parameter(fresh, value)
+    elif isinstance(fresh, np.ndarray):
+      _check_shape(name, _shape(value), fresh.shape)
+    else:
+      raise _misfit(
+        name, f'is a {type(fresh).__name__} in the fresh state and a tensor in the saved'
+      )
+    return value
+
+  def _fill_container(self, fresh: Any, packed: Any, name: str) -> Any:
+    if isinstance(fresh, dict) and isinstance(packed, dict):
+      _check_paths(name, set(fresh), set(packed))
+      for key, item in packed.items():
+        fresh[key] = self.overlay(fresh[key], item, f'{name}[{key!r}]')
+      return fresh
+    kind = tuple if isinstance(packed, tuple) else list
+    if isinstance(packed, dict) or not isinstance(fresh, kind):
+      raise _misfit(name, f'is a {type(packed).__name__} in the saved state')
+    _check_paths(name, set(range(len(fresh))), set(range(len(packed))))
+    items = [
+      self.overlay(old, item, f'{name}[{index}]')
+      for index, (old, item) in enumerate(zip(fresh, packed, strict=True))
+    ]
+    if isinstance(fresh, list):
+      fresh[:] = items
+      return fresh
+    return _tuple_like(fresh, items)
+
+  def _array_or_scalar(self, fresh: Any, value: Any, name: str) -> Any:
+    _check_shape(name, _shape(value), _shape(fresh))
+    if isinstance(fresh, np.ndarray) and isinstance(value, np.ndarray):
+      if fresh.dtype == value.dtype and fresh.flags.writeable:
+        fresh[...] = value
+        return fresh
+    return value
+
+  def _tensor(self, packed: dict[str, Any]) -> torch.Tensor:
+    tensor = torch.tensor(packed['data'])
+    if 'dtype' in packed:
+      tensor = tensor.view(getattr(torch, packed['dtype'])).reshape(packed['shape'])
+    return tensor if packed['on_host'] else tensor.to(self._device)
+
+
+def _pack_tensor(tensor: torch.Tensor, name: str) -> dict[str, Any]:
+  if type(tensor) not in (torch.Tensor, nn.Parameter) or tensor.layout != torch.strided:
+    raise TypeError(
+      f'A tensor that is kept must be a plain one; {_shown(name)} is a {type(tensor).__qualname__} '
+      f'with the layout {tensor.layout}.'
+    )
+  packed = {_KIND: 'tensor', 'on_host': tensor.device.type == 'cpu'}
+  try:
+    host = tensor.detach().resolve_conj().resolve_neg().cpu().numpy()
+  except TypeError:  # a type that numpy does not have, such as bfloat16
+    dtype = str(tensor.dtype).removeprefix('torch.')
+    shape = tuple(tensor.shape)
+    return {**packed, 'data': raw_bytes(tensor).copy(), 'dtype': dtype, 'shape': shape}
+  return {**packed, 'data': np.array(host, order='C')}
+
+
+def _has_state_dict(value: Any) -> bool:
+  return hasattr(value, 'state_dict') and hasattr(value, 'load_state_dict')
+
+
+def _state_dict(value: Any) -> Any:
+  state = (unwrap(value) if isinstance(value, nn.Module) else value).state_dict()
+  return dict(state) if isinstance(state, dict) else state
+
+
+def _is_kept_from_fresh(value: Any) -> bool:
+  if isinstance(value, (torch.device, torch.dtype)):
+    return True
+  return callable(value) and not _has_state_dict(value)
+
+
+def _kind(packed: Any) -> str | None:
+  return packed.get(_KIND) if isinstance(packed, dict) else None
+
+
+def _key(key: Any, name: str) -> str | int:
+  if type(key) not in (str, int) or key == _KIND:
+    raise TypeError(
+      f'The keys of state must be strings or integers, and not {_KIND!r}; {_shown(name)} has the '
+      f'key {key!r}.'
+    )
+  return key
+
+
+def _item(fresh: Any, key: Any) -> Any:
+  """The item of a fresh container, if there is one."""
+  if isinstance(fresh, dict):
+    return fresh.get(key, _ABSENT)
+  if isinstance(fresh, (list, tuple)) and key < len(fresh):
+    return fresh[key]
+  return _ABSENT
+
+
+def _tuple_like(fresh: Any, items: list[Any]) -> tuple:
+  return type(fresh)(*items) if hasattr(fresh, '_fields') else tuple(items)
+
+
+def _fill_parameter(fresh: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+  fresh.detach().copy_(value)
+  return fresh
+
+
+def _undo_casts(optimizer: torch.optim.Optimizer, state: Any) -> None:
+  """Gives the state of every parameter its own type again.
+
+  `Optimizer.load_state_dict` casts all of it to the type of the parameter, counters and halves
+  included, and training would go on with other numbers.
+  """
+  parameters = [p for group in optimizer.param_groups for p in group['params']]
+  saved = state.get('state') if isinstance(state, dict) else None
+  for index, entries in (saved if isinstance(saved, dict) else {}).items():
+    if not isinstance(index, int) or not isinstance(entries, dict) or index >= len(parameters):
+      continue
+    loaded = optimizer.state[parameters[index]]
+    for key, value in entries.items():
+      if key in loaded and list(_tensor_types(loaded[key])) != list(_tensor_types(value)):
+        loaded[key] = value
+
+
+def _tensor_types(value: Any) -> Iterator[tuple[torch.dtype, torch.device]]:
+  if isinstance(value, torch.Tensor):
+    yield value.dtype, value.device
+  elif isinstance(value, (dict, list, tuple)):
+    for item in value.values() if isinstance(value, dict) else value:
+      yield from _tensor_types(item)
+
+
+def _check_module(module: nn.Module, state: Any, name: str) -> None:
+  own = module.state_dict()
+  _check_paths(name, set(own), set(state))
+  for key, value in own.items():
+    if isinstance(value, torch.Tensor):
+      _check_shape(f'{name}[{key!r}]', _shape(state[key]), tuple(value.shape))
+
+
+def _check_paths(name: str, wanted: set[Any], found: set[Any]) -> None:
+  for problem, keys in (
+    ('is not in the saved one', wanted - found),
+    ('was saved but is not in it', found - wanted),
+  ):
+    if keys:
+      key = min(keys, key=str)
+      raise _misfit(f'{name}[{key!r}]', f'{problem} ({len(keys)} such paths)')
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+  return tuple(value.shape) if isinstance(value, (torch.Tensor, np.ndarray)) else ()
+
+
+def _check_shape(name: str, saved: tuple[int, ...], fresh: tuple[int, ...]) -> None:
+  if saved != fresh:
+    raise _misfit(name, f'has the shape {saved} in the saved state and {fresh} in the fresh one')
+
+
+def _shown(name: str) -> str:
+  return name or 'the state itself'
+
+
+def _misfit(name: str, problem: str) -> ValueError:
+  return ValueError(f'The saved state does not fit the fresh one: {_shown(name)} {problem}.')
