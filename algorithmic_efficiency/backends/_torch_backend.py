@@ -3,98 +3,133 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import resource
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from torch import distributed, nn
 
 from algorithmic_efficiency.backends import _torch_state
 from algorithmic_efficiency.backends._torch_workload import TorchWorkload, unwrap
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 
+_MAX_EVAL_BATCHES_IN_FLIGHT = 2
+
 
 class TorchBackend:
-  """Implements `backends.base.Backend` with one device for each rank."""
+  """Implements `backends.base.Backend` with one device for each process of the trial."""
 
   name = 'pytorch'
 
-  def __init__(self, device: torch.device, devices: Devices):
-    self.device = device
+  def __init__(self, device: torch.device, devices: Devices, *, compiles: bool):
     self.num_devices = devices.num_ranks
     self.rank = devices.rank
     self.num_ranks = devices.num_ranks
-    self._is_cuda = device.type == 'cuda'
-    self._compiles = devices.compile == 'on' or (devices.compile == 'auto' and self._is_cuda)
+    self.device = device
+    self._compiles = compiles
+    self._compilation_cache = devices.compilation_cache if compiles else None
+    self._on_cuda = device.type == 'cuda'
+    self._place_array: Callable[[np.ndarray], torch.Tensor] = (
+      self._copy_to_device if self._on_cuda else torch.from_numpy
+    )
 
   def workload(
-    self, definition: WorkloadDefinition, task: TaskCode, budget: Budget, **options: Any
+    self,
+    definition: WorkloadDefinition,
+    task: TaskCode,
+    budget: Budget,
+    *,
+    eval_batch_size: int | None = None,
+    dtype: torch.dtype | None = None,
   ) -> TorchWorkload:
+    """See the protocol; `dtype` is the model's compute type, None for the model's own choice."""
     return TorchWorkload(
       definition,
       task,
       budget,
+      eval_batch_size=eval_batch_size,
       device=self.device,
       num_ranks=self.num_ranks,
       compiles=self._compiles,
-      **options,
+      dtype=dtype,
     )
 
   def key(self, words: np.ndarray) -> np.ndarray:
-    """Two non-negative int32, as AlgoPerf's PyTorch workloads have them: entries seed from [0]."""
-    return (words >> np.uint32(1)).astype(np.int32)
+    """AlgoPerf's form: two numbers that are not negative, int32 [2]; the first is a seed."""
+    return (words >> 1).astype(np.int32)
 
   def place(self, batch: Batch) -> Batch:
-    return {name: self._placed(value) for name, value in batch.items()}
+    """See the protocol; on a CPU the tensors share the memory of the arrays."""
+    return {name: self._place(value) for name, value in batch.items()}
 
-  def _placed(self, value: Any) -> Any:
+  def _place(self, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+      return self._place_array(value)
     if isinstance(value, dict):
       return self.place(value)
-    if isinstance(value, (tuple, list)):
-      return type(value)(self._placed(part) for part in value)
-    tensor = torch.from_numpy(value)
-    return tensor.pin_memory().to(self.device, non_blocking=True) if self._is_cuda else tensor
+    if isinstance(value, (list, tuple)):
+      items = [self._place(item) for item in value]
+      return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
+    return value
+
+  def _copy_to_device(self, array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
 
   def synchronize(self, outputs: Any = None) -> None:
-    if not self._is_cuda:
-      return  # on a CPU every call has done its work when it returns
+    """See the protocol. Nothing is in flight on a CPU; a GPU is waited for as a whole."""
+    if not self._on_cuda:
+      return
     if outputs is not None:
       torch.cuda.synchronize(self.device)
       return
     for index in range(torch.cuda.device_count()):
-      torch.cuda.synchronize(index)
+      if torch._C._cuda_hasPrimaryContext(index):  # to ask a device without one would set it up
+        torch.cuda.synchronize(index)
 
   def eval_sums(
     self,
     workload: DefinedWorkload,
-    params: Any,
+    params: nn.Module,
     model_state: Any,
     batches: Iterable[Batch],
     words: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, TorchWorkload)
-    was_training = params.training
-    found: dict[str, list[torch.Tensor]] = collections.defaultdict(list)
+    model, key = unwrap(params), self.key(words)
+    modes = [(module, module.training) for module in model.modules()]
+    num_examples = 0
+    names: list[str] = []
+    sums: list[torch.Tensor] = []  # for each batch [2 * metrics], on the device
+    marks: collections.deque[Any] = collections.deque()
     for batch in batches:
-      for name, pair in workload.eval_sums(params, self.place(batch)).items():
-        # Sums of one batch stay on the device, so that batches follow each other without waiting.
-        found[name].append(torch.stack([self._float64(part) for part in pair]))
-    if params.training != was_training:
-      params.train(was_training)
-    names = sorted(found)
-    totals = torch.stack([torch.stack(found[name]).sum(0) for name in names])
-    if self.num_ranks > 1:
-      dist.all_reduce(totals)
-    sums = {
-      name: (total, weight) for name, (total, weight) in zip(names, totals.tolist(), strict=True)
-    }
-    return {**sums, 'num_examples': (sums['num_examples'][0], 1.0)}
+      num_examples += _num_examples(batch['weights'])
+      results = workload._eval_batch(model, self.place(batch), key)
+      names = sorted(results)
+      sums.append(self._stacked(number for name in names for number in results[name]))
+      self._bound_work_in_flight(marks)
+    for module, training in modes:
+      module.training = training
+    totals = torch.stack(sums).sum(0).tolist() if sums else []
+    totals = self._over_ranks([*totals, num_examples], 'SUM')
+    result = {name: (totals[2 * i], totals[2 * i + 1]) for i, name in enumerate(names)}
+    return {**result, 'num_examples': (totals[-1], 1.0)}
 
-  def _float64(self, value: Any) -> torch.Tensor:
-    return torch.as_tensor(value, dtype=torch.float64, device=self.device)
+  def _stacked(self, numbers: Iterable[Any]) -> torch.Tensor:
+    """Scalars of any kind as float64 [n] on the device."""
+    scalars = [torch.as_tensor(n, dtype=torch.float64, device=self.device) for n in numbers]
+    return torch.stack([scalar.detach().reshape(()) for scalar in scalars])
+
+  def _bound_work_in_flight(self, marks: collections.deque[Any]) -> None:
+    """Lets the device be behind by a few batches, as host memory is held until it has read them."""
+    if self._on_cuda:
+      marks.append(torch.cuda.Event())
+      marks[-1].record()
+      if len(marks) > _MAX_EVAL_BATCHES_IN_FLIGHT:
+        marks.popleft().synchronize()
 
   def pack(self, tree: Any) -> Any:
     return _torch_state.pack(tree)
@@ -103,57 +138,72 @@ class TorchBackend:
     return _torch_state.overlay(fresh, packed, device=self.device)
 
   def seed(self, value: int) -> None:
-    torch.manual_seed(value % 2**63)
+    torch.manual_seed(value)
 
-  def fingerprint(self, params: Any) -> Any:
-    """The sum and the sum of squares of every parameter and buffer, in float64."""
-    with torch.no_grad():
-      tensors = [t.detach().double() for t in unwrap(params).state_dict().values()]
-      return [(float(t.sum()), float(t.square().sum())) for t in tensors]
+  def fingerprint(self, params: nn.Module) -> bytes:
+    """A hash of every parameter: version counters do not see what is written through `.data`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in unwrap(params).named_parameters():
+      digest.update(name.encode())
+      digest.update(_torch_state.raw_bytes(parameter))
+    return digest.digest()
 
-  def all_finite(self, params: Any) -> bool:
-    with torch.no_grad():
-      flags = [torch.isfinite(parameter).all() for parameter in params.parameters()]
-      return bool(torch.stack(flags).all()) if flags else True
+  @torch.no_grad()
+  def all_finite(self, params: nn.Module) -> bool:
+    checks = [torch.isfinite(parameter).all() for parameter in params.parameters()]
+    return bool(torch.stack(checks).all()) if checks else True
 
   def scalars(self, values: Mapping[str, Any]) -> dict[str, float]:
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-    fetched = {name: float(value) for name, value in values.items() if name not in tensors}
-    if tensors:
-      stacked = torch.stack([value.detach().double().reshape(()) for value in tensors.values()])
-      fetched.update(zip(tensors, stacked.tolist(), strict=True))
-    return {name: fetched[name] for name in values}
+    fetched = self._stacked(tensors.values()).tolist() if tensors else []
+    numbers = dict(zip(tensors, fetched, strict=True))
+    return {
+      name: numbers[name] if name in numbers else float(np.asarray(value).item())
+      for name, value in values.items()
+    }
 
   def sync_max(self, value: float) -> float:
+    return self._over_ranks([value], 'MAX')[0]
+
+  def _over_ranks(self, values: list[float], operation: Literal['SUM', 'MAX']) -> list[float]:
+    """Numbers reduced over the processes of the trial, in float64."""
     if self.num_ranks == 1:
-      return value
-    tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return tensor.item()
+      return [float(value) for value in values]
+    tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+    distributed.all_reduce(tensor, op=getattr(distributed.ReduceOp, operation))
+    return tensor.tolist()
 
   def barrier(self) -> None:
     if self.num_ranks > 1:
-      dist.barrier()
+      distributed.barrier(device_ids=[self.device.index] if self._on_cuda else None)
 
   def peak_memory_bytes(self) -> dict[str, int]:
     peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    if self._is_cuda:
+    if self._on_cuda:
       peak['device'] = torch.cuda.max_memory_allocated(self.device)
     return peak
 
   def describe(self) -> dict[str, Any]:
-    kind = torch.cuda.get_device_name(self.device) if self._is_cuda else 'cpu'
+    versions = {'torch': str(torch.__version__)}
+    if self._on_cuda:
+      versions |= {'cuda': str(torch.version.cuda), 'cudnn': str(torch.backends.cudnn.version())}
     return {
       'framework': self.name,
-      'versions': {'torch': torch.__version__},
-      'platform': 'gpu' if self._is_cuda else 'cpu',
-      'device_kind': kind,
+      'versions': versions,
+      'platform': 'gpu' if self._on_cuda else 'cpu',
+      'device_kind': torch.cuda.get_device_name(self.device) if self._on_cuda else 'cpu',
       'num_devices': self.num_devices,
       'num_ranks': self.num_ranks,
       'num_threads': torch.get_num_threads(),
       'compiles': self._compiles,
+      'compilation_cache': self._compilation_cache,
     }
 
   def stop(self) -> None:
     if self.num_ranks > 1:
-      dist.destroy_process_group()
+      distributed.destroy_process_group()
+
+
+def _num_examples(weights: np.ndarray) -> int:
+  """Rows that count; weights are [batch], or [batch, ...] where parts of an example count apart."""
+  return int(np.count_nonzero(weights.reshape(len(weights), -1).any(1))) if len(weights) else 0

@@ -1,7 +1,7 @@
 """Keeps the opaque state of a submission in PyTorch: as plain values by path, and back again.
 
-Packed state has the shape of the state itself: dicts, lists and tuples of scalars, strings and numpy
-arrays. What is none of these is a dict that names its kind under '__kind__':
+Packed state has the structure of the state itself: dicts, lists and tuples of scalars, strings and
+numpy arrays. What is none of these is a dict that names its kind under '__kind__':
 
 - tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type, and
   whether it lived `on_host`;
@@ -62,8 +62,8 @@ def pack(tree: Any, name: str = '') -> Any:
 def overlay(fresh: Any, packed: Any, *, device: torch.device) -> Any:
   """`fresh` with the values of `packed`.
 
-  Tensors, dicts, lists and objects are filled in place, so that whatever else refers to them sees the
-  new values; tuples are made anew.
+  Tensors, dicts, lists and objects are filled in place, so that whatever else refers to them sees
+  the new values; tuples are made anew.
 
   Args:
     device: where a tensor goes that lived on an accelerator and has no match in `fresh`.
@@ -94,7 +94,7 @@ class _Overlay:
       return self._load(fresh, packed, name)
     if kind == 'generator' or isinstance(fresh, torch.Generator):
       return self._set_generator(fresh, packed, name)
-    if fresh is None or isinstance(fresh, _SCALARS) and kind == 'tensor':
+    if fresh is None or (isinstance(fresh, _SCALARS) and kind == 'tensor'):
       return self.restore(packed, _ABSENT, name)
     if kind == 'tensor' or isinstance(fresh, torch.Tensor):
       return self._fill_tensor(fresh, packed, name)
@@ -105,7 +105,7 @@ class _Overlay:
     return self._array_or_scalar(fresh, self.restore(packed, _ABSENT, name), name)
 
   def restore(self, packed: Any, fresh: Any, name: str) -> Any:
-    """A value made from `packed` alone; `fresh`, as far as there is one, lends what was not saved."""
+    """A value made from `packed`; `fresh`, as far as there is one, lends what was not saved."""
     kind = _kind(packed)
     if kind == 'tensor':
       return self._tensor(packed)
@@ -191,10 +191,10 @@ class _Overlay:
 
   def _array_or_scalar(self, fresh: Any, value: Any, name: str) -> Any:
     _check_shape(name, _shape(value), _shape(fresh))
-    if isinstance(fresh, np.ndarray) and isinstance(value, np.ndarray):
-      if fresh.dtype == value.dtype and fresh.flags.writeable:
-        fresh[...] = value
-        return fresh
+    both_arrays = isinstance(fresh, np.ndarray) and isinstance(value, np.ndarray)
+    if both_arrays and fresh.dtype == value.dtype and fresh.flags.writeable:
+      fresh[...] = value
+      return fresh
     return value
 
   def _tensor(self, packed: dict[str, Any]) -> torch.Tensor:

@@ -1,23 +1,30 @@
-"""A definition and its module, presented as AlgoPerf's `Workload`."""
+"""A definition and its torch module, presented as AlgoPerf's `Workload`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.spec import ParameterType
 
-_WRAPPERS = ('module.', '_orig_mod.')  # of DistributedDataParallel and torch.compile
+_WRAPPER_PREFIXES = ('module.', '_orig_mod.')
+
+_NORM_TYPES = (
+  (('bn',), ParameterType.BATCH_NORM_SCALE, ParameterType.BATCH_NORM_BIAS),
+  (('norm', 'ln'), ParameterType.LAYER_NORM_SCALE, ParameterType.LAYER_NORM_BIAS),
+)
 # The first mark that is found counts.
 _ATTENTION_MARKS = (
-  (('in_proj', 'qkv'), ParameterType.ATTENTION_QKV),
+  (('in_proj',), ParameterType.ATTENTION_QKV),
   (('kv_proj',), ParameterType.ATTENTION_KV),
   (('k_proj', 'key'), ParameterType.ATTENTION_K),
   (('q_proj', 'query'), ParameterType.ATTENTION_Q),
@@ -26,12 +33,12 @@ _ATTENTION_MARKS = (
 
 
 class TorchWorkload(DefinedWorkload):
-  """A workload whose parameters are an `nn.Module`; the model state is always None.
+  """A workload whose parameters are an `nn.Module`; its model state is always None.
 
   Args:
     device: where the module lives.
-    num_ranks: processes of the trial; with several, the module is wrapped to average gradients.
-    compiles: whether the module is compiled.
+    num_ranks: with more than one, the module is wrapped in DistributedDataParallel.
+    compiles: whether its forward pass is compiled.
     dtype: the model's compute type; None takes the model's own choice.
   """
 
@@ -43,18 +50,18 @@ class TorchWorkload(DefinedWorkload):
     task: TaskCode,
     budget: Budget,
     *,
+    eval_batch_size: int | None = None,
     device: torch.device,
     num_ranks: int = 1,
     compiles: bool = False,
-    eval_batch_size: int | None = None,
     dtype: torch.dtype | None = None,
   ):
     super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
+    self._dropout_rate = definition.dropout_rate
     self._device = device
     self._num_ranks = num_ranks
     self._compiles = compiles
     self._dtype = dtype
-    self._dropout_rate = definition.dropout_rate
 
   def init_model_fn(
     self,
@@ -62,26 +69,35 @@ class TorchWorkload(DefinedWorkload):
     dropout_rate: float | None = None,
     aux_dropout_rate: float | None = None,
   ) -> spec.ModelInitState:
-    """Returns a fresh module, compiled and wrapped as the trial's devices need it, and None.
+    """Returns a fresh `(module, None)`.
 
-    A dropout rate given here is the default of later calls of `model_fn`. `aux_dropout_rate` is
-    accepted for AlgoPerf's older call style; the models have one rate.
+    Weights are drawn on the host, so that a seed means the same weights on every device. A dropout
+    rate given here is the default of later calls of `model_fn`; `aux_dropout_rate` is accepted for
+    AlgoPerf's older call style, the models have one rate. Shapes and types are known by the names
+    of the module itself; with several processes, those of the module that is returned begin with
+    'module.'.
     """
     if dropout_rate is not None:
       self._dropout_rate = dropout_rate
     torch.manual_seed(int(rng[0]))
-    model = _build(self._definition, self._task, self._dtype).to(self._device)
+    model = _build(self._definition, self._task, self._dtype)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    self._param_shapes = {name: spec.ShapeTuple(shape) for name, shape in shapes.items()}
+    self._param_types = param_types(shapes)
+    model.to(self._device)
     if self._compiles:
-      model = torch.compile(model)
-    if self._num_ranks > 1:
-      from torch.nn.parallel import DistributedDataParallel
+      model.compile()  # in place, which leaves the names of the parameters as they are
+    return self._parallel(model), None
 
-      ids = [self._device.index] if self._device.type == 'cuda' else None
-      model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-    named = dict(model.named_parameters())
-    self._param_shapes = {name: spec.ShapeTuple(p.shape) for name, p in named.items()}
-    self._param_types = param_types(named)
-    return model, None
+  def _parallel(self, model: nn.Module) -> nn.Module:
+    if self._num_ranks == 1:
+      return model
+    on_cuda = self._device.type == 'cuda'
+    return DistributedDataParallel(
+      model,
+      device_ids=[self._device.index] if on_cuda else None,
+      broadcast_buffers=False,  # batch statistics are those of the global batch on every rank
+    )
 
   def model_fn(
     self,
@@ -93,11 +109,12 @@ class TorchWorkload(DefinedWorkload):
     update_batch_norm: bool,
     use_running_average_bn: bool | None = None,
     dropout_rate: float | None = None,
-  ) -> tuple[spec.Tensor, None]:
-    """The forward pass, without gradients in EVAL mode.
+  ) -> tuple[spec.Tensor, spec.ModelAuxiliaryState]:
+    """The forward pass, without gradients in evaluation; leaves the module in the mode asked for.
 
-    In TRAIN mode batch norm normalises by the statistics of the batch; `update_batch_norm` says
-    whether its running averages move.
+    Where the caller does not say, batch norm normalises by the statistics of the batch in training,
+    whether or not it also updates its running averages, as AlgoPerf's PyTorch models do. Dropout
+    draws from PyTorch's global random state, not from `rng`, again as there.
     """
     train = mode == spec.ForwardPassMode.TRAIN
     if update_batch_norm and not train:
@@ -106,11 +123,12 @@ class TorchWorkload(DefinedWorkload):
       use_running_average_bn = not train
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
-    if params.training != train:
-      params.train(train)
-    gradients = contextlib.nullcontext() if train else torch.no_grad()
-    frozen = contextlib.nullcontext() if update_batch_norm or not train else frozen_norms(params)
-    with gradients, frozen:
+    params.train(train)
+    with contextlib.ExitStack() as contexts:
+      if not train:
+        contexts.enter_context(torch.no_grad())
+      if update_batch_norm != train or use_running_average_bn == train:
+        contexts.enter_context(_batch_norm(params, update_batch_norm, use_running_average_bn))
       logits = self._task.model.forward(
         params,
         augmented_and_preprocessed_input_batch,
@@ -135,93 +153,96 @@ class TorchWorkload(DefinedWorkload):
     self, logits_batch: spec.Tensor, framework: str | None = None
   ) -> spec.Tensor:
     """The logits as predictions: probabilities where the loss is a cross entropy."""
-    if self.loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
+    loss_type = self.loss_type
+    if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
       return torch.softmax(logits_batch, dim=-1)
-    if self.loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+    if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return torch.sigmoid(logits_batch)
     return logits_batch
 
   def is_output_params(self, param_key: spec.ParameterKey) -> bool:
-    return super().is_output_params(plain_name(param_key))
+    """See the base class; the key may carry the prefixes of wrappers around the module."""
+    while param_key.startswith(_WRAPPER_PREFIXES):
+      param_key = param_key.partition('.')[2]
+    return super().is_output_params(param_key)
 
-  def eval_sums(self, params: nn.Module, batch: Batch) -> dict[str, tuple[Any, Any]]:
-    """Sum and weight of every metric over the rows of one batch that this rank has."""
+  @torch.no_grad()
+  def _eval_batch(self, model: nn.Module, batch: Batch, rng: Any) -> dict[str, tuple[Any, Any]]:
+    """Sum and weight of every metric over this process's rows of one batch."""
     logits, _ = self.model_fn(
-      unwrap(params), batch, None, spec.ForwardPassMode.EVAL, None, update_batch_norm=False
+      model, batch, None, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
-    with torch.no_grad():
-      sums = dict(self._task.model.eval_sums(self._definition, batch, logits))
-    weights = batch['weights']  # [batch], or [batch, ...] where parts of an example count apart
-    sums['num_examples'] = (
-      ((weights.flatten(1) != 0).any(1).sum(), 1)
-      if weights.dim() > 1
-      else (
-        (weights != 0).sum(),
-        1,
-      )
-    )
-    return sums
+    return self._task.model.eval_sums(self._definition, batch, logits)
 
 
 @contextlib.contextmanager
-def frozen_norms(model: nn.Module) -> Iterator[None]:
-  """Batch norm normalises by the batch in the block, and leaves its running averages untouched."""
-  norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-  before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-  for norm in norms:
-    norm.momentum = 0.0
-    norm.num_batches_tracked = None
+def _batch_norm(model: nn.Module, update: bool, use_running: bool) -> Iterator[None]:
+  """Makes batch norm normalise and update as said in the block, whatever the mode of the module.
+
+  Layers of ours have an attribute for it. Layers of torch lose sight of their running averages: with
+  a momentum of 0 they would still count the batch, and spread values that are not finite.
+  """
+  before: list[tuple[nn.Module, dict[str, bool]]] = []
+  for module in model.modules():
+    if isinstance(module, _BatchNorm):
+      values = {'training': not use_running}
+      if hasattr(module, 'update_running_stats'):
+        values['update_running_stats'] = update
+      elif not use_running and not update:
+        values['track_running_stats'] = False
+      before.append((module, {name: getattr(module, name) for name in values}))
+      _set(module, values)
   try:
     yield
   finally:
-    for norm, momentum, count in before:
-      norm.momentum = momentum
-      norm.num_batches_tracked = count
+    for module, values in before:
+      _set(module, values)
+
+
+def _set(module: nn.Module, values: Mapping[str, bool]) -> None:
+  for name, value in values.items():
+    setattr(module, name, value)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-  """The plain module inside DistributedDataParallel and torch.compile, in either order."""
+  """The module itself, without the wrappers of parallel training and of torch.compile."""
   while True:
-    inner = getattr(model, '_orig_mod', None)
-    if inner is None and type(model).__name__ == 'DistributedDataParallel':
-      inner = model.module
-    if not isinstance(inner, nn.Module):
+    if isinstance(model, (DistributedDataParallel, DataParallel)):
+      model = model.module
+    elif '_orig_mod' in model._modules:
+      model = model.get_submodule('_orig_mod')
+    else:
       return model
-    model = inner
-
-
-def plain_name(name: str) -> str:
-  """A parameter's name without what wrappers put before it."""
-  while name.startswith(_WRAPPERS):
-    name = name.partition('.')[2]
-  return name
 
 
 def parameters(
   definition: WorkloadDefinition, task: TaskCode
 ) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name, shape and type name of every parameter, built without memory."""
+  """Name, shape and type name of every parameter, from a module without memory."""
   with torch.device('meta'):
     model = _build(definition, task, None)
-  named = dict(model.named_parameters())
-  types = param_types(named)
-  return [(name, tuple(value.shape), types[name].name) for name, value in named.items()]
+  shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+  types = param_types(shapes)
+  return [(name, shape, types[name].name) for name, shape in shapes.items()]
 
 
-def param_types(named: Mapping[str, Any]) -> dict[str, ParameterType]:
-  """The type of every parameter by its name: the first rule that holds, in AlgoPerf's order.
+def param_types(names: Iterable[str]) -> dict[str, ParameterType]:
+  """The type of every parameter by its name; the first rule that holds, in AlgoPerf's order.
 
   Raises:
     ValueError: a parameter of a norm or an attention layer has a name that says nothing.
   """
-  return {name: _param_type(name.lower()) for name in named}
+  return {name: _param_type(name) for name in names}
 
 
 def _param_type(name: str) -> ParameterType:
-  if 'bn' in name:
-    return _norm_type(name, ParameterType.BATCH_NORM_SCALE, ParameterType.BATCH_NORM_BIAS)
-  if 'norm' in name or 'ln' in name:
-    return _norm_type(name, ParameterType.LAYER_NORM_SCALE, ParameterType.LAYER_NORM_BIAS)
+  for marks, scale, bias in _NORM_TYPES:
+    if any(mark in name for mark in marks):
+      if 'weight' in name or 'scale' in name:
+        return scale
+      if 'bias' in name:
+        return bias
+      raise _unrecognised(name)
   if 'conv' in name:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
   if 'embed' in name and 'weight' in name:
@@ -229,14 +250,6 @@ def _param_type(name: str) -> ParameterType:
   if 'attn' in name or 'attention' in name:
     return _attention_type(name)
   return ParameterType.BIAS if 'bias' in name else ParameterType.WEIGHT
-
-
-def _norm_type(name: str, scale: ParameterType, bias: ParameterType) -> ParameterType:
-  if 'weight' in name or 'scale' in name:
-    return scale
-  if 'bias' in name:
-    return bias
-  raise _unrecognised(name)
 
 
 def _attention_type(name: str) -> ParameterType:

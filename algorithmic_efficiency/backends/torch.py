@@ -1,9 +1,10 @@
-"""Starts PyTorch on the device of a rank, or says what needs to be installed for it."""
+"""Starts PyTorch on the device of a process, and says what to install where it is missing."""
 
 from __future__ import annotations
 
-import datetime
 import os
+import secrets
+import time
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors
@@ -17,97 +18,174 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'algorithmic-efficiency[torch]'"
 
-# A rank that waits for one that has died gives up within this time.
-_TIMEOUT = datetime.timedelta(seconds=45)
+# A process that died is noticed by its peers within this time.
+TIMEOUT_SEC = 50.0
+_POLL_SEC = 0.01
+
+# Where entries and libraries look for their place among the processes.
+_PLACE_VARIABLES = ('LOCAL_RANK', 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
 def start(devices: Devices) -> TorchBackend:
-  """Chooses the device, joins the other ranks of the trial.
+  """Configures PyTorch, claims this process's device and joins the other processes of the trial.
 
-  To be called once in a process, before a submission is imported: entries look at LOCAL_RANK then.
+  To be called once in a process, before a submission is imported: an entry that looks for its place
+  among the processes in the environment finds it there, or nothing where there is one process.
 
   Raises:
-    errors.UserError: PyTorch is not installed, or there are not the devices that were asked for.
+    errors.UserError: PyTorch is not installed, or the devices asked for are not there.
   """
-  _require_framework()
-  if devices.num_devices not in (None, devices.num_ranks):
-    raise errors.UserError(
-      f'PyTorch runs one process for each device; {devices.num_devices} devices were asked for and '
-      f'there are {devices.num_ranks} processes.'
-    )
+  _require_torch()
   import torch
 
+  if devices.num_devices not in (None, devices.num_ranks):
+    raise errors.UserError(
+      f'PyTorch runs one process for each device; {devices.num_devices} devices were asked for '
+      f'with {devices.num_ranks} process(es). Ask for as many processes as devices.'
+    )
+  device = _device(devices)
   if devices.num_threads is not None:
     torch.set_num_threads(devices.num_threads)
-  device = _device(devices)
   if device.type == 'cuda':
     torch.cuda.set_device(device)
     torch.backends.cudnn.benchmark = True
+  compiles = devices.compile == 'on' or (devices.compile == 'auto' and device.type == 'cuda')
+  if compiles:
+    _set_compilation_cache(devices.compilation_cache)
+  _tell_place(devices)
   if devices.num_ranks > 1:
     _join(devices, device)
   from algorithmic_efficiency.backends._torch_backend import TorchBackend
 
-  return TorchBackend(device, devices)
+  return TorchBackend(device, devices, compiles=compiles)
 
 
 def parameters(
   definition: WorkloadDefinition, task: TaskCode
 ) -> list[tuple[str, tuple[int, ...], str]]:
   """Name (joined by '.'), shape and type name of every parameter, without allocating any."""
-  _require_framework()
+  _require_torch()
   from algorithmic_efficiency.backends import _torch_workload
 
   return _torch_workload.parameters(definition, task)
 
 
-def _require_framework() -> None:
+def _require_torch() -> None:
   try:
     import torch  # noqa: F401
   except ModuleNotFoundError as error:
-    if error.name != 'torch':
+    if error.name is None or error.name.partition('.')[0] != 'torch':
       raise
     raise errors.UserError(
-      f'The framework pytorch needs the package torch, which is not installed. Install it with: '
-      f'{INSTALL}'
+      f'The framework pytorch needs the package {error.name!r}, which is not installed. Install it '
+      f'with: {INSTALL}'
     ) from None
 
 
 def _device(devices: Devices) -> torch.device:
   import torch
 
-  if devices.platform == 'tpu':
+  wanted = devices.platform
+  if wanted == 'tpu':
     raise errors.UserError('PyTorch runs on CPUs and GPUs here; use JAX for TPUs.')
-  num_gpus = torch.cuda.device_count() if devices.platform != 'cpu' else 0
-  if num_gpus == 0:
-    if devices.platform == 'gpu':
-      raise errors.UserError('The platform gpu was asked for, but PyTorch finds no GPU.')
+  num_gpus = 0 if wanted == 'cpu' else torch.cuda.device_count()
+  if wanted == 'gpu' and not num_gpus:
+    raise errors.UserError(
+      'The platform gpu was asked for, but PyTorch finds no GPU. Choose the platform cpu, or '
+      'install a CUDA build of PyTorch.'
+    )
+  if not num_gpus:
     return torch.device('cpu')
   if devices.local_rank >= num_gpus:
     raise errors.UserError(
-      f'Each process needs a GPU of its own; there are {num_gpus}, and process '
-      f'{devices.local_rank} of this host has none. Ask for fewer devices.'
+      f'Every process needs a GPU of its own; PyTorch finds {num_gpus} on this host, and at least '
+      f'{devices.local_rank + 1} processes were asked for. Ask for fewer.'
     )
   return torch.device('cuda', devices.local_rank)
 
 
-def _join(devices: Devices, device: torch.device) -> None:
-  """Joins the process group, and says so in the environment, where entries look for it."""
-  import torch.distributed as dist
+def _set_compilation_cache(folder: str | None) -> None:
+  """Sets what the compiler reads when it is first imported."""
+  if folder is None:
+    os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'
+  else:
+    os.environ['TORCHINDUCTOR_CACHE_DIR'] = folder
 
-  host, port = devices.address.rsplit(':', 1)
-  os.environ.update(
-    RANK=str(devices.rank),
-    LOCAL_RANK=str(devices.local_rank),
-    WORLD_SIZE=str(devices.num_ranks),
-    MASTER_ADDR=host,
-    MASTER_PORT=port,
-  )
-  # The trial's group meets at a port of its own, not in the store of torchrun's agent.
-  os.environ.pop('TORCHELASTIC_USE_AGENT_STORE', None)
-  dist.init_process_group(
+
+def _tell_place(devices: Devices) -> None:
+  if devices.num_ranks == 1:
+    for name in _PLACE_VARIABLES:
+      os.environ.pop(name, None)
+    return
+  host, _, port = devices.address.rpartition(':')
+  values = (devices.local_rank, devices.rank, devices.num_ranks, host, port)
+  os.environ.update(zip(_PLACE_VARIABLES, map(str, values), strict=True))
+
+
+def _join(devices: Devices, device: torch.device) -> None:
+  """Joins the process group of the trial."""
+  from datetime import timedelta
+
+  from torch import distributed
+
+  if not distributed.is_available():
+    raise errors.UserError(
+      'Several processes need torch.distributed, which this build of PyTorch does not have. '
+      'Install one that has, or use one process.'
+    )
+  store = _open_store(devices)
+  distributed.init_process_group(
     'nccl' if device.type == 'cuda' else 'gloo',
-    init_method=f'tcp://{devices.address}',
+    store=distributed.PrefixStore(_agree_on_name(store, devices), store),
     rank=devices.rank,
     world_size=devices.num_ranks,
-    timeout=_TIMEOUT,
+    timeout=timedelta(seconds=TIMEOUT_SEC),
+    device_id=device if device.type == 'cuda' else None,
   )
+
+
+def _open_store(devices: Devices) -> torch.distributed.Store:
+  """The store at the trial's address: kept by rank 0, unless a launcher keeps one there already."""
+  from datetime import timedelta
+
+  from torch.distributed import DistNetworkError, TCPStore
+
+  host, _, port = devices.address.rpartition(':')
+  timeout = timedelta(seconds=TIMEOUT_SEC)
+  if devices.rank == 0:
+    try:
+      return TCPStore(host, int(port), is_master=True, timeout=timeout, wait_for_workers=False)
+    except DistNetworkError:
+      pass  # the address is taken: by a launcher's store, or else the attempt below says so
+  return TCPStore(host, int(port), is_master=False, timeout=timeout)
+
+
+def _agree_on_name(store: torch.distributed.Store, devices: Devices) -> str:
+  """A name for this trial's group that all its processes know, and that no other trial has had.
+
+  A launcher's store still holds what earlier trials wrote there. So every process shows a token of
+  its own, and rank 0 answers under that token with the name, until all have confirmed it.
+
+  Raises:
+    TimeoutError: a process did not come in time.
+  """
+  if devices.rank != 0:
+    token = secrets.token_hex(8)
+    store.set(f'algoeff/token/{devices.rank}', token)
+    name = store.get(f'algoeff/name/{token}').decode()
+    store.set(f'{name}/confirmed/{devices.rank}', '')
+    return name
+  name = f'algoeff/group/{secrets.token_hex(8)}'
+  missing = set(range(1, devices.num_ranks))
+  deadline = time.monotonic() + TIMEOUT_SEC
+  while missing:
+    for rank in missing:
+      if store.check([f'algoeff/token/{rank}']):
+        token = store.get(f'algoeff/token/{rank}').decode()
+        store.set(f'algoeff/name/{token}', name)
+    missing = {rank for rank in missing if not store.check([f'{name}/confirmed/{rank}'])}
+    if missing and time.monotonic() > deadline:
+      ranks = ', '.join(map(str, sorted(missing)))
+      raise TimeoutError(f'Rank {ranks} did not come within {TIMEOUT_SEC:.0f} s.')
+    time.sleep(_POLL_SEC)
+  return name
