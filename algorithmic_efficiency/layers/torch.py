@@ -66,6 +66,20 @@ class Conv2d(nn.Conv2d):
     return self._conv_forward(x.to(dtype), self.weight.to(dtype), bias)
 
 
+class _SumOverRanks(torch.autograd.Function):
+  """The sum of a tensor over all ranks; its gradient is the sum of all ranks' gradients."""
+
+  @staticmethod
+  def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    total = x.clone()
+    dist.all_reduce(total)
+    return total
+
+  @staticmethod
+  def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    return _SumOverRanks.apply(gradient)
+
+
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
   """Batch norm whose statistics are those of the global batch, over all ranks.
 
@@ -97,17 +111,15 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     return y
 
   def _over_ranks(self, x: torch.Tensor) -> torch.Tensor:
-    from torch.distributed.nn import functional as dist_functional  # absent in some builds
-
     wide = x.to(self.running_mean.dtype)
     dims = [dim for dim in range(x.dim()) if dim != 1]
     shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
     count = wide.new_tensor([x.numel() // x.shape[1]])
-    totals = dist_functional.all_reduce(torch.cat([wide.sum(dims), count]))
+    totals = _SumOverRanks.apply(torch.cat([wide.sum(dims), count]))
     mean = totals[:-1] / totals[-1]
     # Squares are summed around the mean, not around zero, which would cancel badly.
     centred = wide - mean.view(shape)
-    variance = dist_functional.all_reduce(centred.square().sum(dims)) / totals[-1]
+    variance = _SumOverRanks.apply(centred.square().sum(dims)) / totals[-1]
     self._update(mean, variance)
     scale = self.weight * torch.rsqrt(variance + self.eps)
     return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)

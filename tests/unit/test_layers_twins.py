@@ -1,0 +1,65 @@
+"""The map between the weights of two frameworks, and the activations that both know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency.layers import twins
+
+PAIRS = [*twins.conv2d('Conv_0', 'conv', bias=False), *twins.batch_norm('Norm', 'bn')]
+PARAMS = {
+  'Conv_0': {'kernel': np.arange(24.0).reshape(1, 2, 3, 4)},
+  'Norm': {'scale': np.full(4, 1.0), 'bias': np.full(4, 2.0)},
+}
+STATE = {'batch_stats': {'Norm': {'mean': np.full(4, 3.0), 'var': np.full(4, 4.0)}}}
+
+
+def test_kernels_are_transposed_and_state_is_found():
+  result = twins.to_torch(PAIRS, PARAMS, STATE)
+  assert result['conv.weight'].shape == (4, 3, 1, 2)
+  assert result['conv.weight'][3, 2, 0, 1] == PARAMS['Conv_0']['kernel'][0, 1, 2, 3]
+  assert [result[f'bn.{name}'][0] for name in ('weight', 'bias', 'running_mean')] == [1, 2, 3]
+  assert result['bn.num_batches_tracked'] == 0
+
+
+def test_there_and_back():
+  params, state = twins.to_jax(PAIRS, twins.to_torch(PAIRS, PARAMS, STATE))
+  np.testing.assert_equal(params, PARAMS)
+  np.testing.assert_equal(state, STATE)
+
+
+def test_dense_kernels_are_transposed():
+  kernel = np.arange(6.0).reshape(2, 3)
+  pairs = twins.dense('Dense_0', 'fc', bias=False)
+  result = twins.to_torch(pairs, {'Dense_0': {'kernel': kernel}}, None)
+  np.testing.assert_array_equal(result['fc.weight'], kernel.T)
+  assert twins.to_jax(pairs, result)[1] == {}
+
+
+def test_an_array_without_a_pair_is_an_error():
+  params = {**PARAMS, 'Dense_0': {'kernel': np.ones((2, 3))}}
+  with pytest.raises(ValueError, match=r"flax side: \['params/Dense_0/kernel'\]"):
+    twins.to_torch(PAIRS, params, STATE)
+  with pytest.raises(ValueError, match=r"PyTorch side: \['fc.weight'\]"):
+    twins.to_jax(PAIRS, {**twins.to_torch(PAIRS, PARAMS, STATE), 'fc.weight': np.ones(3)})
+
+
+def test_a_pair_without_an_array_is_an_error():
+  with pytest.raises(ValueError, match=r"without an array: .*'batch_stats/Norm/mean'"):
+    twins.to_torch(PAIRS, PARAMS, None)
+  with pytest.raises(ValueError, match=r"without an array: .*'conv.weight'"):
+    twins.to_jax(PAIRS, {})
+
+
+def test_both_frameworks_know_the_same_activations():
+  jax = pytest.importorskip('jax')
+  torch = pytest.importorskip('torch')
+  from algorithmic_efficiency.layers import jax as jax_layers
+  from algorithmic_efficiency.layers import torch as torch_layers
+
+  x = np.linspace(-4, 4, 101).astype(np.float32)
+  assert set(jax_layers.ACTIVATIONS) == set(torch_layers.ACTIVATIONS)
+  for name, activation in jax_layers.ACTIVATIONS.items():
+    expected = torch_layers.ACTIVATIONS[name](torch.tensor(x)).numpy()
+    np.testing.assert_allclose(jax.device_get(activation(x)), expected, atol=1e-6, err_msg=name)
