@@ -1,8 +1,9 @@
 """What is raced: seconds, or steps weighed by what a step costs.
 
-A cost-adjusted step is a step times the submission's median step time over the baseline's on the same
-host, so that a submission pays for slow steps whatever the machine. Both medians are of the same
-workload; the submission's is that of its study, so that its noise enters the spread over studies.
+A cost-adjusted step is a step times the submission's median step time over the baseline's on the
+same host, so that a submission pays for slow steps whatever the machine. Both medians are of the
+same workload; the submission's is that of its study, so that its noise enters the spread over
+studies.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 def add_times(
   outcomes: pd.DataFrame, axis: Axis, baselines: Sequence[str]
 ) -> tuple[pd.DataFrame, list[Note]]:
-  """The outcomes with a column `time` on the axis (inf for a miss) and `cost`, the step's weight."""
+  """The outcomes with columns `time`, on the axis (inf for a miss), and `cost`, of a step."""
   if axis == 'seconds':
     return outcomes.assign(time=outcomes['sec'].fillna(np.inf), cost=np.nan), []
   notes: list[Note] = []
@@ -44,7 +45,8 @@ def _unit_step_times(
 ) -> dict[tuple[str, str, str], float]:
   """The baseline's median step time by workload, host and framework.
 
-  Without a run of a baseline there, the submission that comes first by name stands in; said in a note.
+  Without a run of a baseline there, the submission that comes first by name stands in; said in a
+  note.
   """
   units: dict[tuple[str, str, str], float] = {}
   timed = outcomes[outcomes.step_sec.notna()]

@@ -96,7 +96,7 @@ def _submissions(root: Path) -> list[Path]:
         f'{root} holds several sets of runs ({listed}); they are scored apart, give one of them.'
       )
   raise errors.UserError(
-    f'{root} holds no runs: expected <submission>/study_<k>/<workload>_<framework>/trial_<i>/ in it.'
+    f'{root} holds no runs; they lie in <submission>/study_<k>/<workload>_<framework>/trial_<i>/.'
   )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.definition import WorkloadDefinition
 from algorithmic_efficiency.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
 from scoring import profiles, published
@@ -37,8 +36,9 @@ class Result:
   """A scored set of runs.
 
   times: [submission, workload] medians on the axis, inf for a miss, NaN without runs, before any
-  filter. ratios: [submission, base workload] after the filters. outcomes: one row a trial. `reference`
-  is the submission that ratios are taken against, None for the fastest of each workload.
+  filter. ratios: [submission, base workload] after the filters. outcomes: one row a trial.
+  `reference` is the submission that ratios are taken against, None for the fastest of each
+  workload.
   """
 
   rules: Rules
@@ -154,20 +154,14 @@ def score(
   if runs is not None:
     kept = {trial.path: trial for trial in runs.trials}
     notes += [note for note in runs.notes if _concerns(note, kept, result)]
-  result = _with(result, notes=tuple(sorted(set(notes))))
+  result = replace(result, notes=tuple(sorted(set(notes))))
   if strict:
     _refuse_broken(result)
   if statistics:
     from scoring.statistics import summarise
 
-    result = _with(result, statistics=summarise(result, num_resamples=num_resamples, seed=seed))
+    result = replace(result, statistics=summarise(result, num_resamples=num_resamples, seed=seed))
   return result
-
-
-def _with(result: Result, **changes: Any) -> Result:
-  import dataclasses
-
-  return dataclasses.replace(result, **changes)
 
 
 def _scored(
@@ -187,7 +181,6 @@ def _scored(
   position = None if reference is None else submissions.index(reference)
   left = profiles.surviving(times, which, rules.suite.max_ratio)
   found = profiles.ratios(left, position)
-  options = {'max_ratio': rules.suite.max_ratio, 'integral': rules.integral}
   return Result(
     rules=rules,
     submissions=tuple(submissions),
@@ -198,7 +191,13 @@ def _scored(
     columns=which,
     times=times,
     ratios=found,
-    scores=profiles.scores(times, which, reference=position, **options),
+    scores=profiles.scores(
+      times,
+      which,
+      max_ratio=rules.suite.max_ratio,
+      integral=rules.integral,
+      reference=position,
+    ),
     reference=reference,
     notes=(),
     runs=runs if isinstance(runs, Runs) else None,
@@ -228,7 +227,7 @@ def _nothing_found(frame: pd.DataFrame, rules: Rules) -> str:
 
 
 def _concerns(note: Note, kept: dict[str, Any], result: Result) -> bool:
-  """Whether a note from reading is about something that this score is made of, or about no trial."""
+  """Whether a note from reading is about a trial of this score, or about no trial."""
   trial = kept.get(note.where)
   if trial is None:
     return True
@@ -275,11 +274,6 @@ def _refuse_broken(result: Result) -> None:
   if broken:
     lines = '\n'.join(f'  {note.kind}: {note.where} {note.detail}'.rstrip() for note in broken)
     raise errors.UserError(
-      f'The runs break the rules of {result.rules.suite.name} in {len(broken)} places, and --strict '
-      f'refuses that:\n{lines}'
+      f'The runs break the rules of {result.rules.suite.name} in {len(broken)} places, which '
+      f'--strict refuses:\n{lines}'
     )
-
-
-def direction(definition: WorkloadDefinition) -> str:
-  """How a value is compared with the target, as a sign."""
-  return '>=' if definition.goal.direction == 'max' else '<='

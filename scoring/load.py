@@ -1,4 +1,4 @@
-"""Reads runs into one table: a row an evaluation, a record a trial, and what was found on the way."""
+"""Reads runs: a table with a row an evaluation, a record a trial, notes on what was found."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _own_facts(
 
 
 def _host(environment: dict[str, Any]) -> str:
-  """Equal where the seconds of two trials are comparable; runs that do not say count as one host's."""
+  """Equal where the seconds of two trials are comparable; runs that do not say are of one."""
   found = environment.get('fingerprint')
   return found if isinstance(found, str) else ''
 

@@ -37,8 +37,8 @@ def require_writable(folder: Path) -> None:
     os.unlink(probe)
   except OSError as error:
     raise errors.UserError(
-      f'The results are written to {folder}, which is not possible ({error.strerror}); give another '
-      'folder with --output_dir.'
+      f'The results are written to {folder}, which is not possible ({error.strerror}); give '
+      'another folder with --output_dir.'
     ) from None
 
 
@@ -82,8 +82,8 @@ def profile_table(result: Result) -> pd.DataFrame:
 def raw_table(result: Result) -> pd.DataFrame:
   """A row a submission and workload: the median study in every unit, inf for a miss.
 
-  gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise; examples
-  are those times the batch size, where it is known.
+  gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise;
+  examples are those times the batch size, where it is known.
   """
   import pandas as pd
 

@@ -81,8 +81,8 @@ def ratios(times: np.ndarray, reference: int | None = None) -> np.ndarray:
 def utility(found: np.ndarray, max_ratio: float, integral: Integral) -> np.ndarray:
   """What a ratio contributes to the score: 1 for the fastest, 0 from `max_ratio` on.
 
-  The integral of the step function 1[ratio <= tau] over tau in [1, max_ratio], divided by the range:
-  its area, or the trapezoid sum on 100 points.
+  The integral of the step function 1[ratio <= tau] over tau in [1, max_ratio], divided by the
+  range: its area, or the trapezoid sum on 100 points.
   """
   if integral == 'exact':
     return np.clip((max_ratio - np.maximum(found, 1.0)) / (max_ratio - 1.0), 0.0, 1.0)

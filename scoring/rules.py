@@ -125,6 +125,6 @@ def _nothing_to_score(suite: Suite, notes: Sequence[Note]) -> str:
   if provisional:
     return (
       f'A provisional goal is never scored, and the suite {suite.name} has no other: '
-      f'{", ".join(provisional)}. --allow_provisional scores it all the same, and the report says so.'
+      f'{", ".join(provisional)}. --allow_provisional scores it all the same, and says so.'
     )
   return f'The suite {suite.name} has no workload that can be scored yet.'

@@ -30,11 +30,11 @@ def outcomes(
 ) -> pd.DataFrame:
   """One row for each trial of the given workloads; trials run for another suite are never reached.
 
-  Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored); `row`,
-  `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the best value
-  on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial took in all:
-  `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed, stop_reason,
-  hyperparameters, batch_size, path where known.
+  Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored);
+  `row`, `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the
+  best value on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial
+  took in all: `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed,
+  stop_reason, hyperparameters, batch_size, path where known.
   """
   import pandas as pd
 
@@ -118,9 +118,21 @@ def _trials(
   wanted.sort(key=lambda key: (key[0], key[2], natural(key[1]), key[3], natural(key[4])))
   position = {key: index for index, key in enumerate(wanted)}
   to_position = np.array([position.get(key, -1) for key in keys], dtype=int)
-  facts = [known.get(key) or Trial(**dict(zip(KEYS, key, strict=True)), path='') for key in wanted]
+  facts = [known.get(key) or _unknown_trial(*key) for key in wanted]
   table = pd.DataFrame({name: [getattr(trial, name) for trial in facts] for name in _FACTS})
   return table, to_position[present] if len(frame) else np.zeros(0, dtype=int)
+
+
+def _unknown_trial(submission: str, study: str, workload: str, framework: str, trial: str) -> Trial:
+  """A trial of which nothing but its rows is known."""
+  return Trial(
+    submission=submission,
+    study=study,
+    workload=workload,
+    framework=framework,
+    trial=trial,
+    path='',
+  )
 
 
 def _first_best(
@@ -185,7 +197,7 @@ def cells(table: pd.DataFrame, submissions: Sequence[str], workloads: Sequence[s
   members = table[table.submission.isin(submission_of) & table.workload.isin(workload_of)]
   members = members.sort_values(['row', 'sec', 'trial'], na_position='last', kind='stable')
   studies: dict[tuple[str, str], list[str]] = {}
-  entries: dict[tuple[int, int, int], list[float]] = {}
+  entries: dict[tuple[str, str, str], list[float]] = {}
   names = zip(members.submission, members.workload, members.study, members.time, strict=True)
   for submission, workload, study, time in names:
     found = studies.setdefault((submission, workload), [])
@@ -199,8 +211,8 @@ def cells(table: pd.DataFrame, submissions: Sequence[str], workloads: Sequence[s
   shape = (len(submissions), len(workloads), most_studies)
   times = np.full((*shape, most_trials), np.nan)
   num_trials = np.zeros(shape, dtype=int)
-  for (submission, workload), found in studies.items():
-    for index, study in enumerate(found):
+  for (submission, workload), names_of_studies in studies.items():
+    for index, study in enumerate(names_of_studies):
       values = entries[submission, workload, study]
       place = (submission_of[submission], workload_of[workload], index)
       times[(*place, slice(len(values)))] = values

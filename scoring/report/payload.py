@@ -237,7 +237,7 @@ def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
   time = result.times[s, w]
   column = result.times[:, w][np.isfinite(result.times[:, w])]
   low, high = _statistics(result).intervals.times[s, w]
-  cell = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
+  cell: dict[str, Any] = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
   if np.isfinite(time) and len(column):
     cell['r'] = _short(time / column.min())
   reason = _reason(result, s, w)

@@ -1,4 +1,4 @@
-"""How sure the leaderboard is: intervals, verdicts, tuning budgets, sensitivity, speed-ups, costs."""
+"""How sure the leaderboard is: intervals, verdicts, tuning, sensitivity, speed-ups, costs."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Intervals by resampling studies and trials as the ruleset draws them.
 
-A study is a set of trials, of which the best counts. Where every study of a cell has the same points
-of the search space (a list of points, or a seeded quasi-random set), a resampled study takes for each
-point the trial of a random study: points are fixed, seeds are drawn. Otherwise a resampled study is a
-random study with its trials drawn with replacement.
+A study is a set of trials, of which the best counts. Where every study of a cell has the same
+points of the search space (a list of points, or a seeded quasi-random set), a resampled study takes
+for each point the trial of a random study: points are fixed, seeds are drawn. Otherwise a resampled
+study is a random study with its trials drawn with replacement.
 
-Few studies cannot give a nominal interval: the range of 3 covers the median at most 75 % of the time.
-So the coverage that these intervals reach is simulated, for data like those at hand.
+Few studies cannot give a nominal interval: the range of 3 covers the median at most 75 % of the
+time. So the coverage that these intervals reach is simulated, for data like those at hand.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Design:
   """How the studies of one cell are redrawn.
 
   values: [group, member], the trials in the order of the rules as ranks; a resampled study takes
-  `num_slots` draws. With fixed points a group is a point and each slot has its own group; otherwise a
-  group is a study, and one is drawn for all slots.
+  `num_slots` draws. With fixed points a group is a point and each slot has its own group; otherwise
+  a group is a study, and one is drawn for all slots.
   """
 
   times: np.ndarray  # [rank], sorted by preference
@@ -67,8 +67,8 @@ class Intervals:
   """Percentile intervals at LEVEL and the coverage that they reach on simulated sets like this one.
 
   scores: [submission, 2]; times: [submission, workload, 2], NaN where there are no runs.
-  score_coverage, time_coverage: share of simulated intervals that hold the truth; `num_simulated` is
-  the number of sets behind it. resampled_times: [resample, submission, workload].
+  score_coverage, time_coverage: share of simulated intervals that hold the truth; `num_simulated`
+  is the number of sets behind it. resampled_times: [resample, submission, workload].
   """
 
   level: float
@@ -112,7 +112,7 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
 
 
 def percentiles(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
-  """[..., 2]: the interval of values along the first axis, without interpolating (inf takes part)."""
+  """[..., 2]: the interval of values along the first axis, not interpolated: inf takes part."""
   ordered = np.sort(values, axis=0)
   tail = (1.0 - level) / 2.0
   low = int(np.floor(tail * (len(ordered) - 1)))

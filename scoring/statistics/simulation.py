@@ -4,9 +4,9 @@
     python -m scoring.statistics.simulation RUNS SUITE  measures that noise anew from a set of runs
 
 The noise is that of runs: the deviations of the logarithm of a study's steps to target from the
-median of its cell, those of its step time, and the grid of evaluations. A simulated suite has twins,
-whose times differ by independent noise (a careful assumption: equal seeds may share some), and asks
-for their verdict.
+median of its cell, those of its step time, and the grid of evaluations. A simulated suite has
+twins, whose times differ by independent noise (a careful assumption: equal seeds may share some),
+and asks for their verdict.
 """
 
 from __future__ import annotations

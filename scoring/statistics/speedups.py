@@ -1,9 +1,10 @@
-"""How many times faster than a reference: the geometric mean of time ratios over the base workloads.
+"""How many times faster than a reference: the geometric mean of time ratios over the base
+workloads.
 
-The ratio is the reference's time over the submission's, so that 2 means half the time. A miss counts
-as the budget of the workload (plus one unit), as in AlgoPerf's documentation; a workload that both
-miss counts as 1 and is not left out. Where the budget of the suite is unknown, a miss counts as the
-slowest hit of the column times the cut-off.
+The ratio is the reference's time over the submission's, so that 2 means half the time. A miss
+counts as the budget of the workload (plus one unit), as in AlgoPerf's documentation; a workload
+that both miss counts as 1 and is not left out. Where the budget of the suite is unknown, a miss
+counts as the slowest hit of the column times the cut-off.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def reference_of(result: Result) -> str | None:
 
 
 def against_reference(result: Result, intervals: Intervals) -> tuple[Speedup, ...]:
-  """Of every submission but the reference, in the order of the ranking; empty without a reference."""
+  """Of every submission but the reference, by rank; empty without a reference."""
   name = reference_of(result)
   if name is None:
     return ()

@@ -1,9 +1,9 @@
 """What tuning buys: the expected score with k of the tuning trials that exist, and who spent what.
 
 The expectation is over all subsets of k trials of each study, taken independently, with the
-competitors as they are. A score is a mean over workloads, so that each needs only the distribution of
-its own time: a study's best of k has that of an order statistic, and the median over studies follows
-by going through all combinations of the studies' ranks.
+competitors as they are. A score is a mean over workloads, so that each needs only the distribution
+of its own time: a study's best of k has that of an order statistic, and the median over studies
+follows by going through all combinations of the studies' ranks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _EMPTY = (np.array([np.inf]), np.array([1.0]))
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-  """scores: [submission, k - 1], NaN where no study has k trials. exact: false if subsets were drawn."""
+  """scores: [submission, k - 1], NaN where no study has k trials. exact: false if subsets were
+  drawn.
+  """
 
   num_trials: tuple[int, ...]
   scores: np.ndarray
@@ -37,7 +39,7 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-  """What a submission spent on tuning: trials run, distinct points, names and ranges of the space."""
+  """What a submission spent on tuning: trials, distinct points, what varied and how far."""
 
   submission: str
   num_trials: int
@@ -148,7 +150,7 @@ def _median_of_best(times: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, n
 
 
 def best_of(times: Sequence[float] | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-  """The distribution of the preferred one of k trials drawn without replacement; equal times join."""
+  """The distribution of the best of k trials drawn without replacement; equal times join."""
   count = len(times)
   k = min(k, count)
   chances: dict[float, float] = {}

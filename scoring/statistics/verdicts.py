@@ -6,8 +6,8 @@ that exchanging them changes nothing: within a pair of studies of equal seed (th
 difference flips), or, without common seeds, among the studies of a workload (their labels permute).
 That is exact for any distribution and any number of studies; it needs no normality.
 
-A verdict needs p <= 5 % after Holm's correction over all the pairs of the leaderboard, and an effect of
-at least `MIN_EFFECT`, below which differences of hosts and timers hide.
+A verdict needs p <= 5 % after Holm's correction over all the pairs of the leaderboard, and an
+effect of at least `MIN_EFFECT`, below which differences of hosts and timers hide.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-  """The evidence of one pair: log times (misses capped) by workload, positive where `a` is faster."""
+  """The evidence of one pair by workload; differences are positive where `a` is faster."""
 
   differences: tuple[np.ndarray, ...] | None  # paired: one array a workload
   samples: tuple[tuple[np.ndarray, np.ndarray], ...]  # log times of a and of b a workload
@@ -103,7 +103,7 @@ def compare(result: Result, a: int, b: int, seeds: _Seeds) -> Comparison:
     found = [times[s, w][~np.isnan(times[s, w])] for s in (a, b)]
     if not all(map(len, found)):
       continue
-    logs_a, logs_b = _capped_logs(*found, result.rules.suite.max_ratio)
+    logs_a, logs_b = _capped_logs(found[0], found[1], result.rules.suite.max_ratio)
     samples.append((logs_a, logs_b))
     own, other = seeds.get((a, w)), seeds.get((b, w))
     if own is None or other is None or sorted(own) != sorted(other):

@@ -97,7 +97,7 @@ def test_free_points_redraw_studies_and_then_their_trials():
 
 
 def test_the_smallest_p_of_3_against_3_is_a_tenth():
-  samples = tuple([(np.log([1.0, 1.1, 1.2]), np.log([9.0, 9.1, 9.2]))])
+  samples = ((np.log([1.0, 1.1, 1.2]), np.log([9.0, 9.1, 9.2])),)
   comparison = verdicts.Comparison(differences=None, samples=samples)
   assert verdicts.p_value(comparison) == pytest.approx(0.1, abs=0.012)
 

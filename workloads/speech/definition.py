@@ -42,7 +42,7 @@ class Conformer:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeech:
-  """Convolutional subsampling, bidirectional LSTMs, feed-forward layers; `norm` precedes an LSTM."""
+  """Convolutional subsampling, bidirectional LSTMs with `norm` before, feed-forward layers."""
 
   vocab_size: int = 1024
   dim: int = 512

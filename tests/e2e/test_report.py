@@ -1,0 +1,265 @@
+"""The commands that score, and their report in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import browser
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.cli import main
+
+WORKLOADS = ('fastmri', 'ogbg', 'wmt')
+
+
+def write_runs(root: Path) -> Path:
+  """Three submissions, five studies of two trials, with misses and a damaged file."""
+  rng = np.random.default_rng(0)
+  for name, center in (('swift', 100.0), ('middling', 160.0), ('lost<script>', 700.0)):
+    for workload in WORKLOADS:
+      goal = registry.workload(workload).goal
+      sign = 1 if goal.direction == 'max' else -1
+      for study in range(1, 6):
+        for trial in (1, 2):
+          folder = root / name / f'study_{study}' / f'{workload}_jax' / f'trial_{trial}'
+          folder.mkdir(parents=True)
+          (folder / 'hparams.json').write_text(json.dumps({'learning_rate': 0.1 * trial}))
+          names = 'global_step,score,validation/' + goal.metric
+          lines = [names]
+          end = center * float(np.exp(0.2 * rng.standard_normal()))
+          for step in range(40):
+            value = goal.validation + sign * 0.1 * abs(goal.validation) * (step / 30 - 1)
+            lines.append(f'{10 * step + 1},{end * (step + 1) / 31},{value}')
+          (folder / 'eval_measurements.csv').write_text('\n'.join(lines) + '\n')
+  (root / 'swift' / 'study_1' / 'ogbg_jax' / 'trial_1' / 'eval_measurements.csv').write_text('x')
+  return root
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory) -> Path:
+  root = tmp_path_factory.mktemp('report')
+  runs = write_runs(root / 'runs')
+  out = root / 'out'
+  command = ['score', str(runs), '--suite', 'algoperf_v06', '--output_dir', str(out)]
+  assert main([*command, '--workloads', ','.join(WORKLOADS), '--resamples', '200']) == 0
+  return out
+
+
+def test_every_promised_file_is_there(results):
+  expected = {
+    *('scores.csv', 'time_to_targets.csv', 'performance_profile.csv', 'leaderboard.json'),
+    *('leaderboard.md', 'report.html', 'swift_summary.csv', 'middling_summary.csv'),
+  }
+  names = {path.name for path in results.iterdir()}
+  assert expected <= names
+  for figure in ('performance_profile', 'scores', 'time_to_target', 'tuning_budget'):
+    assert {f'{figure}.{kind}' for kind in ('svg', 'png', 'pdf')} <= names
+  board = json.loads((results / 'leaderboard.json').read_text())
+  assert board['leaderboard'][0]['submission'] == 'swift'
+  assert board['notes']['truncated']['count'] == 1
+  header = (results / 'swift_summary.csv').read_text().splitlines()[0]
+  assert header == (
+    'workload,trial,val target metric name,val target metric value,val target reached,'
+    'best metric value on val,time to best eval on val (s),time to target on val (s),'
+    'step_time (s),step_hint'
+  )
+
+
+def test_the_page_names_no_address_to_load(results):
+  page = (results / 'report.html').read_text()
+  assert not re.search(r'(src|href)="https?:', page) and '@import' not in page
+  assert '<script>,' not in page and 'lost<script>' not in page.split('id="data"')[0]
+
+
+SORTED = (
+  "return [...document.querySelectorAll('#leaderboard tbody th')].map((e) => e.textContent.trim())"
+)
+
+
+def test_the_report_works_in_a_browser(results, tmp_path):
+  with browser() as page:
+    page.requested()
+    page.open(results / 'report.html')
+    assert page.execute('return document.body.dataset.ready') == 'true'
+    assert all(url.startswith(('file:', 'data:')) for url in page.requested())
+
+    # Sorting: by name, then the other way round.
+    click = "document.querySelectorAll('#leaderboard thead button')[arguments[0]].click()"
+    page.execute(click, 1)
+    assert page.execute(SORTED) == ['lost<script>', 'middling', 'swift']
+    page.execute(click, 1)
+    assert page.execute(SORTED) == ['swift', 'middling', 'lost<script>']
+    sorts = "return document.querySelectorAll('#leaderboard th')[1].getAttribute('aria-sort')"
+    assert page.execute(sorts) == 'descending'
+
+    # Toggling: a name switches its line off and on.
+    lines = "return document.querySelectorAll('#profile-chart .line').length"
+    toggle = "document.querySelectorAll('#profile-legend button')[1].click()"
+    assert page.execute(lines) == 3
+    page.execute(toggle)
+    assert page.execute(lines) == 2
+    pressed = "return document.querySelectorAll('#profile-legend [aria-pressed=false]').length"
+    assert page.execute(pressed) == 1
+    page.execute(toggle)
+    assert page.execute(lines) == 3
+
+    # Hovering shows the values at a point.
+    hover = (
+      "const c = document.querySelector('#profile-chart svg'); const b = c.getBoundingClientRect();"
+      "c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + b.width / 2,"
+      'clientY: b.top + b.height / 2}));'
+      "const t = document.getElementById('tip'); return t.hidden ? '' : t.textContent"
+    )
+    assert 'swift' in page.execute(hover)
+
+    # Training curves of every trial, on each workload and axis.
+    curves = "return document.querySelectorAll('#curve-chart path.trial').length"
+    assert page.execute(curves) == 30
+    page.execute(
+      "const s = document.getElementById('curve-workload'); s.value = 1;"
+      "s.dispatchEvent(new Event('change'));"
+      "document.querySelector('input[value=step]').click()"
+    )
+    assert page.execute(curves) == 29  # one file was damaged
+
+    # Misses are marked, and every picture has a text.
+    reasons = "return document.querySelectorAll('#heat-chart .miss').length"
+    assert page.execute(reasons) >= 1
+    bare = "return document.querySelectorAll('svg.chart:not([aria-label])').length"
+    assert page.execute(bare) == 0
+
+    # Every figure can be taken away as SVG.
+    page.execute(
+      'window.saved = []; const make = URL.createObjectURL.bind(URL);'
+      'URL.createObjectURL = (blob) => { window.saved.push(blob); return make(blob); };'
+      'HTMLAnchorElement.prototype.click = () => {};'
+      "document.querySelectorAll('.download').forEach((b) => b.click())"
+    )
+    assert page.execute('return window.saved.length') == 3 + 3
+    text = page.post('/execute/async', script='window.saved[0].text().then(arguments[0])', args=[])
+    assert text.startswith('<svg') and 'var(--' not in text and 'rgb(' in text
+
+    # A phone: nothing but scrolling boxes is wider than the screen.
+    page.resize(390, 844)
+    page.open(results / 'report.html')
+    assert page.execute('return document.documentElement.scrollWidth') <= 390
+
+    # Contrast in both schemes and on paper.
+    for medium, scheme in (('screen', 'light'), ('screen', 'dark'), ('print', 'light')):
+      page.media(scheme=scheme, medium=medium)
+      page.open(results / 'report.html')
+      assert page.execute(CONTRAST) == [], (medium, scheme)
+
+    assert [entry for entry in page.console() if entry['level'] == 'SEVERE'] == []
+    assert all(url.startswith(('file:', 'data:', 'blob:')) for url in page.requested())
+
+
+# Texts whose contrast with the page's background is below 4.5, of tables, texts and charts.
+CONTRAST = """
+const linear = (x) => x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4;
+const light = (c) => { const v = c.map((x) => linear(x / 255));
+  return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
+const parse = (text) => text.match(/[0-9.]+/g).slice(0, 3).map(Number);
+const back = light(parse(getComputedStyle(document.body).backgroundColor));
+const bad = new Set();
+const texts = 'p, li, td, th, dt, dd, summary, h1, h2, h3, a, .verdict, small, .chart text';
+for (const e of document.querySelectorAll(texts)) {
+  const svg = e.namespaceURI.endsWith('svg');
+  if (svg && e.style.fill) continue;
+  const c = light(parse(getComputedStyle(e)[svg ? 'fill' : 'color']));
+  const ratio = (Math.max(c, back) + .05) / (Math.min(c, back) + .05);
+  if (ratio < 4.5) bad.add(`${e.tagName}.${e.getAttribute('class')}: ${ratio.toFixed(2)}`);
+}
+for (const cell of document.querySelectorAll('#heat-chart rect.cell:not(.miss)')) {
+  const fill = light(parse(getComputedStyle(cell).fill));
+  const ink = light(parse(getComputedStyle(cell.nextSibling).fill));
+  const ratio = (Math.max(fill, ink) + .05) / (Math.min(fill, ink) + .05);
+  if (ratio < 4.5) bad.add(`cell ${getComputedStyle(cell).fill}: ${ratio.toFixed(2)}`);
+}
+for (let i = 0; i < 8; i++) {
+  const line = document.querySelector(`[data-series="${i}"].line`);
+  if (!line) continue;
+  const c = light(parse(getComputedStyle(line).stroke));
+  const ratio = (Math.max(c, back) + .05) / (Math.min(c, back) + .05);
+  if (ratio < 3) bad.add(`series ${i}: ${ratio.toFixed(2)}`);
+}
+return [...bad];
+"""
+
+
+def test_the_report_is_rebuilt_from_results_and_from_runs(results, tmp_path, capsys):
+  page = results / 'report.html'
+  before = page.read_text()
+  page.unlink()
+  assert main(['report', str(results)]) == 0
+  assert page.read_text() == before
+  runs = results.parent / 'runs'
+  out = tmp_path / 'again'
+  command = ['report', str(runs), '--suite', 'algoperf_v06', '--output_dir', str(out)]
+  assert main([*command, '--workloads', ','.join(WORKLOADS), '--resamples', '200']) == 0
+  assert (out / 'report.html').read_text() == before
+  assert 'Report:' in capsys.readouterr().out
+
+
+def test_compare_says_who_is_better(results, capsys):
+  runs = str(results.parent / 'runs')
+  options = ['--suite', 'algoperf_v06', '--workloads', ','.join(WORKLOADS)]
+  assert main(['compare', 'swift', 'middling', runs, *options]) == 0
+  assert 'swift is better than middling' in capsys.readouterr().out
+  assert main(['compare', 'middling', 'swift', runs, *options, '--json']) == 0
+  assert json.loads(capsys.readouterr().out)['verdict'] == 'worse'
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['score', 'RUNS'], '--suite'),
+    (['score', 'RUNS', '--suite', 'algoperf_v6'], "Did you mean 'algoperf_v06'"),
+    (['score', 'RUNS/nowhere', '--suite', 'quick'], 'must exist'),
+    (['score', 'EMPTY', '--suite', 'algoperf_v06'], 'holds no runs'),
+    (['score', 'RUNS', '--suite', 'algoperf_v06', '--reference', 'swifd'], "Did you mean 'swift'"),
+    (['score', 'RUNS', '--suite', 'algoperf_v06', '--strict'], 'break the rules'),
+    (['score', 'RUNS', '--suite', 'algoperf_v06', '--output_dir', 'FILE/x'], 'not possible'),
+    (['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '0'], 'not positive'),
+    (['compare', 'swift', 'nobody', 'RUNS', '--suite', 'algoperf_v06'], 'nobody'),
+    (['compare', 'swift', 'swift', 'RUNS', '--suite', 'algoperf_v06'], 'twice'),
+    (['report', 'EMPTY', '--suite', 'algoperf_v06'], 'holds no runs'),
+  ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_2(
+  results, tmp_path, capsys, monkeypatch, arguments, message
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'file').write_text('')
+  places = {'RUNS': results.parent / 'runs', 'EMPTY': tmp_path / 'empty', 'FILE': tmp_path / 'file'}
+  filled = []
+  for argument in arguments:
+    for name, path in places.items():
+      argument = argument.replace(name, str(path))
+    filled.append(argument)
+  try:
+    code = main(filled)
+  except SystemExit as stop:  # a wrong flag
+    code = stop.code
+  assert code == 2
+  assert message in capsys.readouterr().err
+
+
+def test_scoring_needs_no_framework(results, tmp_path):
+  """Neither imported nor needed: with the frameworks hidden, everything works."""
+  for name in ('jax', 'torch', 'tensorflow', 'flax', 'optax'):
+    (tmp_path / f'{name}.py').write_text(f'raise ImportError("{name} was imported")')
+  runs = results.parent / 'runs'
+  command = [sys.executable, '-m', 'algorithmic_efficiency', 'score', str(runs)]
+  command += ['--suite', 'algoperf_v06', '--no_report', '--output_dir', str(tmp_path / 'out')]
+  environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
