@@ -199,7 +199,7 @@ class TrialProcess:
     logger = MetricsLogger()
     if backend.rank == 0:
       workload.attach_metrics_logger(logger)
-    workload.refuse = self._guard.refuse  # type: ignore[method-assign]
+    workload.refuse = self._guard.refuse
     before = backend.fingerprint(params)
     start = self._watch.lap('setup')
     with integrity.submission():
@@ -236,7 +236,8 @@ class TrialProcess:
     )
 
   def _restore(self, run: TrialRun, saved: Loaded) -> None:
-    payload, backend = saved.payload, run.machine
+    assert self._parts is not None
+    payload, backend = saved.payload, self._parts.backend
     run.params = backend.overlay(run.params, payload['params'])
     run.model_state = backend.overlay(run.model_state, payload['model_state'])
     run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
@@ -275,7 +276,8 @@ class TrialProcess:
       self._stream.close()
     offset = 0
     if self._records is not None:
-      offset = self._records.finish(**self._summary(status, stop_reason, reason))
+      final = {'score': self._watch.submission_time} if status == 'finished' else {}
+      offset = self._records.finish(final, **self._summary(status, stop_reason, reason))
     self._watch.lap('log' if self._run is not None else 'setup')
     self._report.send(
       'ended',
@@ -294,7 +296,6 @@ class TrialProcess:
     position = run.position if run is not None else Position()
     assert self._parts is not None
     return {
-      'final': {'score': watch.submission_time} if status == 'finished' else {},
       'global_step': position.global_step,
       'charged_steps': position.charged_steps,
       'status': status,

@@ -24,8 +24,10 @@ from typing import NoReturn
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {'os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'shutil.move'}
 _CODE = ('.py', '.pyc', '.so')
-_FREE_CPU_SEC = 0.05  # what a thread may use during an evaluation without being called a worker
+_FREE_CPU_SEC = 0.05  # what a thread may use during all evaluations without being called a worker
 _TICK_SEC = 1.0 / os.sysconf('SC_CLK_TCK')
+
+_Worker = tuple[str, int, str]  # 'thread' or 'process', its number, its name
 
 _trust = threading.local()
 _trusted_threads: set[int] = set()
@@ -163,28 +165,33 @@ def _inside(path: str, folder: str) -> bool:
 
 
 class UntimedWork:
-  """Measures what untrusted threads and processes compute during an untimed stretch."""
+  """Adds up what untrusted threads and processes compute while evaluations are under way."""
 
   def __init__(self) -> None:
+    self._before: dict[_Worker, float] = {}
+    self._used: dict[_Worker, float] = {}
+
+  def begin(self) -> None:
     self._before = _untrusted_cpu_sec()
 
-  def found(self) -> str | None:
-    """Who worked since, in words; None if nobody did."""
-    for who, seconds in _untrusted_cpu_sec().items():
-      used = seconds - self._before.get(who, 0.0)
+  def end(self) -> str | None:
+    """Who has worked in all the stretches so far, in words; None if nobody did."""
+    for worker, seconds in _untrusted_cpu_sec().items():
+      used = self._used.get(worker, 0.0) + seconds - self._before.get(worker, 0.0)
+      self._used[worker] = used
       if used > _FREE_CPU_SEC:
-        kind, _, name = who
+        kind, _, name = worker
         return (
-          f'A {kind} of the submission ({name}) computed for {used:.2f} s while an evaluation, '
-          'which is not timed, was under way.'
+          f'A {kind} of the submission ({name}) computed for {used:.2f} s while evaluations, which '
+          'are not timed, were under way.'
         )
     return None
 
 
-def _untrusted_cpu_sec() -> dict[tuple[str, int, str], float]:
+def _untrusted_cpu_sec() -> dict[_Worker, float]:
   if not os.path.isdir('/proc/self/task'):
     return {}
-  found: dict[tuple[str, int, str], float] = {}
+  found: dict[_Worker, float] = {}
   for thread in threading.enumerate():
     number = thread.native_id
     if thread is threading.main_thread() or number is None or number in _trusted_threads:

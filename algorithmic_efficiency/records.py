@@ -23,7 +23,7 @@ class Records(Protocol):
   def checkpoint(self, state: Mapping[str, Any]) -> None: ...
   def progress(self, state: Mapping[str, Any]) -> None: ...
   def note(self, text: str) -> None: ...
-  def finish(self, **fields: Any) -> int: ...
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int: ...
 
 
 class NoRecords:
@@ -56,7 +56,7 @@ class NoRecords:
   def note(self, text: str) -> None:
     pass
 
-  def finish(self, **fields: Any) -> int:
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
     return 0
 
 
@@ -94,7 +94,8 @@ class TrialRecords:
 
   def _open_log(self, plan: TrialPlan, saved: Loaded | None) -> RunLog:
     if saved is not None:
-      resumed_at, position = saved.step, saved.payload['log_position']
+      resumed_at: int | None = saved.step
+      position: int | None = saved.payload['log_position']
     else:
       begun = (plan.path / measurements.LOG_FILE).exists()
       resumed_at, position = (0 if begun and plan.resume else None), None
@@ -160,14 +161,15 @@ class TrialRecords:
     self._record = dataclasses.replace(self._record, notes=(*self._record.notes, text))
     self._sent(self._log.append_event('note', text=text))
 
-  def finish(self, *, final: Mapping[str, float], global_step: int, **fields: Any) -> int:
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
     """Writes the final row and record; returns where the rows of this process begin in the log."""
+    global_step = fields['global_step']
     if final:
       self._sent(self._log.append_end(final, global_step))
     self._log.close()
     for tracker in self._trackers:
       tracker.close()
-    self._record = dataclasses.replace(self._record, global_step=global_step, **fields)
+    self._record = dataclasses.replace(self._record, **fields)
     self._record.write(self._folder)
     return self._log_offset
 

@@ -137,6 +137,7 @@ class TrialRun:
     self._last_eval_end = self.watch.last
     self._last_sync = self.watch.last
     self._last_progress = -math.inf
+    self._untimed = integrity.UntimedWork()
     self._in_flight = 0
     self._window = 1
     self._stretch: list[tuple[float, int]] = []
@@ -294,10 +295,10 @@ class TrialRun:
       position.stop_reason = 'budget_spent'
       return
     if rules.evaluate:
-      untimed = integrity.UntimedWork()
+      self._untimed.begin()
       values = self.evaluate(self.params, self.model_state, position.global_step)
       watch.lap('eval')
-      worked = untimed.found()
+      worked = self._untimed.end()
       if worked is not None:
         self.guard.violations.append(worked)
       self._record(values)

@@ -137,7 +137,7 @@ def _run() -> int:
 
 
 def _flag_values() -> dict[str, object]:
-  module = FLAGS.find_module_defining_flag('experiment_name')
+  module = FLAGS.find_module_defining_flag('experiment_name') or ''
   return {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[module]}
 
 

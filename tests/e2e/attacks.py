@@ -51,6 +51,7 @@ class Attack:
 
   Attributes:
     code: Python that comes after the honest submission and replaces parts of it.
+    smoke: False runs the workload at full size, whose evaluations take long enough to be used.
     charged_to: for 'charged', the clock bucket that must hold the half second that the attack takes.
   """
 
@@ -60,6 +61,7 @@ class Attack:
   how: str
   code: str
   reason: str = ''
+  smoke: bool = True
   charged_to: str = ''
 
   @property
@@ -112,8 +114,9 @@ ATTACKS = (
     name='thread_during_evaluation',
     what='starts a thread that computes while evaluations, which are not timed, are under way',
     outcome='invalid',
-    how='the processor time of threads that are not ours is measured over every evaluation',
+    how='the processor time of threads that are not ours is added up over all evaluations',
     reason='A thread of the submission',
+    smoke=False,
     code=_BUSY
     + """
     def work():
@@ -132,6 +135,7 @@ ATTACKS = (
     outcome='invalid',
     how='so is that of processes',
     reason='A process of the submission',
+    smoke=False,
     code="""
     def update_params(global_step, **arguments):
       if global_step == 0:

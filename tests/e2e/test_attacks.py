@@ -13,12 +13,13 @@ README = Path(__file__).parents[1] / 'README.md'
 pytestmark = pytest.mark.slow
 
 
-def run(tmp_path: Path, module: str) -> Path:
-  """Runs a submission module on a smoke-sized workload and returns its trial folder."""
+def run(tmp_path: Path, module: str, *, smoke: bool = True) -> Path:
+  """Runs a submission module and returns its trial folder."""
   file = tmp_path / 'submission.py'
   file.write_text(module)
   algoeff(
-    *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--smoke', '--seed', 3),
+    *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--seed', 3),
+    *(['--smoke'] if smoke else ['--allow_provisional', '--max_global_steps', 300]),
     *('--submission', file, '--ruleset', 'self', '--experiment_dir', tmp_path / 'runs'),
     *('--num_threads', 1, '--quiet'),
     cwd=tmp_path,
@@ -36,7 +37,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize('attack', ATTACKS, ids=lambda attack: attack.name)
 def test_attack(attack: Attack, honest: Path, tmp_path: Path):
-  folder = run(tmp_path, attack.module)
+  folder = run(tmp_path, attack.module, smoke=attack.smoke)
   found = record(folder)
   if attack.outcome == 'invalid':
     assert found.status == 'invalid'
