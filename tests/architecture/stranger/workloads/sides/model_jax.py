@@ -1,0 +1,33 @@
+"""A linear model in flax."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+
+def build(definition, *, dtype=jnp.float32):
+  return nn.Dense(2, dtype=dtype)
+
+
+def forward(model, batch, *, train, use_running_average, dropout_rate):
+  return model(batch['inputs'])
+
+
+def loss(definition, targets, logits, mask=None, label_smoothing=0.0):
+  per_example = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+  mask = jnp.ones_like(per_example) if mask is None else mask
+  per_example = per_example * mask
+  return {
+    'summed': per_example.sum(),
+    'per_example': per_example,
+    'n_valid_examples': mask.sum(),
+  }
+
+
+def eval_sums(definition, batch, logits):
+  weights = batch['weights']
+  correct = logits.argmax(-1) == batch['targets']
+  total = loss(definition, batch['targets'], logits, weights)['summed']
+  return {'accuracy': ((correct * weights).sum(), weights.sum()), 'loss': (total, weights.sum())}
