@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,8 +126,10 @@ def test_statistics_over_ranks_are_those_of_the_global_batch(tmp_path):
   case = {'x': x, 'cotangent': cotangent, 'bounds': bounds, 'state': norm.state_dict()}
   torch.save(case, tmp_path / 'case.pt')
   script = Path(__file__).with_name('batch_norm_rank.py')
+  environment = {**os.environ, 'PYTHONPATH': str(Path(layers.__file__).parents[2])}
   ranks = [
-    subprocess.Popen([sys.executable, script, str(rank), '2', tmp_path]) for rank in range(2)
+    subprocess.Popen([sys.executable, script, str(rank), '2', tmp_path], env=environment)
+    for rank in range(2)
   ]
   assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]
   parts = [torch.load(tmp_path / f'rank_{rank}.pt') for rank in range(2)]
