@@ -223,21 +223,14 @@ def _receive(
 
 
 def _end(ranks: list[_Rank]) -> None:
-  """Leaves no process behind."""
+  """Leaves no process behind, nor any that a submission has started."""
   for rank in ranks:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
       rank.process.wait(timeout=_GRACE_SEC if rank.ended else 0)
-    except subprocess.TimeoutExpired:
-      _kill(rank.process)
+    with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
+      os.killpg(rank.process.pid, signal.SIGKILL)
+    rank.process.wait()
     os.close(rank.pipe)
-
-
-def _kill(process: subprocess.Popen) -> None:
-  try:
-    os.killpg(process.pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass
-  process.wait()
 
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:

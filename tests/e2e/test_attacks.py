@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_attack(attack: Attack, honest: Path, tmp_path: Path):
   if attack.outcome == 'invalid':
     assert found.status == 'invalid'
     assert attack.reason in found.reason
+    assert not left_running()
   elif attack.outcome == 'impossible':
     assert found.status == 'finished'
     assert found.stop_reason == record(honest).stop_reason
@@ -58,6 +60,12 @@ def test_attack(attack: Attack, honest: Path, tmp_path: Path):
 def metrics(folder: Path) -> list[tuple[float, float, float]]:
   names = ('global_step', 'validation/accuracy', 'test/loss')
   return [tuple(row[name] for name in names) for row in rows(folder).evals]
+
+
+def left_running() -> list[str]:
+  """Processes that attacks have started and that nobody has ended."""
+  lines = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True, check=True).stdout
+  return [line for line in lines.splitlines() if 'while True: sum(range(1000))' in line]
 
 
 def test_the_table_of_attacks_is_up_to_date():
