@@ -1,7 +1,7 @@
 """Runs a trial on this machine: one process a rank, watched by a parent that keeps its own clock.
 
-The parent imports no framework. The process that starts a trial must live as long as the trial does,
-and so must the thread (a trial ends with the thread that started it).
+The parent imports no framework. A trial ends with the process, and with the thread, that started it,
+so both must live as long as it does.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   except integrity.IntegrityError as error:
     process.finish(status='invalid', stop_reason='failed', reason=str(error))
     return EXIT_FAILED
-  except BaseException as error:  # noqa: BLE001 - whatever it is, it is written down
+  except BaseException as error:  # whatever it is, it is written down
     _keep_traceback(plan.path)
     stop_reason, reason = _failure(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)

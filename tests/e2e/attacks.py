@@ -52,7 +52,7 @@ class Attack:
   Attributes:
     code: Python that comes after the honest submission and replaces parts of it.
     smoke: False runs the workload at full size, whose evaluations take long enough to be used.
-    charged_to: for 'charged', the clock bucket that must hold the half second that the attack takes.
+    charged_to: for 'charged', the clock bucket that must hold the second that the attack takes.
   """
 
   name: str
@@ -89,7 +89,7 @@ ATTACKS = (
 
     def update_params(global_step, **arguments):
       if global_step == 2:
-        real_sleep(0.5)
+        real_sleep(1.0)
       return honest_update(global_step=global_step, **arguments)
     """,
   ),
@@ -191,14 +191,14 @@ ATTACKS = (
   ),
   Attack(
     name='complete_early',
-    what='raises `TrainingCompleteError` at once, after half a second of work, for an evaluation at no cost',
+    what='raises `TrainingCompleteError` at once, after a second of work, for an evaluation at no cost',
     outcome='charged',
     how='the call is timed like any other, and its update is discarded',
     charged_to='update',
     code="""
     def update_params(global_step, **arguments):
       if global_step == 1:
-        time.sleep(0.5)
+        time.sleep(1.0)
         raise spec.TrainingCompleteError
       return honest_update(global_step=global_step, **arguments)
     """,
@@ -212,7 +212,7 @@ ATTACKS = (
     code="""
     def data_selection(workload, input_queue, *rest):
       if rest[4] == 2:
-        time.sleep(0.5)
+        time.sleep(1.0)
       return next(input_queue)
     """,
   ),
@@ -226,7 +226,7 @@ ATTACKS = (
     def prepare_for_eval(workload, current_param_container, current_params_types, model_state,
                          hyperparameters, loss_type, optimizer_state, eval_results, global_step, rng):
       if global_step == 1:
-        time.sleep(0.5)
+        time.sleep(1.0)
       return optimizer_state, current_param_container, model_state
     """,
   ),

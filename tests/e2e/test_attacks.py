@@ -53,8 +53,8 @@ def test_attack(attack: Attack, honest: Path, tmp_path: Path):
     assert found.charged_steps == 5 * found.global_step
   else:
     assert found.status == 'finished'
-    assert found.buckets[attack.charged_to] >= record(honest).buckets[attack.charged_to] + 0.4
-    assert found.submission_time_sec >= record(honest).submission_time_sec + 0.4
+    assert found.buckets[attack.charged_to] >= 1.0
+    assert found.submission_time_sec >= 1.0
 
 
 def metrics(folder: Path) -> list[tuple[float, float, float]]:
