@@ -214,6 +214,14 @@ def test_warmup_linear():
 # Several ranks.
 
 
-def test_two_ranks_take_the_steps_of_one():
+def test_two_ranks_take_the_steps_of_one(tmp_path):
   script = Path(__file__).with_name('update_ranks_script.py')
-  subprocess.run([sys.executable, str(script)], check=True, cwd=script.parents[2], timeout=300)
+  ranks = [
+    subprocess.Popen([sys.executable, script, str(rank), '2', tmp_path / 'store'])
+    for rank in range(2)
+  ]
+  try:
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+  finally:
+    for rank in ranks:
+      rank.kill()

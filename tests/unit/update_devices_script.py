@@ -20,8 +20,9 @@ def train(num_devices, **options):
   mesh = Mesh(np.array(jax.devices()[:num_devices]), ('batch',))
   replicated = NamedSharding(mesh, PartitionSpec()) if num_devices > 1 else None
   sharded = NamedSharding(mesh, PartitionSpec('batch')) if num_devices > 1 else None
-  point = type(toys.POINT)(**{**vars(toys.POINT), **options})
-  module = toys.submission('external', 'nadamw', 'jax')
+  # Neither clipped nor divided by its own size, so that the size of the gradient shows.
+  point = type(toys.POINT)(**{**vars(toys.POINT), 'grad_clip': None, **options})
+  module = toys.submission('external', 'nesterov', 'jax')
   workload = toys.JaxWorkload(step_hint=NUM_STEPS)
   params = jax.device_put(toys.params(), replicated)
   state = module.init_optimizer_state(workload, params, None, point, RNG)

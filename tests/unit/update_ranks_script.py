@@ -1,28 +1,30 @@
-"""Trains the toy in one process and in two gloo ranks, and compares (test_updates_torch.py)."""
+"""One of several gloo ranks that train the toy together, and compare with training alone.
+
+Usage: update_ranks_script.py RANK NUM_RANKS STORE_FILE
+"""
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.unit import update_toys as toys
 
 NUM_STEPS = 5
-NUM_RANKS = 2
 RNG = np.array([1, 2], np.int32)
 
 
 def train(rank=0, num_ranks=1, **options):
   """The parameters after some steps, and the losses; the ranks' parts have different weights."""
-  point = type(toys.POINT)(**{**vars(toys.POINT), **options})
-  module = toys.submission('external', 'nadamw', 'pytorch')
+  # Neither clipped nor divided by its own size, so that the size of the gradient shows.
+  point = type(toys.POINT)(**{**vars(toys.POINT), 'grad_clip': None, **options})
+  module = toys.submission('external', 'nesterov', 'pytorch')
   workload = toys.TorchWorkload(step_hint=NUM_STEPS)
   workload.metrics_logger = toys.Logger()
   model = toys.torch_model(toys.params())
@@ -42,12 +44,12 @@ def train(rank=0, num_ranks=1, **options):
   return {name: value.detach().numpy() for name, value in model.named_parameters()}, loss
 
 
-def run_rank(rank, store):
+def main(rank, num_ranks, store):
   torch.set_num_threads(1)
   distributed.init_process_group(
-    'gloo', init_method=f'file://{store}', rank=rank, world_size=NUM_RANKS
+    'gloo', init_method=f'file://{store}', rank=rank, world_size=num_ranks
   )
-  got = [train(rank, NUM_RANKS), train(rank, NUM_RANKS, micro_batches=2)]
+  got = [train(rank, num_ranks), train(rank, num_ranks, micro_batches=2)]
   distributed.destroy_process_group()
   expected, expected_loss = train()
   for params, loss in got:
@@ -56,6 +58,4 @@ def run_rank(rank, store):
       np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
-if __name__ == '__main__':
-  with tempfile.TemporaryDirectory() as folder:
-    multiprocessing.spawn(run_rank, (f'{folder}/store',), nprocs=NUM_RANKS)
+main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
