@@ -1,4 +1,4 @@
-"""A trial without a framework: a clock set by hand, a submission that takes as long as it is told."""
+"""A trial without a framework: a clock set by hand, and a submission as slow as it is told."""
 
 from __future__ import annotations
 
