@@ -105,7 +105,7 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
 def _speedup(one: Any) -> str:
   return (
     f'{one.submission}: {one.ratio:.2f} times as fast as {one.reference} ({one.low:.2f} to '
-    f'{one.high:.2f}); it missed {one.num_missed} workloads, the reference '
+    f'{one.high:.2f}); workloads missed: {one.num_missed}, by the reference '
     f'{one.num_missed_by_reference}.'
   )
 

@@ -180,7 +180,7 @@
     const figure = byId('heat-chart');
     figure.textContent = '';
     const dark = matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
-    const cellWidth = 72, cellHeight = 40, left = 178, top = 108;
+    const cellWidth = 70, cellHeight = 40, left = 160, top = 108;
     const width = left + cellWidth * data.workloads.length + 40, height = top + cellHeight * names.length + 8;
     const misses = data.heat.flat().filter((cell) => cell.miss).length;
     const svg = chart(figure, width, height, 'Time to target', `${names.length} submissions by ${data.workloads.length} workloads, in ${data.unit}; ${misses} of the cells are misses. The table below holds the figures.`);
@@ -193,7 +193,7 @@
     });
     names.forEach((name, s) => {
       const y = top + cellHeight * s;
-      node(svg, 'text', { x: left - 8, y: y + 24, 'text-anchor': 'end' }, name.length > 24 ? `${name.slice(0, 23)}\u2026` : name);
+      node(svg, 'text', { x: left - 8, y: y + 24, 'text-anchor': 'end' }, name.length > 22 ? `${name.slice(0, 21)}\u2026` : name);
       data.workloads.forEach((workload, w) => drawCell(svg, data.heat[s][w], left + cellWidth * w, y, cellWidth, cellHeight, dark, `${name}, ${workload.name}`));
     });
     downloadButton(figure, svg, 'time_to_target');
