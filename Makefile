@@ -20,11 +20,12 @@ BIN := $(VENV)/bin
 INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DECLARED := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-slow bench lint types clean
+.PHONY: help demo test test-slow bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on a small real data set (about 3 minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
 	@echo 'make test-slow, bench, lint, types: slow tests, measurements, linter, type checker'
+	@echo 'make rules   write the tables of RULES.md anew'
 	@echo 'make clean   remove what these commands made, but for results'
 
 $(BIN)/python:
@@ -68,6 +69,9 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	'$(BIN)/mypy'
+
+rules: $(VENV)/.installed-test
+	'$(BIN)/python' tests/golden/rules_figures.py
 
 clean:
 	rm -rf '$(VENV)' build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
