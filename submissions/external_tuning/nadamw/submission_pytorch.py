@@ -26,8 +26,8 @@ def init_optimizer_state(
     betas=(1 - hyperparameters.one_minus_beta1, hyperparameters.beta2),
     eps=1e-8,
     weight_decay=hyperparameters.weight_decay,
-    # A momentum decay without end leaves Dozat's method with a constant beta1, as in optax.
-    momentum_decay=float('inf'),
+    # So large a decay leaves Dozat's method with a constant beta1 from the first step, as in optax.
+    momentum_decay=1e9,
     decoupled_weight_decay=True,
     foreach=True,
   )

@@ -39,8 +39,8 @@ def init_optimizer_state(
     betas=(1 - _POINT.one_minus_beta1, _POINT.beta2),
     eps=1e-8,
     weight_decay=_POINT.weight_decay,
-    # A momentum decay without end leaves Dozat's method with a constant beta1, as in optax.
-    momentum_decay=float('inf'),
+    # So large a decay leaves Dozat's method with a constant beta1 from the first step, as in optax.
+    momentum_decay=1e9,
     decoupled_weight_decay=True,
     foreach=True,
   )
