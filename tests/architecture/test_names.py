@@ -16,7 +16,7 @@ from algorithmic_efficiency import registry
 # Written so that this file does not find itself.
 MACHINE_PATHS = re.compile(r'/(?:root|home|work|Users|opt)' r'/\w')
 REGISTRY_HOSTS = re.compile(
-  r'\b(?:pypi\.org|files\.pythonhosted\.org|(?:index|mirror)[\w.-]*\.\w+/simple|localhost:\d+/simple)'
+  r'\b(?:pypi\.org|download\.pytorch\.org|files\.pythonhosted\.org)|/[s]imple\b'
 )
 
 
