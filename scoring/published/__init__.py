@@ -1,11 +1,13 @@
 """Results that were published, for 'where would I stand?': the outcome of every trial, as data.
 
 Made from the published logs by `python -m scoring.published LOGS SUITE RULESET`, which writes
-`<suite>_<ruleset>.csv` beside this file.
+`<suite>_<ruleset>.csv` and the points of the search spaces, `<suite>_<ruleset>.json`, beside this
+file.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +20,8 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).resolve().parent
 COLUMNS = (
   *('submission', 'workload', 'framework', 'study', 'trial', 'status', 'row', 'step', 'sec'),
-  *(
-    'best',
-    'best_sec',
-    'step_sec',
-    'total_step',
-    'total_sec',
-    'eval_sec',
-    'logging_sec',
-    'num_rows',
-  ),
+  *('best', 'best_sec', 'step_sec', 'total_step', 'total_sec', 'eval_sec', 'logging_sec'),
+  *('num_rows', 'point'),
 )
 
 
@@ -54,8 +48,11 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   if not path.is_file():
     raise errors.UserError(f'No results of the {ruleset} ruleset of {suite} ship with the package.')
   table = pd.read_csv(path)
+  points = json.loads(path.with_suffix('.json').read_text())
+  texts = [json.dumps(point, sort_keys=True) for point in points]
+  hyperparameters = ['' if index < 0 else texts[index] for index in table.pop('point')]
   empty = {'path': '', 'suite': suite, 'ruleset': ruleset, 'stop_reason': '', 'host': 'published'}
-  return table.assign(**empty, seed=None, batch_size=None, hyperparameters='')
+  return table.assign(**empty, seed=None, batch_size=None, hyperparameters=hyperparameters)
 
 
 def join(table: pd.DataFrame, suite: str, rules: Rules) -> tuple[pd.DataFrame, tuple[str, ...]]:

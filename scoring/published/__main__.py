@@ -14,6 +14,11 @@ def main() -> None:
   logs, suite, ruleset = sys.argv[1:]
   rules = resolve(suite, ruleset=ruleset)  # type: ignore[arg-type]
   table = outcomes(load(logs), rules.members, suite, ruleset)
+  texts = sorted(set(table.hyperparameters) - {''})
+  index = {text: position for position, text in enumerate(texts)}
+  table['point'] = [index.get(text, -1) for text in table.hyperparameters]
+  points = '[\n' + ',\n'.join(texts) + '\n]\n'
+  file_of(suite, ruleset).with_suffix('.json').write_text(points)
   table[list(COLUMNS)].to_csv(file_of(suite, ruleset), index=False, float_format='%.9g')
 
 
