@@ -193,11 +193,11 @@ def _all_finite(leaves: list[jax.Array]) -> jax.Array:
 def _wait(leaves: Iterable[Any]) -> None:
   """Waits for every array that still exists: a donated one is waited for through its successor."""
   for leaf in leaves:
-    if isinstance(leaf, jax.Array) and not leaf.is_deleted():
+    if isinstance(leaf, jax.Array):
       try:
         leaf.block_until_ready()
       except RuntimeError:
-        if not leaf.is_deleted():  # deleted meanwhile, by a thread of the submission
+        if not leaf.is_deleted():
           raise
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from flax import linen as nn
 from algorithmic_efficiency import errors, spec
 from algorithmic_efficiency.backends import _jax_backend, _jax_workload
 from algorithmic_efficiency.backends import jax as backend_jax
-from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.spec import ForwardPassMode, ParameterType
 
 WORDS = np.array([1, 2], np.uint32)
@@ -265,16 +266,40 @@ def test_dropout_is_the_calls_else_inits_else_the_definitions(backend):
   np.testing.assert_array_equal(logits(), without)
 
 
-def test_a_model_without_state_has_none(backend):
-  from types import SimpleNamespace
+@pytest.mark.parametrize(
+  ('mode', 'update_batch_norm', 'told'),
+  [
+    (TRAIN, True, {'train': True, 'use_running_average': False, 'dropout_rate': 0.5}),
+    (TRAIN, False, {'train': True, 'use_running_average': True, 'dropout_rate': 0.5}),
+    (EVAL, False, {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}),
+  ],
+)
+def test_what_a_forward_function_is_told(backend, mode, update_batch_norm, told):
+  calls = []
 
-  model = SimpleNamespace(
+  def forward(model, batch, **options):
+    calls.append(options)
+    return model(batch['inputs'])
+
+  task = _task(build=lambda definition: nn.Dense(2), forward=forward)
+  workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET)
+  params, state = workload.init_model_fn(WORDS)
+  assert calls.pop() == {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}
+  workload.model_fn(params, jax_toy.batch(4, 0), state, mode, WORDS, update_batch_norm)
+  assert calls == [told]
+
+
+def _task(**changes):
+  """The toy task with other functions in its model module."""
+  model = SimpleNamespace(**{**vars(jax_toy.task().model), **changes})
+  return TaskCode(data=jax_toy.task().data, model=model)
+
+
+def test_a_model_without_state_has_none(backend):
+  task = _task(
     build=lambda definition: nn.Dense(2),
-    forward=lambda model, batch, *, train, use_running_average, dropout_rate: model(
-      batch['inputs']
-    ),
+    forward=lambda model, batch, **options: model(batch['inputs']),
   )
-  task = type(jax_toy.task())(data=jax_toy.task().data, model=model)
   workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET)
   params, state = workload.init_model_fn(WORDS)
   assert state is None
@@ -441,12 +466,8 @@ def test_evaluation_leaves_the_caller_s_batches_alone(backend, toy):
 
 def test_evaluation_counts_examples_whose_parts_have_weights(backend, toy):
   """Tokens have weights of their own; an example counts if any of them does."""
-  from types import SimpleNamespace
-
   _, params, state, _ = toy
-  model = SimpleNamespace(**vars(jax_toy.task().model))
-  model.eval_sums = lambda definition, batch, logits: {}
-  task = type(jax_toy.task())(data=jax_toy.task().data, model=model)
+  task = _task(eval_sums=lambda definition, batch, logits: {})
   workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET, eval_batch_size=4)
   batch = jax_toy.batch(3, 0)
   batch['weights'] = np.array([[1, 1], [1, 0], [0, 0]], np.float32)

@@ -120,9 +120,10 @@ def test_packed_values_are_plain():
 
 
 def test_a_packed_array_is_a_copy():
-  """On a CPU the memory of a donated array is written again by the next step."""
+  """On a CPU a view would share the array's memory, and keep the next step from reusing it."""
   array, host = jnp.zeros(1000), np.zeros(3)
   packed = pack([array, host])
+  assert packed['[0]'].base is None
   jax.jit(lambda x: x + 1, donate_argnums=0)(array).block_until_ready()
   host[:] = 1
   assert not packed['[0]'].any() and not packed['[1]'].any()
