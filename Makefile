@@ -35,10 +35,12 @@ $(BIN)/python:
 	'$(PYTHON)' -m venv '$(VENV)'
 
 $(VENV)/.installed-demo: $(DECLARED) | $(BIN)/python
+	@echo 'Installing into $(VENV); this takes a minute or more.'
 	$(INSTALL) -e '.[jax,quick,report]'
 	@touch '$@'
 
 $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
+	@echo 'Installing into $(VENV); this takes two minutes or more.'
 ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
 endif
