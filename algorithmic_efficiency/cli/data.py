@@ -152,9 +152,10 @@ def _progress() -> Iterator[Progress]:
     return
   from rich.console import Console
   from rich.progress import Progress as Bars
+  from rich.progress import TaskID
 
   with Bars(console=Console(stderr=True)) as bars:
-    tasks: dict[str, object] = {}
+    tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int | None) -> None:
       if stage not in tasks:

@@ -81,7 +81,7 @@ class Shuffled:
   once a pass.
   """
 
-  num_batches = None
+  num_batches: int | None = None
 
   def __init__(self, *, num_examples: int, batch_size: int, seed: int, shard: Shard = (0, 1)):
     _check_sizes(num_examples, batch_size, shard)
@@ -128,7 +128,7 @@ class InOrder:
 
   def __init__(self, *, num_examples: int, batch_size: int, shard: Shard = (0, 1)):
     _check_sizes(num_examples, batch_size, shard)
-    self.num_batches = math.ceil(num_examples / batch_size)
+    self.num_batches: int | None = math.ceil(num_examples / batch_size)
     self._num_examples = num_examples
     self._batch_size = batch_size
     self._shard = shard

@@ -113,6 +113,7 @@ def _work(connection: Connection, roots: tuple[list[str], list[str]], payload: b
   threading.Thread(target=_end_with_parent, name='algoeff-parent', daemon=True).start()
   _find_tasks(*roots)
   make = None
+  answer: tuple[Any, Exception | None]
   while True:
     try:
       number = connection.recv()
@@ -172,7 +173,7 @@ def _receive(connection: Connection) -> Any:
   head, sizes = connection.recv()
   arrays = [np.empty(size, np.uint8) for size in sizes]
   for array in arrays:
-    view = memoryview(array)
+    view = array.data
     filled = 0
     while filled < len(array):
       count = os.readv(connection.fileno(), [view[filled:]])

@@ -85,7 +85,8 @@ def test_closing_does_not_wait_for_work_ahead():
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc'), reason='needs /proc')
-def test_workers_die_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize('load', ['load_numbers', 'load_once'], ids=['waiting', 'busy'])
+def test_workers_die_with_a_parent_that_is_killed(tmp_path, load):
   script = tmp_path / 'parent.py'
   script.write_text(
     textwrap.dedent(
@@ -96,7 +97,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
       from algorithmic_efficiency.data.pipeline import Batches, Shuffled
       if __name__ == '__main__':
         order = Shuffled(num_examples=10, batch_size=4, seed=1)
-        stream = Batches(order, data_examples.load_numbers, num_workers=2)
+        stream = Batches(order, data_examples.{load}, num_workers=2)
         next(stream)
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)
         time.sleep(60)
@@ -104,7 +105,10 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     )
   )
   parent = subprocess.Popen(
-    [sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=registry.HOME
+    [sys.executable, script],
+    stdout=subprocess.PIPE,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': str(registry.HOME)},
   )
   assert parent.stdout is not None
   workers = [int(word) for word in parent.stdout.readline().split()]

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -127,6 +128,7 @@ def prepare(
     UserError: a file is missing, truncated or not MNIST's.
   """
   splits = definition.splits
+  assert splits.test is not None
   parts = {
     'train': (('train', 0, splits.train), ('validation', splits.train, splits.validation)),
     'test': (('test', 0, splits.test),),
@@ -199,16 +201,15 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
 class _Images:
   """Loader: gathers stored pixels and normalises them in place."""
 
-  def __init__(self, definition: WorkloadDefinition, root: Path, split: str):
+  def __init__(self, definition: WorkloadDefinition, root: Path, split: Literal['train'] | Split):
     if definition.data.source == 'digits':
       self._inputs, self._targets = _digits()[split]
     else:
       prepared = records.open_prepared(root)
       self._inputs = prepared.field(f'{split}/inputs')
       self._targets = prepared.field(f'{split}/targets')
-    expected = (
-      definition.splits.train if split == 'train' else definition.splits.num_examples(split)
-    )
+    splits = definition.splits
+    expected = splits.train if split == 'train' else splits.num_examples(split)
     if self._inputs.shape != (expected, *definition.data.image_shape):
       raise records.damaged(
         root,
