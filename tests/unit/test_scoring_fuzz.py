@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 
@@ -11,6 +12,8 @@ from scoring_runs import hit_at, write_trial
 
 import scoring
 from algorithmic_efficiency.errors import UserError
+from scoring import outputs
+from scoring.report import payload
 
 NUM_CASES_PER_BATCH = 50
 NUM_BATCHES = 12  # the first two always, the others with the slow tests
@@ -114,12 +117,9 @@ def test_damaged_logs_are_scored_or_refused_with_a_message(tmp_path, intact, bat
       if not any(root.rglob('*.csv')):
         break
     try:
+      frame = scoring.load(root)
       result = scoring.score(
-        scoring.load(root),
-        'algoperf_v06',
-        workloads=WORKLOADS,
-        num_resamples=20,
-        statistics=case % 5 == 0,
+        frame, 'algoperf_v06', workloads=WORKLOADS, num_resamples=20, statistics=case % 5 == 0
       )
     except UserError as error:
       refused += 1
@@ -127,6 +127,9 @@ def test_damaged_logs_are_scored_or_refused_with_a_message(tmp_path, intact, bat
       continue
     assert ((result.scores >= 0) & (result.scores <= 1)).all()
     assert not np.isnan(result.scores).any()
+    if result.statistics is not None:
+      for record in (outputs.as_json(result), payload.build(frame, result)):
+        json.dumps(record, allow_nan=False)
     noted += bool(result.notes)
     clean = result
   assert clean is not None and noted > 0
