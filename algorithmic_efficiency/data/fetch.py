@@ -126,6 +126,7 @@ def _continue(
     UserError: the disk refuses.
   """
   start = _size(partial)
+  progress(download.name, start, download.num_bytes)
   if start == download.num_bytes:
     return
   if start > download.num_bytes:
@@ -150,7 +151,6 @@ def _write(
 ) -> None:
   done = start
   with _opened(partial, 'ab' if start else 'wb') as file:
-    progress(download.name, done, download.num_bytes)
     # A byte more than expected is enough to know that it is another file.
     while done <= download.num_bytes and (block := response.read(_BLOCK_BYTES)):
       _write_all(file, block, partial)

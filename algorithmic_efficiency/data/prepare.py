@@ -133,21 +133,41 @@ def _fingerprint(source: Path) -> str:
 
 @contextlib.contextmanager
 def _only_one(staging: Path) -> Iterator[None]:
-  """Holds the staging folder; what another process is preparing is left alone."""
-  path = staging.with_name(f'{staging.name}.lock')
+  """Makes and holds the staging folder; what another process is preparing is left alone."""
   try:
-    staging.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    staging.mkdir(parents=True, exist_ok=True)
+    handle = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
   except OSError as error:
-    raise files.storage_error(path, error, then='repeat the command') from error
+    raise files.storage_error(staging, error, then='repeat the command') from error
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield
-    path.unlink(missing_ok=True)
-  except BlockingIOError:
-    raise errors.UserError(f'Another process is preparing {staging}; wait for it to end.') from None
+    if not _lock(handle) or not _is_still(staging, handle):
+      raise errors.UserError(f'Another process is preparing {staging}; wait for it to end.')
+    try:
+      yield
+    finally:
+      _remove_if_empty(staging)
   finally:
     os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def _is_still(folder: Path, handle: int) -> bool:
+  """Whether the opened folder has kept its name: its holder may just have put it in place."""
+  return folder.is_dir() and os.path.samestat(folder.stat(), os.fstat(handle))
+
+
+def _remove_if_empty(staging: Path) -> None:
+  """Leaves no empty folder behind a preparation that failed before anything was complete."""
+  for folder in (staging / records.DOWNLOADS, staging):
+    if folder.is_dir() and not any(folder.iterdir()):
+      folder.rmdir()
 
 
 def _put_in_place(staging: Path, root: Path) -> None:

@@ -24,7 +24,7 @@ from algorithmic_efficiency import errors, files
 FORMAT = 1
 MANIFEST = 'manifest.json'
 _JOURNAL = 'journal.json'
-_DOWNLOADS = 'downloads'
+DOWNLOADS = 'downloads'
 _BLOCK_BYTES = 1 << 22
 
 # Sets up to this size are compared with their checksums whenever a process opens them first, which
@@ -237,7 +237,7 @@ class Writer:
   @property
   def downloads(self) -> Path:
     """A folder for fetched files, which is removed when the set is complete."""
-    path = self.folder / _DOWNLOADS
+    path = self.folder / DOWNLOADS
     _make_folder(path)
     return path
 
@@ -323,7 +323,7 @@ class Writer:
     }
     self._write_json(MANIFEST, {**manifest, 'checksum': _checksum(manifest)})
     (self.folder / _JOURNAL).unlink(missing_ok=True)
-    downloads = self.folder / _DOWNLOADS
+    downloads = self.folder / DOWNLOADS
     if downloads.is_dir():
       for path in downloads.iterdir():
         path.unlink()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, source):
   assert 'could not be written' in str(caught.value)
   assert 'repeat the command' in str(caught.value)
   assert not (tmp_path / 'data' / 'mnist').exists()
-  assert names(tmp_path / 'data' / 'mnist.partial') == []
+  assert names(tmp_path / 'data') == []
   assert prepare(tmp_path / 'data', source).num_examples('train') == 50
 
 
@@ -151,11 +152,13 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path, source):
 
 
 def test_two_preparations_do_not_meet(tmp_path, source):
-  (tmp_path / 'data').mkdir()
-  with open(tmp_path / 'data' / 'mnist.partial.lock', 'w') as other:
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(errors.UserError, match='Another process is preparing'):
-      prepare(tmp_path / 'data', source)
+  staging = tmp_path / 'data' / 'mnist.partial'
+  staging.mkdir(parents=True)
+  other = os.open(staging, os.O_RDONLY)
+  fcntl.flock(other, fcntl.LOCK_EX)
+  with pytest.raises(errors.UserError, match='Another process is preparing'):
+    prepare(tmp_path / 'data', source)
+  os.close(other)
   assert prepare(tmp_path / 'data', source).num_examples('test') == 12
 
 
