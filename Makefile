@@ -12,7 +12,7 @@ JOBS ?= 2
 CHECK = import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 ifndef PYTHON
 # A name may be a shim that fails when it is called, so each one is tried.
-PYTHON := $(shell for name in python3.12 python3.11 python3 python; do \
+PYTHON := $(shell for name in python3.11 python3.12 python3 python; do \
   if "$$name" -c "$(CHECK)" 2>/dev/null; then echo "$$name"; break; fi; done)
 endif
 
@@ -20,6 +20,7 @@ BIN := $(VENV)/bin
 INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DECLARED := pyproject.toml constraints.txt
 
+.DELETE_ON_ERROR:
 .PHONY: help demo test test-slow bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on a small real data set (about 3 minutes)'
