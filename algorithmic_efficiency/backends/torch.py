@@ -56,7 +56,9 @@ def start(devices: Devices) -> TorchBackend:
   if devices.num_ranks > 1:
     _join(devices, device)
   from algorithmic_efficiency.backends._torch_backend import TorchBackend
+  from algorithmic_efficiency.compat import pytorch_utils
 
+  pytorch_utils.use_device(device)  # entries ask for it without naming it
   return TorchBackend(device, devices, compiles=compiles)
 
 
