@@ -112,14 +112,12 @@ def test_pytorch_setup_looks_when_it_is_called(monkeypatch: pytest.MonkeyPatch):
   monkeypatch.setattr(torch.cuda, 'device_count', lambda: 4)
   with imports.installed():
     setup = importlib.import_module('algoperf.pytorch_utils')
+  monkeypatch.setattr(setup, '_device', None)  # as before a backend has started
   assert setup.pytorch_setup() == (False, 0, torch.device('cuda:0'), 4)
   monkeypatch.setenv('LOCAL_RANK', '3')
   assert setup.pytorch_setup() == (True, 3, torch.device('cuda:3'), 4)
   setup.use_device(torch.device('cpu'))
-  try:
-    assert setup.pytorch_setup()[2] == torch.device('cpu')
-  finally:
-    setup.use_device(None)
+  assert setup.pytorch_setup()[2] == torch.device('cpu')
 
 
 SHARDINGS = """
