@@ -189,6 +189,10 @@ def _check_numbers(request: Request) -> None:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
   if request.seed is not None and request.seed < 0:
     raise errors.UserError(f'--seed must not be negative; it is {request.seed}.')
+  for name in ('num_devices', 'num_threads', 'num_ranks'):
+    value = getattr(request.devices, name)
+    if value is not None and value <= 0:
+      raise errors.UserError(f'--{name} must be positive; it is {value}.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
 

@@ -163,7 +163,13 @@ def _devices() -> Devices:
     compile='auto' if FLAGS.torch_compile else 'off',
   )
   if num_ranks == 1:
-    return common
+    num_processes = backends.num_processes(
+      FLAGS.framework,
+      platform=FLAGS.platform,
+      num_devices=FLAGS.num_devices,
+      num_processes=None,
+    )
+    return replace(common, num_ranks=num_processes)
   return replace(
     common,
     rank=int(os.environ['RANK']),

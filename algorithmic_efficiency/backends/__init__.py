@@ -1,8 +1,10 @@
-"""The only place that says which framework; each backend is imported when it is used."""
+"""The only place that says which framework: `start` imports the backend by its name."""
 
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 _MODULES = {'jax': 'jax', 'pytorch': 'torch'}
 FRAMEWORKS = tuple(_MODULES)
+
+_NVIDIA_GPUS = Path('/proc/driver/nvidia/gpus')
 
 
 def module(framework: str) -> ModuleType:
@@ -21,3 +25,27 @@ def module(framework: str) -> ModuleType:
 def start(framework: str, devices: Devices) -> Backend:
   """Imports the framework and starts it on `devices`; once per process."""
   return module(framework).start(devices)
+
+
+def num_processes(
+  framework: str, *, platform: str, num_devices: int | None, num_processes: int | None
+) -> int:
+  """How many processes a trial on this host takes, decided without importing the framework.
+
+  JAX drives all devices from one process unless told otherwise; PyTorch takes one for each device,
+  by default for each GPU that is visible.
+  """
+  if num_processes is not None:
+    return num_processes
+  if framework == 'jax':
+    return 1
+  if num_devices is not None:
+    return num_devices
+  return max(1, _num_visible_gpus()) if platform in ('auto', 'gpu') else 1
+
+
+def _num_visible_gpus() -> int:
+  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+  if visible is not None:
+    return len([name for name in visible.split(',') if name.strip() not in ('', '-1')])
+  return len(list(_NVIDIA_GPUS.iterdir())) if _NVIDIA_GPUS.is_dir() else 0

@@ -145,7 +145,7 @@ class TorchBackend:
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in unwrap(params).named_parameters():
       digest.update(name.encode())
-      digest.update(_torch_state.raw_bytes(parameter))
+      digest.update(_torch_state.raw_bytes(parameter).data)
     return digest.digest()
 
   @torch.no_grad()

@@ -96,10 +96,10 @@ class _Overlay:
       return self._set_generator(fresh, packed, name)
     if fresh is None or (isinstance(fresh, _SCALARS) and kind == 'tensor'):
       return self.restore(packed, _ABSENT, name)
-    if kind == 'tensor' or isinstance(fresh, torch.Tensor):
-      return self._fill_tensor(fresh, packed, name)
     if kind is None and isinstance(packed, (dict, list, tuple)):
       return self._fill_container(fresh, packed, name)
+    if kind == 'tensor' or isinstance(fresh, torch.Tensor):
+      return self._fill_tensor(fresh, packed, name)
     if isinstance(fresh, (dict, list, tuple)):
       raise _misfit(name, f'is a {type(packed).__name__} in the saved state')
     return self._array_or_scalar(fresh, self.restore(packed, _ABSENT, name), name)
@@ -160,8 +160,8 @@ class _Overlay:
     if isinstance(fresh, torch.Tensor):
       _check_shape(name, _shape(value), tuple(fresh.shape))
       if isinstance(value, torch.Tensor) and value.dtype == fresh.dtype:
-        with torch.no_grad():
-          return fresh.copy_(value) if not fresh.requires_grad else _fill_parameter(fresh, value)
+        fresh.detach().copy_(value)
+        return fresh
     elif isinstance(fresh, np.ndarray):
       _check_shape(name, _shape(value), fresh.shape)
     else:
@@ -200,7 +200,9 @@ class _Overlay:
   def _tensor(self, packed: dict[str, Any]) -> torch.Tensor:
     tensor = torch.tensor(packed['data'])
     if 'dtype' in packed:
-      tensor = tensor.view(getattr(torch, packed['dtype'])).reshape(packed['shape'])
+      content = tensor
+      tensor = torch.empty(packed['shape'], dtype=getattr(torch, packed['dtype']))
+      tensor.reshape(-1).view(torch.uint8).copy_(content)
     return tensor if packed['on_host'] else tensor.to(self._device)
 
 
@@ -221,7 +223,11 @@ def _pack_tensor(tensor: torch.Tensor, name: str) -> dict[str, Any]:
 
 
 def _has_state_dict(value: Any) -> bool:
-  return hasattr(value, 'state_dict') and hasattr(value, 'load_state_dict')
+  return (
+    not isinstance(value, type)
+    and hasattr(value, 'state_dict')
+    and hasattr(value, 'load_state_dict')
+  )
 
 
 def _state_dict(value: Any) -> Any:
@@ -259,11 +265,6 @@ def _item(fresh: Any, key: Any) -> Any:
 
 def _tuple_like(fresh: Any, items: list[Any]) -> tuple:
   return type(fresh)(*items) if hasattr(fresh, '_fields') else tuple(items)
-
-
-def _fill_parameter(fresh: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-  fresh.detach().copy_(value)
-  return fresh
 
 
 def _undo_casts(optimizer: torch.optim.Optimizer, state: Any) -> None:

@@ -179,8 +179,8 @@ class TorchWorkload(DefinedWorkload):
 def _batch_norm(model: nn.Module, update: bool, use_running: bool) -> Iterator[None]:
   """Makes batch norm normalise and update as said in the block, whatever the mode of the module.
 
-  Layers of ours have an attribute for it. Layers of torch lose sight of their running averages: with
-  a momentum of 0 they would still count the batch, and spread values that are not finite.
+  Layers of ours have an attribute for it. Layers of torch lose sight of their running averages:
+  with a momentum of 0 they would still count the batch, and spread values that are not finite.
   """
   before: list[tuple[nn.Module, dict[str, bool]]] = []
   for module in model.modules():

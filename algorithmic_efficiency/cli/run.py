@@ -46,13 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--log', action='append', default=[], metavar='TRACKER', help='also log to: tensorboard')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--num_devices', type=int, metavar='N', help='default: all (JAX), all GPUs or one (PyTorch)')
-  add(
-    '--num_processes',
-    type=int,
-    default=1,
-    metavar='N',
-    help='processes that share the devices (JAX)',
-  )
+  add('--num_processes', type=int, metavar='N', help='default: one (JAX), one a device (PyTorch)')
   add('--num_threads', type=int, metavar='N', help='host threads of a process')
   add('--compile', choices=('auto', 'on', 'off'), default='auto', help='auto: on GPUs in PyTorch')
   add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
@@ -95,7 +89,12 @@ def _request(args: argparse.Namespace) -> Any:
       platform=args.platform,
       num_devices=args.num_devices,
       num_threads=args.num_threads,
-      num_ranks=args.num_processes,
+      num_ranks=backends.num_processes(
+        args.framework,
+        platform=args.platform,
+        num_devices=args.num_devices,
+        num_processes=args.num_processes,
+      ),
       compile=args.compile,
     ),
     smoke=args.smoke,

@@ -1,7 +1,7 @@
 """Runs a trial on this machine: one process a rank, watched by a parent that keeps its own clock.
 
-The parent imports no framework. A trial ends with the process, and with the thread, that started it,
-so both must live as long as it does.
+The parent imports no framework. A trial ends with the process, and with the thread, that started
+it, so both must live as long as it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from algorithmic_efficiency import errors, files, measurements, registry
+from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.messages import LineBuffer
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -56,6 +57,7 @@ class _Rank:
   ended: float | None = None
   last: Mapping[str, Any] = field(default_factory=dict)
   user_error: str | None = None
+  died_by_itself: bool = False  # by a signal that was not ours
   rows: Any = field(default_factory=hashlib.sha256)
 
 
@@ -138,9 +140,13 @@ def _rank_plans(plan: TrialPlan) -> list[TrialPlan]:
   devices = plan.devices
   if devices.num_ranks == 1 or devices.address:
     return [plan]
-  address = f'127.0.0.1:{free_port()}'
+  common = replace(
+    devices,
+    address=f'127.0.0.1:{free_port()}',
+    num_threads=devices.num_threads or max(1, int(num_usable_cpus() / devices.num_ranks)),
+  )
   return [
-    replace(plan, devices=replace(devices, rank=rank, local_rank=rank, address=address))
+    replace(plan, devices=replace(common, rank=rank, local_rank=rank))
     for rank in range(devices.num_ranks)
   ]
 
@@ -225,6 +231,8 @@ def _receive(
 def _end(ranks: list[_Rank]) -> None:
   """Leaves no process behind, nor any that a submission has started."""
   for rank in ranks:
+    rank.died_by_itself = (rank.process.poll() or 0) < 0
+  for rank in ranks:
     with contextlib.suppress(subprocess.TimeoutExpired):
       rank.process.wait(timeout=_GRACE_SEC if rank.ended else 0)
     with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
@@ -235,8 +243,10 @@ def _end(ranks: list[_Rank]) -> None:
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   first = ranks[0]
-  dead = next((rank for rank in ranks if rank.ended is None), None)
-  if dead is not None and first.last.get('status') not in ('failed', 'invalid'):
+  killed = [rank for rank in ranks if rank.died_by_itself]
+  silent = [rank for rank in ranks if rank.ended is None]
+  if killed or (silent and first.last.get('status') not in ('failed', 'invalid')):
+    dead = (killed or silent)[0]
     status, stop_reason, reason = _death(dead, ranks)
     return Outcome(folder=plan.path, status=status, stop_reason=stop_reason, reason=reason)
   assert first.started is not None and first.ended is not None

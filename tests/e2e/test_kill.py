@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trials import algoeff, record, rows, trial_folder
+from trials import algoeff, holders, record, rows, trial_folder
 
 from algorithmic_efficiency import measurements
 
@@ -100,16 +100,3 @@ def assert_nothing_is_left_running(root: Path) -> None:
   while holders(root):
     assert time.monotonic() < end, f'still running: {holders(root)}'
     time.sleep(0.05)
-
-
-def holders(root: Path) -> list[str]:
-  found = []
-  for entry in Path('/proc').iterdir():
-    if entry.name.isdigit() and entry.name != str(os.getpid()):
-      try:
-        targets = [os.readlink(link) for link in (entry / 'fd').iterdir()]
-      except OSError:
-        continue
-      if any(target.startswith(str(root)) for target in targets):
-        found.append(entry.name)
-  return found

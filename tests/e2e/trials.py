@@ -44,3 +44,17 @@ def rows(folder: Path) -> Rows:
   found = measurements.read(folder)
   assert found.problems == []
   return found
+
+
+def holders(path: Path) -> list[str]:
+  """Other processes that hold a file at or below `path` open."""
+  found = []
+  for entry in Path('/proc').iterdir():
+    if entry.name.isdigit() and entry.name != str(os.getpid()):
+      try:
+        targets = [os.readlink(link) for link in (entry / 'fd').iterdir()]
+      except OSError:
+        continue
+      if any(target.startswith(str(path)) for target in targets):
+        found.append(entry.name)
+  return found
