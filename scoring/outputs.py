@@ -83,7 +83,8 @@ def raw_table(result: Result) -> pd.DataFrame:
   """A row a submission and workload: the median study in every unit, inf for a miss.
 
   gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise;
-  examples are those times the batch size, where it is known.
+  examples are those times the batch size, where it is known. With statistics, low and high are the
+  interval of the first of the units.
   """
   import pandas as pd
 
@@ -111,7 +112,11 @@ def raw_table(result: Result) -> pd.DataFrame:
           'examples': _or_inf(steps[s, w]) * batch if known else math.nan,
         }
       )
-  return pd.DataFrame(records)
+  found = pd.DataFrame(records)
+  if result.statistics is not None:
+    bounds = np.nan_to_num(result.statistics.intervals.times, nan=np.inf, posinf=np.inf)
+    found['low'], found['high'] = bounds[..., 0].ravel(), bounds[..., 1].ravel()
+  return found
 
 
 def _medians(table: pd.DataFrame, names: tuple[list[str], list[str]]) -> np.ndarray:

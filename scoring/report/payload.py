@@ -16,6 +16,7 @@ from scoring.load import KEYS
 from scoring.notes import KINDS, counted
 from scoring.outputs import against_next, footnotes
 from scoring.profiles import NUM_POINTS
+from scoring.statistics import speedups
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -53,6 +54,7 @@ def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
     'leaderboard': _leaderboard(result),
     'verdicts': [sentence(one) for one in _statistics(result).verdicts],
     'speedups': [_speedup(one) for one in _statistics(result).speedups],
+    'speedup_reference': speedups.reference_of(result),
     'sensitivity': list(_statistics(result).sensitivity.sentences),
     'ledger': _ledger(result),
     'tuning_exact': _statistics(result).tuning_curves.exact,
@@ -75,13 +77,13 @@ def _names(result: Result) -> list[str]:
 
 def _leaderboard(result: Result) -> list[dict[str, Any]]:
   statistics, rows = _statistics(result), []
-  speedups = {one.submission: one for one in statistics.speedups}
+  ratios = {one.submission: one for one in statistics.speedups}
   ledger = {one.submission: one for one in statistics.ledger}
   costs = {one.submission: one for one in statistics.costs}
   for rank, s in enumerate(result.ranking):
     name = result.submissions[s]
     low, high = statistics.intervals.scores[s]
-    speedup = speedups.get(name)
+    speedup = ratios.get(name)
     rows.append(
       {
         'rank': rank + 1,
@@ -180,7 +182,7 @@ def _raw(result: Result) -> list[dict[str, Any]]:
   from scoring.outputs import raw_table
 
   table = raw_table(result)
-  names = [name for name in table.columns if name not in ('submission', 'workload')]
+  names = [name for name in table.columns if name not in ('submission', 'workload', 'low', 'high')]
   return [
     {'submission': row['submission'], 'workload': row['workload']}
     | {'values': [_text(row[name]) for name in names]}

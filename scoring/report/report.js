@@ -264,7 +264,7 @@
     const clip = `clip-${s}`;
     node(node(node(svg, 'defs'), 'clipPath', { id: clip }), 'rect', { x: left, y: top, width: width - left - right, height: height - top - bottom });
     node(svg, 'text', { x: left, y: 14, 'font-weight': 600 }, name);
-    node(svg, 'text', { class: 'quiet', x: width - right, y: 14, 'text-anchor': 'end' }, trials.length ? `${reached} of ${trials.length}` : 'no data');
+    node(svg, 'text', { class: 'quiet', x: width - right, y: 14, 'text-anchor': 'end' }, trials.length ? `${reached} of ${trials.length}` : 'no curves');
     for (const t of ticks(range.low, range.high, 4)) {
       node(svg, 'line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) });
       node(svg, 'text', { class: 'quiet', x: left - 5, y: y(t) + 4, 'text-anchor': 'end' }, number(t));
