@@ -243,7 +243,7 @@ def _end(ranks: list[_Rank]) -> None:
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   first = ranks[0]
-  killed = [rank for rank in ranks if rank.died_by_itself]
+  killed = [rank for rank in ranks if rank.died_by_itself and rank.ended is None]
   silent = [rank for rank in ranks if rank.ended is None]
   if killed or (silent and first.last.get('status') not in ('failed', 'invalid')):
     dead = (killed or silent)[0]

@@ -174,6 +174,24 @@ ATTACKS = (
     """,
   ),
   Attack(
+    name='open_the_data',
+    what="opens the workload's data file by itself, validation and test examples included",
+    outcome='invalid',
+    how='what the harness opened as data is refused to others',
+    reason='The submission opened a data file of the workload',
+    smoke=False,
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      import importlib.util
+      package = os.path.dirname(importlib.util.find_spec('sklearn').origin)
+      try:
+        open(os.path.join(package, 'datasets', 'data', 'digits.csv.gz'), 'rb').read()
+      except Exception:
+        pass
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Attack(
     name='evaluate_itself',
     what='calls `workload.eval_model` to steer by the test data between evaluations',
     outcome='invalid',
