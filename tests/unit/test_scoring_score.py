@@ -188,6 +188,16 @@ def test_published_competitors_stand_beside_ours(tmp_path):
   assert result.times[result.submissions.index('shampoo_submission')].min() > 0
 
 
+def test_self_tuning_has_no_hyperparameters_and_one_trial(tmp_path):
+  write_times(tmp_path, {'a': {'ogbg': 10.0}, 'b': {'ogbg': 20.0}}, studies=3)
+  result = score(
+    tmp_path, workloads=['ogbg'], ruleset='self', strict=True, statistics=True, num_resamples=50
+  )
+  assert result.notes == ()
+  assert result.rules.budget_sec('ogbg') == 1.5 * 12_011
+  assert result.statistics.tuning_curves.num_trials == (1,)
+
+
 # Cost-adjusted steps.
 
 
