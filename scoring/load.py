@@ -20,6 +20,8 @@ from scoring.notes import Note
 if TYPE_CHECKING:
   import pandas as pd
 
+# Stop reasons of trials that might have gone on.
+_CUT_SHORT = ('step_limit', 'interrupted')
 KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
 
 
@@ -212,6 +214,9 @@ def _own_facts(
     facts['status'] = 'invalid_trial'
   elif record.get('status') == 'failed':
     notes.append(Note('failed_trial', path, facts['reason'] or facts['stop_reason']))
+  elif record.get('status') == 'running' or facts['stop_reason'] in _CUT_SHORT:
+    notes.append(Note('cut_short', path, facts['stop_reason'] or 'not finished'))
+  notes += [Note('runner_note', path, text) for text in map(str, of_type('notes', list, []))]
   if facts['smoke']:
     notes.append(Note('smoke', path))
     facts['status'] = 'smoke'

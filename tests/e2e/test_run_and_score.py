@@ -24,9 +24,12 @@ def test_runs_of_the_runner_are_scored(tmp_path, capsys):
   assert (board['suite'], board['ruleset']) == ('quick', 'external')
   assert board['axis'] == 'cost_adjusted_steps'
   assert {row['submission'] for row in board['leaderboard']} == {'nadamw', 'momentum'}
-  # 40 steps reach no goal; nothing else is wrong with the runs.
+  # 40 steps reach no goal, and the trials were cut short; nothing else is wrong with the runs.
+  assert board['notes']['cut_short']['count'] == 2
   assert {row['score'] for row in board['leaderboard']} == {0.0}
-  assert set(board['notes']) <= {'study_count', 'trial_count', 'cannot_run', 'absent_workload'}
+  assert set(board['notes']) <= {
+    *('study_count', 'trial_count', 'cut_short', 'cannot_run', 'absent_workload')
+  }
   data = json.loads((out / 'report.json').read_text())
   assert data['environment'][0]['count'] == 2
   assert any(line.startswith('cpu_model') for line in data['environment'][0]['lines'])

@@ -110,6 +110,15 @@ def test_shuffling_changes_nothing_and_the_shipped_table_is_that_of_the_logs(log
   assert (shipped.status == table.status).all()
 
 
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_report_of_the_published_logs_is_at_most_6_mb(logs, tmp_path):
+  from algorithmic_efficiency.cli import main
+
+  assert main(['report', str(logs), '--suite', 'algoperf_v05', '--output_dir', str(tmp_path)]) == 0
+  assert (tmp_path / 'report.html').stat().st_size < 6e6
+
+
 @pytest.mark.data
 def test_the_time_table_is_written_before_the_filters(logs, tmp_path):
   from algorithmic_efficiency.cli import main

@@ -170,6 +170,21 @@ def test_what_the_runner_recorded_keeps_a_trial_from_scoring(tmp_path, changes, 
   assert counted(result.notes)[kind] == 1
 
 
+@pytest.mark.parametrize(
+  ('changes', 'kind'),
+  [
+    ({'status': 'running'}, 'cut_short'),
+    ({'stop_reason': 'step_limit'}, 'cut_short'),
+    ({'status': 'failed', 'reason': 'it raised'}, 'failed_trial'),
+    ({'notes': ['the batch size is another']}, 'runner_note'),
+  ],
+)
+def test_what_the_runner_remarked_is_said_and_scores(tmp_path, changes, kind):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record(**changes))
+  assert time_of(tmp_path) == 10.0
+  assert kinds(scoring.load(tmp_path)) == {kind: 1}
+
+
 def test_a_damaged_trial_record_is_said(tmp_path):
   folder = write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record())
   (folder / 'trial.json').write_text('{"suite": ')
