@@ -158,7 +158,8 @@ def _part(batch: Any, index: int, num_parts: int) -> Any:
   if isinstance(batch, dict):
     return {name: _part(value, index, num_parts) for name, value in batch.items()}
   if isinstance(batch, tuple):
-    return tuple(_part(value, index, num_parts) for value in batch)
+    parts = (_part(value, index, num_parts) for value in batch)
+    return type(batch)(*parts) if hasattr(batch, '_fields') else tuple(parts)
   return batch
 
 
