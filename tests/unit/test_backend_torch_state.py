@@ -263,7 +263,7 @@ def test_every_kind_of_container_and_leaf(tmp_path):
 
 def test_filling_is_in_place_and_keeps_what_refers_to_it():
   fresh = _state(1)
-  names = ('tensor', 'half', 'strided', 'parameter', 'numpy', 7)
+  names = ('tensor', 'half', 'strided', 'parameter', 'numpy', 'scalars', 7)
   before = {name: fresh[name] for name in names}
   strides = fresh['strided'].stride()
   restored = overlay(fresh, pack(_state(2)))
@@ -271,6 +271,24 @@ def test_filling_is_in_place_and_keeps_what_refers_to_it():
     assert restored[name] is before[name], name
   assert restored['strided'].stride() == strides
   assert restored['parameter'].requires_grad
+
+
+def test_a_tensor_without_a_match_goes_where_it_lived():
+  packed = pack([torch.ones(2), torch.ones(2)])
+  packed[1]['on_host'] = False
+  restored = overlay_on([None, None], packed, device=torch.device('meta'))
+  assert [tensor.device.type for tensor in restored] == ['cpu', 'meta']
+
+
+def test_the_state_of_an_optimizer_moves_to_the_device_of_its_parameters():
+  trial = Trial('half')
+  trial.run(range(2))
+  trial.params.to('meta')
+  fresh = _half([nn.Parameter(p.detach().to('meta')) for p in trial.params.parameters()])
+  overlay(fresh, pack(trial.state))
+  for state in fresh['optimizer'].state.values():
+    assert state['momentum'].dtype == torch.bfloat16
+    assert state['momentum'].device.type == state['parts'][0].device.type == 'meta'
 
 
 def test_a_packed_tensor_is_a_copy():
