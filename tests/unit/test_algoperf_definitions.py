@@ -8,16 +8,16 @@ from algorithmic_efficiency import registry
 
 # workload: metric, direction, validation target, test target, train, validation, test examples
 BASE = """
-criteo1tb               loss                    min  0.123735  0.126041  4195197692 83274637 95000000
-fastmri                 ssim                    max  0.723653  0.740633  34742      3554     3581
-imagenet_resnet         accuracy                max  0.77431   0.6560    1281167    50000    10000
-imagenet_vit            accuracy                max  0.77309   0.6519    1281167    50000    10000
-librispeech_conformer   wer                     min  0.085884  0.052981  263840     5348     2472
-librispeech_deepspeech  wer                     min  0.119936  0.074143  263840     5348     2472
-ogbg                    mean_average_precision  max  0.28098   0.268729  350343     43793    43793
-wmt                     bleu                    max  30.8491   30.7219   5906184    3000     3003
-finewebedu_lm           ppl                     min  22.2995   -         8749870    100000   -
-cifar                   accuracy                max  0.85      0.85      45000      5000     10000
+criteo1tb               loss                   min  0.123735  0.126041  4195197692 83274637 95000000
+fastmri                 ssim                   max  0.723653  0.740633  34742      3554     3581
+imagenet_resnet         accuracy               max  0.77431   0.6560    1281167    50000    10000
+imagenet_vit            accuracy               max  0.77309   0.6519    1281167    50000    10000
+librispeech_conformer   wer                    min  0.085884  0.052981  263840     5348     2472
+librispeech_deepspeech  wer                    min  0.119936  0.074143  263840     5348     2472
+ogbg                    mean_average_precision max  0.28098   0.268729  350343     43793    43793
+wmt                     bleu                   max  30.8491   30.7219   5906184    3000     3003
+finewebedu_lm           ppl                    min  22.2995   -         8749870    100000   -
+cifar                   accuracy               max  0.85      0.85      45000      5000     10000
 """
 
 # workload: eval_train examples, evaluation batch, training batch
