@@ -107,10 +107,11 @@ def _device(devices: Devices) -> torch.device:
 
 
 def _set_compilation_cache(folder: str | None) -> None:
-  """Sets what the compiler reads when it is first imported."""
-  if folder is None:
-    os.environ['TORCHINDUCTOR_FORCE_DISABLE_CACHES'] = '1'
-  else:
+  """Without a folder nothing is kept, and nothing is found that an earlier trial has kept."""
+  import torch
+
+  torch.compiler.config.force_disable_caches = folder is None
+  if folder is not None:
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = folder
 
 

@@ -368,11 +368,16 @@ def test_a_workload_is_hashable(toy):
 
 
 @pytest.mark.slow
-def test_a_compiled_module_has_the_same_names_and_numbers(toy):
+def test_a_compiled_module_has_the_same_names_and_numbers(toy, tmp_path, monkeypatch):
   """The switches of batch norm and dropout are seen by the compiled code."""
   workload, model, batch = toy
-  backend = backend_torch.start(Devices(platform='cpu', num_threads=1, compile='on'))
-  assert backend.describe()['compiles'] is True
+  monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', '')  # so that what `start` sets is undone
+  cache = str(tmp_path)
+  backend = backend_torch.start(
+    Devices(platform='cpu', num_threads=1, compile='on', compilation_cache=cache)
+  )
+  facts = backend.describe()
+  assert (facts['compiles'], facts['compilation_cache']) == (True, cache)
   compiling = backend.workload(torch_toy.definition(), torch_toy.task(), torch_toy.BUDGET)
   compiled, _ = compiling.init_model_fn(backend.key(WORDS))
   assert [n for n, _ in compiled.named_parameters()] == [n for n, _ in model.named_parameters()]
@@ -385,6 +390,13 @@ def test_a_compiled_module_has_the_same_names_and_numbers(toy):
     torch.testing.assert_close(*results)
     assert bool(_changed(compiled, before)) == update
     torch.testing.assert_close(_buffers(compiled), _buffers(model))
+  assert any(tmp_path.iterdir())
+
+
+def test_without_a_compilation_cache_nothing_compiled_is_found_again(monkeypatch):
+  monkeypatch.setattr(torch.compiler.config, 'force_disable_caches', False)
+  backend_torch.start(Devices(platform='cpu', compile='on'))
+  assert torch.compiler.config.force_disable_caches
 
 
 # Evaluation and numbers.

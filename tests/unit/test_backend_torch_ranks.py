@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,25 @@ def test_numbers_are_compared_over_ranks_and_trials_do_not_mix(one, two):
   assert (one['sync_max_0'], one['sync_max_1']) == (1 + 2**-40, 2 + 2**-40)
   for result in two:
     assert (result['sync_max_0'], result['sync_max_1']) == (2 + 2**-40, 3 + 2**-40)
+
+
+def test_every_trial_of_a_launch_has_a_name_of_its_own():
+  """The second trial finds what the first one left in the store, also where it comes first."""
+  store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+  names = set()
+  for _ in range(2):
+    with ThreadPoolExecutor() as pool:
+      agreed = [
+        pool.submit(
+          backend_torch._agree_on_name,
+          TCPStore('127.0.0.1', store.port, is_master=False),
+          Devices(rank=rank, num_ranks=3),
+        )
+        for rank in range(3)
+      ]
+      (name,) = {future.result(timeout=30) for future in agreed}
+    names.add(name)
+  assert len(names) == 2
 
 
 def test_entries_find_their_place_in_the_environment(one, two):
