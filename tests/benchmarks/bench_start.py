@@ -1,0 +1,49 @@
+"""How long it takes from the command to the end of the first training step on `quick_vision`.
+
+What is printed is an upper bound: the wall time of a command that trains one step, less the time that
+its trial spent on evaluating and writing; the end of the processes is counted in.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from algorithmic_efficiency import backends, measurements
+
+NUM_RUNS = 5
+COMMAND = (
+  *('run', '--workload', 'quick_vision', '--submission', 'nadamw', '--ruleset', 'self'),
+  *('--allow_provisional', '--max_global_steps', '1', '--quiet', '--seed', '1'),
+)
+
+
+def main() -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    for framework in backends.FRAMEWORKS:
+      seconds = [_first_step_sec(framework, Path(folder), run) for run in range(NUM_RUNS + 1)]
+      warm = statistics.median(seconds[1:])
+      print(f'{framework}: {seconds[0]:.1f} s with a cold compilation cache, {warm:.1f} s warm')
+
+
+def _first_step_sec(framework: str, folder: Path, run: int) -> float:
+  runs = folder / f'runs_{framework}_{run}'
+  command = [sys.executable, '-m', 'algorithmic_efficiency', *COMMAND]
+  command += ['--framework', framework, '--experiment_dir', str(runs)]
+  cache = folder / f'cache_{framework}'
+  start = time.perf_counter()
+  subprocess.run(command, check=True, env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(cache)})
+  elapsed = time.perf_counter() - start
+  [path] = runs.rglob(measurements.TRIAL_FILE)
+  record = measurements.read_trial(path.parent)
+  assert record is not None
+  return elapsed - sum(record.buckets[name] for name in ('eval', 'log', 'checkpoint'))
+
+
+if __name__ == '__main__':
+  main()
