@@ -48,11 +48,11 @@ endif
 	$(INSTALL) -e '.[jax,torch,quick,data,report,monitor,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
-RACE := run --workload quick_vision --framework jax --suite quick --ruleset external --seed 1 \
-  --experiment_dir '$(DEMO_DIR)' --overwrite --allow_provisional
+RACE := run --workload quick_vision --framework jax --suite quick --ruleset external --studies 5 \
+  --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite --allow_provisional
 
 demo: $(VENV)/.installed-demo
-	'$(BIN)/algoeff' $(RACE) --submission nadamw
+	'$(BIN)/algoeff' $(RACE) --submission adamw
 	'$(BIN)/algoeff' $(RACE) --submission momentum
 	'$(BIN)/algoeff' score '$(DEMO_DIR)' --suite quick --ruleset external --allow_provisional \
 	  --output_dir '$(DEMO_DIR)/scores'
