@@ -55,6 +55,7 @@ demo: $(VENV)/.installed-demo
 	'$(BIN)/algoeff' $(RACE) --submission adamw
 	'$(BIN)/algoeff' $(RACE) --submission momentum
 	'$(BIN)/algoeff' score '$(DEMO_DIR)' --suite quick --ruleset external --allow_provisional \
+	  --include adamw,momentum \
 	  --output_dir '$(DEMO_DIR)/scores'
 
 test: $(VENV)/.installed-test
