@@ -67,7 +67,10 @@ class TrialProcess:
     self._report = report
     self._watch = clock.Stopwatch(start=clock.PROCESS_START)
     self._free_sec = 0.0
-    self._guard = integrity.Guard(unwritable=(plan.path,))
+    cache = plan.devices.compilation_cache
+    self._guard = integrity.Guard(
+      unwritable=(plan.path,), writable=(Path(cache),) if cache is not None else ()
+    )
     self._parts: Parts | None = None
     self._stream: Any = None
     self._records: Records | None = None
@@ -120,9 +123,11 @@ class TrialProcess:
     start = self._watch.lap('setup')
     submission = submissions.load(Path(plan.submission_path), plan.framework)
     with integrity.submission():
-      batch_size, notes = _batch_size(submission, definition, backend, suite.fixes_batch_size)
+      batch_size, notes = _batch_size(
+        submission, definition, backend, plan.smoke or suite.fixes_batch_size
+      )
       eval_batch_size = submission.eval_batch_size(
-        definition.name, definition.batch_sizes.eval, backend.num_devices
+        (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
       )
     self._free_sec += self._watch.lap('setup') - start
     return Parts(
@@ -176,7 +181,7 @@ class TrialProcess:
       smoke=plan.smoke,
       hyperparameters=plan.hyperparameters,
       batch_size=parts.batch_size,
-      seeds={'seed': plan.root_seed, 'study': plan.study_seed, 'trial': plan.seed},
+      seeds=plan.seeds,
       definition_hash=parts.definition.fingerprint(),
       submission_hash=submissions.fingerprint(parts.submission.file),
       notes=(*parts.notes, *(saved.problems if saved else ())),
@@ -275,6 +280,8 @@ class TrialProcess:
     if self._stream is not None:
       self._stream.close()
     offset = 0
+    if self._run is not None:
+      self._run.write_what_was_logged()
     if self._records is not None:
       final = {'score': self._watch.submission_time} if status == 'finished' else {}
       offset = self._records.finish(final, **self._summary(status, stop_reason, reason))

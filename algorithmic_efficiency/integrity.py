@@ -82,18 +82,21 @@ class Guard:
   Attributes:
     unreadable: files and folders that only the harness may open (the data).
     unwritable: folders in which only the harness may write (the trial's records).
+    writable: folders inside those in which anybody may (the compilation cache, which a framework
+      fills while a function of the submission runs).
     violations: what was tried, in words.
   """
 
   unreadable: tuple[Path, ...] = ()
   unwritable: tuple[Path, ...] = ()
+  writable: tuple[Path, ...] = ()
   violations: list[str] = field(default_factory=list)
 
   def __post_init__(self) -> None:
     self._unreadable: tuple[str, ...] = tuple(os.path.realpath(path) for path in self.unreadable)
     self._unwritable = tuple(os.path.realpath(path) for path in self.unwritable)
+    self._writable = tuple(os.path.realpath(path) for path in self.writable)
     self._armed = False
-
     self._learning = False
     self._hooked = False
 
@@ -151,8 +154,13 @@ class Guard:
     real = os.path.realpath(os.fsdecode(path))
     if any(_inside(real, folder) for folder in self._unreadable):
       self.refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
-    if writes and any(_inside(real, folder) for folder in self._unwritable):
+    if writes and self._is_refused(real):
       self.refuse(f'The submission changed a file of the trial folder: {os.path.basename(real)}.')
+
+  def _is_refused(self, path: str) -> bool:
+    if any(_inside(path, folder) for folder in self._writable):
+      return False
+    return any(_inside(path, folder) for folder in self._unwritable)
 
   def refuse(self, message: str) -> NoReturn:
     """Remembers a violation and raises it."""

@@ -6,6 +6,7 @@ tested with a clock that is set by hand.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -407,6 +408,11 @@ class TrialRun:
     if self.logger.rows:
       rows, self.logger.rows = self.logger.rows, []
       self.recorder.metrics(rows)
+
+  def write_what_was_logged(self) -> None:
+    """Writes the rows that a run which failed has left unwritten, as far as they can be fetched."""
+    with contextlib.suppress(RuntimeError, TypeError, ValueError):  # the device may be what failed
+      self._write_metrics()
 
   def _report_progress(self) -> None:
     position = self.position

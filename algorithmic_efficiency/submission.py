@@ -157,11 +157,18 @@ class Submission:
       return self._checked_size('get_batch_size', size, num_devices), name
     return self._checked_size('the default', default, num_devices), ''
 
-  def eval_batch_size(self, name: str, default: int, num_devices: int) -> int:
-    """The evaluation batch size: the submission's own, else the default rounded up."""
-    if self.get_eval_batch_size is None:
-      return -(-default // num_devices) * num_devices
-    return self._checked_size('get_eval_batch_size', self.get_eval_batch_size(name), num_devices)
+  def eval_batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> int:
+    """The evaluation batch size: the submission's own for the first name that it knows, else the
+    default rounded up."""
+    for name in names:
+      if self.get_eval_batch_size is None:
+        break
+      try:
+        size = self.get_eval_batch_size(name)
+      except (ValueError, KeyError):
+        continue
+      return self._checked_size('get_eval_batch_size', size, num_devices)
+    return -(-default // num_devices) * num_devices
 
   def _checked_size(self, what: str, size: Any, num_devices: int) -> int:
     try:

@@ -78,6 +78,11 @@ class TrialPlan:
   def path(self) -> Path:
     return Path(self.folder)
 
+  @property
+  def seeds(self) -> dict[str, int]:
+    """The seeds by name, as the trial's record has them."""
+    return {'seed': self.root_seed, 'study': self.study_seed, 'trial': self.seed}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:

@@ -236,6 +236,20 @@ class TestCalls:
     trial.run.run()
     assert [step for step, _ in trial.recorder.logged] == list(range(7))
 
+  def test_what_was_logged_before_a_failure_is_written(self):
+    """Regression: rows since the last evaluation were lost with the trial that raised."""
+
+    def update(**arguments):
+      trial.run.logger.append_scalar_metrics({'loss': 1.0}, arguments['global_step'])
+      if arguments['global_step'] == 3:
+        raise ZeroDivisionError
+
+    trial = FakeTrial(step_rules(), update=update)
+    with pytest.raises(ZeroDivisionError):
+      trial.run.run()
+    trial.run.write_what_was_logged()
+    assert [step for step, _ in trial.recorder.logged] == [0, 1, 2, 3]
+
   def test_every_step_has_its_own_random_words(self):
     trial = FakeTrial(step_rules(max_steps=300, period=300))
     trial.run.run()
