@@ -85,14 +85,17 @@ def plans(request: Request) -> list[TrialPlan]:
   name, file = submission.locate(request.submission, request.ruleset, request.framework)
   _check_numbers(request)
   root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
-  seed = _seed(request, root)
+  folders = {
+    study: (root / f'study_{study}' if request.nested else root)
+    / f'{definition.name}_{request.framework}'
+    for study in _studies(request)
+  }
   roots, task_folders = registry.roots()
   result = []
-  for study in _studies(request):
+  for study, seed in _seeds(request, folders).items():
     study_seed = seeds.derive(seed, 'study', study)
     for trial, point in _points(request, file, study_seed):
-      parent = root / f'study_{study}' if request.nested else root
-      folder = parent / f'{definition.name}_{request.framework}' / f'trial_{trial}'
+      folder = folders[study] / f'trial_{trial}'
       result.append(
         TrialPlan(
           workload=definition.name,
@@ -187,8 +190,10 @@ def _check_numbers(request: Request) -> None:
     value = getattr(request, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
-  if request.seed is not None and request.seed < 0:
-    raise errors.UserError(f'--seed must not be negative; it is {request.seed}.')
+  for name in ('seed', 'hparam_start_index', 'hparam_end_index'):
+    value = getattr(request, name)
+    if value is not None and value < 0:
+      raise errors.UserError(f'--{name} must not be negative; it is {value}.')
   for name in ('num_devices', 'num_threads', 'num_ranks'):
     value = getattr(request.devices, name)
     if value is not None and value <= 0:
@@ -197,21 +202,32 @@ def _check_numbers(request: Request) -> None:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
 
 
-def _seed(request: Request, root: Path) -> int:
-  """The seed as given, or that of the run that is resumed, or a new one."""
-  given = request.seed
-  if request.resume:
-    for path in sorted(root.rglob(measurements.TRIAL_FILE)):
-      record = measurements.read_trial(path.parent)
-      begun_with = record.seeds.get('seed') if record is not None else None
-      if begun_with is None:
-        continue
-      if given is not None and given != begun_with:
-        raise errors.UserError(
-          f'A run resumes with the seed it began with; that of {root} is {begun_with}, not {given}.'
-        )
-      return begun_with
-  return secrets.randbits(31) if given is None else given
+def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
+  """The root seed of each study: as given, or that with which its trials on this workload began
+  where it is resumed, or a new one."""
+  begun: dict[int, int] = {}
+  for study, folder in folders.items() if request.resume else ():
+    seed = _seed_in(folder)
+    if seed is None:
+      continue
+    if request.seed not in (None, seed):
+      raise errors.UserError(
+        f'A run resumes with the seed it began with; that of {folder} is {seed}, not '
+        f'{request.seed}.'
+      )
+    begun[study] = seed
+  known = request.seed if request.seed is not None else next(iter(begun.values()), None)
+  other = secrets.randbits(31) if known is None else known
+  return {study: begun.get(study, other) for study in folders}
+
+
+def _seed_in(folder: Path) -> int | None:
+  """The root seed that the trials in a folder began with."""
+  for path in sorted(folder.glob(f'*/{measurements.TRIAL_FILE}')):
+    record = measurements.read_trial(path.parent)
+    if record is not None and 'seed' in record.seeds:
+      return record.seeds['seed']
+  return None
 
 
 def _studies(request: Request) -> range:
@@ -270,8 +286,25 @@ def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
     for folder in taken:
       with local.TrialFolder(folder):
         shutil.rmtree(folder)
-  elif taken and not request.resume:
+  elif taken and request.resume:
+    for plan in trials:
+      _check_resumable(plan)
+  elif taken:
     raise errors.UserError(
       f'The trial folder {taken[0]} exists already; continue it with --resume, replace it with '
       '--overwrite, or choose another --experiment.'
     )
+
+
+def _check_resumable(plan: TrialPlan) -> None:
+  """Makes sure that a trial goes on by the rules, and at the point, with which it began."""
+  record = measurements.read_trial(plan.path)
+  if record is None:
+    return
+  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters'):
+    begun, asked = getattr(record, name), getattr(plan, name)
+    if begun != asked:
+      raise errors.UserError(
+        f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
+        f'{asked}. Give the command that it began with, or start anew with --overwrite.'
+      )

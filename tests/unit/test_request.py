@@ -1,0 +1,111 @@
+"""What a request means: seeds, points and folders of its trials, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithmic_efficiency import errors, request
+from algorithmic_efficiency.measurements import TrialRecord
+from algorithmic_efficiency.request import Request
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+
+@pytest.fixture(autouse=True)
+def _any_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+
+
+def plans(folder: Path, **changes: Any) -> list[TrialPlan]:
+  fields: dict[str, Any] = {
+    'workload': 'quick_vision',
+    'framework': 'jax',
+    'submission': 'adamw',
+    'experiment_dir': str(folder),
+    'smoke': True,
+    **changes,
+  }
+  return request.plans(Request(**fields))
+
+
+def begin(plan: TrialPlan) -> None:
+  """Leaves the record of a trial that was interrupted."""
+  plan.path.mkdir(parents=True)
+  TrialRecord(
+    workload=plan.workload,
+    framework=plan.framework,
+    submission=plan.submission,
+    suite=plan.suite,
+    ruleset=plan.ruleset,
+    study=plan.study,
+    trial=plan.trial,
+    smoke=plan.smoke,
+    hyperparameters=plan.hyperparameters,
+    seeds=plan.seeds,
+  ).write(plan.path)
+
+
+class TestSeeds:
+  def test_a_resumed_run_takes_the_seed_of_its_own_workload(self, tmp_path):
+    """Regression: it took that of whatever workload came first in the experiment's folder."""
+    begin(plans(tmp_path, workload='mnist', seed=1)[0])
+    begin(plans(tmp_path, workload='quick_vision', seed=2)[0])
+    assert plans(tmp_path, workload='quick_vision', resume=True)[0].root_seed == 2
+    assert plans(tmp_path, workload='mnist', resume=True)[0].root_seed == 1
+
+  def test_every_study_resumes_with_its_own_seed(self, tmp_path):
+    for study in (1, 2):
+      begin(plans(tmp_path, study=study, seed=10 + study)[0])
+    resumed = plans(tmp_path, studies=3, resume=True)
+    assert [plan.root_seed for plan in resumed] == [11, 12, 11]
+
+  def test_another_seed_than_that_of_the_beginning_is_refused(self, tmp_path):
+    begin(plans(tmp_path, seed=1)[0])
+    with pytest.raises(errors.UserError, match='is 1, not 2'):
+      plans(tmp_path, seed=2, resume=True)
+
+  def test_seed_zero_is_a_seed(self, tmp_path):
+    """Regression: in the reference 0 means none."""
+    assert plans(tmp_path, seed=0)[0].root_seed == 0
+
+  def test_trials_and_studies_have_seeds_of_their_own(self, tmp_path):
+    """Regression: in the reference every trial after the first repeats the seed of the first."""
+    found = {plan.seed for plan in plans(tmp_path, trials=5, studies=3, seed=4)}
+    assert len(found) == 15
+
+
+class TestPoints:
+  @pytest.mark.parametrize('index', ['hparam_start_index', 'hparam_end_index'])
+  def test_a_negative_index_is_refused(self, index, tmp_path):
+    with pytest.raises(errors.UserError, match=f'--{index} must not be negative; it is -1'):
+      plans(tmp_path, trials=3, **{index: -1})
+
+  def test_slices_of_one_seed_give_the_points_of_the_whole(self, tmp_path):
+    """Regression: in the reference trials of one study repeat or miss points."""
+    whole = [plan.hyperparameters for plan in plans(tmp_path, trials=5, seed=4)]
+    sliced = [
+      plans(tmp_path, trials=5, seed=4, hparam_start_index=i, hparam_end_index=i + 1)
+      for i in range(5)
+    ]
+    assert [found[0].hyperparameters for found in sliced] == whole
+    assert [found[0].trial for found in sliced] == [1, 2, 3, 4, 5]
+
+
+class TestResume:
+  @pytest.mark.parametrize(
+    ('changes', 'name'),
+    [({'ruleset': 'self', 'submission': 'nadamw'}, 'ruleset'), ({'trials': 4}, 'hyperparameters')],
+  )
+  def test_a_trial_goes_on_as_it_began_or_not_at_all(self, changes, name, tmp_path):
+    """Regression: restored state was trained on at another point than it began with."""
+    begin(plans(tmp_path, trials=5, seed=4, experiment='mine')[0])
+    with pytest.raises(errors.UserError, match=f'began with {name}'):
+      plans(tmp_path, **{'trials': 5, **changes}, experiment='mine', resume=True)
+
+  def test_the_command_that_it_began_with_is_taken(self, tmp_path):
+    first = plans(tmp_path, trials=5, seed=4)
+    begin(first[0])
+    resumed = plans(tmp_path, trials=5, resume=True)
+    assert [plan.seed for plan in resumed] == [plan.seed for plan in first]
