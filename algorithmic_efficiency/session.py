@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from algorithmic_efficiency import measurements
@@ -20,11 +23,22 @@ def run(request: Request, *, quiet: bool = False) -> int:
   Raises:
     UserError: a mistake that the user can mend.
   """
-  outcomes = run_trials(plans(request), quiet=quiet)
+  with interrupted_when_terminated():
+    outcomes = run_trials(plans(request), quiet=quiet)
   bad = [outcome for outcome in outcomes if outcome.status != 'finished']
   if outcomes and not quiet:
     print(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
   return 1 if bad else 0
+
+
+@contextlib.contextmanager
+def interrupted_when_terminated() -> Iterator[None]:
+  """In the block, SIGTERM is an interrupt: trials are ended, and say so in their records."""
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]:

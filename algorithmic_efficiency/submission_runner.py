@@ -16,7 +16,7 @@ from absl import app, flags
 
 from algorithmic_efficiency import backends, errors, registry, seeds
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.cli import USER_ERROR
+from algorithmic_efficiency.cli import INTERRUPTED, USER_ERROR
 
 FLAGS = flags.FLAGS
 
@@ -80,6 +80,9 @@ def main(argv: Sequence[str]) -> int:
     return _run()
   except errors.UserError as error:
     return _mistake(str(error))
+  except KeyboardInterrupt:
+    print('submission_runner: interrupted.', file=sys.stderr)
+    return INTERRUPTED
 
 
 def _mistake(message: str) -> int:
@@ -132,7 +135,8 @@ def _run() -> int:
       replace(plan, devices=replace(devices, address=f'{host}:{int(port) + number}'))
       for number, plan in enumerate(trials, 1)
     ]
-  outcomes = session.run_trials(trials, quiet=devices.rank != 0)
+  with session.interrupted_when_terminated():
+    outcomes = session.run_trials(trials, quiet=devices.rank != 0)
   return 0 if all(outcome.status == 'finished' for outcome in outcomes) else 1
 
 

@@ -57,7 +57,8 @@ class _Rank:
   ended: float | None = None
   last: Mapping[str, Any] = field(default_factory=dict)
   user_error: str | None = None
-  died_by_itself: bool = False  # by a signal that was not ours
+  hung_up: bool = False  # its end of the pipe is closed
+  exit_code: int | None = None  # before we ended it; None if it was running then
   rows: Any = field(default_factory=hashlib.sha256)
 
 
@@ -71,14 +72,27 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, output_folder=None))
   with TrialFolder(plan.path) as folder:
-    ranks = _run_ranks(_rank_plans(plan), on_message, output_folder=plan.path)
+    try:
+      ranks = _run_ranks(_rank_plans(plan), on_message, output_folder=plan.path)
+    except KeyboardInterrupt:
+      _write_outcome(plan, _interrupted(plan))
+      raise
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
     if mistake is not None:
       folder.discard_if_empty()
       raise errors.UserError(mistake)
     outcome = _outcome(plan, ranks)
-    _write_outcome(outcome)
+    _write_outcome(plan, outcome)
     return outcome
+
+
+def _interrupted(plan: TrialPlan) -> Outcome:
+  return Outcome(
+    folder=plan.path,
+    status='failed',
+    stop_reason='interrupted',
+    reason='The trial was interrupted; continue it with --resume.',
+  )
 
 
 def _run_ranks(
@@ -101,9 +115,11 @@ class TrialFolder:
 
   def __init__(self, path: Path):
     self._path = path
+    self._made: list[Path] = []  # parents that were not there before, the innermost first
 
   def __enter__(self) -> Self:
     try:
+      self._made = [folder for folder in self._path.parents if not folder.exists()]
       self._path.mkdir(parents=True, exist_ok=True)
       self._lock = open(self._path / '.lock', 'w')
     except OSError as error:
@@ -123,12 +139,14 @@ class TrialFolder:
     self._lock.close()
 
   def discard_if_empty(self) -> None:
-    """Takes away what a trial that never was evaluated has left, so that the next attempt finds
-    nothing in its way."""
-    if (self._path / measurements.LOG_FILE).exists() and measurements.read(self._path).evals:
-      return
+    """Takes away what a trial that never got beyond its first step has left, so that the next
+    attempt finds nothing in its way."""
+    if (self._path / measurements.LOG_FILE).exists():
+      rows = measurements.read(self._path).in_order
+      if any(row['global_step'] > 0 for row in rows):
+        return
     shutil.rmtree(self._path)
-    for folder in self._path.parents[:4]:
+    for folder in self._made:
       try:
         folder.rmdir()
       except OSError:
@@ -193,8 +211,9 @@ def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager
 
 
 def _watch(ranks: list[_Rank], on_message: OnMessage) -> None:
-  """Reads messages until every process has closed its pipe, or one has failed for good."""
-  failed_at: float | None = None
+  """Reads messages until every process has closed its pipe, or a while after the trial is over:
+  what a submission has started may keep a process, or a pipe, open for ever."""
+  over_at: float | None = None
   with selectors.DefaultSelector() as selector:
     for rank in ranks:
       selector.register(rank.pipe, selectors.EVENT_READ, rank)
@@ -204,12 +223,26 @@ def _watch(ranks: list[_Rank], on_message: OnMessage) -> None:
         now = time.perf_counter()
         if not data:
           selector.unregister(key.fd)
+          key.data.hung_up = True
         for message in key.data.buffer.feed(data):
           _receive(key.data, message, now, on_message if key.data is ranks[0] else None)
-      if failed_at is None and any(rank.process.poll() not in (None, 0) for rank in ranks):
-        failed_at = time.perf_counter()
-      if failed_at is not None and time.perf_counter() - failed_at > _GRACE_SEC:
+      if over_at is None and _is_over(ranks):
+        over_at = time.perf_counter()
+      if over_at is not None and time.perf_counter() - over_at > _GRACE_SEC:
         return
+
+
+def _is_over(ranks: list[_Rank]) -> bool:
+  """Whether a process has failed, or all of them have come to their end."""
+  return any(_has_failed(rank) for rank in ranks) or all(
+    rank.ended is not None or rank.process.poll() is not None for rank in ranks
+  )
+
+
+def _has_failed(rank: _Rank) -> bool:
+  if rank.process.poll() not in (None, 0):
+    return True
+  return rank.ended is not None and rank.last['status'] != 'finished'
 
 
 def _receive(
@@ -231,10 +264,11 @@ def _receive(
 def _end(ranks: list[_Rank]) -> None:
   """Leaves no process behind, nor any that a submission has started."""
   for rank in ranks:
-    rank.died_by_itself = (rank.process.poll() or 0) < 0
+    if rank.hung_up:  # which a process does a moment before it has ended
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        rank.process.wait(timeout=_GRACE_SEC)
+    rank.exit_code = rank.process.poll()
   for rank in ranks:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      rank.process.wait(timeout=_GRACE_SEC if rank.ended else 0)
     with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
       os.killpg(rank.process.pid, signal.SIGKILL)
     rank.process.wait()
@@ -243,16 +277,15 @@ def _end(ranks: list[_Rank]) -> None:
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   first = ranks[0]
-  killed = [rank for rank in ranks if rank.died_by_itself and rank.ended is None]
-  silent = [rank for rank in ranks if rank.ended is None]
-  if killed or (silent and first.last.get('status') not in ('failed', 'invalid')):
-    dead = (killed or silent)[0]
+  dead = _dead(ranks)
+  if dead is not None:
     status, stop_reason, reason = _death(dead, ranks)
     return Outcome(folder=plan.path, status=status, stop_reason=stop_reason, reason=reason)
-  assert first.started is not None and first.ended is not None
-  wall = first.ended - first.started
-  status, stop_reason, reason = (first.last[key] for key in ('status', 'stop_reason', 'reason'))
+  teller = _teller(ranks)
+  status, stop_reason, reason = (teller.last[key] for key in ('status', 'stop_reason', 'reason'))
+  wall = None if first.ended is None or first.started is None else first.ended - first.started
   if status == 'finished':
+    assert wall is not None
     doubt = _clock_doubt(first.last['wall_sec'], wall) or _rows_doubt(plan, first)
     if doubt is not None:
       status, stop_reason, reason = 'invalid', 'failed', doubt
@@ -265,15 +298,35 @@ def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   )
 
 
+def _dead(ranks: list[_Rank]) -> _Rank | None:
+  """The process that ended without saying how, and so ended the trial; None if there is none."""
+  silent = [rank for rank in ranks if rank.ended is None]
+  killed = [rank for rank in silent if (rank.exit_code or 0) < 0]
+  if killed:
+    return killed[0]
+  if any(rank.ended is not None and rank.last['status'] != 'finished' for rank in ranks):
+    return None  # it said how; those that are silent waited for it
+  gone = [rank for rank in silent if rank.exit_code is not None]
+  return next(iter([*gone, *silent]), None)
+
+
+def _teller(ranks: list[_Rank]) -> _Rank:
+  """The process that says how the trial ended: the first that failed, else the first of all."""
+  ended = [(rank.ended, rank) for rank in ranks if rank.ended is not None]
+  failed = [entry for entry in ended if entry[1].last['status'] != 'finished']
+  return min(failed, key=lambda entry: entry[0])[1] if failed else ranks[0]
+
+
 def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
-  code = dead.process.returncode
+  code = dead.exit_code
   who = f'rank {ranks.index(dead)}' if len(ranks) > 1 else 'the process of the trial'
   if code is not None and code < 0:
     name = signal.Signals(-code).name
     if code == -signal.SIGKILL:
       return 'failed', 'out_of_memory', f'{who} was killed ({name}), most likely for its memory'
     return 'failed', 'failed', f'{who} was ended by {name}'
-  return 'failed', 'failed', f'{who} ended with exit code {code}; see output.txt'
+  how = 'did not come to an end' if code is None else f'ended with exit code {code}'
+  return 'failed', 'failed', f'{who} {how}; see output.txt'
 
 
 def _clock_doubt(child_sec: float, parent_sec: float) -> str | None:
@@ -302,13 +355,13 @@ def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
   return 'The rows on disk are not those that the trial reported while it ran.'
 
 
-def _write_outcome(outcome: Outcome) -> None:
+def _write_outcome(plan: TrialPlan, outcome: Outcome) -> None:
   """Writes how the trial ended, as the parent sees it, into its record."""
   path = outcome.folder / measurements.TRIAL_FILE
   try:
     record = files.decode(path.read_text())
   except (OSError, ValueError):
-    record = {}
+    record = _first_record(plan).to_json()
   record.update(
     status=outcome.status,
     stop_reason=outcome.stop_reason,
@@ -316,3 +369,19 @@ def _write_outcome(outcome: Outcome) -> None:
     parent_wall_sec=outcome.parent_wall_sec,
   )
   files.write_json_atomic(path, record)
+
+
+def _first_record(plan: TrialPlan) -> measurements.TrialRecord:
+  """The record of a trial that ended before it could write one."""
+  return measurements.TrialRecord(
+    workload=plan.workload,
+    framework=plan.framework,
+    submission=plan.submission,
+    suite=plan.suite,
+    ruleset=plan.ruleset,
+    study=plan.study,
+    trial=plan.trial,
+    smoke=plan.smoke,
+    hyperparameters=plan.hyperparameters,
+    seeds=plan.seeds,
+  )

@@ -6,13 +6,13 @@ parent, so that a launcher which is killed leaves no trial behind.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import time
 import traceback
-from pathlib import Path
 
 from algorithmic_efficiency import clock, errors, integrity, registry
 from algorithmic_efficiency.launch.messages import Reporter
@@ -47,18 +47,22 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   try:
     stop_reason = process.run()
   except errors.UserError as error:
+    report.send('user_error', message=str(error))  # first: on a full disk no record can follow
     process.finish(status='failed', stop_reason='failed', reason=str(error))
-    report.send('user_error', message=str(error))
     return EXIT_USER_ERROR
   except integrity.IntegrityError as error:
     process.finish(status='invalid', stop_reason='failed', reason=str(error))
     return EXIT_FAILED
   except BaseException as error:  # whatever it is, it is written down
-    _keep_traceback(plan.path)
+    _keep_traceback(plan)
     stop_reason, reason = _failure(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)
     return EXIT_FAILED
-  process.finish(status='finished', stop_reason=stop_reason, reason='')
+  try:
+    process.finish(status='finished', stop_reason=stop_reason, reason='')
+  except errors.UserError as error:
+    report.send('user_error', message=str(error))
+    return EXIT_USER_ERROR
   return 0
 
 
@@ -73,11 +77,14 @@ def _failure(error: BaseException) -> tuple[str, str]:
   return 'failed', text
 
 
-def _keep_traceback(folder: Path) -> None:
+def _keep_traceback(plan: TrialPlan) -> None:
   text = traceback.format_exc()
   print(text, file=sys.stderr)
-  if folder.is_dir():
-    (folder / 'traceback.txt').write_text(text, encoding='utf-8')
+  rank = plan.devices.rank
+  name = 'traceback.txt' if rank == 0 else f'traceback_rank{rank}.txt'
+  if plan.path.is_dir():
+    with contextlib.suppress(OSError):  # the disk may be full; it was printed
+      (plan.path / name).write_text(text, encoding='utf-8')
 
 
 def _die_with(parent: int) -> None:

@@ -1,0 +1,157 @@
+"""The parent of a trial: when it stops waiting, whom it believes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithmic_efficiency import errors, measurements
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+START = {'kind': 'start', 'age_sec': 0.0}
+FINISHED = {'kind': 'ended', 'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
+FAILED = {'kind': 'ended', 'status': 'failed', 'stop_reason': 'failed', 'reason': 'the cause'}
+
+
+def plan(folder: Path, **changes: Any) -> TrialPlan:
+  fields: dict[str, Any] = {
+    'workload': 'some_workload',
+    'framework': 'jax',
+    'submission': 'some_submission',
+    'submission_path': 'submission.py',
+    'suite': 'quick',
+    'ruleset': 'self',
+    'study': 1,
+    'trial': 1,
+    'hyperparameters': None,
+    'seed': 3,
+    'study_seed': 2,
+    'root_seed': 1,
+    'data_dir': '',
+    'folder': str(folder),
+    **changes,
+  }
+  return TrialPlan(**fields)
+
+
+def play(
+  *scripts: tuple[list[dict[str, Any]], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> local.Outcome:
+  """Runs a trial whose processes send messages and then do something else."""
+  monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
+  left = list(scripts)
+
+  def start(plan: TrialPlan, output_folder: Path | None) -> local._Rank:
+    messages, then = left.pop(0)
+    receive, send = os.pipe()
+    code = (
+      f'import json, os, sys, threading, time\nfor message in {messages!r}:\n'
+      f'  os.write({send}, (json.dumps(message) + chr(10)).encode())\n{then}'
+    )
+    process = subprocess.Popen(
+      [sys.executable, '-c', code], pass_fds=(send,), start_new_session=True
+    )
+    os.close(send)
+    return local._Rank(process, receive)
+
+  monkeypatch.setattr(local, '_start', start)
+  return local.run_trial(plan(folder, devices=Devices(num_ranks=len(scripts))))
+
+
+class TestWaiting:
+  def test_a_thread_that_never_ends_does_not_keep_the_launcher(self, tmp_path, monkeypatch):
+    """Regression: a submission's own thread kept the process, and so the launcher, for ever."""
+    forever = 'threading.Thread(target=time.sleep, args=(1000,)).start()'
+    outcome = play(([START, FAILED], forever), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert (outcome.status, outcome.reason) == ('failed', 'the cause')
+
+  def test_a_process_that_leaves_without_a_word_has_failed(self, tmp_path, monkeypatch):
+    outcome = play(([START], 'os._exit(0)'), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert outcome.status == 'failed'
+    assert 'ended with exit code 0' in outcome.reason
+
+
+class TestBlame:
+  """Regression: what a rank suffers when another fails was taken for the cause."""
+
+  def test_the_process_that_failed_is_believed_and_not_the_one_that_waited_for_it(
+    self, tmp_path, monkeypatch
+  ):
+    waiting, failing = ([START], 'time.sleep(1000)'), ([START, FAILED], 'sys.exit(1)')
+    outcome = play(waiting, failing, folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert (outcome.stop_reason, outcome.reason) == ('failed', 'the cause')
+
+  def test_a_process_that_exits_is_blamed_and_not_the_one_that_was_ended(
+    self, tmp_path, monkeypatch
+  ):
+    waiting, exiting = ([START], 'time.sleep(1000)'), ([START], 'os._exit(3)')
+    outcome = play(waiting, exiting, folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert outcome.stop_reason == 'failed'
+    assert 'rank 1 ended with exit code 3' in outcome.reason
+
+  def test_a_process_that_is_killed_is_blamed_before_one_that_complains(
+    self, tmp_path, monkeypatch
+  ):
+    complaining = ([START, FAILED], 'sys.exit(1)')
+    killed = ([START], 'os.kill(os.getpid(), 9)')
+    outcome = play(complaining, killed, folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert outcome.stop_reason == 'out_of_memory'
+    assert 'rank 1 was killed' in outcome.reason
+
+
+class TestRecord:
+  def test_a_trial_that_died_at_once_has_a_record_that_can_be_read(self, tmp_path, monkeypatch):
+    """Regression: its record held nothing but the status, and no resume got beyond it."""
+    folder = tmp_path / 'trial'
+    play(([START], 'os._exit(3)'), folder=folder, monkeypatch=monkeypatch)
+    record = measurements.read_trial(folder)
+    assert record is not None
+    assert (record.status, record.seeds['seed']) == ('failed', 1)
+
+  def test_an_interrupted_trial_says_so(self, tmp_path, monkeypatch):
+    """Regression: it was left as one that runs."""
+    folder = tmp_path / 'trial'
+
+    def interrupt(ranks, on_message):
+      raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, '_watch', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      play(([START], 'time.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
+    record = measurements.read_trial(folder)
+    assert record is not None
+    assert (record.status, record.stop_reason) == ('failed', 'interrupted')
+
+
+class TestFolder:
+  def test_only_folders_that_it_made_are_taken_away(self, tmp_path):
+    """Regression: an empty folder of the user's went too, the working directory among them."""
+    own = tmp_path / 'own'
+    own.mkdir()
+    with local.TrialFolder(own / 'runs' / 'study_1' / 'trial_1') as folder:
+      folder.discard_if_empty()
+    assert own.is_dir()
+    assert not (own / 'runs').exists()
+
+  @pytest.mark.parametrize(('global_step', 'is_kept'), [(0, False), (7, True)])
+  def test_rows_beyond_the_first_step_are_kept(self, tmp_path, global_step, is_kept):
+    """Regression: what was logged without any evaluation (--skip_evals) was thrown away."""
+    path = tmp_path / 'trial'
+    with local.TrialFolder(path) as folder:
+      log = measurements.RunLog.open(path, header={})
+      log.append_metrics({'loss': 1.0}, global_step)
+      log.close()
+      folder.discard_if_empty()
+    assert path.exists() == is_kept
+
+  def test_a_second_writer_is_refused(self, tmp_path):
+    match = 'Another process is running a trial'
+    with local.TrialFolder(tmp_path / 'trial'), pytest.raises(errors.UserError, match=match):
+      local.TrialFolder(tmp_path / 'trial').__enter__()
