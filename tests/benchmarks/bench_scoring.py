@@ -33,7 +33,8 @@ def main() -> None:
     return
   with tempfile.TemporaryDirectory() as folder:
     with tarfile.open(data / ARCHIVE) as tar:
-      tar.extractall(folder, filter='data')
+      tar.extraction_filter = getattr(tarfile, 'data_filter', None)  # not in Python 3.11.2
+      tar.extractall(folder)
     measure(Path(folder))
 
 

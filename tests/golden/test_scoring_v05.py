@@ -62,7 +62,8 @@ def logs(test_data):
     CACHE.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=CACHE))
     with tarfile.open(archive) as tar:
-      tar.extractall(fresh, filter='data')
+      tar.extraction_filter = getattr(tarfile, 'data_filter', None)  # not in Python 3.11.2
+      tar.extractall(fresh)
     fresh.rename(folder)
   return folder
 
