@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 import types
@@ -24,6 +25,10 @@ import algorithmic_efficiency.pytorch_utils as again
 USE_PYTORCH_DDP = pytorch_setup()[0]
 """
 
+needs_both = pytest.mark.skipif(
+  not all(map(importlib.util.find_spec, ('jax', 'torch'))), reason='JAX or PyTorch is not installed'
+)
+
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
@@ -32,6 +37,7 @@ def clean() -> Iterator[None]:
   imports.uninstall()
 
 
+@needs_both
 def test_both_roots_give_the_same_objects():
   names = types.SimpleNamespace()
   with imports.installed():
@@ -59,6 +65,7 @@ def test_a_module_is_not_changed_by_its_second_name():
   assert dict(vars(spec)) == before
 
 
+@needs_both
 def test_nothing_is_left_after_uninstall():
   with imports.installed():
     exec(ENTRY, {})
