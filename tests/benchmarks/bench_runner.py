@@ -7,13 +7,15 @@ Both loops take their batches from streams of the same seed, place them and call
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from algorithmic_efficiency import registry, seeds, spec
+from algorithmic_efficiency import backends, cli, integrity, registry, seeds, spec
 from algorithmic_efficiency.assembly import TrialProcess
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.messages import Reporter
@@ -24,8 +26,24 @@ NUM_BURSTS = 12
 STEPS_PER_BURST = 60
 
 
-def main(framework: str, data_dir: str) -> None:
+def main(*arguments: str) -> None:
+  """Arguments: a framework and a data folder with MNIST in it; without them, both on test data."""
+  if arguments:
+    _measure(*arguments)
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    source = Path(os.environ.get('ALGOEFF_TEST_DATA', '../shared/data')) / 'mnist'
+    if not source.is_dir():
+      print(f'left out: there is no {source}')
+      return
+    cli.main(['data', 'prepare', 'mnist', '--source', str(source), '--data_dir', folder])
+    for framework in backends.FRAMEWORKS:  # each in a process of its own
+      subprocess.run([sys.executable, __file__, framework, folder], check=True)
+
+
+def _measure(framework: str, data_dir: str) -> None:
   registry.pin_own_packages()
+  integrity.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_plan(framework, data_dir, folder), Reporter(None))
     run = process.prepare()

@@ -1,7 +1,7 @@
 """How long it takes from the command to the end of the first training step on `quick_vision`.
 
-What is printed is an upper bound: the wall time of a command that trains one step, less the time that
-its trial spent on evaluating and writing; the end of the processes is counted in.
+What is printed is an upper bound: the wall time of a command that trains one step, less the time
+that its trial spent on evaluating and writing; the end of the processes is counted in.
 """
 
 from __future__ import annotations
