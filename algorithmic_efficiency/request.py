@@ -38,6 +38,7 @@ class Request:
       (from 0, end exclusive) that is run.
     study, studies: the number of one study, or how many from 1 on.
     seed: None draws one, which is written down.
+    drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
     nested: whether `study_<k>` stands between the experiment and the workload.
   """
@@ -54,6 +55,7 @@ class Request:
   study: int | None = None
   studies: int = 1
   seed: int | None = None
+  drawn_seed: int | None = None
   data_dir: str | None = None
   experiment_dir: str = 'runs'
   experiment: str | None = None
@@ -216,8 +218,8 @@ def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
         f'{request.seed}.'
       )
     begun[study] = seed
-  known = request.seed if request.seed is not None else next(iter(begun.values()), None)
-  other = secrets.randbits(31) if known is None else known
+  choices = (request.seed, *begun.values(), request.drawn_seed, secrets.randbits(31))
+  other = next(seed for seed in choices if seed is not None)
   return {study: begun.get(study, other) for study in folders}
 
 

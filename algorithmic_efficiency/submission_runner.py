@@ -112,7 +112,8 @@ def _run() -> int:
     trials=FLAGS.num_tuning_trials if FLAGS.tuning_ruleset == 'external' else 1,
     hparam_start_index=FLAGS.hparam_start_index,
     hparam_end_index=FLAGS.hparam_end_index,
-    seed=_seed(devices),
+    seed=FLAGS.rng_seed,
+    drawn_seed=_drawn_seed(devices),
     data_dir=FLAGS.data_dir,
     experiment_dir=FLAGS.experiment_dir,
     experiment=_experiment_name(),
@@ -183,10 +184,10 @@ def _devices() -> Devices:
   )
 
 
-def _seed(devices: Devices) -> int | None:
-  """The seed as given; processes that cannot ask each other derive the same one."""
-  if FLAGS.rng_seed is not None or devices.num_ranks == 1 or FLAGS.resume_last_run:
-    return FLAGS.rng_seed
+def _drawn_seed(devices: Devices) -> int | None:
+  """What takes the place of a seed that is not given, the same in all processes of a group."""
+  if devices.num_ranks == 1:
+    return None
   return seeds.derive(0, os.environ.get('TORCHELASTIC_RUN_ID', ''), devices.address) % 2**31
 
 

@@ -178,11 +178,13 @@ def test_batches_that_do_not_divide_over_the_devices(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing_that_was_complete(tmp_path: Path):
+@pytest.mark.parametrize(('limit_kib', 'num_rows'), [(1, 0), (10, 1)])
+def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: int, tmp_path: Path):
+  """The smaller limit refuses the trial's own record too, the larger one the first checkpoint."""
   command = changed(experiment_dir='runs')
   words = ' '.join(map(str, ['algorithmic_efficiency', *command, '--quiet']))
   result = subprocess.run(
-    ['bash', '-c', f'ulimit -f 40; exec "$PYTHON" -m {words}'],
+    ['bash', '-c', f'ulimit -f {limit_kib}; exec "$PYTHON" -m {words}'],
     cwd=tmp_path,
     env={**__import__('os').environ, 'PYTHON': __import__('sys').executable},
     capture_output=True,
@@ -190,3 +192,5 @@ def test_a_full_disk_loses_nothing_that_was_complete(tmp_path: Path):
     check=False,
   )
   check(result.stderr, result.returncode, 'could not be written')
+  tables = list((tmp_path / 'runs').rglob('eval_measurements.csv'))
+  assert [len(table.read_text().splitlines()) - 1 for table in tables] == [1] * num_rows

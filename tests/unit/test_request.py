@@ -66,6 +66,12 @@ class TestSeeds:
     with pytest.raises(errors.UserError, match='is 1, not 2'):
       plans(tmp_path, seed=2, resume=True)
 
+  def test_processes_that_resume_before_anything_began_agree_on_a_seed(self, tmp_path):
+    """Regression: under torchrun each drew one of its own, and so other batches."""
+    assert plans(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 7
+    begin(plans(tmp_path, seed=1)[0])
+    assert plans(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 1
+
   def test_seed_zero_is_a_seed(self, tmp_path):
     """Regression: in the reference 0 means none."""
     assert plans(tmp_path, seed=0)[0].root_seed == 0
