@@ -52,10 +52,10 @@ RACE := run --workload quick_vision --framework jax --suite quick --ruleset exte
   --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite --allow_provisional
 
 demo: $(VENV)/.installed-demo
-	'$(BIN)/algoeff' $(RACE) --submission adamw
+	'$(BIN)/algoeff' $(RACE) --submission nadamw
 	'$(BIN)/algoeff' $(RACE) --submission momentum
 	'$(BIN)/algoeff' score '$(DEMO_DIR)' --suite quick --ruleset external --allow_provisional \
-	  --include adamw,momentum \
+	  --include nadamw,momentum \
 	  --output_dir '$(DEMO_DIR)/scores'
 
 test: $(VENV)/.installed-test
