@@ -82,6 +82,10 @@ class TrialRecords:
     self._record = dataclasses.replace(
       record, environment=environment.collect(backend.describe()), versions=environment.versions()
     )
+    before = measurements.read_trial(plan.path) if saved else None
+    if before is not None:
+      notes = dict.fromkeys((*before.notes, *self._record.notes, *changes(before, self._record)))
+      self._record = dataclasses.replace(self._record, notes=tuple(notes))
     self._log = self._open_log(plan, saved)
     self._log.flush()
     self._log_offset = (plan.path / measurements.LOG_FILE).stat().st_size
@@ -179,6 +183,20 @@ class TrialRecords:
   def _track(self, global_step: int, row: Mapping[str, float]) -> None:
     for tracker in self._trackers:
       tracker.scalars(global_step, row)
+
+
+def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
+  """What makes a resumed trial other than one that was not interrupted, in words."""
+  found = []
+  if before.submission_hash not in ('', now.submission_hash):
+    found.append('The files of the submission were changed before the trial was resumed.')
+  threads = [record.environment.get('devices', {}).get('num_threads') for record in (before, now)]
+  if threads[0] != threads[1]:
+    found.append(
+      f'The trial began with {threads[0]} threads and was resumed with {threads[1]}: results are '
+      'equal to the last bit at equal thread counts only.'
+    )
+  return found
 
 
 def _packed(backend: Backend, state: Mapping[str, Any]) -> dict[str, Any]:
