@@ -31,6 +31,7 @@ _Worker = tuple[str, int, str]  # 'thread' or 'process', its number, its name
 
 _trust = threading.local()
 _trusted_threads: set[int] = set()
+_trusted_commands: list[str] = []
 
 
 class _Trust:
@@ -69,6 +70,11 @@ def trust_this_thread() -> None:
   """Called at the start of a thread that the harness itself runs."""
   _trust.value = True
   _trusted_threads.add(threading.get_native_id())
+
+
+def trust_command(part: str) -> None:
+  """Processes whose command line has `part` in it are a framework's own, such as its compilers."""
+  _trusted_commands.append(part)
 
 
 class IntegrityError(RuntimeError):
@@ -240,8 +246,19 @@ def _untrusted_processes() -> Iterable[tuple[int, str]]:
     ancestor, seen = number, 0
     while ancestor in parents and ancestor != own and ancestor not in trusted and seen < 64:
       ancestor, seen = parents[ancestor][0], seen + 1
-    if ancestor == own and number != own:
+    if ancestor == own and number != own and not _has_trusted_command(number):
       yield number, name
+
+
+def _has_trusted_command(number: int) -> bool:
+  if not _trusted_commands:
+    return False
+  try:
+    with open(f'/proc/{number}/cmdline', encoding='utf-8', errors='replace') as file:
+      command = file.read()
+  except OSError:
+    return True  # it has ended
+  return any(part in command for part in _trusted_commands)
 
 
 def _trusted_process_ids() -> set[int]:

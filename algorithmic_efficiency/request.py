@@ -96,7 +96,7 @@ def plans(request: Request) -> list[TrialPlan]:
   result = []
   for study, seed in _seeds(request, folders).items():
     study_seed = seeds.derive(seed, 'study', study)
-    for trial, point in _points(request, file, study_seed):
+    for trial, point in _points(request, file, study, study_seed):
       folder = folders[study] / f'trial_{trial}'
       result.append(
         TrialPlan(
@@ -239,7 +239,7 @@ def _studies(request: Request) -> range:
 
 
 def _points(
-  request: Request, file: Path, study_seed: int
+  request: Request, file: Path, study: int, study_seed: int
 ) -> list[tuple[int, Mapping[str, Any] | None]]:
   """The trials of a study: their numbers from 1 and their hyperparameter points."""
   if request.ruleset == 'self':
@@ -251,7 +251,13 @@ def _points(
     points: list[Mapping[str, Any] | None] = [None] * request.trials
   else:
     space = tuning.load(_search_space(request, file))
-    points = list(tuning.points(space, request.trials, seeds.derive(study_seed, 'points')))
+    is_sliced = (request.hparam_start_index, request.hparam_end_index) != (None, None)
+    if is_sliced and request.seed is None:
+      # Launches that share a study must agree on the order, whatever seeds they draw.
+      order = seeds.derive(0, 'points', study)
+    else:
+      order = seeds.derive(study_seed, 'points')
+    points = list(tuning.points(space, request.trials, order))
   chosen = list(enumerate(points, 1))[request.hparam_start_index : request.hparam_end_index]
   if not chosen:
     raise errors.UserError(

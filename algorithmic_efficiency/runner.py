@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from algorithmic_efficiency import integrity, seeds, spec
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.definition import Goal
-from algorithmic_efficiency.submission import Submission, read_only_results
+from algorithmic_efficiency.submission import Submission, copied_results
 from algorithmic_efficiency.trial_plan import Rules
 
 MAX_IN_FLIGHT = 32  # steps that the device may run ahead of the host between two stamps
@@ -134,7 +134,7 @@ class TrialRun:
 
   def __post_init__(self) -> None:
     self._keys = seeds.StepKeys(self.seed, _STREAMS)
-    self._past = read_only_results(self.position.eval_results)
+    self._past = copied_results(self.position.eval_results)
     self._last_eval_end = self.watch.last
     self._last_sync = self.watch.last
     self._last_progress = -math.inf
@@ -162,7 +162,7 @@ class TrialRun:
     position.step_times = [(seconds, steps) for seconds, steps in position.step_times]
     self.position = position
     self.preemption_count = preemption_count
-    self._past = read_only_results(position.eval_results)
+    self._past = copied_results(position.eval_results)
 
   # The loop.
 
@@ -360,7 +360,7 @@ class TrialRun:
     position.eval_results.append(
       (position.global_step, {**row, 'global_step': position.global_step})
     )
-    self._past = read_only_results(position.eval_results)
+    self._past = copied_results(position.eval_results)
     self._report_progress()
 
   def _goal_reached(self, values: Mapping[str, float]) -> str | None:

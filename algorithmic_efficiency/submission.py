@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from algorithmic_efficiency import errors, integrity, registry, spec
@@ -203,6 +203,6 @@ class Submission:
     return result[0], result[1], result[2]
 
 
-def read_only_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
-  """Past evaluations as a submission sees them: a copy, whose entries cannot be changed."""
-  return [(step, MappingProxyType(dict(values))) for step, values in results]
+def copied_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
+  """Past evaluations as a submission sees them: a copy, so that nothing is gained by changing it."""
+  return [(step, dict(values)) for step, values in results]

@@ -256,14 +256,17 @@ class DefinedWorkload(spec.Workload):
 
   @property
   def max_allowed_runtime_sec(self) -> float:
-    """Seconds of submission time; infinite where the budget is a number of steps."""
-    return float('inf') if self._budget.max_sec is None else self._budget.max_sec
+    """Seconds of submission time. Where the budget is a number of steps, a step counts as one second:
+    what entries make of this is the number of evaluations in a budget."""
+    budget = self._budget
+    return float(budget.max_steps or 0) if budget.max_sec is None else budget.max_sec
 
   @property
   def eval_period_time_sec(self) -> float:
-    """Seconds between evaluations; infinite where they are spaced by steps."""
-    period = self._budget.eval_period_sec
-    return float('inf') if period is None else period
+    """Seconds between evaluations; as above, steps where they are spaced by steps."""
+    budget = self._budget
+    period = budget.eval_period_sec
+    return float(budget.eval_period_steps or 0) if period is None else period
 
   @property
   def step_hint(self) -> int:

@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, integrity
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.definition import WorkloadDefinition
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'algorithmic-efficiency[torch]'"
 
-# A process that died is noticed by its peers within this time.
-TIMEOUT_SEC = 50.0
+# A process gives up on peers that hang after this time, in which one of them may write a large
+# checkpoint. That a peer has died is noticed at once, by whoever started the processes.
+TIMEOUT_SEC = 600.0
 _POLL_SEC = 0.01
 
 # Where entries and libraries look for their place among the processes.
@@ -52,6 +53,7 @@ def start(devices: Devices) -> TorchBackend:
   compiles = devices.compile == 'on' or (devices.compile == 'auto' and device.type == 'cuda')
   if compiles:
     _set_compilation_cache(devices.compilation_cache)
+    integrity.trust_command('torch/_inductor/compile_worker')
   _tell_place(devices)
   if devices.num_ranks > 1:
     _join(devices, device)

@@ -252,7 +252,7 @@ ATTACKS = (
     name='edit_past_evaluations',
     what='writes better values into `eval_results`',
     outcome='impossible',
-    how='a submission sees a copy, and its entries are read-only',
+    how='a submission sees a copy',
     code="""
     def update_params(eval_results, **arguments):
       for index, (step, values) in enumerate(eval_results):

@@ -24,7 +24,7 @@ TIMES = (
   'total_duration',
   'preemption_count',
 )
-NUM_KILLS = int(os.environ.get('ALGOEFF_TEST_KILLS', '3'))
+NUM_KILLS = int(os.environ.get('ALGOEFF_TEST_KILLS', '5'))
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +73,7 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
       process.wait()
       kills += 1
       assert_nothing_is_left_running(tmp_path / 'cut')
+  print(f'{kills} kills')
   assert kills >= (NUM_KILLS + 1) // 2
 
   final = algoeff(*command(framework, tmp_path / 'cut'), '--resume', cwd=tmp_path)
