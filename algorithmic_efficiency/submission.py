@@ -204,5 +204,5 @@ class Submission:
 
 
 def copied_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
-  """Past evaluations as a submission sees them: a copy, so that nothing is gained by changing it."""
+  """Past evaluations as a submission sees them: a copy, which it may change as it likes."""
   return [(step, dict(values)) for step, values in results]

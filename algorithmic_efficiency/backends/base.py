@@ -256,8 +256,8 @@ class DefinedWorkload(spec.Workload):
 
   @property
   def max_allowed_runtime_sec(self) -> float:
-    """Seconds of submission time. Where the budget is a number of steps, a step counts as one second:
-    what entries make of this is the number of evaluations in a budget."""
+    """Seconds of submission time. Where the budget is a number of steps, a step counts as one
+    second: what entries make of this is the number of evaluations in a budget."""
     budget = self._budget
     return float(budget.max_steps or 0) if budget.max_sec is None else budget.max_sec
 
