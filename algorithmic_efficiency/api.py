@@ -67,4 +67,4 @@ def run(
 def trials(folder: str | Path) -> list[Trial]:
   """Every trial below a folder, in order."""
   paths = sorted(Path(folder).rglob(measurements.TRIAL_FILE))
-  return [Trial(path.parent) for path in paths]
+  return [Trial(path.parent) for path in paths if not path.parent.name.startswith('.')]

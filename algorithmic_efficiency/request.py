@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 from algorithmic_efficiency import errors, measurements, registry, seeds, submission, tuning
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.folder import TrialFolder, mend
 from algorithmic_efficiency.suites import Ruleset, Suite
 from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
 
@@ -92,6 +91,9 @@ def plans(request: Request) -> list[TrialPlan]:
     / f'{definition.name}_{request.framework}'
     for study in _studies(request)
   }
+  if request.devices.rank == 0:
+    for folder in folders.values():
+      mend(folder)
   roots, task_folders = registry.roots()
   result = []
   for study, seed in _seeds(request, folders).items():
@@ -117,6 +119,7 @@ def plans(request: Request) -> list[TrialPlan]:
           devices=replace(request.devices, compilation_cache=_cache(request, suite, folder)),
           smoke=request.smoke,
           resume=request.resume,
+          overwrite=request.overwrite,
           max_global_steps=request.max_global_steps,
           stop_at=request.stop_at,
           stop_on_divergence=_stop_on_divergence(request, suite),
@@ -225,7 +228,7 @@ def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
 
 def _seed_in(folder: Path) -> int | None:
   """The root seed that the trials in a folder began with."""
-  for path in sorted(folder.glob(f'*/{measurements.TRIAL_FILE}')):
+  for path in sorted(folder.glob(f'trial_*/{measurements.TRIAL_FILE}')):
     record = measurements.read_trial(path.parent)
     if record is not None and 'seed' in record.seeds:
       return record.seeds['seed']
@@ -292,8 +295,8 @@ def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
   taken = [plan.path for plan in trials if plan.path.is_dir() and any(plan.path.iterdir())]
   if taken and request.overwrite:
     for folder in taken:
-      with local.TrialFolder(folder):
-        shutil.rmtree(folder)
+      with TrialFolder(folder):
+        pass  # each is replaced when its turn comes, but none if one of them is in use
   elif taken and request.resume:
     for plan in trials:
       _check_resumable(plan)
@@ -309,7 +312,7 @@ def _check_resumable(plan: TrialPlan) -> None:
   record = measurements.read_trial(plan.path)
   if record is None:
     return
-  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters'):
+  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'seeds'):
     begun, asked = getattr(record, name), getattr(plan, name)
     if begun != asked:
       raise errors.UserError(

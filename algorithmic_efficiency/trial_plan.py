@@ -29,6 +29,7 @@ class TrialPlan:
     hyperparameters: the point, in the order of the search space; None for self tuning.
     seed: the trial's own seed, derived from the study's, which is derived from the root seed.
     folder: the trial folder.
+    overwrite: whether the trial replaces one that lies in its folder.
     stop_at: which goals end the trial: both, or the one on validation alone.
     splits: the splits that an evaluation covers.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
@@ -52,6 +53,7 @@ class TrialPlan:
   devices: Devices = field(default_factory=Devices)
   smoke: bool = False
   resume: bool = False
+  overwrite: bool = False
   max_global_steps: int | None = None
   stop_at: Literal['both', 'validation'] = 'both'
   stop_on_divergence: bool = False

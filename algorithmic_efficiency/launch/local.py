@@ -7,11 +7,9 @@ it, so both must live as long as it does.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +18,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from algorithmic_efficiency import errors, files, measurements, registry
 from algorithmic_efficiency.environment import num_usable_cpus
+from algorithmic_efficiency.launch.folder import TrialFolder
 from algorithmic_efficiency.launch.messages import LineBuffer
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -71,16 +70,24 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
   """
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, output_folder=None))
-  with TrialFolder(plan.path) as folder:
+  with TrialFolder(plan.path, replace=plan.overwrite) as folder:
+
+    def take(message: Mapping[str, Any]) -> None:
+      if message['kind'] == 'row':
+        folder.has_row()
+      on_message(message)
+
     try:
-      ranks = _run_ranks(_rank_plans(plan), on_message, output_folder=plan.path)
+      ranks = _run_ranks(_rank_plans(plan), take, output_folder=plan.path)
     except KeyboardInterrupt:
-      _write_outcome(plan, _interrupted(plan))
+      if not (folder.is_replacing() and folder.discard_if_empty()):
+        _write_outcome(plan, _interrupted(plan))
       raise
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
     if mistake is not None:
       folder.discard_if_empty()
       raise errors.UserError(mistake)
+    folder.forget_replaced()
     outcome = _outcome(plan, ranks)
     _write_outcome(plan, outcome)
     return outcome
@@ -104,53 +111,6 @@ def _run_ranks(
   finally:
     _end(ranks)
   return ranks
-
-
-class TrialFolder:
-  """The trial's folder, locked against a second writer.
-
-  Raises:
-    UserError: it cannot be written, or another process holds it.
-  """
-
-  def __init__(self, path: Path):
-    self._path = path
-    self._made: list[Path] = []  # parents that were not there before, the innermost first
-
-  def __enter__(self) -> Self:
-    try:
-      self._made = [folder for folder in self._path.parents if not folder.exists()]
-      self._path.mkdir(parents=True, exist_ok=True)
-      self._lock = open(self._path / '.lock', 'w')
-    except OSError as error:
-      raise errors.UserError(
-        f'The trial folder must be writable; {self._path}: {error.strerror}.'
-      ) from None
-    try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      self._lock.close()
-      raise errors.UserError(
-        f'Another process is running a trial in {self._path}; wait for it or end it first.'
-      ) from None
-    return self
-
-  def __exit__(self, *exception: object) -> None:
-    self._lock.close()
-
-  def discard_if_empty(self) -> None:
-    """Takes away what a trial that never got beyond its first step has left, so that the next
-    attempt finds nothing in its way."""
-    if (self._path / measurements.LOG_FILE).exists():
-      rows = measurements.read(self._path).in_order
-      if any(row['global_step'] > 0 for row in rows):
-        return
-    shutil.rmtree(self._path)
-    for folder in self._made:
-      try:
-        folder.rmdir()
-      except OSError:
-        return
 
 
 def _rank_plans(plan: TrialPlan) -> list[TrialPlan]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from algorithmic_efficiency import errors, measurements
+from algorithmic_efficiency import api, errors, measurements
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.folder import TrialFolder, aside_of, mend
 from algorithmic_efficiency.trial_plan import TrialPlan
+from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
 FINISHED = {'kind': 'ended', 'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
@@ -42,7 +44,10 @@ def plan(folder: Path, **changes: Any) -> TrialPlan:
 
 
 def play(
-  *scripts: tuple[list[dict[str, Any]], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+  *scripts: tuple[list[dict[str, Any]], str],
+  folder: Path,
+  monkeypatch: pytest.MonkeyPatch,
+  **changes: Any,
 ) -> local.Outcome:
   """Runs a trial whose processes send messages and then do something else."""
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
@@ -62,7 +67,7 @@ def play(
     return local._Rank(process, receive)
 
   monkeypatch.setattr(local, '_start', start)
-  return local.run_trial(plan(folder, devices=Devices(num_ranks=len(scripts))))
+  return local.run_trial(plan(folder, devices=Devices(num_ranks=len(scripts)), **changes))
 
 
 class TestWaiting:
@@ -135,7 +140,7 @@ class TestFolder:
     """Regression: an empty folder of the user's went too, the working directory among them."""
     own = tmp_path / 'own'
     own.mkdir()
-    with local.TrialFolder(own / 'runs' / 'study_1' / 'trial_1') as folder:
+    with TrialFolder(own / 'runs' / 'study_1' / 'trial_1') as folder:
       folder.discard_if_empty()
     assert own.is_dir()
     assert not (own / 'runs').exists()
@@ -144,7 +149,7 @@ class TestFolder:
   def test_rows_beyond_the_first_step_are_kept(self, tmp_path, global_step, is_kept):
     """Regression: what was logged without any evaluation (--skip_evals) was thrown away."""
     path = tmp_path / 'trial'
-    with local.TrialFolder(path) as folder:
+    with TrialFolder(path) as folder:
       log = measurements.RunLog.open(path, header={})
       log.append_metrics({'loss': 1.0}, global_step)
       log.close()
@@ -153,5 +158,108 @@ class TestFolder:
 
   def test_a_second_writer_is_refused(self, tmp_path):
     match = 'Another process is running a trial'
-    with local.TrialFolder(tmp_path / 'trial'), pytest.raises(errors.UserError, match=match):
-      local.TrialFolder(tmp_path / 'trial').__enter__()
+    with TrialFolder(tmp_path / 'trial'), pytest.raises(errors.UserError, match=match):
+      TrialFolder(tmp_path / 'trial').__enter__()
+
+
+def old_trial(path: Path) -> Path:
+  write_row(path, 3)
+  (path / 'old').write_text('')
+  return path
+
+
+def write_row(path: Path, global_step: int) -> None:
+  path.mkdir(parents=True, exist_ok=True)
+  log = measurements.RunLog.open(path, header={})
+  log.append_metrics({'loss': 1.0}, global_step)
+  log.close()
+
+
+class TestReplacing:
+  """Regression: --overwrite took away every old trial before anything was known to work."""
+
+  def test_a_mistake_leaves_the_old_trial_as_it_was(self, tmp_path, monkeypatch):
+    path = old_trial(tmp_path / 'trial_1')
+    mistake = {'kind': 'user_error', 'message': 'a syntax error'}
+    with pytest.raises(errors.UserError, match='a syntax error'):
+      play(
+        ([START, {'kind': 'begin'}, mistake], 'sys.exit(2)'),
+        folder=path,
+        monkeypatch=monkeypatch,
+        overwrite=True,
+      )
+    assert (path / 'old').exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ['trial_1']
+
+  def test_an_interrupt_before_the_first_row_leaves_the_old_trial(self, tmp_path, monkeypatch):
+    path = old_trial(tmp_path / 'trial_1')
+
+    def interrupt(ranks, on_message):
+      raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, '_watch', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      play(([START], ''), folder=path, monkeypatch=monkeypatch, overwrite=True)
+    assert (path / 'old').exists()
+    assert not (path / measurements.TRIAL_FILE).exists()
+    assert not aside_of(path).exists()
+
+  def test_a_trial_that_ends_otherwise_has_replaced_it(self, tmp_path, monkeypatch):
+    path = old_trial(tmp_path / 'trial_1')
+    outcome = play(
+      ([START, FAILED], 'sys.exit(1)'), folder=path, monkeypatch=monkeypatch, overwrite=True
+    )
+    assert outcome.status == 'failed'
+    assert not (path / 'old').exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ['trial_1']
+
+  def test_the_old_trial_goes_when_the_new_one_has_a_row(self, tmp_path):
+    path = old_trial(tmp_path / 'trial_1')
+    with TrialFolder(path, replace=True) as folder:
+      folder.has_row()
+      assert aside_of(path).exists()
+      write_row(path, 1)
+      folder.has_row()
+      assert not aside_of(path).exists()
+      assert not folder.is_replacing()
+
+  @pytest.mark.parametrize('folder_is_there', [True, False])
+  def test_what_a_killed_launcher_left_aside_is_put_back(self, folder_is_there, tmp_path):
+    path = old_trial(tmp_path / 'trial_1')
+    path.rename(aside_of(path))
+    if folder_is_there:
+      (path / 'half').mkdir(parents=True)
+    mend(tmp_path)
+    assert (path / 'old').exists()
+    assert not (path / 'half').exists()
+    assert not aside_of(path).exists()
+
+  def test_it_is_taken_away_where_the_new_trial_has_rows(self, tmp_path):
+    path = old_trial(tmp_path / 'trial_1')
+    path.rename(aside_of(path))
+    write_row(path, 1)
+    mend(tmp_path)
+    assert not (path / 'old').exists()
+    assert not aside_of(path).exists()
+
+  def test_both_folders_stay_locked(self, tmp_path):
+    path = old_trial(tmp_path / 'trial_1')
+    with TrialFolder(path, replace=True) as folder:
+      mend(tmp_path)
+      assert aside_of(path).exists()
+      with pytest.raises(errors.UserError, match='Another process'), TrialFolder(path):
+        pass
+      assert folder.discard_if_empty()
+      with pytest.raises(errors.UserError, match='Another process'), TrialFolder(path):
+        pass
+    assert (path / 'old').exists()
+
+  def test_what_lies_aside_is_no_trial(self, tmp_path):
+    path = tmp_path / 'some_submission' / 'study_1' / 'mnist_jax' / 'trial_1'
+    for folder in (path, aside_of(path)):
+      write_row(folder, 1)
+      local._first_record(plan(folder)).write(folder)
+    assert [trial.folder for trial in api.trials(tmp_path)] == [path]
+    found, notes = find_trials(tmp_path)
+    assert [trial.path for trial in found] == [str(path)]
+    assert notes == []

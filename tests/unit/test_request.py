@@ -115,3 +115,30 @@ class TestResume:
     begin(first[0])
     resumed = plans(tmp_path, trials=5, resume=True)
     assert [plan.seed for plan in resumed] == [plan.seed for plan in first]
+
+  def test_a_trial_of_another_seed_is_not_taken_for_its_own(self, tmp_path):
+    """An interrupted --overwrite leaves new trials beside old ones."""
+    begin(plans(tmp_path, trials=2, seed=4, ruleset='self', submission='nadamw')[0])
+    begin(plans(tmp_path, trials=2, seed=5, ruleset='self', submission='nadamw', experiment='b')[1])
+    old = tmp_path / 'b/study_1/quick_vision_jax/trial_2'
+    old.rename(tmp_path / 'nadamw/study_1/quick_vision_jax/trial_2')
+    with pytest.raises(errors.UserError, match='trial_2 began with seeds'):
+      plans(tmp_path, trials=2, ruleset='self', submission='nadamw', resume=True)
+
+
+class TestOverwrite:
+  def test_nothing_is_touched_before_a_trial_begins(self, tmp_path):
+    """Regression: all old trials were gone before anything was known to work."""
+    first = plans(tmp_path, trials=2)
+    for plan in first:
+      begin(plan)
+    again = plans(tmp_path, trials=2, overwrite=True)
+    assert all(plan.overwrite for plan in again)
+    assert all((plan.path / 'trial.json').exists() for plan in first)
+
+  def test_a_trial_left_aside_still_counts_as_one(self, tmp_path):
+    [plan] = plans(tmp_path, seed=6)
+    begin(plan)
+    plan.path.rename(plan.path.with_name('.trial_1.replaced'))
+    assert plans(tmp_path, resume=True)[0].root_seed == 6
+    assert plan.path.is_dir()

@@ -1,0 +1,146 @@
+"""The folder of a trial: locked while the trial runs, and what it replaces is kept until it has
+rows of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Self
+
+from algorithmic_efficiency import errors, measurements
+
+_LOCK_FILE = '.lock'
+_ASIDE = '.replaced'
+
+
+def aside_of(path: Path) -> Path:
+  """Where the trial in `path` lies while another replaces it: a hidden folder beside it."""
+  return path.with_name(f'.{path.name}{_ASIDE}')
+
+
+def mend(parent: Path) -> None:
+  """Puts back, or takes away, what launchers that were killed have left aside in `parent`."""
+  for aside in sorted(parent.glob(f'.*{_ASIDE}')):
+    path = parent / aside.name.removeprefix('.').removesuffix(_ASIDE)
+    with contextlib.suppress(errors.UserError), TrialFolder(path):
+      pass  # or it is in use, and so as it should be
+
+
+class TrialFolder:
+  """The trial's folder, locked against a second writer.
+
+  With `replace` an earlier trial is put aside, still locked, and is gone for good once the new one
+  has a row beyond step 0, or is over. What a launcher that was killed has left aside is put back,
+  or taken away, by the same rule.
+
+  Raises:
+    UserError: it cannot be written, or another process holds it.
+  """
+
+  def __init__(self, path: Path, *, replace: bool = False):
+    self._path = path
+    self._replace = replace
+    self._aside = aside_of(path)
+    self._made: list[Path] = []  # parents that were not there before, the innermost first
+    self._lock: IO[str] | None = None
+    self._lock_aside: IO[str] | None = None
+
+  def __enter__(self) -> Self:
+    try:
+      self._made = [folder for folder in self._path.parents if not folder.exists()]
+      self._path.mkdir(parents=True, exist_ok=True)
+      self._lock = self._locked(self._path)
+      if self._aside.exists():
+        self._lock_aside = self._locked(self._aside)
+        if self._has_rows():
+          self.forget_replaced()
+        else:
+          self._put_back()
+      if self._replace and any(entry.name != _LOCK_FILE for entry in self._path.iterdir()):
+        self._put_aside()
+    except OSError as error:
+      self._unlock()
+      raise errors.UserError(
+        f'The trial folder must be writable; {self._path}: {error.strerror}.'
+      ) from None
+    except BaseException:
+      self._unlock()
+      raise
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._unlock()
+
+  def is_replacing(self) -> bool:
+    """Whether an earlier trial lies aside."""
+    return self._lock_aside is not None
+
+  def has_row(self) -> None:
+    """Takes note that the trial has written a row."""
+    if self.is_replacing() and self._has_rows():
+      self.forget_replaced()
+
+  def forget_replaced(self) -> None:
+    """Takes away the earlier trial, if there is one."""
+    if self._lock_aside is not None:
+      shutil.rmtree(self._aside)
+      self._lock_aside.close()
+      self._lock_aside = None
+
+  def discard_if_empty(self) -> bool:
+    """Takes away what a trial that never got beyond its first step has left, so that the next
+    attempt finds nothing in its way, or what it was to replace; False if it got further."""
+    if self._has_rows():
+      self.forget_replaced()
+      return False
+    if self.is_replacing():
+      self._put_back()
+      return True
+    shutil.rmtree(self._path)
+    for folder in self._made:
+      try:
+        folder.rmdir()
+      except OSError:
+        break
+    return True
+
+  def _has_rows(self) -> bool:
+    if not (self._path / measurements.LOG_FILE).exists():
+      return False
+    return any(row['global_step'] > 0 for row in measurements.read(self._path).in_order)
+
+  def _put_aside(self) -> None:
+    self._path.rename(self._aside)  # with its lock
+    self._lock, self._lock_aside = None, self._lock
+    self._path.mkdir(exist_ok=True)
+    self._lock = self._locked(self._path)
+
+  def _put_back(self) -> None:
+    shutil.rmtree(self._path)
+    self._aside.rename(self._path)
+    if self._lock is not None:
+      self._lock.close()
+    self._lock, self._lock_aside = self._lock_aside, None
+
+  def _locked(self, folder: Path) -> IO[str]:
+    lock = open(folder / _LOCK_FILE, 'w')  # noqa: SIM115 - held while the trial runs
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      # Between opening and locking it, its holder may have moved it away with its folder.
+      if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK_FILE)):
+        return lock
+    except OSError:
+      pass
+    lock.close()
+    raise errors.UserError(
+      f'Another process is running a trial in {self._path}; wait for it or end it first.'
+    )
+
+  def _unlock(self) -> None:
+    for lock in (self._lock, self._lock_aside):
+      if lock is not None:
+        lock.close()
+    self._lock = self._lock_aside = None
