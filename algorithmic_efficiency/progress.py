@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,16 @@ from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
 
 _LINE_PERIOD_SEC = 5.0
 _STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
+
+
+def say(text: str) -> None:
+  """Prints a line. Once the reader of our output has gone (`algoeff run | head`) lines go nowhere:
+  a trial does not end for want of somebody who looks on."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Display:
@@ -42,7 +53,7 @@ class Display:
       self._live = Status(f'{self._heading()}: starting', console=Console(stderr=True))
       self._live.start()
     else:
-      print(f'{self._heading()}', flush=True)
+      say(self._heading())
     return self
 
   def __exit__(self, *exception: object) -> None:
@@ -58,7 +69,7 @@ class Display:
       self._live.update(f'{self._heading()}  {self._line(message)}')
     elif message['eval'] and time.monotonic() >= self._next_line:
       self._next_line = time.monotonic() + _LINE_PERIOD_SEC
-      print(f'  {self._line(message)}', flush=True)
+      say(f'  {self._line(message)}')
 
   def ended(self, outcome: Outcome) -> None:
     """Says how the trial ended."""
@@ -66,14 +77,14 @@ class Display:
       return
     if self._live is not None:
       self._live.stop()
-      print(self._heading())
+      say(self._heading())
     if self._last:
-      print(f'  {self._line(self._last)}')
+      say(f'  {self._line(self._last)}')
     word = _STATUS_WORDS[outcome.status]
     why = outcome.reason or outcome.stop_reason.replace('_', ' ')
-    print(f'  {word}: {why}', flush=True)
+    say(f'  {word}: {why}')
     if outcome.status == 'failed' and (outcome.folder / 'traceback.txt').exists():
-      print(f'  The traceback is in {outcome.folder / "traceback.txt"}', flush=True)
+      say(f'  The traceback is in {outcome.folder / "traceback.txt"}')
 
   def _heading(self) -> str:
     return f'{self._count}{self._title}'

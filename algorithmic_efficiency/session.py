@@ -10,7 +10,7 @@ from pathlib import Path
 from algorithmic_efficiency import measurements
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.progress import Display
+from algorithmic_efficiency.progress import Display, say
 from algorithmic_efficiency.request import Request, plans
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -27,7 +27,7 @@ def run(request: Request, *, quiet: bool = False) -> int:
     outcomes = run_trials(plans(request), quiet=quiet)
   bad = [outcome for outcome in outcomes if outcome.status != 'finished']
   if outcomes and not quiet:
-    print(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
+    say(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
   return 1 if bad else 0
 
 
@@ -49,7 +49,7 @@ def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]
     if finished is not None:
       outcomes.append(finished)
       if not quiet:
-        print(f'{_title(plan)}: {finished.status} before, skipped.')
+        say(f'{_title(plan)}: {finished.status} before, skipped.')
       continue
     with Display(_title(plan), plan, number, len(trials), quiet=quiet) as display:
       outcome = local.run_trial(plan, display.message)

@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
   try:
     args = _parser(argv).parse_args(argv)
-    return args.run(args)
+    code = args.run(args)
+    sys.stdout.flush()  # so that a reader who has gone is noticed here
+    return code
   except errors.UserError as error:
     print(f'algoeff: {error}', file=sys.stderr)
     return USER_ERROR

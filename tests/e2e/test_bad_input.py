@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from attacks import HONEST
-from trials import algoeff
+from trials import algoeff, record, trial_folder
 
 from algorithmic_efficiency.cli import main
 
@@ -186,7 +188,7 @@ def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: i
   result = subprocess.run(
     ['bash', '-c', f'ulimit -f {limit_kib}; exec "$PYTHON" -m {words}'],
     cwd=tmp_path,
-    env={**__import__('os').environ, 'PYTHON': __import__('sys').executable},
+    env={**os.environ, 'PYTHON': sys.executable},
     capture_output=True,
     text=True,
     check=False,
@@ -194,3 +196,26 @@ def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: i
   check(result.stderr, result.returncode, 'could not be written')
   tables = list((tmp_path / 'runs').rglob('eval_measurements.csv'))
   assert [len(table.read_text().splitlines()) - 1 for table in tables] == [1] * num_rows
+
+
+@pytest.mark.slow
+def test_a_reader_who_goes_does_not_end_the_trials(tmp_path: Path):
+  """Regression: `algoeff run | head -1` killed the trial that was under way, with exit code 0."""
+  read, write = os.pipe()
+  os.close(read)
+  code = '\ndef update_params(**arguments):\n  1 / 0\n'
+  (tmp_path / 'submission.py').write_text(HONEST + code)
+  command = changed(framework='pytorch', submission='submission.py', experiment_dir='runs')
+  try:
+    result = subprocess.run(
+      [sys.executable, '-m', 'algorithmic_efficiency', *command],
+      cwd=tmp_path,
+      stdout=write,
+      stderr=subprocess.PIPE,
+      text=True,
+      check=False,
+    )
+  finally:
+    os.close(write)
+  assert (result.returncode, result.stderr) == (1, '')
+  assert record(trial_folder(tmp_path)).reason == 'ZeroDivisionError: division by zero'
