@@ -36,6 +36,7 @@ from algorithmic_efficiency.runner import (
   step_time_sec,
 )
 from algorithmic_efficiency.submission import Submission
+from algorithmic_efficiency.suites import Suite
 from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
 
 
@@ -124,7 +125,7 @@ class TrialProcess:
     submission = submissions.load(Path(plan.submission_path), plan.framework)
     with integrity.submission():
       batch_size, notes = _batch_size(
-        submission, definition, backend, plan.smoke or suite.fixes_batch_size
+        submission, definition, backend.num_devices, _fixes_batch_size(suite, plan.smoke)
       )
       eval_batch_size = submission.eval_batch_size(
         (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
@@ -317,20 +318,32 @@ class TrialProcess:
 
 
 def _batch_size(
-  submission: Submission, definition: WorkloadDefinition, backend: Backend, is_fixed: bool
+  submission: Submission, definition: WorkloadDefinition, num_devices: int, fixed_by: str | None
 ) -> tuple[int, tuple[str, ...]]:
-  """The global batch size, and what is worth noting about it."""
+  """The global batch size, and what is worth noting about it.
+
+  Where something fixes it, what the entry asks for is only noted, and need not suit the devices.
+  """
   default = definition.batch_sizes.train
-  size, known_as = submission.batch_size(
-    (definition.name, definition.base), default, backend.num_devices
-  )
-  if is_fixed and size != default:
-    checked, _ = submission.batch_size((), default, backend.num_devices)
-    return checked, (f'The suite fixes the batch size at {default}; the entry asked for {size}.',)
+  names = (definition.name, definition.base)
+  if fixed_by is not None:
+    size, _ = submission.batch_size((), default, num_devices)
+    asked, known_as = submission.batch_size(names, default, num_devices=1)
+    if known_as and asked != size:
+      return size, (f'{fixed_by} fixes the batch size at {size}; the entry asked for {asked}.',)
+    return size, ()
+  size, known_as = submission.batch_size(names, default, num_devices)
   if known_as == definition.name:
     return size, ()
   source = f'that of {known_as}' if known_as else "the definition's"
   return size, (f'The entry knows no batch size for {definition.name}; {source} was used.',)
+
+
+def _fixes_batch_size(suite: Suite, smoke: bool) -> str | None:
+  """What fixes the batch size whatever the entry asks for, if anything does."""
+  if smoke:
+    return 'A smoke run'
+  return f'The suite {suite.name}' if suite.fixes_batch_size else None
 
 
 def _prepare_absl() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import assembly, errors, registry
 from algorithmic_efficiency.submission import Submission
 
 NAMES = ('some_variant', 'some_base')
@@ -59,3 +59,42 @@ def test_the_evaluation_batch_size_falls_back_likewise():
 def test_a_size_that_is_none_is_refused(size):
   with pytest.raises(errors.UserError, match='must be a positive integer'):
     submission(lambda name: size).batch_size(NAMES, 8, 1)
+
+
+class TestFixedSize:
+  """On an axis of steps, and in a smoke run, what the entry asks for is only recorded."""
+
+  definition = registry.workload('quick_vision')
+  default = definition.batch_sizes.train
+
+  def size(self, asked: int | None, num_devices: int, fixed_by: str | None):
+    entry = submission(known({} if asked is None else {'quick_vision': asked}))
+    return assembly._batch_size(entry, self.definition, num_devices, fixed_by)
+
+  def test_the_entry_s_own_size_need_not_suit_the_devices(self):
+    """Regression: an entry whose own size was odd was refused on two devices."""
+    note = f'The suite quick fixes the batch size at {self.default}; the entry asked for 7.'
+    assert self.size(7, 2, 'The suite quick') == (self.default, (note,))
+    with pytest.raises(errors.UserError, match='divisible'):
+      self.size(7, 2, None)
+
+  def test_the_size_that_is_fixed_must_suit_them(self):
+    with pytest.raises(errors.UserError, match='divisible'):
+      self.size(7, self.default - 1, 'The suite quick')
+
+  def test_nothing_is_noted_where_there_is_no_difference(self):
+    assert self.size(self.default, 1, 'The suite quick') == (self.default, ())
+    assert self.size(None, 1, 'The suite quick') == (self.default, ())
+
+  @pytest.mark.parametrize(
+    ('suite', 'smoke', 'found'),
+    [
+      ('quick', False, 'The suite quick'),
+      ('quick', True, 'A smoke run'),
+      ('algoperf_v05', True, 'A smoke run'),
+      ('algoperf_v05', False, None),
+    ],
+  )
+  def test_the_note_says_what_fixes_it(self, suite, smoke, found):
+    """Regression: in a smoke run the suite was blamed."""
+    assert assembly._fixes_batch_size(registry.suite(suite), smoke) == found
