@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,12 +10,16 @@ from pathlib import Path
 
 import pytest
 from attacks import HONEST
-from trials import algoeff, record, trial_folder
+from trials import algoeff, record, rows, trial_folder
 
 from algorithmic_efficiency.cli import main
 
+FRAMEWORK = 'jax' if importlib.util.find_spec('jax') else 'pytorch'  # whichever is there
+needs_torch = pytest.mark.skipif(
+  importlib.util.find_spec('torch') is None, reason='PyTorch is not installed'
+)
 GOOD = (
-  *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--submission', 'nadamw'),
+  *('run', '--workload', 'quick_vision', '--framework', FRAMEWORK, '--submission', 'nadamw'),
   *('--ruleset', 'self', '--smoke', '--num_threads', '1'),
 )
 
@@ -114,7 +119,8 @@ def test_an_experiment_that_exists(
 ):
   """Regression: the reference asks on standard input, and other ranks wait."""
   monkeypatch.chdir(tmp_path)
-  kept = tmp_path / 'runs/nadamw/study_1/quick_vision_pytorch/trial_1/measurements.jsonl'
+  folder = tmp_path / f'runs/nadamw/study_1/quick_vision_{FRAMEWORK}/trial_1'
+  kept = folder / 'measurements.jsonl'
   kept.parent.mkdir(parents=True)
   kept.write_text('something')
   code = main([*GOOD, '--experiment_dir', 'runs'])
@@ -135,33 +141,80 @@ BAD_SUBMISSIONS = {
     HONEST + '\ndef get_batch_size(name):\n  return 7.5\n',
     ['must be a positive integer', '7.5'],
   ),
+  'wrong arity of prepare_for_eval': (
+    HONEST + '\ndef prepare_for_eval(**arguments):\n  return 1, 2, 3, 4\n',
+    ['prepare_for_eval must return', 'returned 4 values'],
+  ),
 }
 
 
+def trained_by(code: str, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+  """A run of a submission that is HONEST in PyTorch but for `code`."""
+  (folder / 'submission.py').write_text(code)
+  flags = {'framework': 'pytorch', 'submission': 'submission.py', 'experiment_dir': 'runs'}
+  return algoeff(*changed(**flags, **changes), '--quiet', cwd=folder)
+
+
+def at_step(step: int, statement: str) -> str:
+  """A submission that trains honestly, but does something else first at one step."""
+  return f"""{HONEST}
+honest_update = update_params
+
+def update_params(global_step, **arguments):
+  if global_step == {step}:
+    {statement}
+  return honest_update(global_step=global_step, **arguments)
+"""
+
+
+@needs_torch
 @pytest.mark.slow
 @pytest.mark.parametrize('name', BAD_SUBMISSIONS)
 def test_submissions(name: str, tmp_path: Path):
   code, parts = BAD_SUBMISSIONS[name]
-  (tmp_path / 'submission.py').write_text(code)
-  command = changed(submission='submission.py', experiment_dir='runs')
-  result = algoeff(*command, '--quiet', cwd=tmp_path)
+  result = trained_by(code, tmp_path)
   check(result.stderr, result.returncode, *parts)
   assert not (tmp_path / 'runs').exists()  # so that the mended submission finds nothing in its way
 
 
+@needs_torch
 @pytest.mark.slow
 def test_a_submission_that_raises_leaves_its_rows_and_the_other_trials(tmp_path: Path):
-  raises = '\ndef update_params(global_step, **arguments):\n  if global_step == 12:\n    1 / 0\n'
-  raises += '  return honest(global_step=global_step, **arguments)\n'
-  (tmp_path / 'submission.py').write_text(HONEST + '\nhonest = update_params\n' + raises)
-  command = changed(submission='submission.py', experiment_dir='runs', trials='2')
-  result = algoeff(*command, cwd=tmp_path)
+  result = trained_by(at_step(12, '1 / 0'), tmp_path, trials='2')
   assert result.returncode == 1
   folders = sorted((tmp_path / 'runs').rglob('trial_*'))
   assert len(folders) == 2
   for folder in folders:
     assert 'ZeroDivisionError' in (folder / 'traceback.txt').read_text()
     assert len((folder / 'eval_measurements.csv').read_text().splitlines()) == 3
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'error', ["MemoryError('a large array')", "RuntimeError('CUDA out of memory. Tried 8 GiB')"]
+)
+def test_a_submission_that_runs_out_of_memory(error: str, tmp_path: Path):
+  result = trained_by(at_step(12, f'raise {error}'), tmp_path)
+  assert (result.returncode, result.stderr) == (1, '')
+  folder = trial_folder(tmp_path)
+  found = record(folder)
+  assert (found.status, found.stop_reason) == ('failed', 'out_of_memory')
+  assert error.partition('(')[0] in found.reason
+  assert error.partition('(')[0] in (folder / 'traceback.txt').read_text()
+  assert [row['global_step'] for row in rows(folder).evals] == [1, 10]
+
+
+@needs_torch
+@pytest.mark.slow
+def test_a_submission_that_returns_nan_parameters(tmp_path: Path):
+  params = "arguments['current_param_container'].parameters()"
+  statement = f"[param.data.fill_(float('nan')) for param in {params}]"
+  result = trained_by(at_step(5, statement), tmp_path, suite='quick')
+  assert result.returncode == 0, result.stderr
+  folder = trial_folder(tmp_path)
+  assert (record(folder).status, record(folder).stop_reason) == ('finished', 'diverged')
+  assert [row['global_step'] for row in rows(folder).evals] == [1, 10]
 
 
 @pytest.mark.slow
@@ -172,18 +225,48 @@ def test_data_that_are_not_there(tmp_path: Path):
   check(result.stderr, result.returncode, 'algoeff data prepare mnist')
 
 
+@pytest.fixture(scope='module')
+def mnist(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """A data folder with MNIST prepared in it."""
+  folder = tmp_path_factory.mktemp('data')
+  command = ['data', 'prepare', 'mnist', '--source', str(test_data / 'mnist')]
+  assert main([*command, '--data_dir', str(folder)]) == 0
+  return folder
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize('damage', ['truncated', 'altered'])
+def test_data_that_are_damaged(damage: str, mnist: Path, tmp_path: Path):
+  file = mnist / 'mnist' / 'train.inputs.npy'
+  sound = file.read_bytes()
+  middle = len(sound) // 2
+  altered = sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :]
+  command = changed(workload='mnist', experiment_dir='runs', data_dir=str(mnist))
+  command.remove('--smoke')
+  try:
+    file.write_bytes(sound[:middle] if damage == 'truncated' else altered)
+    result = algoeff(*command, '--quiet', cwd=tmp_path)
+  finally:
+    file.write_bytes(sound)
+  check(result.stderr, result.returncode, str(file), 'algoeff data prepare mnist --overwrite')
+  assert not (tmp_path / 'runs').exists()
+
+
 @pytest.mark.slow
 def test_batches_that_do_not_divide_over_the_devices(tmp_path: Path):
+  pytest.importorskip('jax')
   command = changed(framework='jax', experiment_dir='runs', num_devices='3')
   result = algoeff(*command, '--quiet', cwd=tmp_path)
   check(result.stderr, result.returncode, 'divisible by the number of devices', '3 devices')
 
 
+@needs_torch
 @pytest.mark.slow
 @pytest.mark.parametrize(('limit_kib', 'num_rows'), [(1, 0), (10, 1)])
 def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: int, tmp_path: Path):
   """The smaller limit refuses the trial's own record too, the larger one the first checkpoint."""
-  command = changed(experiment_dir='runs')
+  command = changed(framework='pytorch', experiment_dir='runs')
   words = ' '.join(map(str, ['algorithmic_efficiency', *command, '--quiet']))
   result = subprocess.run(
     ['bash', '-c', f'ulimit -f {limit_kib}; exec "$PYTHON" -m {words}'],
@@ -198,6 +281,7 @@ def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: i
   assert [len(table.read_text().splitlines()) - 1 for table in tables] == [1] * num_rows
 
 
+@needs_torch
 @pytest.mark.slow
 def test_a_reader_who_goes_does_not_end_the_trials(tmp_path: Path):
   """Regression: `algoeff run | head -1` killed the trial that was under way, with exit code 0."""
