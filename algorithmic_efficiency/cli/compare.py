@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('a', metavar='A', help='a submission among the runs')
   parser.add_argument('b', metavar='B', help='another one')
   parser.add_argument('runs', metavar='RUNS', help='a folder of runs, ours or of AlgoPerf')
-  score.common_arguments(parser)
+  score.rules_arguments(parser)
   parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
 
 

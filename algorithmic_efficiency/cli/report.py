@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     registry.add_root(path)
   report.require_installed()
   source = Path(args.runs).expanduser()
-  if (source / report.DATA).is_file():
+  if any((source / name).is_file() for name in (report.DATA, 'leaderboard.json')):
     folder = source if args.output_dir is None else Path(args.output_dir).expanduser()
     outputs.require_writable(folder)
     page = report.rebuild(source, folder)

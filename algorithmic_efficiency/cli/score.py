@@ -24,20 +24,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
-  """What `score`, `report` and `compare` share."""
+  """What `score` and `report` share."""
+  rules_arguments(parser)
+  add = parser.add_argument
+  add('--include', type=_names, default=(), metavar='A,B', help='these submissions alone')
+  add('--exclude', type=_names, default=(), metavar='A,B', help='all submissions but these')
+  add('--reference', metavar='SUBMISSION', help='whose times are the unit; default: the fastest')
+  add('--resamples', type=_positive, default=1000, metavar='N', help='for the intervals')
+
+
+def rules_arguments(parser: argparse.ArgumentParser) -> None:
+  """What `compare` takes too."""
   add = parser.add_argument
   add('--suite', metavar='NAME', help=f'one of {", ".join(SUITES)}; default: what the runs say')
   add('--ruleset', choices=('external', 'self'), help='default: what the runs say, else external')
-  add('--include', type=_names, default=(), metavar='A,B', help='these submissions alone')
-  add('--exclude', type=_names, default=(), metavar='A,B', help='all submissions but these')
   add('--workloads', type=_names, default=(), metavar='W1,W2', help='score these members alone')
-  add('--reference', metavar='SUBMISSION', help='whose times are the unit; default: the fastest')
   add('--against', metavar='SUITE', help='add the published competitors of a suite')
   add('--axis', choices=('seconds', 'cost_adjusted_steps'), help="default: the suite's")
   add('--integral', choices=('grid', 'exact'), help="default: the suite's")
   add('--allow_provisional', action='store_true', help='score goals not yet calibrated, too')
-  add('--resamples', type=_positive, default=1000, metavar='N', help='for the intervals')
-  add('--seed', type=int, default=0, help='of the resampling')
+  add('--seed', type=int, default=0, help='of the random draws')
   add('--path', action='append', default=[], metavar='DIR', help='a root with more workloads')
 
 

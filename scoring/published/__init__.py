@@ -47,7 +47,8 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   path = file_of(suite, ruleset)
   if not path.is_file():
     raise errors.UserError(f'No results of the {ruleset} ruleset of {suite} ship with the package.')
-  table = pd.read_csv(path)
+  # By Python: older pandas read some numbers one bit off, and equal times must stay equal.
+  table = pd.read_csv(path, converters={'sec': lambda text: float(text or 'nan')})
   points = json.loads(path.with_suffix('.json').read_text())
   texts = [json.dumps(point, sort_keys=True) for point in points]
   hyperparameters = ['' if index < 0 else texts[index] for index in table.pop('point')]
@@ -63,6 +64,8 @@ def join(table: pd.DataFrame, suite: str, rules: Rules) -> tuple[pd.DataFrame, t
   """
   import pandas as pd
 
+  if suite not in sets():
+    raise errors.unknown('published set', suite, sets())
   if suite != rules.suite.name or rules.axis != rules.suite.axis:
     raise errors.UserError(
       f'Published results stand only beside runs of the same suite and axis; score with '

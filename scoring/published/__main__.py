@@ -19,7 +19,7 @@ def main() -> None:
   table['point'] = [index.get(text, -1) for text in table.hyperparameters]
   points = '[\n' + ',\n'.join(texts) + '\n]\n'
   file_of(suite, ruleset).with_suffix('.json').write_text(points)
-  table[list(COLUMNS)].to_csv(file_of(suite, ruleset), index=False, float_format='%.9g')
+  table[list(COLUMNS)].to_csv(file_of(suite, ruleset), index=False)
 
 
 if __name__ == '__main__':

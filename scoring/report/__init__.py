@@ -58,7 +58,10 @@ def rebuild(source: Path, folder: Path) -> Path:
     data = json.loads(path.read_text())
     return write_page(data, folder)
   except FileNotFoundError:
-    raise errors.UserError(f'A report is rebuilt from {DATA}; {source} has none.') from None
+    raise errors.UserError(
+      f'A report is rebuilt from {DATA}, which {source} has not; score the runs again without '
+      '--no_report.'
+    ) from None
   except (ValueError, KeyError, TypeError) as error:
     raise errors.UserError(f'{path} is damaged ({error}); score the runs again.') from None
 

@@ -88,7 +88,8 @@ def _heat_map(axes: Any, charts: dict[str, Any]) -> None:
   axes.set_yticks(range(len(charts['submissions'])), charts['submissions'], fontsize=7)
   names = [workload['name'] for workload in charts['workloads']]
   axes.set_xticks(range(len(names)), names, rotation=40, ha='right', fontsize=7)
-  axes.set_title(f'{charts["title"]}: time to target over the fastest (* not counted)', fontsize=9)
+  what = f'time to target over {charts["ratios_to"]} (* not counted)'
+  axes.set_title(f'{charts["title"]}: {what}', fontsize=9)
   axes.figure.colorbar(image, ax=axes, label='ratio')
 
 

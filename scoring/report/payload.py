@@ -60,6 +60,7 @@ def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
     'tuning_exact': _statistics(result).tuning_curves.exact,
     'left_out': _left_out(result),
     'rules': _rules(result),
+    'ratios_to': result.reference or 'the fastest',
     'environment': _environment(result),
     'raw': _raw(result),
     'charts': _charts(frame, result),
@@ -203,6 +204,7 @@ def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
   return {
     'title': result.rules.suite.title,
     'unit': UNITS[result.rules.axis],
+    'ratios_to': result.reference or 'the fastest',
     'max_ratio': result.rules.suite.max_ratio,
     'submissions': _names(result),
     'profile': {
@@ -237,15 +239,38 @@ def _workload(result: Result, name: str) -> dict[str, Any]:
 def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
   """A cell of the heat map: time, ratio to the fastest, and why it is a miss."""
   time = result.times[s, w]
-  column = result.times[:, w][np.isfinite(result.times[:, w])]
   low, high = _statistics(result).intervals.times[s, w]
   cell: dict[str, Any] = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
-  if np.isfinite(time) and len(column):
-    cell['r'] = _short(time / column.min())
   reason = _reason(result, s, w)
   if reason:
     cell['miss'] = reason
+  if np.isfinite(time):
+    cell['r'] = _short(time / _unit(result, w))
   return cell
+
+
+def _unit(result: Result, w: int) -> float:
+  """What the times of a column are divided by: in a base column as the score does."""
+  times = result.times[:, w]
+  if result.reference is not None:
+    own = float(times[result.submissions.index(result.reference)])
+    if np.isfinite(own):
+      return own
+  elif w in result.columns.base:
+    counted = np.isfinite(result.ratios[:, result.columns.base.index(w)])
+    if counted.any():
+      return float(times[counted].min())
+  return _fastest(result, w)
+
+
+def _fastest(result: Result, w: int) -> float:
+  """What the cut-off of a column is measured by: a held-out time counts only with its base."""
+  times = result.times[:, w]
+  base = result.rules.base_of.get(result.workloads[w])
+  if base is not None:
+    counted = np.isfinite(result.times[:, result.workloads.index(base)]) & np.isfinite(times)
+    times = times[counted] if counted.any() else times
+  return float(np.nanmin(times))
 
 
 def _reason(result: Result, s: int, w: int) -> str:
@@ -254,12 +279,14 @@ def _reason(result: Result, s: int, w: int) -> str:
     return 'not_run'
   if np.isinf(time):
     return _reason_of_trials(result, s, w)
-  if time > limit * np.nanmin(result.times[:, w]):
-    return 'slow'
   name = result.workloads[w]
   base = result.rules.base_of.get(name)
+  if base is not None and not np.isfinite(result.times[s, result.workloads.index(base)]):
+    return 'base'
+  if time > limit * _fastest(result, w):
+    return 'slow'
   if base is not None:
-    return '' if np.isfinite(result.times[s, result.workloads.index(base)]) else 'base'
+    return ''
   if np.isinf(result.ratios[s, result.columns.base.index(w)]):
     return 'held_out' if name in result.rules.base_of.values() else 'slow'
   return ''

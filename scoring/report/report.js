@@ -201,7 +201,7 @@
 
   function drawCell(svg, cell, x, y, width, height, dark, where) {
     const ratio = cell.r ?? null;
-    const share = ratio === null ? 0 : Math.min(1, (ratio - 1) / (data.max_ratio - 1));
+    const share = ratio === null ? 0 : Math.max(0, Math.min(1, (ratio - 1) / (data.max_ratio - 1)));
     const lightness = dark ? 42 - share * 24 : 62 + share * 32; // far enough from the ink to be read
     const rect = node(svg, 'rect', { class: cell.miss ? 'cell miss' : 'cell', x, y, width, height, rx: 4 });
     let ink = '';

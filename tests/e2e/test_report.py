@@ -230,7 +230,9 @@ def test_compare_says_who_is_better(results, capsys):
     (['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '0'], 'not positive'),
     (['compare', 'swift', 'nobody', 'RUNS', '--suite', 'algoperf_v06'], 'nobody'),
     (['compare', 'swift', 'swift', 'RUNS', '--suite', 'algoperf_v06'], 'twice'),
+    (['compare', 'swift', 'lost', 'RUNS', '--exclude', 'lost'], 'unrecognized arguments'),
     (['report', 'EMPTY', '--suite', 'algoperf_v06'], 'holds no runs'),
+    (['report', 'TABLES'], 'without --no_report'),
   ],
 )
 def test_a_mistake_gets_one_message_and_exit_code_2(
@@ -239,7 +241,10 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'file').write_text('')
-  places = {'RUNS': results.parent / 'runs', 'EMPTY': tmp_path / 'empty', 'FILE': tmp_path / 'file'}
+  (tmp_path / 'tables').mkdir()
+  (tmp_path / 'tables' / 'leaderboard.json').write_text('{}')
+  places = {'RUNS': results.parent / 'runs'}
+  places |= {name.upper(): tmp_path / name for name in ('empty', 'file', 'tables')}
   filled = []
   for argument in arguments:
     for name, path in places.items():

@@ -107,7 +107,8 @@ def test_shuffling_changes_nothing_and_the_shipped_table_is_that_of_the_logs(log
   table = outcomes(frame, rules.members, 'algoperf_v05', 'external')
   shipped = published.read('algoperf_v05', 'external')
   assert len(shipped) == len(table)
-  np.testing.assert_allclose(shipped.sec, table.sec, rtol=1e-8)
+  # To the last bit, so that the same runs get the same score beside the published ones.
+  np.testing.assert_array_equal(shipped.sec, table.sec)
   assert (shipped.status == table.status).all()
 
 

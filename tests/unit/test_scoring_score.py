@@ -14,6 +14,7 @@ from algorithmic_efficiency import registry
 from algorithmic_efficiency.errors import UserError
 from scoring import profiles
 from scoring.notes import counted
+from scoring.report import payload
 from scoring.time_to_target import medians
 
 TWO = ('ogbg', 'wmt')
@@ -145,7 +146,8 @@ def test_options_choose_submissions(tmp_path):
     ({'exclude': ['a']}, 'no submission to score'),
     ({'workloads': ['ogb']}, "Did you mean 'ogbg'"),
     ({'workloads': ['wmt']}, 'no workload that the suite'),
-    ({'against': 'nonesuch'}, 'same suite'),
+    ({'against': 'nonesuch'}, "no published set 'nonesuch'"),
+    ({'against': 'algoperf_v05'}, 'same suite'),
     ({'against': 'algoperf_v06'}, 'published set'),
   ],
 )
@@ -176,6 +178,32 @@ def test_uneven_counts_are_noted(tmp_path):
   write_times(tmp_path, {'a': {'ogbg': 10.0}}, studies=2, trials=5)
   found = counted(score(tmp_path).notes)
   assert found['study_count'] == 1 and found['absent_workload'] == 1
+
+
+def test_the_heat_map_divides_and_refuses_as_the_score_does(tmp_path):
+  times = {
+    'quick': {'ogbg': 10.0, 'ogbg_model_size': None},  # misses its variant: no unit of others
+    'a': {'ogbg': 20.0, 'ogbg_model_size': 100.0},
+    'b': {'ogbg': 30.0, 'ogbg_model_size': 300.0},
+    'lost': {'ogbg': None, 'ogbg_model_size': 10.0},  # misses its base: no cut-off for others
+  }
+  write_times(tmp_path, times)
+  options = {'suite': 'algoperf_v05', 'workloads': ['ogbg', 'ogbg_model_size']}
+  frame = scoring.load(tmp_path)
+  result = score(tmp_path, **options, statistics=True, num_resamples=20)
+  heat = payload.build(frame, result)['charts']['heat']
+  cells = dict(zip([result.submissions[s] for s in result.ranking], heat, strict=True))
+  assert result.ratios[:, 0].tolist() == [1.0, 1.5, np.inf, np.inf]
+  assert [cells[name][0].get('miss') for name in 'ab'] == [None, None]
+  assert [cells[name][0]['r'] for name in 'ab'] == [1.0, 1.5]
+  assert [cells[name][1].get('miss') for name in 'ab'] == [None, None]
+  assert [cells[name][1]['r'] for name in 'ab'] == [1.0, 3.0]
+  assert cells['quick'][0]['miss'] == 'held_out' and cells['lost'][1]['miss'] == 'base'
+
+  result = score(tmp_path, **options, reference='b', statistics=True, num_resamples=20)
+  charts = payload.build(frame, result)['charts']
+  b = charts['submissions'].index('b')
+  assert charts['ratios_to'] == 'b' and charts['heat'][b][0]['r'] == 1.0
 
 
 def test_published_competitors_stand_beside_ours(tmp_path):
