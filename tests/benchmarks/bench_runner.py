@@ -22,8 +22,9 @@ from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.runner import TrialRun
 from algorithmic_efficiency.trial_plan import TrialPlan
 
-NUM_BURSTS = 12
-STEPS_PER_BURST = 60
+NUM_BURSTS = 9
+NUM_EMPTY_STEPS = 50_000
+STEPS_PER_BURST = 200  # the end of a run, with its flush to the disk, is spread over these
 
 
 def main(*arguments: str) -> None:
@@ -50,13 +51,15 @@ def _measure(framework: str, data_dir: str) -> None:
     _runner_burst(run)  # compiles
     _bare_burst(run)
     bursts = [(_runner_burst(run), _bare_burst(run)) for _ in range(NUM_BURSTS)]
+    loop_sec = _empty_loop_sec(run)
     process.finish(status='finished', stop_reason='step_limit', reason='')
   runner_sec = statistics.median(runner for runner, _ in bursts)
   bare_sec = statistics.median(bare for _, bare in bursts)
   extra = statistics.median(runner - bare for runner, bare in bursts)
   print(
     f'{framework}: runner {runner_sec * 1e3:.3f} ms a step, bare loop {bare_sec * 1e3:.3f} ms, '
-    f'ratio {statistics.median(a / b for a, b in bursts):.4f}, difference {extra * 1e6:+.0f} us'
+    f'ratio {statistics.median(a / b for a, b in bursts):.4f}, difference {extra * 1e6:+.0f} us; '
+    f'the loop around a step that does nothing: {loop_sec * 1e6:.1f} us'
   )
 
 
@@ -77,20 +80,37 @@ def _plan(framework: str, data_dir: str, folder: str) -> TrialPlan:
     root_seed=1,
     data_dir=data_dir,
     folder=str(Path(folder).resolve()),
-    devices=Devices(),
+    devices=Devices(num_threads=1),  # so that other work on the machine is felt less
     evaluate=False,
     save_checkpoints=False,
   )
 
 
-def _runner_burst(run: TrialRun) -> float:
+def _runner_burst(run: TrialRun, num_steps: int = STEPS_PER_BURST) -> float:
   position = run.position
   position.stop_reason = None
-  end = position.global_step + STEPS_PER_BURST
+  end = position.global_step + num_steps
   run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
   start = time.perf_counter()
   run.run()
-  return (time.perf_counter() - start) / STEPS_PER_BURST
+  return (time.perf_counter() - start) / num_steps
+
+
+def _empty_loop_sec(run: TrialRun) -> float:
+  """What the runner adds to a step, by itself: nothing is drawn, nothing is computed."""
+  batch = next(run.queue)
+  run.submission = dataclasses.replace(
+    run.submission,
+    data_selection=lambda *arguments: batch,
+    update_params=lambda **state: (
+      state['optimizer_state'],
+      state['current_param_container'],
+      state['model_state'],
+    ),
+  )
+  long = _runner_burst(run, NUM_EMPTY_STEPS) * NUM_EMPTY_STEPS
+  short = _runner_burst(run, STEPS_PER_BURST) * STEPS_PER_BURST
+  return (long - short) / (NUM_EMPTY_STEPS - STEPS_PER_BURST)
 
 
 def _bare_burst(run: TrialRun) -> float:
