@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
-from scoring.outputs import footnotes, leaderboard_rows
+from scoring.outputs import footnotes, leaderboard_rows, number_of
 from scoring.statistics.verdicts import Verdict
 
 
@@ -41,13 +41,16 @@ def sentence(verdict: Verdict) -> str:
     'worse': f'{verdict.a} is worse than {verdict.b}',
     'undecided': f'Undecided between {verdict.a} and {verdict.b}',
   }[verdict.verdict]
-  pairing = 'studies paired by seed' if verdict.paired else 'unpaired studies'
+  pairing = 'paired by seed' if verdict.paired else 'unpaired'
   text = (
-    f'{said}: {words} in the geometric mean over {verdict.num_workloads} workloads with '
-    f'{verdict.num_studies} {pairing} (p = {verdict.adjusted_p:.2g}).'
+    f'{said}: {words} in the geometric mean over '
+    f'{number_of(verdict.num_workloads, "workload", "workloads")} with '
+    f'{number_of(verdict.num_studies, "study", "studies")} {pairing} '
+    f'(p = {verdict.adjusted_p:.2g}).'
   )
   if verdict.verdict != 'undecided':
     return text
   if verdict.more_studies is None:
     return f'{text} The difference is too small for any sensible number of studies to decide.'
-  return f'{text} About {verdict.more_studies} more studies of each would decide it.'
+  more = number_of(verdict.more_studies, 'more study', 'more studies')
+  return f'{text} About {more} of each would decide it.'

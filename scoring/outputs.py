@@ -299,6 +299,11 @@ def against_next(result: Result, rank: int) -> str:
   return verdict.verdict
 
 
+def number_of(count: int, one: str, many: str) -> str:
+  """A count with its noun, such as '1 study' and '2 studies'."""
+  return f'{count} {one if count == 1 else many}'
+
+
 def footnotes(result: Result) -> list[str]:
   """What the figures mean, in sentences."""
   rules = result.rules
@@ -306,7 +311,8 @@ def footnotes(result: Result) -> list[str]:
   setting = (
     f'Suite {rules.suite.name}, {rules.ruleset} tuning, raced in {UNITS[rules.axis]}{hardware}; '
     f'{rules.integral} integral of the performance profile up to a ratio of '
-    f'{rules.suite.max_ratio:g}; a mean over {result.columns.num_counted} workloads.'
+    f'{rules.suite.max_ratio:g}; a mean over '
+    f'{number_of(result.columns.num_counted, "workload", "workloads")}.'
   )
   sentences = [setting]
   sentences += [f'Other than the suite says: {change}.' for change in rules.changes]

@@ -9,7 +9,7 @@ import pytest
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
-from scoring import profiles
+from scoring import console, profiles
 from scoring.statistics import costs, resampling, simulation, speedups, tuning, verdicts
 from scoring.time_to_target import medians
 
@@ -300,3 +300,22 @@ def test_costs_are_accelerator_hours(tmp_path):
   assert cost.num_accelerators == 8
   assert cost.submission_hours == pytest.approx(16.0)
   assert cost.eval_hours == pytest.approx(2 * 8 / 3600)
+
+
+def test_a_verdict_is_one_grammatical_sentence():
+  verdict = verdicts.Verdict(
+    a='a',
+    b='b',
+    verdict='undecided',
+    effect=2.0,
+    p=0.0625,
+    adjusted_p=0.0625,
+    paired=True,
+    num_studies=5,
+    num_workloads=1,
+    more_studies=1,
+  )
+  assert console.sentence(verdict) == (
+    'Undecided between a and b: 2.00 times faster in the geometric mean over 1 workload with '
+    '5 studies paired by seed (p = 0.062). About 1 more study of each would decide it.'
+  )
