@@ -15,8 +15,13 @@ def show_leaderboard(result: Result) -> None:
   from rich.table import Table
 
   console = Console(highlight=False)
-  rows = leaderboard_rows(result)
-  table = Table(box=rich.box.SIMPLE_HEAD, title=result.rules.suite.title, title_justify='left')
+  rows = [_narrow(row) for row in leaderboard_rows(result)]
+  table = Table(
+    box=rich.box.SIMPLE_HEAD,
+    padding=(0, 1, 0, 0),
+    title=result.rules.suite.title,
+    title_justify='left',
+  )
   for name in rows[0]:
     right = name in ('#', 'score', 'scored on')
     table.add_column(name, justify='right' if right else 'left', no_wrap=True)
@@ -26,7 +31,17 @@ def show_leaderboard(result: Result) -> None:
   for sentence in footnotes(result):
     console.print(sentence, soft_wrap=True)
   for kind, count in counted(result.notes).items():
-    console.print(f'Found: {count} {KINDS[kind]}.', soft_wrap=True)
+    console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True)
+
+
+def _narrow(row: dict[str, str]) -> dict[str, str]:
+  """A row with the coverage inside the interval's column: a terminal has 80 characters."""
+  if 'interval' not in row:
+    return row
+  coverage = f' ({row["coverage"]})' if row['coverage'] else ''
+  both = {'interval': 'interval (coverage)'}
+  texts = {**row, 'interval': row['interval'] + coverage}
+  return {both.get(name, name): text for name, text in texts.items() if name != 'coverage'}
 
 
 def sentence(verdict: Verdict) -> str:

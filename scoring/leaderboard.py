@@ -89,7 +89,7 @@ class Result:
     return pd.DataFrame(values, index=index, columns=list(self.workloads))
 
   def score_table(self) -> pd.DataFrame:
-    """Submission, score and, where computed, its interval; best first."""
+    """Submission, score and, where computed, its interval with its coverage; best first."""
     import pandas as pd
 
     order = self.ranking
@@ -98,8 +98,9 @@ class Result:
       index=pd.Index([self.submissions[s] for s in order], name='submission'),
     )
     if self.statistics is not None:
-      interval = self.statistics.intervals.scores[order]
-      table['low'], table['high'] = interval[:, 0], interval[:, 1]
+      intervals = self.statistics.intervals
+      table['low'], table['high'] = intervals.scores[order].T
+      table['coverage'] = intervals.score_coverages[order]
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 
 def require_writable(folder: Path) -> None:
-  """Makes the folder and tries to write into it, before any work is done.
+  """Tries to make the folder and to write into it, before any work is done; leaves nothing behind.
 
   Raises:
     UserError: it cannot be written.
   """
   probe = folder / '.writable'
+  missing = [place for place in (folder, *folder.parents) if not place.exists()]
   try:
     folder.mkdir(parents=True, exist_ok=True)
     probe.write_bytes(b'')
@@ -40,6 +42,10 @@ def require_writable(folder: Path) -> None:
       f'The results are written to {folder}, which is not possible ({error.strerror}); give '
       'another folder with --output_dir.'
     ) from None
+  finally:
+    for place in missing:
+      with contextlib.suppress(OSError):  # not made, or another process writes there by now
+        place.rmdir()
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
@@ -55,6 +61,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
   for submission in result.submissions:
     summary = summary_table(result, submission).to_csv(index=False)
     files[f'{submission.replace(" ", "_")}_summary.csv'] = summary
+  folder.mkdir(parents=True, exist_ok=True)
   written = []
   for name, text in files.items():
     path = folder / name
@@ -84,7 +91,7 @@ def raw_table(result: Result) -> pd.DataFrame:
 
   gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise;
   examples are those times the batch size, where it is known. With statistics, low and high are the
-  interval of the first of the units.
+  interval of the first of the units, and coverage is how often such intervals hold the truth.
   """
   import pandas as pd
 
@@ -116,6 +123,7 @@ def raw_table(result: Result) -> pd.DataFrame:
   if result.statistics is not None:
     bounds = np.nan_to_num(result.statistics.intervals.times, nan=np.inf, posinf=np.inf)
     found['low'], found['high'] = bounds[..., 0].ravel(), bounds[..., 1].ravel()
+    found['coverage'] = result.statistics.intervals.time_coverages.ravel()
   return found
 
 
@@ -182,6 +190,7 @@ def as_json(result: Result) -> dict[str, Any]:
         'submission': result.submissions[s],
         'published': result.submissions[s] in result.published,
         'score': float(result.scores[s]),
+        **_interval(result, s),
         'time_to_target': {
           name: _number(result.times[s, w]) for w, name in enumerate(result.workloads)
         },
@@ -203,6 +212,14 @@ def as_json(result: Result) -> dict[str, Any]:
   return record
 
 
+def _interval(result: Result, s: int) -> dict[str, Any]:
+  if result.statistics is None:
+    return {}
+  intervals = result.statistics.intervals
+  low, high = intervals.scores[s].tolist()
+  return {'low': low, 'high': high, 'coverage': _number(intervals.score_coverages[s])}
+
+
 def _statistics(result: Result) -> dict[str, Any]:
   statistics, order = result.statistics, result.ranking
   assert statistics is not None
@@ -220,6 +237,12 @@ def _statistics(result: Result) -> dict[str, Any]:
         result.submissions[s]: {
           name: [_number(value) for value in intervals.times[s, w]]
           for w, name in enumerate(result.workloads)
+        }
+        for s in order
+      },
+      'time_to_target_coverage': {
+        result.submissions[s]: {
+          name: _number(intervals.time_coverages[s, w]) for w, name in enumerate(result.workloads)
         }
         for s in order
       },
@@ -262,7 +285,7 @@ def markdown(result: Result) -> str:
   left_out = counted(result.notes)
   if left_out:
     lines += ['', '## What was found and left out', '']
-    lines += [f'- {count} {KINDS[kind]}' for kind, count in left_out.items()]
+    lines += [f'- {KINDS[kind]} ({count})' for kind, count in left_out.items()]
   return '\n'.join(lines) + '\n'
 
 
@@ -279,13 +302,20 @@ def leaderboard_rows(result: Result) -> list[dict[str, str]]:
     name = result.submissions[s]
     row = {'#': str(rank + 1), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
     if result.statistics is not None:
-      low, high = result.statistics.intervals.scores[s]
+      intervals = result.statistics.intervals
+      low, high = intervals.scores[s]
       row['interval'] = f'{low:.3f} to {high:.3f}'
+      row['coverage'] = percent(intervals.score_coverages[s])
       row['vs next'] = against_next(result, rank)
     reached = int(np.isfinite(result.ratios[s]).sum())
     row['scored on'] = f'{reached} of {result.columns.num_counted}'
     rows.append(row)
   return rows
+
+
+def percent(share: float) -> str:
+  """A share such as a coverage in words; nothing for an unknown one."""
+  return f'{share:.0%}' if math.isfinite(share) else ''
 
 
 def against_next(result: Result, rank: int) -> str:
@@ -330,5 +360,6 @@ def _about_intervals(intervals: Intervals) -> str:
     return text
   return text + (
     f' On simulated sets like this one they hold the true score {intervals.score_coverage:.0%} and '
-    f'the true time {intervals.time_coverage:.0%} of the time.'
+    f'the true time {intervals.time_coverage:.0%} of the time; the coverage beside an interval is '
+    'the share of those with equally many studies.'
   )

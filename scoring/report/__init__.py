@@ -39,6 +39,7 @@ def write(frame: pd.DataFrame, result: Result, folder: Path, *, figures: bool = 
   from scoring.report import payload
 
   data = payload.build(frame, result)
+  folder.mkdir(parents=True, exist_ok=True)
   (folder / DATA).write_text(json.dumps(data, separators=(',', ':'), allow_nan=False))
   if figures:
     from scoring.report import figures as files
@@ -53,6 +54,8 @@ def rebuild(source: Path, folder: Path) -> Path:
   Raises:
     UserError: there is none, or it is damaged.
   """
+  import jinja2
+
   path = source / DATA
   try:
     data = json.loads(path.read_text())
@@ -62,13 +65,17 @@ def rebuild(source: Path, folder: Path) -> Path:
       f'A report is rebuilt from {DATA}, which {source} has not; score the runs again without '
       '--no_report.'
     ) from None
-  except (ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(f'{path} is damaged ({error}); score the runs again.') from None
+  except (ValueError, KeyError, TypeError, jinja2.UndefinedError) as error:
+    raise errors.UserError(
+      f'{path} is damaged or of another version ({error}); score the runs again.'
+    ) from None
 
 
 def write_page(data: dict[str, Any], folder: Path) -> Path:
   from scoring.report.page import render
 
+  text = render(data)
+  folder.mkdir(parents=True, exist_ok=True)
   path = folder / PAGE
-  path.write_text(render(data))
+  path.write_text(text)
   return path

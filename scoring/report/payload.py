@@ -14,7 +14,7 @@ from scoring.console import sentence
 from scoring.leaderboard import Result
 from scoring.load import KEYS
 from scoring.notes import KINDS, counted
-from scoring.outputs import against_next, footnotes
+from scoring.outputs import against_next, footnotes, percent
 from scoring.profiles import NUM_POINTS
 from scoring.statistics import speedups
 
@@ -93,6 +93,7 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
         'score': float(result.scores[s]),
         'low': float(low),
         'high': float(high),
+        'coverage': percent(statistics.intervals.score_coverages[s]),
         'verdict': against_next(result, rank),
         'scored': int(np.isfinite(result.ratios[s]).sum()),
         'counted': result.columns.num_counted,
@@ -183,7 +184,8 @@ def _raw(result: Result) -> list[dict[str, Any]]:
   from scoring.outputs import raw_table
 
   table = raw_table(result)
-  names = [name for name in table.columns if name not in ('submission', 'workload', 'low', 'high')]
+  other = ('submission', 'workload', 'low', 'high', 'coverage')
+  names = [name for name in table.columns if name not in other]
   return [
     {'submission': row['submission'], 'workload': row['workload']}
     | {'values': [_text(row[name]) for name in names]}
@@ -242,6 +244,7 @@ def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
   low, high = _statistics(result).intervals.times[s, w]
   cell: dict[str, Any] = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
   reason = _reason(result, s, w)
+  cell['cov'] = percent(_statistics(result).intervals.time_coverages[s, w])
   if reason:
     cell['miss'] = reason
   if np.isfinite(time):

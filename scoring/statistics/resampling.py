@@ -68,7 +68,9 @@ class Intervals:
 
   scores: [submission, 2]; times: [submission, workload, 2], NaN where there are no runs.
   score_coverage, time_coverage: share of simulated intervals that hold the truth; `num_simulated`
-  is the number of sets behind it. resampled_times: [resample, submission, workload].
+  is the number of sets behind it. score_coverages: [submission] and time_coverages: [submission,
+  workload], the same over those with equally many studies, NaN where none has a finite truth.
+  resampled_times: [resample, submission, workload].
   """
 
   level: float
@@ -77,6 +79,8 @@ class Intervals:
   times: np.ndarray
   score_coverage: float
   time_coverage: float
+  score_coverages: np.ndarray
+  time_coverages: np.ndarray
   num_simulated: int
   num_studies: int
   num_trials: int
@@ -95,17 +99,19 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
   shape = result.times.shape
   drawn = _draw_tables(designs, shape, rng, num_resamples)
   scores = profiles.scores(drawn, result.columns, **result.score_options())
-  score_coverage, time_coverage, num_simulated = _simulated_coverage(result, designs, seed)
-  most = int(result.cells.num_studies.max(initial=0))
+  score_held, time_held = _simulated_coverage(result, designs, seed)
+  num_studies = result.cells.num_studies
   return Intervals(
     level=LEVEL,
     num_resamples=num_resamples,
     scores=percentiles(scores),
     times=percentiles(drawn),
-    score_coverage=score_coverage,
-    time_coverage=time_coverage,
-    num_simulated=num_simulated,
-    num_studies=most,
+    score_coverage=_mean(score_held),
+    time_coverage=_mean(time_held),
+    score_coverages=_means_by(usual_num_studies(num_studies), score_held),
+    time_coverages=_means_by(num_studies, time_held),
+    num_simulated=NUM_SIMULATED_SETS,
+    num_studies=int(num_studies.max(initial=0)),
     num_trials=int(result.cells.num_trials.max(initial=0)),
     resampled_times=drawn,
   )
@@ -182,11 +188,13 @@ def _draw_tables(
 
 def _simulated_coverage(
   result: Result, designs: dict[tuple[int, int], Design], seed: int
-) -> tuple[float, float, int]:
+) -> tuple[np.ndarray, np.ndarray]:
   """Coverage of scores and of times on simulated sets with the spread and misses of the data.
 
-  Every cell is taken to be log-normal with its own median, a spread pooled over the cells, and its
-  own share of misses; the truth is the median of that distribution and the score of the truths.
+  [submission] and [submission, workload]: the share of sets whose interval holds the truth, NaN
+  where there is nothing to estimate (a true score of zero, a true time that is a miss). Every cell
+  is taken to be log-normal with its own median, a spread pooled over the cells, and its own share
+  of misses; the truth is the median of that distribution and the score of the truths.
   """
   from statistics import NormalDist
 
@@ -204,25 +212,38 @@ def _simulated_coverage(
   options = result.score_options()
   true_scores = profiles.scores(truth, result.columns, **options)
   most = int(num_studies.max())
-  score_hits, time_hits, score_total, time_total = 0, 0, 0, 0
-  finite = np.isfinite(truth)
+  score_hits, time_hits = np.zeros(true_scores.shape), np.zeros(truth.shape)
   for _ in range(NUM_SIMULATED_SETS):
     data = _simulated_set(rng, keys, model, spread, num_studies, (*truth.shape, most))
     drawn = _resample_studies(rng, data, NUM_SIMULATED_RESAMPLES)
     low, high = np.moveaxis(percentiles(drawn), -1, 0)
-    time_hits += int(((low <= truth) & (truth <= high))[finite].sum())
-    time_total += int(finite.sum())
+    time_hits += (low <= truth) & (truth <= high)
     scores = profiles.scores(drawn, result.columns, **options)
     low, high = np.moveaxis(percentiles(scores), -1, 0)
-    inside = (low - 1e-12 <= true_scores) & (true_scores <= high + 1e-12)
-    uncertain = true_scores > 0  # a score of zero is no estimate
-    score_hits += int(inside[uncertain].sum())
-    score_total += int(uncertain.sum())
+    score_hits += (low - 1e-12 <= true_scores) & (true_scores <= high + 1e-12)
   return (
-    score_hits / score_total if score_total else float('nan'),
-    time_hits / time_total if time_total else float('nan'),
-    NUM_SIMULATED_SETS,
+    np.where(true_scores > 0, score_hits / NUM_SIMULATED_SETS, np.nan),
+    np.where(np.isfinite(truth), time_hits / NUM_SIMULATED_SETS, np.nan),
   )
+
+
+def usual_num_studies(num_studies: np.ndarray) -> np.ndarray:
+  """[submission]: the median number of studies over the workloads that a submission ran."""
+  ran = [counts[counts > 0] for counts in num_studies]
+  return np.array([int(np.median(counts)) if len(counts) else 0 for counts in ran])
+
+
+def _mean(values: np.ndarray) -> float:
+  known = values[~np.isnan(values)]
+  return float(known.mean()) if len(known) else float('nan')
+
+
+def _means_by(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """For every entry the mean of the known values with the same label; NaN without runs (0)."""
+  means = np.full(values.shape, np.nan)
+  for label in np.unique(labels[labels > 0]):
+    means[labels == label] = _mean(values[labels == label])
+  return means
 
 
 def _cell_model(times: np.ndarray) -> tuple[float, float]:

@@ -64,6 +64,12 @@ def test_every_promised_file_is_there(results):
   board = json.loads((results / 'leaderboard.json').read_text())
   assert board['leaderboard'][0]['submission'] == 'swift'
   assert board['notes']['truncated']['count'] == 1
+  scores = (results / 'scores.csv').read_text().splitlines()
+  assert scores[0] == 'submission,score,low,high,coverage'
+  coverage = float(scores[1].split(',')[-1])
+  assert board['leaderboard'][0]['coverage'] == coverage
+  page = (results / 'report.html').read_text()
+  assert '<button>Coverage</button>' in page and f'>{coverage:.0%}</td>' in page
   header = (results / 'swift_summary.csv').read_text().splitlines()[0]
   assert header == (
     'workload,trial,val target metric name,val target metric value,val target reached,'
@@ -208,6 +214,14 @@ def test_the_report_is_rebuilt_from_results_and_from_runs(results, tmp_path, cap
   assert 'Report:' in capsys.readouterr().out
 
 
+def test_a_report_of_another_version_is_not_rebuilt(results, tmp_path, capsys):
+  data = json.loads((results / 'report.json').read_text())
+  del data['leaderboard'][0]['coverage']
+  (tmp_path / 'report.json').write_text(json.dumps(data))
+  assert main(['report', str(tmp_path)]) == 2
+  assert 'score the runs again' in capsys.readouterr().err
+
+
 def test_compare_says_who_is_better(results, capsys):
   runs = str(results.parent / 'runs')
   options = ['--suite', 'algoperf_v06', '--workloads', ','.join(WORKLOADS)]
@@ -256,6 +270,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
     code = stop.code
   assert code == 2
   assert message in capsys.readouterr().err
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['empty', 'file', 'tables']
 
 
 def test_scoring_needs_no_framework(results, tmp_path):

@@ -137,4 +137,4 @@ def test_the_time_table_is_written_before_the_filters(logs, tmp_path):
   assert table.loc['amos', 'ogbg'] == pytest.approx(11_100, rel=0.01)
   scores = pd.read_csv(out / 'scores.csv', index_col='submission')
   assert scores.score.round(4).to_dict() == PUBLISHED
-  assert list(scores.columns) == ['score', 'low', 'high']
+  assert list(scores.columns) == ['score', 'low', 'high', 'coverage']

@@ -9,7 +9,7 @@ import pytest
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
-from scoring import console, profiles
+from scoring import console, outputs, profiles
 from scoring.statistics import costs, resampling, simulation, speedups, tuning, verdicts
 from scoring.time_to_target import medians
 
@@ -61,6 +61,39 @@ def test_few_studies_cannot_cover_and_that_is_said(tmp_path, studies, at_most):
   frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 140.0}, studies=studies, spread=0.1, seed=2)
   coverage = scored(frame, num_resamples=100).statistics.intervals.time_coverage
   assert coverage == pytest.approx(at_most, abs=0.07)
+
+
+def test_the_coverage_at_its_number_of_studies_stands_beside_each_interval(tmp_path, capsys):
+  noisy_runs(tmp_path, {'a': 100.0, 'b': 140.0}, studies=20, spread=0.1, seed=2)
+  frame = noisy_runs(tmp_path, {'few': 120.0, 'too': 150.0}, studies=3, spread=0.1, seed=3)
+  result = scored(frame, num_resamples=100)
+  table = result.score_table().reset_index()
+  assert list(table.columns) == ['submission', 'score', 'low', 'high', 'coverage']
+  by_name = dict(zip(table.submission, table.coverage, strict=True))
+  assert by_name['few'] == by_name['too'] < by_name['a'] == by_name['b']
+  raw = outputs.raw_table(result).groupby('submission').coverage.first()
+  assert raw['few'] == pytest.approx(0.75, abs=0.07) and raw['a'] > 0.9
+
+  rows = outputs.as_json(result)['leaderboard']
+  assert {row['submission']: row['coverage'] for row in rows} == by_name
+  texts = {row['submission']: row['coverage'] for row in outputs.leaderboard_rows(result)}
+  assert texts == {name: f'{share:.0%}' for name, share in by_name.items()}
+  assert '| interval | coverage |' in outputs.markdown(result)
+  console.show_leaderboard(result)
+  shown = capsys.readouterr().out
+  line = next(line for line in shown.splitlines() if ' few ' in line)
+  low, high = table.set_index('submission').loc['few', ['low', 'high']]
+  assert f'{low:.3f} to {high:.3f} ({by_name["few"]:.0%})' in line
+
+
+def test_an_unknown_coverage_is_left_empty(tmp_path):
+  for study in (1, 2, 3):
+    for workload in FOUR:
+      write_trial(tmp_path, 'lost', workload, miss(workload), study=study)
+  result = scored(scoring.load(tmp_path), num_resamples=20)
+  assert np.isnan(result.score_table().coverage).all()
+  assert outputs.as_json(result)['leaderboard'][0]['coverage'] is None
+  assert outputs.leaderboard_rows(result)[0]['coverage'] == ''
 
 
 def test_coverage_is_nominal_from_20_studies_on(tmp_path, monkeypatch):
