@@ -24,6 +24,7 @@ TIMES = (
   'total_duration',
   'preemption_count',
 )
+LONGEST_DELAY_SEC = 0.1  # between a row and a kill: some steps, an evaluation or a checkpoint
 NUM_KILLS = int(os.environ.get('ALGOEFF_TEST_KILLS', '5'))
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def command(framework: str, root: Path) -> list[str]:
   return [
     *('run', '--workload', 'quick_vision', '--framework', framework, '--submission', 'nadamw'),
     *('--ruleset', 'self', '--allow_provisional', '--seed', '5', '--num_threads', '1'),
-    *('--experiment_dir', str(root), '--max_global_steps', '120', '--quiet'),
+    *('--experiment_dir', str(root), '--quiet'),
   ]
 
 
@@ -47,9 +48,6 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
   assert whole.returncode == 0, whole.stderr
   expected = trial_folder(tmp_path / 'whole')
   found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
-  buckets = record(expected).buckets
-  session = 2 * (record(expected).wall_sec - buckets['setup']) / (NUM_KILLS + 1)
-
   kills = 0
   generator = random.Random(11)
   for number in range(NUM_KILLS):
@@ -64,17 +62,16 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
       ],
       cwd=tmp_path,
     )
-    wait_for_sessions(found, number + 1, process)
+    wait_for_rows(found, number + 1, generator.choice((0, 0, 1)), process)
     try:
-      process.wait(timeout=generator.uniform(0, session))
+      process.wait(timeout=generator.uniform(0, LONGEST_DELAY_SEC))
       break  # it got through before it could be killed
     except subprocess.TimeoutExpired:
       process.send_signal(signal.SIGKILL)
       process.wait()
       kills += 1
       assert_nothing_is_left_running(tmp_path / 'cut')
-  print(f'{kills} kills')
-  assert kills >= (NUM_KILLS + 1) // 2
+  assert kills == NUM_KILLS
 
   final = algoeff(*command(framework, tmp_path / 'cut'), '--resume', cwd=tmp_path)
   assert final.returncode == 0, final.stderr
@@ -84,15 +81,15 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
   assert without_times(rows(found).metrics) == without_times(rows(expected).metrics)
 
 
-def wait_for_sessions(folder: Path, number: int, process: subprocess.Popen) -> None:
-  """Waits until the trial has been started or resumed `number` times."""
+def wait_for_rows(folder: Path, session: int, rows: int, process: subprocess.Popen) -> None:
+  """Waits until the trial was started or resumed `session` times, and has written `rows` since."""
   log = folder / measurements.LOG_FILE
   while process.poll() is None:
-    if log.exists():
-      text = log.read_text()
-      if text.count('"kind": "header"') + text.count('"kind": "resumed_at"') >= number:
-        return
-    time.sleep(0.02)
+    lines = log.read_text().splitlines() if log.exists() else []
+    starts = [i for i, line in enumerate(lines) if '"header"' in line or '"resumed_at"' in line]
+    if len(starts) >= session and len(lines) > starts[-1] + rows:
+      return
+    time.sleep(0.005)
 
 
 def assert_nothing_is_left_running(root: Path) -> None:
