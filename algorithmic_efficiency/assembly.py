@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from algorithmic_efficiency.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.definition import WorkloadDefinition
 from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.records import NoRecords, Records, TrialRecords
 from algorithmic_efficiency.runner import (
   InputQueue,
@@ -171,18 +171,9 @@ class TrialProcess:
     plan = self._plan
     if parts.backend.rank != 0:
       return NoRecords(parts.backend, checkpoints=plan.save_checkpoints)
-    record = TrialRecord(
-      workload=plan.workload,
-      framework=plan.framework,
-      submission=plan.submission,
-      suite=plan.suite,
-      ruleset=plan.ruleset,
-      study=plan.study,
-      trial=plan.trial,
-      smoke=plan.smoke,
-      hyperparameters=plan.hyperparameters,
+    record = dataclasses.replace(
+      plan.record(),
       batch_size=parts.batch_size,
-      seeds=plan.seeds,
       definition_hash=parts.definition.fingerprint(),
       submission_hash=submissions.fingerprint(parts.submission.file),
       notes=(*parts.notes, *(saved.problems if saved else ())),

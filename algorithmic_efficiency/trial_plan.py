@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Budget, Split, WorkloadDefinition
+from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.suites import Axis, Ruleset, Suite
 
 SMOKE_BUDGET = Budget(step_hint=20, max_steps=20, eval_period_steps=10)
@@ -84,6 +85,21 @@ class TrialPlan:
   def seeds(self) -> dict[str, int]:
     """The seeds by name, as the trial's record has them."""
     return {'seed': self.root_seed, 'study': self.study_seed, 'trial': self.seed}
+
+  def record(self) -> TrialRecord:
+    """The trial's record as far as the plan knows it, before anything has run."""
+    return TrialRecord(
+      workload=self.workload,
+      framework=self.framework,
+      submission=self.submission,
+      suite=self.suite,
+      ruleset=self.ruleset,
+      study=self.study,
+      trial=self.trial,
+      smoke=self.smoke,
+      hyperparameters=self.hyperparameters,
+      seeds=self.seeds,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -321,7 +321,7 @@ def _write_outcome(plan: TrialPlan, outcome: Outcome) -> None:
   try:
     record = files.decode(path.read_text())
   except (OSError, ValueError):
-    record = _first_record(plan).to_json()
+    record = plan.record().to_json()  # it ended before it could write one
   record.update(
     status=outcome.status,
     stop_reason=outcome.stop_reason,
@@ -329,19 +329,3 @@ def _write_outcome(plan: TrialPlan, outcome: Outcome) -> None:
     parent_wall_sec=outcome.parent_wall_sec,
   )
   files.write_json_atomic(path, record)
-
-
-def _first_record(plan: TrialPlan) -> measurements.TrialRecord:
-  """The record of a trial that ended before it could write one."""
-  return measurements.TrialRecord(
-    workload=plan.workload,
-    framework=plan.framework,
-    submission=plan.submission,
-    suite=plan.suite,
-    ruleset=plan.ruleset,
-    study=plan.study,
-    trial=plan.trial,
-    smoke=plan.smoke,
-    hyperparameters=plan.hyperparameters,
-    seeds=plan.seeds,
-  )

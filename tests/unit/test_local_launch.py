@@ -258,7 +258,7 @@ class TestReplacing:
     path = tmp_path / 'some_submission' / 'study_1' / 'mnist_jax' / 'trial_1'
     for folder in (path, aside_of(path)):
       write_row(folder, 1)
-      local._first_record(plan(folder)).write(folder)
+      plan(folder).record().write(folder)
     assert [trial.folder for trial in api.trials(tmp_path)] == [path]
     found, notes = find_trials(tmp_path)
     assert [trial.path for trial in found] == [str(path)]
