@@ -74,12 +74,43 @@ class Request:
   flags: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+  """What a request is about, once its names have been found."""
+
+  definition: WorkloadDefinition
+  suite: Suite
+  name: str
+  file: Path
+  folders: Mapping[int, Path]  # of the workload's trials, by study
+
+
 def plans(request: Request) -> list[TrialPlan]:
   """Every trial of a request, in the order in which they run.
 
   Raises:
     UserError: something in the request is wrong or missing.
   """
+  subject = _subject(request)
+  if request.devices.rank == 0:
+    for folder in subject.folders.values():
+      mend(folder)
+  result = _trials(request, subject, _seeds(request, subject.folders))
+  _check_folders(request, result)
+  return result
+
+
+def trials(request: Request, root_seed: int) -> list[TrialPlan]:
+  """Every trial of a request under one root seed, whatever lies in their folders by now.
+
+  Raises:
+    UserError: something in the request is wrong or missing.
+  """
+  subject = _subject(request)
+  return _trials(request, subject, dict.fromkeys(subject.folders, root_seed))
+
+
+def _subject(request: Request) -> _Subject:
   definition = registry.workload(request.workload)
   _check_framework(definition, request.framework)
   suite = _suite(definition, request)
@@ -91,22 +122,25 @@ def plans(request: Request) -> list[TrialPlan]:
     / f'{definition.name}_{request.framework}'
     for study in _studies(request)
   }
-  if request.devices.rank == 0:
-    for folder in folders.values():
-      mend(folder)
+  return _Subject(definition=definition, suite=suite, name=name, file=file, folders=folders)
+
+
+def _trials(
+  request: Request, subject: _Subject, root_seeds: Mapping[int, int]
+) -> list[TrialPlan]:
   roots, task_folders = registry.roots()
   result = []
-  for study, seed in _seeds(request, folders).items():
+  for study, seed in root_seeds.items():
     study_seed = seeds.derive(seed, 'study', study)
-    for trial, point in _points(request, file, study, study_seed):
-      folder = folders[study] / f'trial_{trial}'
+    for trial, point in _points(request, subject.file, study, study_seed):
+      folder = subject.folders[study] / f'trial_{trial}'
       result.append(
         TrialPlan(
-          workload=definition.name,
+          workload=subject.definition.name,
           framework=request.framework,
-          submission=request.experiment or name,
-          submission_path=str(file),
-          suite=suite.name,
+          submission=request.experiment or subject.name,
+          submission_path=str(subject.file),
+          suite=subject.suite.name,
           ruleset=request.ruleset,
           study=study,
           trial=trial,
@@ -116,13 +150,15 @@ def plans(request: Request) -> list[TrialPlan]:
           root_seed=seed,
           data_dir=str(data_dir(request.data_dir)),
           folder=str(folder.resolve()),
-          devices=replace(request.devices, compilation_cache=_cache(request, suite, folder)),
+          devices=replace(
+            request.devices, compilation_cache=_cache(request, subject.suite, folder)
+          ),
           smoke=request.smoke,
           resume=request.resume,
           overwrite=request.overwrite,
           max_global_steps=request.max_global_steps,
           stop_at=request.stop_at,
-          stop_on_divergence=_stop_on_divergence(request, suite),
+          stop_on_divergence=_stop_on_divergence(request, subject.suite),
           save_checkpoints=request.save_checkpoints,
           evaluate=request.evaluate,
           splits=request.splits,
@@ -132,7 +168,6 @@ def plans(request: Request) -> list[TrialPlan]:
           flags=request.flags,
         )
       )
-  _check_folders(request, result)
   return result
 
 
