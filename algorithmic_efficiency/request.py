@@ -125,9 +125,7 @@ def _subject(request: Request) -> _Subject:
   return _Subject(definition=definition, suite=suite, name=name, file=file, folders=folders)
 
 
-def _trials(
-  request: Request, subject: _Subject, root_seeds: Mapping[int, int]
-) -> list[TrialPlan]:
+def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) -> list[TrialPlan]:
   roots, task_folders = registry.roots()
   result = []
   for study, seed in root_seeds.items():
@@ -165,6 +163,7 @@ def _trials(
           trackers=request.trackers,
           roots=tuple(roots),
           task_folders=tuple(task_folders),
+          suite_file=subject.suite.file,
           flags=request.flags,
         )
       )
@@ -216,8 +215,9 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
   if request.suite is None and not definition.suites:
     raise errors.UserError(f'{definition.name} has no budget in any suite.')
   suite = registry.suite(request.suite or next(iter(definition.suites)))
-  registry.budget(definition, suite.name)
-  if definition.goal.provisional and not (request.allow_provisional or request.smoke):
+  suite.rules_of(request.ruleset)
+  goal = registry.workload(definition.name, suite.name).goal
+  if goal.provisional and not (request.allow_provisional or request.smoke):
     raise errors.UserError(
       f'The goal of {definition.name} is provisional: it has not been calibrated, and runs towards '
       'it are never scored. Add --allow_provisional to race it all the same.'
