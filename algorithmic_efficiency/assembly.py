@@ -77,6 +77,12 @@ class TrialProcess:
     self._records: Records | None = None
     self._run: TrialRun | None = None
 
+  @property
+  def parts(self) -> Parts:
+    """What the trial is made of, once it has been prepared."""
+    assert self._parts is not None
+    return self._parts
+
   def run(self) -> str:
     """Runs the trial to its end and returns its stop reason; raises what `prepare` raises."""
     return self.prepare().run()
@@ -224,7 +230,7 @@ class TrialProcess:
       model_state=model_state,
       optimizer_state=optimizer_state,
       watch=self._watch,
-      evaluate=self._evaluate,
+      evaluate=self.evaluate,
       reseed=self._reseed,
       recorder=records,
       guard=self._guard,
@@ -233,8 +239,7 @@ class TrialProcess:
     )
 
   def _restore(self, run: TrialRun, saved: Loaded) -> None:
-    assert self._parts is not None
-    payload, backend = saved.payload, self._parts.backend
+    payload, backend = saved.payload, self.parts.backend
     run.params = backend.overlay(run.params, payload['params'])
     run.model_state = backend.overlay(run.model_state, payload['model_state'])
     run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
@@ -242,9 +247,10 @@ class TrialProcess:
     self._watch.carry(payload['buckets'], payload['charged'])
     run.resume(Position(**payload['position']), payload['preemption_count'] + 1)
 
-  def _evaluate(self, params: Any, model_state: Any, global_step: int) -> dict[str, float]:
-    parts = self._parts
-    assert parts is not None
+  def evaluate(
+    self, params: Any, model_state: Any, global_step: int, max_batches: int | None = None
+  ) -> dict[str, float]:
+    parts = self.parts
     return evaluation.evaluate(
       parts.backend,
       parts.judge,
@@ -254,12 +260,12 @@ class TrialProcess:
       root=parts.root,
       words=seeds.key_words(self._plan.seed, 'eval', global_step),
       splits=self._plan.splits,
+      max_batches=max_batches,
     )
 
   def _reseed(self, value: int) -> None:
     """Sets every global random state, differently in each process of the trial."""
-    assert self._parts is not None
-    backend = self._parts.backend
+    backend = self.parts.backend
     random.seed(seeds.derive(value, 'python', backend.rank))
     np.random.seed(seeds.derive(value, 'numpy', backend.rank) % 2**32)
     backend.seed(seeds.derive(value, 'framework', backend.rank))
@@ -293,7 +299,6 @@ class TrialProcess:
     run, watch = self._run, self._watch
     watch.lap('log' if run is not None else 'setup')
     position = run.position if run is not None else Position()
-    assert self._parts is not None
     return {
       'global_step': position.global_step,
       'charged_steps': position.charged_steps,
@@ -304,7 +309,7 @@ class TrialProcess:
       'step_time_sec': step_time_sec(position.step_times),
       'buckets': watch.buckets(),
       'wall_sec': watch.session_sec,
-      'peak_memory_bytes': self._parts.backend.peak_memory_bytes(),
+      'peak_memory_bytes': self.parts.backend.peak_memory_bytes(),
     }
 
 

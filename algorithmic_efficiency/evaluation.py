@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,12 +28,14 @@ def evaluate(
   root: Path | None,
   words: np.ndarray,
   splits: Iterable[Split] = ('eval_train', 'validation', 'test'),
+  max_batches: int | None = None,
 ) -> dict[str, float]:
   """The metrics of every split, as `<prefix>/<metric>`, each example counted exactly once.
 
   Args:
     root: the prepared data set; None takes the generated data of a smoke run.
     words: uint32 [2], the random words of this evaluation.
+    max_batches: take no more than the first few batches of each split, to see what they cost.
   """
   results: dict[str, float] = {}
   definition = workload.definition
@@ -39,7 +43,9 @@ def evaluate(
     if definition.splits.num_examples(split) is None:
       continue
     stream = _stream(definition, task, root, split, workload.eval_batch_size, backend)
-    sums = backend.eval_sums(workload, params, model_state, stream, words)
+    with contextlib.closing(stream):
+      batches = itertools.islice(stream, max_batches)
+      sums = backend.eval_sums(workload, params, model_state, batches, words)
     num_examples, _ = sums.pop('num_examples')
     prefix = PREFIXES[split]
     for name, (total, weight) in sums.items():
@@ -56,7 +62,7 @@ def _stream(
   split: Split,
   batch_size: int,
   backend: Backend,
-) -> Iterable[dict[str, Any]]:
+) -> Any:
   shard = (backend.rank, backend.num_ranks)
   if root is None:
     return fake.eval_stream(task.data, definition, split, batch_size, shard=shard)

@@ -26,10 +26,17 @@ EXIT_USER_ERROR = 2
 
 def main(argv: list[str]) -> int:
   descriptor, parent = int(argv[1]), int(argv[2])
-  _die_with(parent)
+  die_with(parent)
   report = Reporter(descriptor)
   report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
   plan = TrialPlan.from_json(sys.stdin.read())
+  take_up(plan)
+  return _run(plan, report)
+
+
+def take_up(plan: TrialPlan) -> None:
+  """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
+  and leaves the submission nothing to read on standard input."""
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   integrity.trust_this_thread()
   registry.pin_own_packages()
@@ -55,7 +62,7 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
     return EXIT_FAILED
   except BaseException as error:  # whatever it is, it is written down
     _keep_traceback(plan)
-    stop_reason, reason = _failure(error)
+    stop_reason, reason = failure(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)
     return EXIT_FAILED
   try:
@@ -66,7 +73,7 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   return 0
 
 
-def _failure(error: BaseException) -> tuple[str, str]:
+def failure(error: BaseException) -> tuple[str, str]:
   """The stop reason of an exception, and the exception in a line."""
   text = f'{type(error).__name__}: {error}'.splitlines()[0]
   signs = ('out of memory', 'resource_exhausted', 'not enough memory', "can't allocate memory")
@@ -87,7 +94,7 @@ def _keep_traceback(plan: TrialPlan) -> None:
       (plan.path / name).write_text(text, encoding='utf-8')
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
   """Ends this process when its parent ends, however that happens."""
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
