@@ -18,6 +18,7 @@ from algorithmic_efficiency import errors, measurements, registry, seeds, submis
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.folder import TrialFolder, mend
+from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.suites import Ruleset, Suite
 from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
 
@@ -334,7 +335,9 @@ def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
         pass  # each is replaced when its turn comes, but none if one of them is in use
   elif taken and request.resume:
     for plan in trials:
-      _check_resumable(plan)
+      record = measurements.read_trial(plan.path)
+      if record is not None:
+        check_resumable(plan, record)
   elif taken:
     raise errors.UserError(
       f'The trial folder {taken[0]} exists already; continue it with --resume, replace it with '
@@ -342,11 +345,12 @@ def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
     )
 
 
-def _check_resumable(plan: TrialPlan) -> None:
-  """Makes sure that a trial goes on by the rules, and at the point, with which it began."""
-  record = measurements.read_trial(plan.path)
-  if record is None:
-    return
+def check_resumable(plan: TrialPlan, record: TrialRecord) -> None:
+  """Makes sure that a trial goes on by the rules, and at the point, with which it began.
+
+  Raises:
+    UserError: the plan has others than the record.
+  """
   for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'seeds'):
     begun, asked = getattr(record, name), getattr(plan, name)
     if begun != asked:

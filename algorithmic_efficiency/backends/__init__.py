@@ -41,11 +41,13 @@ def num_processes(
     return 1
   if num_devices is not None:
     return num_devices
-  return max(1, _num_visible_gpus()) if platform in ('auto', 'gpu') else 1
+  return max(1, len(visible_gpus())) if platform in ('auto', 'gpu') else 1
 
 
-def _num_visible_gpus() -> int:
+def visible_gpus() -> tuple[str, ...]:
+  """The GPUs that processes of ours see, as CUDA_VISIBLE_DEVICES would name them."""
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
-    return len([name for name in visible.split(',') if name.strip() not in ('', '-1')])
-  return len(list(_NVIDIA_GPUS.iterdir())) if _NVIDIA_GPUS.is_dir() else 0
+    return tuple(name.strip() for name in visible.split(',') if name.strip() not in ('', '-1'))
+  found = len(list(_NVIDIA_GPUS.iterdir())) if _NVIDIA_GPUS.is_dir() else 0
+  return tuple(map(str, range(found)))

@@ -1,0 +1,196 @@
+"""A race: several submissions on the workloads of a suite, and all the trials that this means."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from algorithmic_efficiency import errors, registry, request
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.definition import Split
+from algorithmic_efficiency.launch.places import places
+from algorithmic_efficiency.measurements import TrialRecord
+from algorithmic_efficiency.request import Request
+from algorithmic_efficiency.studies import state
+from algorithmic_efficiency.suites import Ruleset
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
+
+_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+  """A submission, by name, folder or module file, and the name that it is scored by: its own, or
+  another, so that one submission may race under two."""
+
+  submission: str
+  name: str | None = None
+
+  @classmethod
+  def parse(cls, text: str) -> Entry:
+    """Reads `SUBMISSION` or `NAME=SUBMISSION`."""
+    name, given, submission = text.partition('=')
+    return cls(submission=submission, name=name) if given else cls(submission=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+  """The flags of `algoeff bench`, as a record.
+
+  Attributes:
+    frameworks: each submission races in each of them.
+    workloads: None takes the members of the suite that can run and whose goals are calibrated.
+    studies, trials: None takes the numbers of the suite.
+    seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
+    devices: those of one trial.
+    workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
+    overwrite: whether trials that are there are replaced; otherwise they are continued.
+    stop_at, stop_on_divergence, splits: what a trial may be spared; see `request.Request`.
+  """
+
+  suite: str
+  entries: tuple[Entry, ...]
+  frameworks: tuple[str, ...]
+  ruleset: Ruleset = 'external'
+  workloads: tuple[str, ...] | None = None
+  studies: int | None = None
+  trials: int | None = None
+  seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  devices: Devices = field(default_factory=Devices)
+  workers: int | None = None
+  smoke: bool = False
+  overwrite: bool = False
+  allow_provisional: bool = False
+  max_global_steps: int | None = None
+  stop_at: Literal['both', 'validation'] = 'both'
+  stop_on_divergence: bool | None = None
+  save_checkpoints: bool = True
+  splits: tuple[Split, ...] = ALL_SPLITS
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+  @property
+  def folder(self) -> Path:
+    return Path(self.experiment_dir).expanduser()
+
+
+def expand(race: Race) -> list[TrialPlan]:
+  """Every trial of a race, interleaved: whatever drifts on the host meets all submissions alike.
+
+  The order is by study, trial, workload, framework and, innermost, submission. Seeds are paired:
+  none depends on the submission. Nothing is written.
+
+  Raises:
+    UserError: something in the race is wrong or missing, or its folder holds runs that do not
+      belong to it.
+  """
+  found = state.records(race.folder)
+  root_seed = _root_seed(race, found)
+  plans = [
+    plan
+    for workload, framework in cells(race)
+    for entry in race.entries
+    for plan in request.trials(_request(race, entry, workload, framework), root_seed)
+  ]
+  _check_names(race, plans)
+  _check_folder(race, plans, found)
+  return sorted(plans, key=lambda plan: (plan.study, plan.trial))  # which keeps equals in order
+
+
+def cells(race: Race) -> list[tuple[str, str]]:
+  """The workloads of a race, each with each framework.
+
+  Raises:
+    UserError: a name is unknown, or no workload of the suite can run.
+  """
+  if not race.entries or not race.frameworks or race.workloads == ():
+    raise errors.UserError('A race needs a submission, a framework and a workload at least.')
+  if race.workloads is not None:
+    return [(name, framework) for name in race.workloads for framework in race.frameworks]
+  members = registry.members(race.suite)
+  able = [
+    (name, framework)
+    for name, definition in members.items()
+    for framework in race.frameworks
+    if registry.is_runnable(definition, framework)
+  ]
+  if not able:
+    listed = ', '.join(members) or 'it has none'
+    raise errors.UserError(f'No workload of the suite {race.suite} can run yet ({listed}).')
+  if race.smoke or race.allow_provisional:
+    return able
+  calibrated = [cell for cell in able if not members[cell[0]].goal.provisional]
+  if not calibrated:
+    listed = ', '.join(dict.fromkeys(name for name, _ in able))
+    raise errors.UserError(
+      f'All goals of the suite {race.suite} are provisional ({listed}): they have not been '
+      'calibrated. Add --allow_provisional to race towards them all the same.'
+    )
+  return calibrated
+
+
+def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request:
+  numbers = registry.suite(race.suite).tuning[race.ruleset]
+  place = places(race.devices, race.workers)[0]  # they are all alike
+  return Request(
+    workload=workload,
+    framework=framework,
+    submission=entry.submission,
+    suite=race.suite,
+    ruleset=race.ruleset,
+    trials=numbers.num_trials if race.trials is None else race.trials,
+    studies=numbers.num_studies if race.studies is None else race.studies,
+    seed=race.seed,
+    data_dir=race.data_dir,
+    experiment_dir=race.experiment_dir,
+    experiment=entry.name,
+    devices=place.devices(race.devices, framework),
+    smoke=race.smoke,
+    resume=not race.overwrite,
+    overwrite=race.overwrite,
+    allow_provisional=race.allow_provisional,
+    max_global_steps=race.max_global_steps,
+    stop_at=race.stop_at,
+    stop_on_divergence=race.stop_on_divergence,
+    save_checkpoints=race.save_checkpoints,
+    splits=race.splits,
+    flags=race.flags,
+  )
+
+
+def _root_seed(race: Race, found: Mapping[Path, TrialRecord]) -> int:
+  begun = [record.seeds['seed'] for record in found.values() if 'seed' in record.seeds]
+  choices = (race.seed, *(() if race.overwrite else begun), secrets.randbits(31))
+  return next(seed for seed in choices if seed is not None)
+
+
+def _check_names(race: Race, plans: list[TrialPlan]) -> None:
+  names = list(dict.fromkeys(plan.submission for plan in plans))
+  for name in names:
+    if not _NAME.fullmatch(name):
+      raise errors.UserError(
+        'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
+        f'framework; {name!r} is none. Give it one with NAME=SUBMISSION.'
+      )
+  if len(names) < len(race.entries):
+    raise errors.UserError(
+      f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '
+      'them apart with NAME=SUBMISSION.'
+    )
+
+
+def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, TrialRecord]) -> None:
+  """Makes sure that all runs in the folder of a race are of this race, or could be."""
+  planned = {plan.path: plan for plan in plans}
+  for path, record in found.items():
+    plan = planned.get(path)
+    if plan is not None and race.overwrite:
+      continue
+    state.check_kind(plans[0], path, record)
+    if plan is not None:
+      request.check_resumable(plan, record)
