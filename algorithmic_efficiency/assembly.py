@@ -117,7 +117,7 @@ class TrialProcess:
   def _gather(self) -> Parts:
     plan = self._plan
     suite = registry.suite(plan.suite)
-    definition = registry.workload(plan.workload)
+    definition = registry.workload(plan.workload, suite.name)
     budget = budget_of(definition, suite, plan.ruleset, plan.smoke)
     if plan.smoke:
       definition = definition.for_smoke()
@@ -181,6 +181,7 @@ class TrialProcess:
       plan.record(),
       batch_size=parts.batch_size,
       definition_hash=parts.definition.fingerprint(),
+      suite_hash=registry.suite(plan.suite).fingerprint(plan.ruleset),
       submission_hash=submissions.fingerprint(parts.submission.file),
       notes=(*parts.notes, *(saved.problems if saved else ())),
     )

@@ -164,7 +164,11 @@ class WorkloadDefinition:
     )
 
   def fingerprint(self) -> str:
-    """A hash of everything that gives a result its meaning: 16 hexadecimal digits."""
+    """A hash of everything that gives a result its meaning: 16 hexadecimal digits.
+
+    That of a result is the hash of the definition as its suite races it (`registry.workload` with
+    the suite), so that the budgets of other suites do not enter.
+    """
     fields = dataclasses.asdict(self)
     for name in ('summary', 'target_source', 'smoke'):
       del fields[name]

@@ -374,6 +374,7 @@ class TrialRecord:
   buckets: Mapping[str, float] = field(default_factory=dict)
   peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
   definition_hash: str = ''
+  suite_hash: str = ''
   submission_hash: str = ''
   notes: tuple[str, ...] = ()
   environment: Mapping[str, Any] = field(default_factory=dict)

@@ -32,8 +32,8 @@ class Display:
   def __init__(self, title: str, plan: TrialPlan, number: int, total: int, *, quiet: bool = False):
     self._title = title
     self._count = f'[{number}/{total}] ' if total > 1 else ''
-    definition = registry.workload(plan.workload)
     suite = registry.suite(plan.suite)
+    definition = registry.workload(plan.workload, suite.name)
     self._goal = definition.goal
     self._rules = Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
     sizes = definition.for_smoke().batch_sizes if plan.smoke else definition.batch_sizes

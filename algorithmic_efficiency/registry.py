@@ -6,6 +6,7 @@ package was installed into; `add_root` adds others, `add_task` a single task fol
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, suite_file
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.suites import SUITES, Ruleset, Suite
 
@@ -95,6 +96,7 @@ class Submission:
 
 _roots: list[Path] = [HOME]
 _single_tasks: list[Path] = []
+_read_suites: dict[str, Suite] = {}  # those of files, by name
 
 
 def add_root(folder: Path | str) -> None:
@@ -207,42 +209,83 @@ def workloads() -> Mapping[str, WorkloadDefinition]:
   return found
 
 
-def workload(name: str) -> WorkloadDefinition:
+def workload(name: str, suite_name: str | None = None) -> WorkloadDefinition:
+  """A definition; with a suite, as that suite races it: with its goal, sizes and budget alone.
+
+  Raises:
+    UserError: there is no such workload, or it has no budget in the suite.
+  """
   try:
-    return workloads()[name]
+    definition = workloads()[name]
   except KeyError:
     raise errors.unknown('workload', name, workloads()) from None
+  return definition if suite_name is None else _raced(definition, suite(suite_name))
+
+
+def _raced(definition: WorkloadDefinition, suite: Suite) -> WorkloadDefinition:
+  if suite.workloads:
+    if definition.name not in suite.workloads:
+      raise errors.unknown(f'workload of the suite {suite.name}', definition.name, suite.workloads)
+    return suite.workloads[definition.name]
+  if suite.name not in definition.suites:
+    raise errors.UserError(
+      f'{definition.name} has no budget in the suite {suite.name!r}; it has one in: '
+      f'{", ".join(definition.suites) or "none"}.'
+    )
+  return dataclasses.replace(definition, suites={suite.name: definition.suites[suite.name]})
 
 
 def task_of(definition: WorkloadDefinition) -> Task:
   return tasks()[definition.task]
 
 
+def suites() -> Mapping[str, Suite]:
+  """Every suite, by name: ours, then those of the files that were read."""
+  return {**SUITES, **_read_suites}
+
+
 def suite(name: str) -> Suite:
+  """A suite by its name, or by its TOML file, which is read, and then known by its name too.
+
+  Raises:
+    UserError: there is no such suite, or something is wrong in the file.
+  """
+  if suite_file.is_file(name):
+    found = suite_file.load(name, workloads())
+    before = _read_suites.get(found.name)
+    if before is not None and before.file != found.file:
+      raise errors.UserError(
+        f'{found.file}: the name of a suite must be its own; {found.name!r} is that of '
+        f'{before.file}. Choose another.'
+      )
+    _read_suites[found.name] = found
+    return found
   try:
-    return SUITES[name]
+    return suites()[name]
   except KeyError:
-    raise errors.unknown('suite', name, SUITES) from None
+    error = errors.unknown('suite', name, suites())
+    raise errors.UserError(f'{error} A suite of your own is named by its .toml file.') from None
 
 
 def members(suite_name: str) -> Mapping[str, WorkloadDefinition]:
-  """The base and held-out workloads of a suite, whether they can run yet or not."""
-  suite(suite_name)
+  """The base and held-out workloads of a suite as it races them, also those that cannot run yet."""
+  found = suite(suite_name)
+  candidates = found.workloads or {
+    name: _raced(definition, found)
+    for name, definition in workloads().items()
+    if found.name in definition.suites
+  }
   return {
     name: definition
-    for name, definition in workloads().items()
-    if suite_name in definition.suites and definition.suites[suite_name].role != 'extra'
+    for name, definition in candidates.items()
+    if definition.suites[found.name].role != 'extra'
   }
 
 
 def budget(definition: WorkloadDefinition, suite_name: str) -> Budget:
-  try:
-    return definition.suites[suite_name]
-  except KeyError:
-    raise errors.UserError(
-      f'{definition.name} has no budget in the suite {suite_name!r}; it has one in: '
-      f'{", ".join(definition.suites) or "none"}.'
-    ) from None
+  """What a trial of the workload may spend in a suite, before the factor of the ruleset."""
+  found = suite(suite_name)
+  return _raced(definition, found).suites[found.name]
 
 
 def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:

@@ -1,13 +1,19 @@
 """The named benchmarks, as data: what is raced, by which rules, on which hardware.
 
-Which workloads belong to a suite is said by the definitions (`suites={name: Budget(...)}`).
+Which workloads belong to a suite is said by the definitions (`suites={name: Budget(...)}`); a suite
+that comes from a file (`suite_file`) says it itself.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.definition import WorkloadDefinition
 
 Axis = Literal['seconds', 'cost_adjusted_steps']
 Ruleset = Literal['external', 'self']
@@ -30,7 +36,8 @@ class Suite:
   On the axis of seconds a submission chooses its batch size and the clock decides; on the axis of
   cost-adjusted steps the batch size is the definition's, a step is one batch drawn from the input
   queue, and the budget is a number of steps. `free_init_sec` is how long `get_batch_size` and
-  `init_optimizer_state` may take together before the rest is charged as submission time.
+  `init_optimizer_state` may take together before the rest is charged as submission time. `file` is
+  where the suite was read from, and `workloads` what it races: both are empty for the suites below.
   """
 
   name: str
@@ -45,10 +52,35 @@ class Suite:
   counts_only_runnable: bool = False  # whether workloads that cannot run yet are left uncounted
   num_accelerators: int = 1  # of `hardware`; the hours of a run are multiplied by it
   baselines: tuple[str, ...] = ('baseline', 'nadamw')  # whose step time is the unit, by preference
+  file: str = ''
+  workloads: Mapping[str, WorkloadDefinition] = field(default_factory=dict)
 
   @property
   def fixes_batch_size(self) -> bool:
     return self.axis == 'cost_adjusted_steps'
+
+  def rules_of(self, ruleset: Ruleset) -> Tuning:
+    """
+    Raises:
+      UserError: the suite does not have this ruleset.
+    """
+    if ruleset not in self.tuning:
+      raise errors.UserError(
+        f'The suite {self.name} has no {ruleset} tuning; it has: {", ".join(self.tuning)}. Say '
+        'which with --ruleset.'
+      )
+    return self.tuning[ruleset]
+
+  def fingerprint(self, ruleset: Ruleset) -> str:
+    """A hash of what a trial is run by, besides its workload's goal, sizes and budget: 16
+    hexadecimal digits. How often something is run, and how it is scored, are no part of it."""
+    fields = {
+      'name': self.name,
+      'axis': self.axis,
+      'free_init_sec': self.free_init_sec,
+      'budget_factor': self.rules_of(ruleset).budget_factor,
+    }
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _ANY = 'any machine'

@@ -34,6 +34,7 @@ class TrialPlan:
     stop_at: which goals end the trial: both, or the one on validation alone.
     splits: the splits that an evaluation covers.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
+    suite_file: the file that the suite was read from, if it is one of a user's.
     flags: the command's own flags, written down as they were.
   """
 
@@ -64,6 +65,7 @@ class TrialPlan:
   trackers: tuple[str, ...] = ()
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
+  suite_file: str = ''
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   def to_json(self) -> str:
@@ -137,11 +139,11 @@ class Rules:
 def budget_of(
   definition: WorkloadDefinition, suite: Suite, ruleset: Ruleset, smoke: bool = False
 ) -> Budget:
-  """A workload's budget in a suite, times the factor of the ruleset."""
+  """The budget of a workload, as its suite races it, times the factor of the ruleset."""
   if smoke:
     return SMOKE_BUDGET
   budget = definition.suites[suite.name]
-  factor = suite.tuning[ruleset].budget_factor
+  factor = suite.rules_of(ruleset).budget_factor
   if factor == 1.0:
     return budget
   return dataclasses.replace(

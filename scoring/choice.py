@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import errors
-from algorithmic_efficiency.suites import SUITES, Ruleset
+from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.suites import Ruleset
 from scoring.load import Runs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def suite_and_ruleset(
   frame: pd.DataFrame, suite: str | None, ruleset: Ruleset | None
 ) -> tuple[str, Ruleset]:
-  """What was asked for, else what all runs say.
+  """The name of what was asked for, which may be a file, else what all runs say.
 
   Raises:
     UserError: no suite is given and the runs say none or several.
@@ -28,9 +28,15 @@ def suite_and_ruleset(
       found = f'several: {", ".join(suites)}' if suites else 'none'
       raise errors.UserError(
         f'The runs do not tell one suite (they say {found}); give it with --suite, one of '
-        f'{", ".join(SUITES)}.'
+        f'{", ".join(registry.suites())}.'
+      )
+    if suites[0] not in registry.suites():
+      raise errors.UserError(
+        f'The runs are those of the suite {suites[0]!r}, which is not known here; give its file '
+        'with --suite FILE.toml.'
       )
     suite = suites[0]
+  suite = registry.suite(suite).name
   if ruleset is None:
     rulesets = {t.ruleset for t in trials if t.ruleset and t.suite == suite}
     ruleset = 'self' if rulesets == {'self'} else 'external'

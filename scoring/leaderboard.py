@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # What a set must be free of under --strict.
 _BROKEN = (
   *('no_data', 'damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'invalid_trial'),
-  *('other_suite', 'altered_workload', 'smoke', 'stray_trial', 'absent_workload'),
-  *('missing_workload', 'study_count', 'trial_count', 'baseline'),
+  *('other_suite', 'altered_suite', 'altered_workload', 'smoke', 'stray_trial'),
+  *('absent_workload', 'missing_workload', 'study_count', 'trial_count', 'baseline'),
 )
 
 
@@ -140,7 +140,7 @@ def score(
     allow_provisional=allow_provisional,
   )
   notes = list(rules.notes)
-  table = outcomes(frame, rules.members, rules.suite.name, ruleset)
+  table = outcomes(frame, rules)
   table = _selected(table, include, exclude, notes)
   guests: tuple[str, ...] = ()
   if against is not None:
@@ -239,8 +239,11 @@ def _concerns(note: Note, kept: dict[str, Any], result: Result) -> bool:
 
 def _look_at_table(result: Result, frame: pd.DataFrame) -> list[Note]:
   rules, notes = result.rules, []
-  for row in result.outcomes[result.outcomes.status == 'other_suite'].itertuples():
-    notes.append(Note('other_suite', row.path, f'{row.suite}, {row.ruleset} tuning'))
+  for row in result.outcomes.itertuples():
+    if row.status == 'other_suite':
+      notes.append(Note('other_suite', row.path, f'{row.suite}, {row.ruleset} tuning'))
+    elif row.status in ('altered_suite', 'altered_workload'):
+      notes.append(Note(row.status, row.path))
   counts = frame.groupby('workload', observed=True).ngroups and frame['workload'].value_counts()
   for name in counts.index if len(frame) else ():
     if name not in rules.members and counts[name]:

@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +50,8 @@ class Trial:
   step_sec: float | None = None
   hyperparameters: str = ''  # as canonical JSON
   smoke: bool = False
+  definition_hash: str = ''
+  suite_hash: str = ''
   environment: Any = None
 
   @property
@@ -84,7 +85,6 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
   root = Path(path).expanduser()
   folders, notes = find_trials(root)
   known = registry.workloads()
-  fingerprint = functools.cache(lambda name: known[name].fingerprint())
   trials: list[Trial] = []
   parts: list[Evaluations] = []
   unknown: dict[str, int] = {}
@@ -92,7 +92,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     if folder.workload not in known:
       unknown[folder.workload] = unknown.get(folder.workload, 0) + 1
       continue
-    trial, evaluations = _read_trial(folder, known[folder.workload], fingerprint, notes)
+    trial, evaluations = _read_trial(folder, known[folder.workload], notes)
     trials.append(trial)
     parts.append(evaluations)
   notes += [Note('unknown_workload', name, f'{count} trials') for name, count in unknown.items()]
@@ -108,12 +108,9 @@ _EMPTY = Evaluations(columns={name: [] for name in NUMERIC}, damage=None)
 
 
 def _read_trial(
-  folder: TrialFolder,
-  definition: WorkloadDefinition,
-  fingerprint: Callable[[str], str],
-  notes: list[Note],
+  folder: TrialFolder, definition: WorkloadDefinition, notes: list[Note]
 ) -> tuple[Trial, Evaluations]:
-  facts = _facts(folder, fingerprint, notes)
+  facts = _facts(folder.path, notes)
   status = facts.pop('status')
   evaluations = _EMPTY
   try:
@@ -156,11 +153,8 @@ def _json(path: str) -> Any:
     return json.loads(file.read())
 
 
-def _facts(
-  folder: TrialFolder, fingerprint: Callable[[str], str], notes: list[Note]
-) -> dict[str, Any]:
+def _facts(path: str, notes: list[Note]) -> dict[str, Any]:
   """What `hparams.json` and our own `trial.json` say; AlgoPerf's runs have only the first."""
-  path = folder.path
   facts: dict[str, Any] = {'status': 'ok', 'hyperparameters': ''}
   try:
     with open(os.path.join(path, 'hparams.json'), 'rb') as file:
@@ -181,15 +175,11 @@ def _facts(
     notes.append(Note('damaged', path, 'trial.json is no record'))
     facts['status'] = 'damaged'
     return facts
-  known = record.get('definition_hash')
-  altered = known not in (None, '') and known != fingerprint(folder.workload)
-  facts.update(_own_facts(path, record, altered, notes))
+  facts.update(_own_facts(path, record, notes))
   return facts
 
 
-def _own_facts(
-  path: str, record: dict[str, Any], altered: bool, notes: list[Note]
-) -> dict[str, Any]:
+def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
   def of_type(name: str, kind: type, default: Any) -> Any:
     value = record.get(name)
     return value if isinstance(value, kind) else default
@@ -206,6 +196,8 @@ def _own_facts(
     'seed': seeds.get('study') if isinstance(seeds.get('study'), int) else None,
     'step_sec': step_sec if step_sec is not None and 0 < step_sec < float('inf') else None,
     'smoke': record.get('smoke') is True,
+    'definition_hash': of_type('definition_hash', str, ''),
+    'suite_hash': of_type('suite_hash', str, ''),
     'host': _host(environment),
     'environment': environment or None,
   }
@@ -220,9 +212,6 @@ def _own_facts(
   if facts['smoke']:
     notes.append(Note('smoke', path))
     facts['status'] = 'smoke'
-  elif altered:
-    notes.append(Note('altered_workload', path))
-    facts['status'] = 'altered_workload'
   return facts
 
 

@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = {
   'nan_metric': 'trials with values of the metric that are not finite; those reach nothing',
   'single_row': 'trials with a single evaluation',
   'other_suite': 'trials that were run for another suite or ruleset; not reached',
+  'altered_suite': 'trials of a suite whose rules have changed since; not reached',
   'altered_workload': 'trials of a workload whose definition has changed since; not reached',
   'smoke': 'smoke runs, which are never scored',
   'stray_trial': 'trial folders that are not inside a workload folder; left out',

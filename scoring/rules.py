@@ -25,7 +25,7 @@ class Rules:
 
   @property
   def tuning(self) -> Tuning:
-    return self.suite.tuning[self.ruleset]
+    return self.suite.rules_of(self.ruleset)
 
   @property
   def base(self) -> tuple[str, ...]:
@@ -64,6 +64,7 @@ def resolve(
     UserError: unknown suite or workload, or a suite of which nothing can be scored.
   """
   suite = registry.suite(suite_name)
+  suite.rules_of(ruleset)
   notes: list[Note] = []
   members = _members(suite, allow_provisional, notes)
   changes = []

@@ -15,20 +15,19 @@ import numpy as np
 from algorithmic_efficiency.definition import WorkloadDefinition
 from scoring.layout import natural
 from scoring.load import KEYS, Runs, Trial
+from scoring.rules import Rules
 
 if TYPE_CHECKING:
   import pandas as pd
 
 _FACTS = (
   *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'seed', 'step_sec'),
-  *('batch_size', 'hyperparameters'),
+  *('batch_size', 'hyperparameters', 'definition_hash', 'suite_hash'),
 )
 
 
-def outcomes(
-  frame: pd.DataFrame, definitions: Mapping[str, WorkloadDefinition], suite: str, ruleset: str
-) -> pd.DataFrame:
-  """One row for each trial of the given workloads; trials run for another suite are never reached.
+def outcomes(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+  """One row for each trial of the scored workloads; one run by other rules is never reached.
 
   Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored);
   `row`, `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the
@@ -38,6 +37,7 @@ def outcomes(
   """
   import pandas as pd
 
+  definitions = rules.members
   trials, codes = _trials(frame, definitions)
   order = np.lexsort((frame['row'].to_numpy(), codes))
   order = order[codes[order] >= 0]
@@ -64,8 +64,7 @@ def outcomes(
     hits = np.flatnonzero(np.isfinite(signed) & (signed >= (target * sign)[codes]))
   hit = np.full(len(trials), -1)
   hit[codes[hits][::-1]] = hits[::-1]  # the first of each trial is written last
-  other = ~trials.suite.isin(('', suite)) | ~trials.ruleset.isin(('', ruleset))
-  trials['status'] = trials.status.mask(other & (trials.status == 'ok'), 'other_suite')
+  trials['status'] = _judged(trials, rules)
   scored = (trials.status == 'ok').to_numpy()
   hit[~scored] = -1
 
@@ -93,6 +92,23 @@ def outcomes(
   own = pd.to_numeric(table['step_sec']).to_numpy(dtype=float)
   table['step_sec'] = np.where(np.isnan(own), measured, own)
   return table
+
+
+def _judged(trials: pd.DataFrame, rules: Rules) -> pd.Series:
+  """The status of trials, where it is not that of one run by these rules on these workloads."""
+  prints = {name: definition.fingerprint() for name, definition in rules.members.items()}
+  suites = ('', rules.suite.fingerprint(rules.ruleset))
+  judgements = {
+    'other_suite': ~trials.suite.isin(('', rules.suite.name))
+    | ~trials.ruleset.isin(('', rules.ruleset)),
+    'altered_suite': ~trials.suite_hash.isin(suites),
+    'altered_workload': (trials.definition_hash != '')
+    & (trials.definition_hash != trials.workload.map(prints)),
+  }
+  status = trials.status
+  for name, applies in judgements.items():
+    status = status.mask(applies & (status == 'ok'), name)
+  return status
 
 
 def _trials(

@@ -44,7 +44,8 @@ def take_up(plan: TrialPlan) -> None:
     registry.add_root(root)
   for folder in plan.task_folders:
     registry.add_task(folder)
-  return _run(plan, report)
+  if plan.suite_file:
+    registry.suite(plan.suite_file)
 
 
 def _run(plan: TrialPlan, report: Reporter) -> int:

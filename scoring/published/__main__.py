@@ -13,7 +13,7 @@ from scoring.time_to_target import outcomes
 def main() -> None:
   logs, suite, ruleset = sys.argv[1:]
   rules = resolve(suite, ruleset=ruleset)  # type: ignore[arg-type]
-  table = outcomes(load(logs), rules.members, suite, ruleset)
+  table = outcomes(load(logs), rules)
   texts = sorted(set(table.hyperparameters) - {''})
   index = {text: position for position, text in enumerate(texts)}
   table['point'] = [index.get(text, -1) for text in table.hyperparameters]

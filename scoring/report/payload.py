@@ -39,6 +39,7 @@ _STATUS_REASONS = {
   'no_data': 'no_data',
   'invalid_trial': 'invalid',
   'other_suite': 'invalid',
+  'altered_suite': 'invalid',
   'altered_workload': 'invalid',
   'smoke': 'invalid',
 }

@@ -14,7 +14,7 @@ CONTENT = 3  # workloads and submissions
 LAYERS = {
   **dict.fromkeys(('spec', 'definition', 'measurements'), CONTRACTS),
   **dict.fromkeys(('errors', 'files', 'csv_table'), CONTRACTS),  # what the measurements stand on
-  **dict.fromkeys(('', 'clock', 'registry', 'suites', 'seeds', 'tuning'), TOOLS),
+  **dict.fromkeys(('', 'clock', 'registry', 'suites', 'suite_file', 'seeds', 'tuning'), TOOLS),
   **dict.fromkeys(('environment', 'utilization', 'integrity'), TOOLS),
   **dict.fromkeys(('data', 'metrics', 'trackers'), TOOLS),
   **dict.fromkeys(('backends', 'layers', 'updates', 'compat', 'diagnostics'), FRAMEWORK),
