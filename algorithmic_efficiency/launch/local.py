@@ -14,11 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
 from algorithmic_efficiency import errors, files, measurements, registry
 from algorithmic_efficiency.environment import num_usable_cpus
@@ -28,6 +30,9 @@ from algorithmic_efficiency.trial_plan import TrialPlan
 
 CLOCK_TOLERANCE = 0.01
 CLOCK_TOLERANCE_SEC = 0.5
+WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker')
+"""What runs a trial's process: it is given the descriptor of its pipe and its parent's number."""
+
 _GRACE_SEC = 10.0  # what the other ranks get to end by themselves when one has ended
 _POLL_SEC = 0.2
 
@@ -61,15 +66,28 @@ class _Rank:
   rows: Any = field(default_factory=hashlib.sha256)
 
 
-def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> Outcome:
+def run_trial(
+  plan: TrialPlan,
+  on_message: OnMessage = lambda message: None,
+  *,
+  environment: Mapping[str, str] = MappingProxyType({}),
+  cancelled: threading.Event | None = None,
+  mistakes_are_outcomes: bool = False,
+) -> Outcome:
   """Runs one trial to its end and checks what it says of itself.
+
+  Args:
+    environment: variables that its processes get besides our own.
+    cancelled: once it is set the trial is interrupted, and KeyboardInterrupt is raised.
+    mistakes_are_outcomes: whether a mistake of the user's that ends the trial is written down as
+      its outcome instead of being raised.
 
   Raises:
     UserError: the trial could not run because of a mistake that the user can mend, or another
       process is at work in its folder.
   """
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
-    return _outcome(plan, _run_ranks([plan], on_message, output_folder=None))
+    return _outcome(plan, _run_ranks([plan], on_message, cancelled, environment, None))
   with TrialFolder(plan.path, replace=plan.overwrite) as folder:
 
     def take(message: Mapping[str, Any]) -> None:
@@ -78,19 +96,24 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
       on_message(message)
 
     try:
-      ranks = _run_ranks(_rank_plans(plan), take, output_folder=plan.path)
+      ranks = _run_ranks(rank_plans(plan), take, cancelled, environment, plan.path)
     except KeyboardInterrupt:
       if not (folder.is_replacing() and folder.discard_if_empty()):
         _write_outcome(plan, _interrupted(plan))
       raise
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
-    if mistake is not None:
+    if mistake is not None and not mistakes_are_outcomes:
       folder.discard_if_empty()
       raise errors.UserError(mistake)
     folder.forget_replaced()
-    outcome = _outcome(plan, ranks)
+    outcome = _outcome(plan, ranks) if mistake is None else mistaken(plan, mistake)
     _write_outcome(plan, outcome)
     return outcome
+
+
+def mistaken(plan: TrialPlan, mistake: str) -> Outcome:
+  """The outcome of a trial that a mistake of the user's has ended, or kept from beginning."""
+  return Outcome(folder=plan.path, status='failed', stop_reason='failed', reason=mistake)
 
 
 def _interrupted(plan: TrialPlan) -> Outcome:
@@ -103,17 +126,21 @@ def _interrupted(plan: TrialPlan) -> Outcome:
 
 
 def _run_ranks(
-  plans: list[TrialPlan], on_message: OnMessage, output_folder: Path | None
+  plans: list[TrialPlan],
+  on_message: OnMessage,
+  cancelled: threading.Event | None,
+  environment: Mapping[str, str],
+  output_folder: Path | None,
 ) -> list[_Rank]:
-  ranks = [_start(plan, output_folder) for plan in plans]
+  ranks = [_start(plan, environment, output_folder) for plan in plans]
   try:
-    _watch(ranks, on_message)
+    _watch(ranks, on_message, cancelled)
   finally:
     _end(ranks)
   return ranks
 
 
-def _rank_plans(plan: TrialPlan) -> list[TrialPlan]:
+def rank_plans(plan: TrialPlan) -> list[TrialPlan]:
   """The plan of each process that this host must start."""
   devices = plan.devices
   if devices.num_ranks == 1 or devices.address:
@@ -135,32 +162,46 @@ def free_port() -> int:
     return probe.getsockname()[1]
 
 
-def _start(plan: TrialPlan, output_folder: Path | None) -> _Rank:
-  receive, send = os.pipe()
-  environment = dict(os.environ)
-  environment['PYTHONPATH'] = os.pathsep.join(
-    part for part in (str(registry.HOME), environment.get('PYTHONPATH', '')) if part
-  )
-  environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  command = [sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker']
+def _start(plan: TrialPlan, environment: Mapping[str, str], output_folder: Path | None) -> _Rank:
   with _output(output_folder, plan.devices.rank) as output:
-    process = subprocess.Popen(
-      [*command, str(send), str(os.getpid())],
-      stdin=subprocess.PIPE,
-      stdout=output,
-      stderr=output,
-      pass_fds=(send,),
-      env=environment,
-      start_new_session=True,
-    )
-  os.close(send)
+    process, pipe = spawn(WORKER, environment, output)
   assert process.stdin is not None
   try:
     with process.stdin as stdin:
       stdin.write(plan.to_json().encode())
   except BrokenPipeError:
     pass  # it ended at once; the watch will say how
-  return _Rank(process, receive)
+  return _Rank(process, pipe)
+
+
+def spawn(
+  command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None
+) -> tuple[subprocess.Popen, int]:
+  """Starts a process that runs a trial, in a session of its own; gives it and the pipe on which its
+  messages come.
+
+  Args:
+    command: what is given the descriptor of its end of the pipe, and its parent's number.
+    environment: variables that it gets besides our own.
+    output: where it prints; None is where we do.
+  """
+  receive, send = os.pipe()
+  variables = {**os.environ, **environment}
+  variables['PYTHONPATH'] = os.pathsep.join(
+    part for part in (str(registry.HOME), variables.get('PYTHONPATH', '')) if part
+  )
+  variables.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  process = subprocess.Popen(
+    [*command, str(send), str(os.getpid())],
+    stdin=subprocess.PIPE,
+    stdout=output,
+    stderr=output,
+    pass_fds=(send,),
+    env=variables,
+    start_new_session=True,
+  )
+  os.close(send)
+  return process, receive
 
 
 def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[Any]:
@@ -170,14 +211,20 @@ def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager
   return open(folder / ('output.txt' if rank == 0 else f'output_rank{rank}.txt'), 'ab')
 
 
-def _watch(ranks: list[_Rank], on_message: OnMessage) -> None:
+def _watch(ranks: list[_Rank], on_message: OnMessage, cancelled: threading.Event | None) -> None:
   """Reads messages until every process has closed its pipe, or a while after the trial is over:
-  what a submission has started may keep a process, or a pipe, open for ever."""
+  what a submission has started may keep a process, or a pipe, open for ever.
+
+  Raises:
+    KeyboardInterrupt: `cancelled` was set.
+  """
   over_at: float | None = None
   with selectors.DefaultSelector() as selector:
     for rank in ranks:
       selector.register(rank.pipe, selectors.EVENT_READ, rank)
     while selector.get_map():
+      if cancelled is not None and cancelled.is_set():
+        raise KeyboardInterrupt
       for key, _ in selector.select(_POLL_SEC):
         data = os.read(key.fd, 65536)
         now = time.perf_counter()
@@ -284,7 +331,8 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
     name = signal.Signals(-code).name
     if code == -signal.SIGKILL:
       return 'failed', 'out_of_memory', f'{who} was killed ({name}), most likely for its memory'
-    return 'failed', 'failed', f'{who} was ended by {name}'
+    by_somebody = -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return 'failed', 'interrupted' if by_somebody else 'failed', f'{who} was ended by {name}'
   how = 'did not come to an end' if code is None else f'ended with exit code {code}'
   return 'failed', 'failed', f'{who} {how}; see output.txt'
 

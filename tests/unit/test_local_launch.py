@@ -53,7 +53,7 @@ def play(
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
   left = list(scripts)
 
-  def start(plan: TrialPlan, output_folder: Path | None) -> local._Rank:
+  def start(plan: TrialPlan, environment: object, output_folder: object) -> local._Rank:
     messages, then = left.pop(0)
     receive, send = os.pipe()
     code = (
@@ -124,7 +124,7 @@ class TestRecord:
     """Regression: it was left as one that runs."""
     folder = tmp_path / 'trial'
 
-    def interrupt(ranks, on_message):
+    def interrupt(*arguments):
       raise KeyboardInterrupt
 
     monkeypatch.setattr(local, '_watch', interrupt)
@@ -194,7 +194,7 @@ class TestReplacing:
   def test_an_interrupt_before_the_first_row_leaves_the_old_trial(self, tmp_path, monkeypatch):
     path = old_trial(tmp_path / 'trial_1')
 
-    def interrupt(ranks, on_message):
+    def interrupt(*arguments):
       raise KeyboardInterrupt
 
     monkeypatch.setattr(local, '_watch', interrupt)
