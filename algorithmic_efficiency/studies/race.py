@@ -135,7 +135,7 @@ def cells(race: Race) -> list[tuple[str, str]]:
 
 
 def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request:
-  numbers = registry.suite(race.suite).tuning[race.ruleset]
+  numbers = registry.suite(race.suite).rules_of(race.ruleset)
   place = places(race.devices, race.workers)[0]  # they are all alike
   return Request(
     workload=workload,
@@ -187,10 +187,10 @@ def _check_names(race: Race, plans: list[TrialPlan]) -> None:
 def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, TrialRecord]) -> None:
   """Makes sure that all runs in the folder of a race are of this race, or could be."""
   planned = {plan.path: plan for plan in plans}
-  for path, record in found.items():
-    plan = planned.get(path)
-    if plan is not None and race.overwrite:
-      continue
-    state.check_kind(plans[0], path, record)
-    if plan is not None:
-      request.check_resumable(plan, record)
+  staying = {
+    path: record for path, record in found.items() if not (race.overwrite and path in planned)
+  }
+  state.check_belongs(staying, plans[0])
+  for path, record in staying.items():
+    if path in planned:
+      request.check_resumable(planned[path], record)

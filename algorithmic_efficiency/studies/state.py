@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from algorithmic_efficiency import errors, measurements, registry
 from algorithmic_efficiency.measurements import TRIAL_FILE, TrialRecord
+from algorithmic_efficiency.suites import Suite
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 Kind = Literal['absent', 'unfinished', 'failed', 'invalid', 'finished']
@@ -71,30 +72,43 @@ def _kind(record: TrialRecord) -> Kind:
   return 'failed'
 
 
-def check_kind(plan: TrialPlan, folder: Path, record: TrialRecord) -> None:
-  """Makes sure that a trial in a folder of runs is of the same race as `plan`.
+def check_belongs(found: Mapping[Path, TrialRecord], plan: TrialPlan) -> None:
+  """Makes sure that the trials in a folder of runs are of the same race as `plan`.
 
   Raises:
-    UserError: it was run by other rules, with another seed, or on a workload since changed.
+    UserError: one was run by other rules, with another seed, or on a workload changed since.
   """
-  for name, begun, asked in (
-    ('suite', record.suite, plan.suite),
-    ('ruleset', record.ruleset, plan.ruleset),
-    ('smoke', record.smoke, plan.smoke),
-    ('seed', record.seeds.get('seed'), plan.root_seed),
-  ):
-    if begun != asked:
-      raise errors.UserError(
-        f'A folder holds the runs of one race; {folder} was run with {name} {begun}, and this race '
-        f'has {asked}. Choose another --experiment_dir, or race as those runs did.'
-      )
-  definition = registry.workloads().get(record.workload)
-  if definition is None or not record.definition_hash:
-    return
-  if record.smoke:
-    definition = definition.for_smoke()
-  if record.definition_hash != definition.fingerprint():
-    raise errors.UserError(
-      f'A race stays on the workloads that it began with; {record.workload} has been changed since '
-      f'{folder} was run. Choose another --experiment_dir, or replace the runs with --overwrite.'
-    )
+  suite = registry.suite(plan.suite)
+  rules = suite.fingerprint(plan.ruleset)
+  members: dict[str, str] = {}
+  for folder, record in found.items():
+    for name, begun, asked in (
+      ('suite', record.suite, plan.suite),
+      ('ruleset', record.ruleset, plan.ruleset),
+      ('smoke', record.smoke, plan.smoke),
+      ('seed', record.seeds.get('seed'), plan.root_seed),
+    ):
+      if begun != asked:
+        raise errors.UserError(
+          f'A folder holds the runs of one race; {folder} was run with {name} {begun}, and this '
+          f'race has {asked}. Choose another --experiment_dir, or race as those runs did.'
+        )
+    if record.workload not in members:
+      members[record.workload] = _definition_hash(record, suite)
+    for what, known, now in (
+      (f'the suite {suite.name}', record.suite_hash, rules),
+      (f'the workload {record.workload}', record.definition_hash, members[record.workload]),
+    ):
+      if known and now and known != now:
+        raise errors.UserError(
+          f'A race ends by the rules that it began with; {what} has been changed since {folder} '
+          'was run. Choose another --experiment_dir, or replace the runs with --overwrite.'
+        )
+
+
+def _definition_hash(record: TrialRecord, suite: Suite) -> str:
+  """That of a workload as it is now; empty for one that is not known here."""
+  if record.workload not in registry.workloads():
+    return ''
+  definition = registry.workload(record.workload, suite.name)
+  return (definition.for_smoke() if record.smoke else definition).fingerprint()
