@@ -10,25 +10,12 @@ import math
 import numpy as np
 import pytest
 
+from algorithmic_efficiency import registry
 from tests.unit import update_toys as toys
 
 NUM_STEPS = 50
 RNG = np.array([1, 2], np.uint32)
-BASELINES = [
-  ('external', 'adamw'),
-  ('external', 'nadamw'),
-  ('external', 'nesterov'),
-  ('external', 'momentum'),
-  ('self', 'nadamw'),
-]
-SELF_POINT = {
-  'learning_rate': 0.0017486387539278373,
-  'one_minus_beta1': 0.06733926164,
-  'beta2': 0.9955159689799007,
-  'weight_decay': 0.08121616522670176,
-  'warmup_factor': 0.02,
-  'grad_clip': None,
-}
+BASELINES = list(registry.submissions())
 
 
 # The twin.
@@ -148,7 +135,7 @@ def test_a_baseline_takes_the_steps_of_its_twin(framework, ruleset, name, monkey
   module = toys.submission(ruleset, name, framework)
   point, values = toys.POINT, vars(toys.POINT)
   if ruleset == 'self':
-    point, values = None, SELF_POINT
+    point, values = None, {**vars(module._POINT), 'grad_clip': None}
     # The twin draws no dropout masks, and has the label smoothing of the others.
     options = type(module._OPTIONS)(label_smoothing=0.1, dropout_rate=0.0)
     monkeypatch.setattr(module, '_OPTIONS', options)
@@ -163,3 +150,24 @@ def test_a_baseline_takes_the_steps_of_its_twin(framework, ruleset, name, monkey
       )
   start = toys.params()
   assert max(np.abs(trace[-1][key] - start[key]).max() for key in start) > 0.01
+
+
+def test_self_tuning_nadamw_has_the_constants_of_algoperf():
+  for framework in ('jax', 'pytorch'):
+    pytest.importorskip('jax' if framework == 'jax' else 'torch')
+    assert vars(toys.submission('self', 'nadamw', framework)._POINT) == {
+      'learning_rate': 0.0017486387539278373,
+      'one_minus_beta1': 0.06733926164,
+      'beta2': 0.9955159689799007,
+      'weight_decay': 0.08121616522670176,
+      'warmup_factor': 0.02,
+      'dropout_rate': 0.1,
+    }
+
+
+@pytest.mark.parametrize('name', [name for kind, name in BASELINES if kind == 'self'])
+def test_the_constants_are_those_of_the_other_framework(name):
+  pytest.importorskip('jax')
+  pytest.importorskip('torch')
+  points = [vars(toys.submission('self', name, one)._POINT) for one in ('jax', 'pytorch')]
+  assert points[0] == points[1]

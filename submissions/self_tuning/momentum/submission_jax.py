@@ -1,0 +1,48 @@
+"""SGD with heavy-ball momentum, warm-up and linear decay, the same constants on every workload."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import optax
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.updates import jax as updates
+from algorithmic_efficiency.updates.batch_size import get_batch_size
+from algorithmic_efficiency.updates.jax import data_selection, update_params
+from algorithmic_efficiency.updates.options import StepOptions
+
+__all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
+
+_POINT = SimpleNamespace(
+  learning_rate=0.4394877561366806,
+  one_minus_beta1=0.07113602458522507,
+  warmup_factor=0.05,
+  weight_decay=9.611851572925426e-07,
+  label_smoothing=0.2,
+  dropout_rate=0.0,
+  decay_steps_factor=0.9,
+  end_factor=0.001,
+)
+_OPTIONS = StepOptions.of(_POINT)
+
+
+def init_optimizer_state(
+  workload: spec.Workload,
+  model_params: spec.ParameterContainer,
+  model_state: spec.ModelAuxiliaryState,
+  hyperparameters: spec.Hyperparameters,
+  rng: spec.RandomState,
+) -> spec.OptimizerState:
+  schedule = updates.warmup_linear(
+    _POINT.learning_rate,
+    step_hint=workload.step_hint,
+    warmup_factor=_POINT.warmup_factor,
+    decay_steps_factor=_POINT.decay_steps_factor,
+    end_factor=_POINT.end_factor,
+  )
+  optimizer = optax.chain(
+    optax.add_decayed_weights(_POINT.weight_decay),
+    optax.sgd(schedule, momentum=1 - _POINT.one_minus_beta1, nesterov=False),
+  )
+  return updates.start(workload, model_params, model_state, optimizer, _OPTIONS)
