@@ -283,7 +283,9 @@ class _Table:
   def choice(self, name: str, choices: tuple[str, ...], default: str = '') -> Any:
     value = self.fields.get(name, default)
     if value not in choices:
-      raise errors.UserError(f'{self.where}: {errors.unknown(name, value, choices)}')
+      raise errors.UserError(
+        f'{self.where}: {errors.unknown(f"choice for {name}", value, choices)}'
+      )
     return value
 
   def tables(

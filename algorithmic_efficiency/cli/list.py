@@ -13,7 +13,7 @@ from typing import Any
 
 from algorithmic_efficiency import backends, errors, registry
 from algorithmic_efficiency.definition import Goal, WorkloadDefinition
-from algorithmic_efficiency.suites import SUITES, Suite, Tuning
+from algorithmic_efficiency.suites import Suite, Tuning
 
 SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
 
@@ -23,7 +23,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   _thing(things, 'workloads', 'base workloads: frameworks they run on, goal, suites')
   _thing(things, 'variants', 'variants of workloads, in the same columns')
   _thing(things, 'submissions', 'submissions: ruleset, frameworks, search space')
-  _thing(things, 'suites', 'suites: axis, hardware, rulesets, how many workloads are ready')
+  suites = _thing(things, 'suites', 'suites: axis, hardware, rulesets, workloads that are ready')
+  suites.add_argument(
+    '--suite', action='append', default=[], metavar='FILE.toml', help='a suite of your own, too'
+  )
   data = _thing(things, 'data', 'data sets: where each stands, size, licence, workloads')
   data.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
   parameters = _thing(things, 'parameters', 'name, shape and type of every parameter of a model')
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     'workloads': lambda: _workloads(variants=False),
     'variants': lambda: _workloads(variants=True),
     'submissions': _submissions,
-    'suites': lambda: [_suite(suite) for suite in SUITES.values()],
+    'suites': lambda: _suites(args.suite),
     'parameters': lambda: _parameters(args.workload, args.framework),
   }[args.what]()
   if args.json:
@@ -109,6 +112,12 @@ def _submissions() -> list[dict[str, Any]]:
     }
     for entry in registry.submissions().values()
   ]
+
+
+def _suites(files: Sequence[str]) -> list[dict[str, Any]]:
+  for file in files:
+    registry.suite(file)
+  return [_suite(suite) for suite in registry.suites().values()]
 
 
 def _suite(suite: Suite) -> dict[str, Any]:
@@ -201,8 +210,8 @@ def _suite_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
       f'{len(entry["ready"])} of {len(entry["workloads"])}',
       str(len(entry['held_out'])),
       entry['axis'],
-      _ruleset_text(entry['rulesets']['external']),
-      _ruleset_text(entry['rulesets']['self']),
+      _ruleset_text(entry['rulesets'].get('external')),
+      _ruleset_text(entry['rulesets'].get('self')),
       entry['hardware'],
     )
     for entry in entries
@@ -215,7 +224,9 @@ def _suite_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   ]
 
 
-def _ruleset_text(ruleset: dict[str, Any]) -> str:
+def _ruleset_text(ruleset: dict[str, Any] | None) -> str:
+  if ruleset is None:
+    return '-'
   factor = '' if ruleset['budget_factor'] == 1 else f', x{ruleset["budget_factor"]:g}'
   return f'{ruleset["studies"]} x {ruleset["trials"]}{factor}'
 

@@ -1,4 +1,4 @@
-"""Makes a folder to start from: a submission that runs as it is.
+"""Makes something to start from, which runs as it is: a folder for a submission, a suite's file.
 
 Example: algoeff new submission my_optimizer --framework jax
 """
@@ -6,17 +6,19 @@ Example: algoeff new submission my_optimizer --framework jax
 from __future__ import annotations
 
 import argparse
-import re
+import contextlib
 import shlex
 import string
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors, registry, suite_file
 from algorithmic_efficiency.definition import WorkloadDefinition
 
-SUMMARY = 'make a folder for a submission of your own'
+SUMMARY = 'make a submission or a suite of your own'
 
 TEMPLATE = registry.HOME / 'submissions' / '_template'
+SUITE_TEMPLATE = Path(__file__).with_name('suite_template.toml')
 _FRAMEWORKS = {'jax': 'JAX', 'pytorch': 'PyTorch'}
 _SEARCH_SPACE = 'tuning_search_space.json'
 _CONTENTS = {
@@ -26,20 +28,25 @@ _CONTENTS = {
   'submission_info.yml': 'who made it, and for which ruleset',
   'README.md': 'this page',
 }
-_NAME = re.compile(r'[a-z][a-z0-9_]*')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('kind', choices=('submission',), help='what to make')
+  parser.add_argument('kind', choices=('submission', 'suite'), help='what to make')
   parser.add_argument('name', metavar='NAME', help='lower case letters, digits and underscores')
   parser.add_argument('--framework', choices=(*_FRAMEWORKS, 'both'), default='both')
   parser.add_argument('--ruleset', choices=('external', 'self'), default='external')
-  parser.add_argument('--out', default='.', metavar='DIR', help='where the folder is made; here')
+  parser.add_argument('--out', default='.', metavar='DIR', help='where it is made; here')
 
 
 def run(args: argparse.Namespace) -> int:
-  folder = Path(args.out).expanduser() / args.name
   frameworks = tuple(_FRAMEWORKS) if args.framework == 'both' else (args.framework,)
+  if args.kind == 'suite':
+    file = Path(args.out).expanduser() / f'{args.name}.toml'
+    command = make_suite(file, framework=frameworks[0], ruleset=args.ruleset)
+    print(f'{file} is a suite of one workload; its comments say what else it may hold. To race it:')
+    print(f'  {command}')
+    return 0
+  folder = Path(args.out).expanduser() / args.name
   files = make_submission(folder, frameworks=frameworks, ruleset=args.ruleset)
   print(f'{folder} holds {", ".join(files)}. To see it train:')
   print(f'  {_command(folder, frameworks[0], args.ruleset)}')
@@ -52,11 +59,7 @@ def make_submission(folder: Path, *, frameworks: tuple[str, ...], ruleset: str) 
   Raises:
     UserError: the name is not one for a submission, the folder exists, or it cannot be made.
   """
-  if not _NAME.fullmatch(folder.name):
-    raise errors.UserError(
-      'The name of a submission must begin with a lower case letter and hold lower case letters, '
-      f'digits and underscores; {folder.name!r} does not.'
-    )
+  _check_name('submission', folder.name)
   files = [registry.SUBMISSION_FILES[framework] for framework in frameworks]
   files += [_SEARCH_SPACE] if ruleset == 'external' else []
   files += ['submission_info.yml', 'README.md']
@@ -68,16 +71,70 @@ def make_submission(folder: Path, *, frameworks: tuple[str, ...], ruleset: str) 
     'files': '\n'.join(f'| `{name}` | {_CONTENTS[name]} |' for name in files),
     'command': _command(folder, frameworks[0], ruleset),
   }
-  try:
+  with _told(folder):
     folder.mkdir(parents=True)
     for name in files:
-      template = string.Template((TEMPLATE / name).read_text(encoding='utf-8'))
-      (folder / name).write_text(template.substitute(words), encoding='utf-8')
-  except FileExistsError:
-    raise errors.UserError(f'{folder} exists; choose another name, or another --out.') from None
-  except OSError as error:
-    raise errors.UserError(f'{folder} cannot be made: {error.strerror}.') from None
+      (folder / name).write_text(_filled(TEMPLATE / name, words), encoding='utf-8')
   return files
+
+
+def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
+  """Writes a suite from the template and returns a command that races it.
+
+  Raises:
+    UserError: the name is not one for a suite, the file exists, or it cannot be written.
+  """
+  _check_name('suite', file.stem)
+  if file.stem in registry.suites():
+    raise errors.UserError(f'There is a suite {file.stem!r} already; choose another name.')
+  workload = _example_workload(framework)
+  like, budget = next(item for item in workload.suites.items() if item[1].max_steps is not None)
+  entries = [name for kind, name in registry.submissions() if kind == ruleset]
+  command = ['algoeff', 'bench', '--suite', str(file), '--submissions', ','.join(entries[:2])]
+  command += ['--ruleset', ruleset, '--frameworks', framework]
+  command += ['--allow_provisional'] if workload.goal.provisional else []
+  words = {
+    'command': shlex.join(command),
+    'file': shlex.quote(str(file)),
+    'name': file.stem,
+    'title': file.stem.replace('_', ' ').capitalize(),
+    'workload': workload.name,
+    'like': like,
+    'max_steps': budget.max_steps,
+    'eval_period_steps': budget.eval_period_steps,
+    'batch_size': workload.batch_sizes.train,
+    'eval_batch_size': workload.batch_sizes.eval,
+    'validation': workload.goal.validation,
+    'test': workload.goal.test,
+  }
+  with _told(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open('x', encoding='utf-8') as out:
+      out.write(_filled(SUITE_TEMPLATE, words))
+  return words['command']
+
+
+def _check_name(kind: str, name: str) -> None:
+  if not suite_file.NAME.fullmatch(name):
+    raise errors.UserError(
+      f'The name of a {kind} must begin with a lower case letter and hold lower case letters, '
+      f'digits and underscores; {name!r} does not.'
+    )
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+  """In the block, a path that is taken or cannot be made is the user's mistake."""
+  try:
+    yield
+  except FileExistsError:
+    raise errors.UserError(f'{path} exists; choose another name, or another --out.') from None
+  except OSError as error:
+    raise errors.UserError(f'{path} cannot be made: {error.strerror}.') from None
+
+
+def _filled(template: Path, words: Mapping[str, object]) -> str:
+  return string.Template(template.read_text(encoding='utf-8')).substitute(words)
 
 
 def _command(folder: Path, framework: str, ruleset: str) -> str:

@@ -21,7 +21,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--framework', required=True, choices=backends.FRAMEWORKS)
   add('--submission', metavar='NAME', help='a name, a folder or a module file')
   add('--submission_path', metavar='FILE', help='a module file; the same as --submission FILE')
-  add('--suite', metavar='NAME', help=f'one of {", ".join(SUITES)}; default: the first it is in')
+  add(
+    '--suite',
+    metavar='NAME',
+    help=f'{", ".join(SUITES)}, or a .toml file; default: the first it is in',
+  )
   add('--ruleset', choices=('external', 'self'), default='external')
   add('--tuning_search_space', metavar='FILE', help="default: the submission's own")
   add('--trials', type=int, default=1, metavar='N', help='hyperparameter points of a study')

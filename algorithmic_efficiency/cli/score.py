@@ -36,7 +36,11 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
 def rules_arguments(parser: argparse.ArgumentParser) -> None:
   """What `compare` takes too."""
   add = parser.add_argument
-  add('--suite', metavar='NAME', help=f'one of {", ".join(SUITES)}; default: what the runs say')
+  add(
+    '--suite',
+    metavar='NAME',
+    help=f'{", ".join(SUITES)}, or a .toml file; default: what the runs say',
+  )
   add('--ruleset', choices=('external', 'self'), help='default: what the runs say, else external')
   add('--workloads', type=_names, default=(), metavar='W1,W2', help='score these members alone')
   add('--against', metavar='SUITE', help='add the published competitors of a suite')
