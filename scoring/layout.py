@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,8 +38,13 @@ def natural(text: str) -> tuple:
   return tuple(int(part) if part.isdigit() else part for part in _NUMBER.split(text))
 
 
-def find_trials(root: Path) -> tuple[list[TrialFolder], list[Note]]:
-  """Every trial folder under `root`, in a fixed order, and what did not fit the layout."""
+def find_trials(
+  root: Path, only: Collection[str] | None = None
+) -> tuple[list[TrialFolder], list[Note]]:
+  """Every trial folder under `root`, in a fixed order, and what did not fit the layout.
+
+  `only` are the real paths of those that count; None takes all.
+  """
   if not root.exists():
     raise errors.UserError(f'A folder of runs must exist; {root} does not.')
   if not root.is_dir():
@@ -48,6 +53,8 @@ def find_trials(root: Path) -> tuple[list[TrialFolder], list[Note]]:
   trials: list[TrialFolder] = []
   for folder in _submissions(root):
     trials += _in_submission(folder, notes)
+  if only is not None:
+    trials = [trial for trial in trials if os.path.realpath(trial.path) in only]
   trials = _merge_timestamps(trials, notes)
   trials = _split_frameworks(trials, notes)
   trials.sort(

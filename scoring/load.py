@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
 class Trial:
   """What is known of a trial besides its evaluations.
 
-  `status` is 'ok', or the kind of the note that keeps it from being scored. `host` tells machines
-  apart; `seed` is the study's. Unknown values are empty or None.
+  `status` is 'ok', or the kind of the note that keeps it from being scored. `host` tells hardware
+  and software apart, `machine` hardware alone; `seed` is the study's. Unknown values are empty or
+  None.
   """
 
   submission: str
@@ -46,6 +48,7 @@ class Trial:
   stop_reason: str = ''
   reason: str = ''
   host: str = ''
+  machine: str = ''
   seed: int | None = None
   step_sec: float | None = None
   hyperparameters: str = ''  # as canonical JSON
@@ -71,8 +74,10 @@ class Runs:
     return self  # immutable; pandas copies attrs at every step
 
 
-def load(path: str | os.PathLike[str]) -> pd.DataFrame:
+def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> pd.DataFrame:
   """The evaluations under a folder of runs, one row each.
+
+  `only` are the real paths of the trials that count; None takes all.
 
   Columns: submission, study, workload, framework, trial, row (index in its file), global_step,
   submission_sec, charged_steps (our runs), eval_sec, logging_sec, and the goal's metric on train,
@@ -83,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     UserError: there is no such folder, or no runs are in it.
   """
   root = Path(path).expanduser()
-  folders, notes = find_trials(root)
+  folders, notes = find_trials(root, only)
   known = registry.workloads()
   trials: list[Trial] = []
   parts: list[Evaluations] = []
@@ -198,7 +203,8 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
     'smoke': record.get('smoke') is True,
     'definition_hash': of_type('definition_hash', str, ''),
     'suite_hash': of_type('suite_hash', str, ''),
-    'host': _host(environment),
+    'host': _text(environment, 'fingerprint'),
+    'machine': _text(environment, 'machine_fingerprint'),
     'environment': environment or None,
   }
   if record.get('status') == 'invalid':
@@ -215,9 +221,8 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
   return facts
 
 
-def _host(environment: dict[str, Any]) -> str:
-  """Equal where the seconds of two trials are comparable; runs that do not say are of one."""
-  found = environment.get('fingerprint')
+def _text(record: dict[str, Any], name: str) -> str:
+  found = record.get(name)
   return found if isinstance(found, str) else ''
 
 

@@ -6,6 +6,7 @@ Example: algoeff score runs --suite quick --output_dir results
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 
 from algorithmic_efficiency import registry
 from algorithmic_efficiency.suites import SUITES
@@ -47,6 +48,7 @@ def rules_arguments(parser: argparse.ArgumentParser) -> None:
   add('--axis', choices=('seconds', 'cost_adjusted_steps'), help="default: the suite's")
   add('--integral', choices=('grid', 'exact'), help="default: the suite's")
   add('--allow_provisional', action='store_true', help='score goals not yet calibrated, too')
+  add('--mix_hosts', action='store_true', help='let seconds of several hosts stand side by side')
   add('--seed', type=int, default=0, help='of the random draws')
   add('--path', action='append', default=[], metavar='DIR', help='a root with more workloads')
 
@@ -62,7 +64,8 @@ def _positive(text: str) -> int:
   return value
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, only: Collection[str] | None = None) -> int:
+  """Scores and reports; `only` are the real paths of the trials that count, None takes all."""
   from pathlib import Path
 
   from scoring import outputs
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from scoring import report
 
     report.require_installed()
-  frame, result = load_and_score(args)
+  frame, result = load_and_score(args, only)
   outputs.write_tables(result, folder)
   if not args.no_report:
     from scoring import report
@@ -85,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def load_and_score(args: argparse.Namespace):
+def load_and_score(args: argparse.Namespace, only: Collection[str] | None = None):
   """The evaluations and the result that the common arguments ask for."""
   import scoring
   from scoring.choice import suite_and_ruleset
 
-  frame = scoring.load(args.runs)
+  frame = scoring.load(args.runs, only)
   suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
   result = scoring.score(
     frame,
@@ -105,6 +108,7 @@ def load_and_score(args: argparse.Namespace):
     axis=args.axis,
     integral=args.integral,
     allow_provisional=args.allow_provisional,
+    mix_hosts=args.mix_hosts,
     num_resamples=args.resamples,
     seed=args.seed,
   )
