@@ -101,7 +101,7 @@ class Display:
       rate = state['steps_per_sec']
       left = ((rules.max_steps or 0) - state['charged_steps']) / rate if rate else None
     if left is not None:
-      parts.append(f'at most {_duration(max(0.0, left))} left')
+      parts.append(f'at most {duration(max(0.0, left))} left')
     if state['steps_per_sec']:
       parts.append(f'{state["steps_per_sec"] * self._batch_size:,.0f} examples/s')
     return '  '.join(parts)
@@ -117,7 +117,13 @@ class Display:
     return shown
 
 
-def _duration(seconds: float) -> str:
+def title(plan: TrialPlan) -> str:
+  """What a trial is called in what users read."""
+  where = f'{plan.workload} ({plan.framework})'
+  return f'{plan.submission} on {where}, study {plan.study}, trial {plan.trial}'
+
+
+def duration(seconds: float) -> str:
   minutes, rest = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   if hours:

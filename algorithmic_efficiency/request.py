@@ -186,6 +186,24 @@ def _cache(request: Request, suite: Suite, folder: Path) -> str:
   return shared or str(Path(home).expanduser() / 'algoeff' / 'jax')
 
 
+def installed() -> tuple[str, ...]:
+  """The frameworks that are installed.
+
+  Raises:
+    UserError: there is none.
+  """
+  found = tuple(name for name in _PACKAGES if not _missing(name))
+  if not found:
+    raise errors.UserError(
+      "No framework is installed: pip install 'algorithmic-efficiency[jax]', or [torch]."
+    )
+  return found
+
+
+def _missing(framework: str) -> list[str]:
+  return [name for name in _PACKAGES[framework] if importlib.util.find_spec(name) is None]
+
+
 def check_installed(framework: str) -> None:
   """
   Raises:
@@ -193,12 +211,11 @@ def check_installed(framework: str) -> None:
   """
   if framework not in _PACKAGES:
     raise errors.unknown('framework', framework, _PACKAGES)
-  for package in _PACKAGES[framework]:
-    if importlib.util.find_spec(package) is None:
-      raise errors.UserError(
-        f'The framework {framework} needs {package}, which is not installed: '
-        f"pip install 'algorithmic-efficiency[{_EXTRAS[framework]}]'."
-      )
+  for package in _missing(framework):
+    raise errors.UserError(
+      f'The framework {framework} needs {package}, which is not installed: '
+      f"pip install 'algorithmic-efficiency[{_EXTRAS[framework]}]'."
+    )
 
 
 def _check_framework(definition: WorkloadDefinition, framework: str) -> None:

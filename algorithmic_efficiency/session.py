@@ -10,7 +10,7 @@ from pathlib import Path
 from algorithmic_efficiency import measurements
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.progress import Display, say
+from algorithmic_efficiency.progress import Display, say, title
 from algorithmic_efficiency.request import Request, plans
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -49,18 +49,13 @@ def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]
     if finished is not None:
       outcomes.append(finished)
       if not quiet:
-        say(f'{_title(plan)}: {finished.status} before, skipped.')
+        say(f'{title(plan)}: {finished.status} before, skipped.')
       continue
-    with Display(_title(plan), plan, number, len(trials), quiet=quiet) as display:
+    with Display(title(plan), plan, number, len(trials), quiet=quiet) as display:
       outcome = local.run_trial(plan, display.message)
       display.ended(outcome)
     outcomes.append(outcome)
   return outcomes
-
-
-def _title(plan: TrialPlan) -> str:
-  where = f'{plan.workload} ({plan.framework})'
-  return f'{plan.submission} on {where}, study {plan.study}, trial {plan.trial}'
 
 
 def _finished(plan: TrialPlan) -> Outcome | None:
@@ -68,13 +63,7 @@ def _finished(plan: TrialPlan) -> Outcome | None:
   record = measurements.read_trial(plan.path) if plan.resume else None
   if record is None or record.status not in DONE:
     return None
-  return Outcome(
-    folder=plan.path,
-    status=record.status,
-    stop_reason=record.stop_reason or '',
-    reason=record.reason,
-    parent_wall_sec=record.parent_wall_sec,
-  )
+  return local.recorded(plan.path, record)
 
 
 def _common_folder(folders: list[Path]) -> Path:

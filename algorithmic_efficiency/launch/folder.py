@@ -21,6 +21,25 @@ def aside_of(path: Path) -> Path:
   return path.with_name(f'.{path.name}{_ASIDE}')
 
 
+def lock(folder: Path, taken: str) -> IO[str]:
+  """Locks a folder until what is returned is closed, or this process has ended.
+
+  Raises:
+    UserError: another process holds it; the message is `taken`.
+    OSError: it cannot be written.
+  """
+  lock = open(folder / _LOCK_FILE, 'w')  # noqa: SIM115 - held while the caller needs it
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Between opening and locking it, its holder may have moved it away with its folder.
+    if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK_FILE)):
+      return lock
+  except OSError:
+    pass
+  lock.close()
+  raise errors.UserError(taken)
+
+
 def mend(parent: Path) -> None:
   """Puts back, or takes away, what launchers that were killed have left aside in `parent`."""
   for aside in sorted(parent.glob(f'.*{_ASIDE}')):
@@ -47,14 +66,15 @@ class TrialFolder:
     self._made: list[Path] = []  # parents that were not there before, the innermost first
     self._lock: IO[str] | None = None
     self._lock_aside: IO[str] | None = None
+    self._taken = f'Another process is running a trial in {path}; wait for it or end it first.'
 
   def __enter__(self) -> Self:
     try:
       self._made = [folder for folder in self._path.parents if not folder.exists()]
       self._path.mkdir(parents=True, exist_ok=True)
-      self._lock = self._locked(self._path)
+      self._lock = lock(self._path, self._taken)
       if self._aside.exists():
-        self._lock_aside = self._locked(self._aside)
+        self._lock_aside = lock(self._aside, self._taken)
         if self._has_rows():
           self.forget_replaced()
         else:
@@ -116,7 +136,7 @@ class TrialFolder:
     self._path.rename(self._aside)  # with its lock
     self._lock, self._lock_aside = None, self._lock
     self._path.mkdir(exist_ok=True)
-    self._lock = self._locked(self._path)
+    self._lock = lock(self._path, self._taken)
 
   def _put_back(self) -> None:
     shutil.rmtree(self._path)
@@ -124,20 +144,6 @@ class TrialFolder:
     if self._lock is not None:
       self._lock.close()
     self._lock, self._lock_aside = self._lock_aside, None
-
-  def _locked(self, folder: Path) -> IO[str]:
-    lock = open(folder / _LOCK_FILE, 'w')  # noqa: SIM115 - held while the trial runs
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      # Between opening and locking it, its holder may have moved it away with its folder.
-      if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK_FILE)):
-        return lock
-    except OSError:
-      pass
-    lock.close()
-    raise errors.UserError(
-      f'Another process is running a trial in {self._path}; wait for it or end it first.'
-    )
 
   def _unlock(self) -> None:
     for lock in (self._lock, self._lock_aside):

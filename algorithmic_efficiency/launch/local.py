@@ -111,6 +111,17 @@ def run_trial(
     return outcome
 
 
+def recorded(folder: Path, record: measurements.TrialRecord) -> Outcome:
+  """The outcome of a trial that ended before, as its record has it."""
+  return Outcome(
+    folder=folder,
+    status=record.status,
+    stop_reason=record.stop_reason or '',
+    reason=record.reason,
+    parent_wall_sec=record.parent_wall_sec,
+  )
+
+
 def mistaken(plan: TrialPlan, mistake: str) -> Outcome:
   """The outcome of a trial that a mistake of the user's has ended, or kept from beginning."""
   return Outcome(folder=plan.path, status='failed', stop_reason='failed', reason=mistake)

@@ -110,6 +110,8 @@ def cells(race: Race) -> list[tuple[str, str]]:
   """
   if not race.entries or not race.frameworks or race.workloads == ():
     raise errors.UserError('A race needs a submission, a framework and a workload at least.')
+  for framework in race.frameworks:
+    request.check_installed(framework)
   if race.workloads is not None:
     return [(name, framework) for name in race.workloads for framework in race.frameworks]
   members = registry.members(race.suite)

@@ -58,6 +58,11 @@ def scan(plans: Sequence[TrialPlan]) -> list[TrialState]:
   return [_state(plan, measurements.read_trial(plan.path)) for plan in plans]
 
 
+def begun_anew(plans: Sequence[TrialPlan]) -> list[TrialState]:
+  """The trials as if there were nothing yet: those that replace what is there."""
+  return [_state(plan, None) for plan in plans]
+
+
 def _state(plan: TrialPlan, record: TrialRecord | None) -> TrialState:
   return TrialState(plan=plan, record=record, kind='absent' if record is None else _kind(record))
 
