@@ -25,6 +25,7 @@ _FRAMEWORK_PACKAGES = {
 }
 PACKAGES = ('numpy', 'jax', 'jaxlib', 'flax', 'optax', 'torch')
 _COMPARED = ('system', 'machine', 'cpu_model', 'num_usable_cpus', 'gpu_driver')
+_HARDWARE = ('platform', 'device_kind', 'num_devices')  # of what a backend says of its devices
 _NOT_COMPARED = ('compilation_cache',)
 _GIB = 2**30
 _CGROUP = Path('/sys/fs/cgroup')
@@ -35,7 +36,7 @@ def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
 
   It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a
   quota not a whole number), the commit and branch are those of the checkout that the harness runs
-  from, `fingerprint` is that of the function of this name.
+  from, the fingerprints are those of the functions of their names.
 
   Args:
     devices: what the backend says of itself and its devices.
@@ -57,7 +58,17 @@ def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
     'devices': dict(devices),
     'versions': versions(),
   }
-  return {**facts, 'fingerprint': fingerprint(facts)}
+  return {
+    **facts,
+    'fingerprint': fingerprint(facts),
+    'machine_fingerprint': machine_fingerprint(facts),
+  }
+
+
+def machine_fingerprint(environment: Mapping[str, Any]) -> str:
+  """16 hexadecimal digits of the hardware alone, and of its driver: equal for both frameworks."""
+  devices = environment['devices']
+  return _digest({name: devices.get(name) for name in _HARDWARE} | _hardware(environment))
 
 
 def fingerprint(environment: Mapping[str, Any]) -> str:
@@ -70,13 +81,23 @@ def fingerprint(environment: Mapping[str, Any]) -> str:
     name: value for name, value in environment['devices'].items() if name not in _NOT_COMPARED
   }
   packages = _FRAMEWORK_PACKAGES.get(devices.get('framework', ''), PACKAGES)
-  facts = {
-    **{name: environment[name] for name in _COMPARED},
-    'python': environment['python'].rpartition('.')[0],
-    'memory_gib': round(environment['memory_bytes'] / _GIB),
-    'devices': devices,
-    'packages': {name: environment['versions'].get(name) for name in packages},
-  }
+  return _digest(
+    {
+      **_hardware(environment),
+      'python': environment['python'].rpartition('.')[0],
+      'devices': devices,
+      'packages': {name: environment['versions'].get(name) for name in packages},
+    }
+  )
+
+
+def _hardware(environment: Mapping[str, Any]) -> dict[str, Any]:
+  """What is compared of a machine besides its devices."""
+  memory_gib = round(environment['memory_bytes'] / _GIB)
+  return {**{name: environment[name] for name in _COMPARED}, 'memory_gib': memory_gib}
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
   text = json.dumps(facts, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 

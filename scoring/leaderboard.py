@@ -11,7 +11,7 @@ import numpy as np
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
-from scoring import profiles, published
+from scoring import hosts, profiles, published
 from scoring.load import Runs
 from scoring.notes import Note
 from scoring.profiles import Columns
@@ -118,6 +118,7 @@ def score(
   axis: Axis | None = None,
   integral: Integral | None = None,
   allow_provisional: bool = False,
+  mix_hosts: bool = False,
   statistics: bool = True,
   num_resamples: int = 1000,
   seed: int = 0,
@@ -126,10 +127,12 @@ def score(
 
   include, exclude: names of submissions; workloads: score these members alone; reference: the
   submission whose times are the unit of the ratios; against: a published set to stand beside;
-  strict: refuse a set that breaks the rules; statistics: intervals, verdicts and the rest, too.
+  mix_hosts: let seconds of several hosts stand side by side; strict: refuse a set that breaks the
+  rules; statistics: intervals, verdicts and the rest, too.
 
   Raises:
-    UserError: unknown names, nothing to score, or a broken rule under `strict`.
+    UserError: unknown names, nothing to score, seconds of several hosts without `mix_hosts`, or a
+      broken rule under `strict`.
   """
   rules = resolve(
     suite,
@@ -147,6 +150,9 @@ def score(
     table, guests = published.join(table, against, rules)
   if table.empty:
     raise errors.UserError(_nothing_found(frame, rules))
+  changes, host_notes = hosts.look(table, rules, frame.attrs.get('runs'), mix=mix_hosts)
+  rules = replace(rules, changes=(*rules.changes, *changes))
+  notes += host_notes
   table, axis_notes = axes.add_times(table, rules.axis, rules.suite.baselines)
   notes += axis_notes
   result = _scored(table, rules, guests, reference, frame.attrs.get('runs'))

@@ -38,6 +38,8 @@ KINDS: Mapping[str, str] = {
   'two_frameworks': 'submissions that ran in both frameworks; scored as two',
   'excluded': 'submissions left out by request',
   'no_hparams': 'trials without readable hyperparameters',
+  'several_hosts': 'scores from several hosts, which the cost of a step makes comparable',
+  'mixed_hosts': 'hosts whose seconds stand side by side, because --mix_hosts was given',
   'baseline': 'hosts and workloads without a run of the baseline',
 }
 

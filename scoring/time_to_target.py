@@ -21,8 +21,8 @@ if TYPE_CHECKING:
   import pandas as pd
 
 _FACTS = (
-  *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'seed', 'step_sec'),
-  *('batch_size', 'hyperparameters', 'definition_hash', 'suite_hash'),
+  *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'machine', 'seed'),
+  *('step_sec', 'batch_size', 'hyperparameters', 'definition_hash', 'suite_hash'),
 )
 
 

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     axis=args.axis,
     integral=args.integral,
     allow_provisional=args.allow_provisional,
+    mix_hosts=args.mix_hosts,
     statistics=False,
   )
   for name in (args.a, args.b):

@@ -90,11 +90,12 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
   workload = _example_workload(framework)
   like, budget = next(item for item in workload.suites.items() if item[1].max_steps is not None)
   entries = [name for kind, name in registry.submissions() if kind == ruleset]
-  command = ['algoeff', 'bench', '--suite', str(file), '--submissions', ','.join(entries[:2])]
-  command += ['--ruleset', ruleset, '--frameworks', framework]
-  command += ['--allow_provisional'] if workload.goal.provisional else []
+  flags = ['--suite', str(file), '--submissions', ','.join(entries[:2])]
+  flags += ['--ruleset', ruleset, '--frameworks', framework]
+  flags += ['--allow_provisional'] if workload.goal.provisional else []
+  command = shlex.join(['algoeff', 'bench', *flags])
   words = {
-    'command': shlex.join(command),
+    'command': command,
     'file': shlex.quote(str(file)),
     'name': file.stem,
     'title': file.stem.replace('_', ' ').capitalize(),
@@ -111,7 +112,7 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open('x', encoding='utf-8') as out:
       out.write(_filled(SUITE_TEMPLATE, words))
-  return words['command']
+  return command
 
 
 def _check_name(kind: str, name: str) -> None:

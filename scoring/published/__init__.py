@@ -52,8 +52,9 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   points = json.loads(path.with_suffix('.json').read_text())
   texts = [json.dumps(point, sort_keys=True) for point in points]
   hyperparameters = ['' if index < 0 else texts[index] for index in table.pop('point')]
-  empty = {'path': '', 'suite': suite, 'ruleset': ruleset, 'stop_reason': '', 'host': ''}
-  return table.assign(**empty, seed=None, batch_size=None, hyperparameters=hyperparameters)
+  unknown = dict.fromkeys(('path', 'stop_reason', 'host', 'machine'), '')
+  table = table.assign(**unknown, suite=suite, ruleset=ruleset)
+  return table.assign(seed=None, batch_size=None, hyperparameters=hyperparameters)
 
 
 def join(table: pd.DataFrame, suite: str, rules: Rules) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -45,6 +45,7 @@ def test_it_names_the_machine():
   assert facts['versions']['numpy'] == np.__version__
   assert facts['fingerprint'] == environment.fingerprint(facts)
   assert len(facts['fingerprint']) == 16
+  assert facts['machine_fingerprint'] == environment.machine_fingerprint(facts)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,23 @@ def test_fingerprint_differs_where_seconds_do_not_compare(change, comparable):
   }
   same = environment.fingerprint(facts) == environment.fingerprint(facts | change)
   assert same is comparable
+
+
+@pytest.mark.parametrize(
+  ('change', 'same_machine'),
+  [
+    ({'devices': DEVICES | {'framework': 'pytorch', 'versions': {}, 'num_threads': 1}}, True),
+    ({'python': '3.99.1', 'versions': {}}, True),
+    ({'devices': DEVICES | {'num_devices': 8}}, False),
+    ({'devices': DEVICES | {'device_kind': 'H100'}}, False),
+    ({'cpu_model': 'other'}, False),
+    ({'memory_bytes': 1}, False),
+  ],
+)
+def test_the_machine_is_its_hardware_whatever_runs_on_it(change, same_machine):
+  facts = environment.collect(DEVICES)
+  same = environment.machine_fingerprint(facts) == environment.machine_fingerprint(facts | change)
+  assert same is same_machine
 
 
 def test_versions_are_known_without_an_import():
