@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from algorithmic_efficiency import errors, measurements, registry, seeds, submission, tuning
 from algorithmic_efficiency.backends.base import Devices
@@ -20,7 +20,7 @@ from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.folder import TrialFolder, mend
 from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.suites import Ruleset, Suite
-from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
@@ -66,7 +66,7 @@ class Request:
   overwrite: bool = False
   allow_provisional: bool = False
   max_global_steps: int | None = None
-  stop_at: Literal['both', 'validation'] = 'both'
+  stop_at: StopAt = 'both'
   stop_on_divergence: bool | None = None
   save_checkpoints: bool = True
   evaluate: bool = True

@@ -303,7 +303,7 @@ class TrialRun:
       if worked is not None:
         self.guard.violations.append(worked)
       self._record(values)
-      position.stop_reason = self._goal_reached(values)
+      position.stop_reason = self._reason_in(values)
     position.stop_reason = position.stop_reason or reason
     self._close_stretch()
     self._plan_next_evaluation()
@@ -363,14 +363,15 @@ class TrialRun:
     self._past = copied_results(position.eval_results)
     self._report_progress()
 
-  def _goal_reached(self, values: Mapping[str, float]) -> str | None:
-    position = self.position
+  def _reason_in(self, values: Mapping[str, float]) -> str | None:
+    """Why the trial ends with an evaluation, if it does."""
+    position, stop_at = self.position, self.rules.stop_at
     metric = self.goal.metric
     position.validation_goal |= self.goal.reached('validation', values.get(f'validation/{metric}'))
     position.test_goal |= self.goal.reached('test', values.get(f'test/{metric}'))
-    if position.validation_goal and position.test_goal:
+    if position.validation_goal and position.test_goal and stop_at != 'never':
       return 'goals_reached'
-    if position.validation_goal and self.rules.stop_at == 'validation':
+    if position.validation_goal and stop_at == 'validation':
       return 'validation_goal_reached'
     if self.rules.stop_on_divergence:
       validation = [value for name, value in values.items() if name.startswith('validation/')]

@@ -14,6 +14,8 @@ from algorithmic_efficiency.definition import Budget, Split, WorkloadDefinition
 from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.suites import Axis, Ruleset, Suite
 
+StopAt = Literal['both', 'validation', 'never']
+
 SMOKE_BUDGET = Budget(step_hint=20, max_steps=20, eval_period_steps=10)
 """What a smoke run may spend, on the step axis, in every suite."""
 
@@ -31,7 +33,7 @@ class TrialPlan:
     seed: the trial's own seed, derived from the study's, which is derived from the root seed.
     folder: the trial folder.
     overwrite: whether the trial replaces one that lies in its folder.
-    stop_at: which goals end the trial: both, or the one on validation alone.
+    stop_at: which goals end the trial: both, the one on validation alone, or none.
     splits: the splits that an evaluation covers.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
     suite_file: the file that the suite was read from, if it is one of a user's.
@@ -57,7 +59,7 @@ class TrialPlan:
   resume: bool = False
   overwrite: bool = False
   max_global_steps: int | None = None
-  stop_at: Literal['both', 'validation'] = 'both'
+  stop_at: StopAt = 'both'
   stop_on_divergence: bool = False
   save_checkpoints: bool = True
   evaluate: bool = True
@@ -115,7 +117,7 @@ class Rules:
   eval_period_steps: int | None
   free_init_sec: float
   max_global_steps: int | None = None
-  stop_at: Literal['both', 'validation'] = 'both'
+  stop_at: StopAt = 'both'
   stop_on_divergence: bool = False
   evaluate: bool = True
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from algorithmic_efficiency import errors, registry, request
 from algorithmic_efficiency.backends.base import Devices
@@ -17,7 +17,7 @@ from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.request import Request
 from algorithmic_efficiency.studies import state
 from algorithmic_efficiency.suites import Ruleset
-from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan
 
 _NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
@@ -48,6 +48,7 @@ class Race:
     seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
     devices: those of one trial.
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
+    tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     stop_at, stop_on_divergence, splits: what a trial may be spared; see `request.Request`.
   """
@@ -59,6 +60,7 @@ class Race:
   workloads: tuple[str, ...] | None = None
   studies: int | None = None
   trials: int | None = None
+  tuning_search_space: str | None = None
   seed: int | None = None
   data_dir: str | None = None
   experiment_dir: str = 'runs'
@@ -68,7 +70,7 @@ class Race:
   overwrite: bool = False
   allow_provisional: bool = False
   max_global_steps: int | None = None
-  stop_at: Literal['both', 'validation'] = 'both'
+  stop_at: StopAt = 'both'
   stop_on_divergence: bool | None = None
   save_checkpoints: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
@@ -145,6 +147,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
     submission=entry.submission,
     suite=race.suite,
     ruleset=race.ruleset,
+    tuning_search_space=race.tuning_search_space,
     trials=numbers.num_trials if race.trials is None else race.trials,
     studies=numbers.num_studies if race.studies is None else race.studies,
     seed=race.seed,

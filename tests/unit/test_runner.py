@@ -168,6 +168,11 @@ class TestStopReasons:
     )
     assert trial.run.run() == 'validation_goal_reached'
 
+  def test_stop_at_never_goes_on_behind_the_goals(self):
+    trial = FakeTrial(step_rules(max_steps=20, stop_at='never'), accuracy=lambda step: 0.95)
+    assert trial.run.run() == 'budget_spent'
+    assert trial.run.position.validation_goal and steps(trial)[-1] == 20
+
   def test_training_complete_discards_that_update_and_evaluates(self):
     def update(**arguments):
       if arguments['global_step'] == 3:
