@@ -346,6 +346,7 @@ class TrialRecord:
       part of the sum of the buckets) and by its parent's.
     seeds: named seeds, among them the trial's and its study's.
     buckets: seconds by bucket; they sum to the wall time.
+    options: what the trial was spared or not, by the names of the command's flags.
     peak_memory_bytes: high-water marks by place ('host', 'device').
     notes: what a reader of the result should know.
     environment: what `environment.collect` says.
@@ -363,6 +364,7 @@ class TrialRecord:
   stop_reason: str | None = None
   reason: str = ''
   hyperparameters: Mapping[str, Any] | None = None
+  options: Mapping[str, Any] = field(default_factory=dict)
   batch_size: int = 0
   global_step: int = 0
   charged_steps: int = 0

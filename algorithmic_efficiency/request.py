@@ -368,9 +368,9 @@ def check_resumable(plan: TrialPlan, record: TrialRecord) -> None:
   Raises:
     UserError: the plan has others than the record.
   """
-  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'seeds'):
+  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'options', 'seeds'):
     begun, asked = getattr(record, name), getattr(plan, name)
-    if begun != asked:
+    if begun != asked and not (name == 'options' and not begun):  # records without are older
       raise errors.UserError(
         f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
         f'{asked}. Give the command that it began with, or start anew with --overwrite.'

@@ -90,6 +90,15 @@ class TrialPlan:
     """The seeds by name, as the trial's record has them."""
     return {'seed': self.root_seed, 'study': self.study_seed, 'trial': self.seed}
 
+  @property
+  def options(self) -> dict[str, Any]:
+    """What the trial is spared or not, as its record has it."""
+    return {
+      'stop_at': self.stop_at,
+      'stop_on_divergence': self.stop_on_divergence,
+      'splits': list(self.splits),
+    }
+
   def record(self) -> TrialRecord:
     """The trial's record as far as the plan knows it, before anything has run."""
     return TrialRecord(
@@ -103,6 +112,7 @@ class TrialPlan:
       smoke=self.smoke,
       hyperparameters=self.hyperparameters,
       seeds=self.seeds,
+      options=self.options,
     )
 
 

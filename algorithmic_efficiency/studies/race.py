@@ -100,6 +100,7 @@ def expand(race: Race) -> list[TrialPlan]:
     for plan in request.trials(_request(race, entry, workload, framework), root_seed)
   ]
   _check_names(race, plans)
+  _check_splits(race, plans)
   _check_folder(race, plans, found)
   return sorted(plans, key=lambda plan: (plan.study, plan.trial))  # which keeps equals in order
 
@@ -187,6 +188,20 @@ def _check_names(race: Race, plans: list[TrialPlan]) -> None:
       f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '
       'them apart with NAME=SUBMISSION.'
     )
+
+
+def _check_splits(race: Race, plans: list[TrialPlan]) -> None:
+  """Makes sure that the goals which end a trial can be reached on what is evaluated."""
+  if 'validation' not in race.splits:
+    raise errors.UserError('The goals are on validation; name it among --splits.')
+  if 'test' in race.splits or race.stop_at != 'both':
+    return
+  for name in dict.fromkeys(plan.workload for plan in plans):
+    if registry.workload(name).goal.test is not None:
+      raise errors.UserError(
+        f'Without the test split the test goal of {name} is never reached, and no trial ends '
+        'before its budget does; add --stop_at validation.'
+      )
 
 
 def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, TrialRecord]) -> None:

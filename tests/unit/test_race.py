@@ -1,0 +1,231 @@
+"""What a race means: its trials, their order and seeds, and what is refused before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithmic_efficiency import errors, measurements, registry, request
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.request import Request
+from algorithmic_efficiency.studies import state
+from algorithmic_efficiency.studies.race import Entry, Race, expand
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+
+@pytest.fixture(autouse=True)
+def _any_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+
+
+def race(folder: Path, *submissions: str, **changes: Any) -> Race:
+  fields: dict[str, Any] = {
+    'suite': 'quick',
+    'entries': tuple(map(Entry.parse, submissions or ('nadamw', 'momentum'))),
+    'frameworks': ('jax',),
+    'allow_provisional': True,
+    'experiment_dir': str(folder),
+    **changes,
+  }
+  return Race(**fields)
+
+
+def begin(plan: TrialPlan, **changes: Any) -> None:
+  plan.path.mkdir(parents=True)
+  dataclasses.replace(plan.record(), **changes).write(plan.path)
+
+
+class TestOrder:
+  def test_submissions_are_innermost_and_studies_outermost(self, tmp_path):
+    asked = race(tmp_path, frameworks=('jax', 'pytorch'), studies=2, trials=2)
+    found = [(plan.study, plan.trial, plan.framework, plan.submission) for plan in expand(asked)]
+    assert found == [
+      (study, trial, framework, submission)
+      for study in (1, 2)
+      for trial in (1, 2)
+      for framework in ('jax', 'pytorch')
+      for submission in ('nadamw', 'momentum')
+    ]
+
+  def test_the_suite_says_how_often(self, tmp_path):
+    numbers = registry.suite('quick').rules_of('external')
+    plans = expand(race(tmp_path, 'nadamw'))
+    assert len(plans) == numbers.num_studies * numbers.num_trials
+
+  def test_members_that_cannot_run_are_left_out(self, tmp_path):
+    plans = expand(race(tmp_path, suite='lite', trials=1, studies=1))
+    runnable = [
+      name for name, one in registry.members('lite').items() if registry.is_runnable(one, 'jax')
+    ]
+    assert sorted({plan.workload for plan in plans}) == sorted(runnable)
+
+
+class TestPairing:
+  def test_submissions_have_the_same_seeds_and_points(self, tmp_path):
+    plans = expand(race(tmp_path, 'adamw', 'twin=adamw', studies=2, trials=2))
+    a, b = ([p for p in plans if p.submission == name] for name in ('adamw', 'twin'))
+    assert [p.seeds for p in a] == [p.seeds for p in b]
+    assert [p.hyperparameters for p in a] == [p.hyperparameters for p in b]
+    assert len({p.seed for p in a}) == 4
+
+  def test_a_trial_is_the_one_that_run_would_start(self, tmp_path):
+    [*_, last] = expand(race(tmp_path, 'nadamw', studies=3, trials=2, seed=9))
+    [*_, alone] = request.plans(
+      Request(
+        workload='quick_vision',
+        framework='jax',
+        submission='nadamw',
+        suite='quick',
+        trials=2,
+        studies=3,
+        seed=9,
+        resume=True,
+        allow_provisional=True,
+        experiment_dir=str(tmp_path),
+      )
+    )
+    assert last == alone
+
+  def test_a_race_goes_on_with_its_seed(self, tmp_path):
+    first = expand(race(tmp_path))
+    begin(first[0])
+    assert expand(race(tmp_path))[0].root_seed == first[0].root_seed
+
+
+class TestMistakes:
+  @pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+      ({'suite': 'quik'}, "no suite 'quik'. Did you mean 'quick'"),
+      ({'workloads': ('quick_visoin',)}, "Did you mean 'quick_vision'"),
+      ({'workloads': ('mnist',)}, 'has no budget in the suite'),
+      ({'entries': (Entry(submission='nadam'),)}, "Did you mean 'nadamw'"),
+      ({'entries': ()}, 'needs a submission'),
+      ({'workloads': ()}, 'needs a submission'),
+      ({'allow_provisional': False}, 'provisional'),
+      ({'allow_provisional': False, 'workloads': ('quick_vision',)}, 'provisional'),
+      ({'studies': 0}, '--studies must be positive; it is 0'),
+      ({'trials': -1}, '--trials must be positive; it is -1'),
+      ({'seed': -1}, '--seed must not be negative'),
+      ({'workers': 0}, '--workers must be positive; it is 0'),
+      ({'workers': 1000}, r'1000 trials at a time with 1 thread\(s\) each need 1000 CPUs'),
+      ({'devices': Devices(platform='gpu')}, 'shows no GPU'),
+      ({'splits': ('test',)}, 'name it among --splits'),
+      ({'splits': ('validation',)}, 'add --stop_at validation'),
+      ({'suite': 'algoperf_v06', 'workloads': ('wmt',)}, 'cannot run with jax yet'),
+    ],
+  )
+  def test_one_message_and_nothing_written(self, changes, message, tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    with pytest.raises(errors.UserError, match=message):
+      expand(race(tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
+
+  def test_an_unknown_framework(self, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    with pytest.raises(errors.UserError, match=r"no framework 'jaks'\. Did you mean 'jax'"):
+      expand(race(tmp_path, frameworks=('jaks',)))
+
+  def test_fewer_gpus_than_a_trial_needs(self, tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    with pytest.raises(errors.UserError, match='need 4; this machine shows 2'):
+      expand(race(tmp_path, devices=Devices(num_devices=4)))
+
+  @pytest.mark.parametrize('name', ['a/b', '.hidden', 'mine_jax', 'mine_pytorch', 'a b'])
+  def test_a_name_that_scoring_would_misread(self, name, tmp_path):
+    with pytest.raises(errors.UserError, match='is scored by a name'):
+      expand(race(tmp_path, f'{name}=nadamw'))
+
+  def test_two_submissions_of_one_name(self, tmp_path):
+    with pytest.raises(errors.UserError, match='tell them apart with NAME=SUBMISSION'):
+      expand(race(tmp_path, 'nadamw', 'nadamw'))
+
+
+class TestFolder:
+  @pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+      ({'suite': 'lite'}, 'with suite lite, and this race has quick'),
+      ({'ruleset': 'self'}, 'with ruleset self, and this race has external'),
+      ({'smoke': True}, 'with smoke True, and this race has False'),
+      ({'seeds': {'seed': 5}}, 'with seed 5, and this race has 4'),
+      ({'definition_hash': 'other'}, 'the workload quick_vision has been changed'),
+      ({'suite_hash': 'other'}, 'the suite quick has been changed'),
+      ({'hyperparameters': {'learning_rate': 1.0}}, 'began with hyperparameters'),
+      ({'options': {'stop_at': 'validation'}}, 'began with options'),
+    ],
+  )
+  def test_runs_of_another_race_are_refused(self, changes, message, tmp_path):
+    asked = race(tmp_path, seed=4)
+    begin(expand(asked)[0], **changes)
+    with pytest.raises(errors.UserError, match=message):
+      expand(asked)
+    assert expand(dataclasses.replace(asked, overwrite=True))
+
+  def test_so_are_those_of_a_submission_that_does_not_race(self, tmp_path):
+    begin(expand(race(tmp_path, 'adamw', seed=4))[0], ruleset='self')
+    with pytest.raises(errors.UserError, match='with ruleset self'):
+      expand(race(tmp_path, seed=4, overwrite=True))
+
+  def test_records_without_options_are_older_and_go_on(self, tmp_path):
+    asked = race(tmp_path)
+    begin(expand(asked)[0], options={})
+    assert expand(asked)
+
+  def test_a_damaged_record_is_named(self, tmp_path):
+    asked = race(tmp_path)
+    path = expand(asked)[0].path
+    path.mkdir(parents=True)
+    (path / measurements.TRIAL_FILE).write_text('{')
+    with pytest.raises(errors.UserError, match='is damaged'):
+      expand(asked)
+
+
+class TestScan:
+  @pytest.mark.parametrize(
+    ('status', 'stop_reason', 'kind'),
+    [
+      ('running', None, 'unfinished'),
+      ('failed', 'interrupted', 'unfinished'),
+      ('failed', 'out_of_memory', 'unfinished'),
+      ('failed', 'failed', 'failed'),
+      ('invalid', 'failed', 'invalid'),
+      ('finished', 'goals_reached', 'finished'),
+      ('finished', 'diverged', 'finished'),
+    ],
+  )
+  def test_what_has_become_of_a_trial(self, status, stop_reason, kind, tmp_path):
+    first, second, *_ = expand(race(tmp_path))
+    begin(first, status=status, stop_reason=stop_reason)
+    assert [found.kind for found in state.scan([first, second])] == [kind, 'absent']
+
+  def test_two_hundred_finished_trials_take_less_than_a_second(self, tmp_path):
+    plans = expand(race(tmp_path, *(f'entry_{index}=nadamw' for index in range(8))))
+    environment = {f'fact_{index}': 'x' * 40 for index in range(60)}
+    for plan in plans:
+      begin(plan, status='finished', stop_reason='goals_reached', environment=environment)
+    assert len(plans) == 200
+    start = time.process_time()
+    assert {found.kind for found in state.scan(expand(race(tmp_path, *_names(plans))))} == {
+      'finished'
+    }
+    assert time.process_time() - start < 1.0
+
+  def test_a_record_says_what_the_trial_was_spared(self, tmp_path):
+    [plan, *_] = expand(race(tmp_path, splits=('validation',), stop_at='validation'))
+    begin(plan)
+    record = json.loads((plan.path / measurements.TRIAL_FILE).read_text())
+    assert record['options'] == {
+      'stop_at': 'validation',
+      'stop_on_divergence': True,
+      'splits': ['validation'],
+    }
+
+
+def _names(plans: list[TrialPlan]) -> list[str]:
+  return [f'{name}=nadamw' for name in dict.fromkeys(plan.submission for plan in plans)]
