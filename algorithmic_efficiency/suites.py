@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,6 +58,11 @@ class Suite:
   @property
   def fixes_batch_size(self) -> bool:
     return self.axis == 'cost_adjusted_steps'
+
+  def baseline_among(self, names: Collection[str]) -> str:
+    """Of the submissions of a race the one whose step is the unit: the first of the baselines that
+    is among them, else the first by name."""
+    return next((name for name in self.baselines if name in names), min(names))
 
   def rules_of(self, ruleset: Ruleset) -> Tuning:
     """

@@ -12,7 +12,7 @@ from sources import CORE, OURS, ROOT, Import, files, imports, module_name, tree
 CONTRACTS, TOOLS, FRAMEWORK, RUNNING, OUTSIDE = 0, 1, 2, 4, 5
 CONTENT = 3  # workloads and submissions
 LAYERS = {
-  **dict.fromkeys(('spec', 'definition', 'measurements'), CONTRACTS),
+  **dict.fromkeys(('spec', 'definition', 'measurements', 'race_records'), CONTRACTS),
   **dict.fromkeys(('errors', 'files', 'csv_table'), CONTRACTS),  # what the measurements stand on
   **dict.fromkeys(('', 'clock', 'registry', 'suites', 'suite_file', 'seeds', 'tuning'), TOOLS),
   **dict.fromkeys(('environment', 'utilization', 'integrity'), TOOLS),
@@ -25,7 +25,8 @@ LAYERS = {
 }
 
 # What scoring may import of the core.
-FOR_SCORING = ('spec', 'definition', 'measurements', 'errors', 'files', 'suites', 'registry')
+FOR_SCORING = ('spec', 'definition', 'measurements', 'race_records', 'errors', 'files')
+FOR_SCORING += ('suites', 'registry')
 
 FRAMEWORKS = {
   'jax': ('jax', 'jaxlib', 'flax', 'optax', 'chex', 'orbax'),

@@ -1,0 +1,214 @@
+"""A trial that waits: its processes are there, and make steps when they are told to.
+
+What a step, an evaluation or a checkpoint costs is found out this way, with the trial's own code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from algorithmic_efficiency import backends, errors, measurements
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.messages import LineBuffer
+from algorithmic_efficiency.launch.places import Place
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+_GRACE_SEC = 20.0  # what the processes get to end by themselves
+_POLL_SEC = 0.2
+_WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.step_worker')
+
+
+class StepperError(Exception):
+  """The trial failed; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+  """Some steps, and the evaluation after them if there was one.
+
+  Attributes:
+    charged_steps: batches drawn from the input queue; at least as many as steps.
+    buckets: what was spent, in seconds, by bucket of the trial's clock.
+  """
+
+  num_steps: int
+  charged_steps: int
+  buckets: Mapping[str, float]
+  peak_memory_bytes: Mapping[str, int]
+
+  @property
+  def sec(self) -> float:
+    """Seconds that the steps took."""
+    return self.buckets['data'] + self.buckets['update']
+
+  @property
+  def step_sec(self) -> float:
+    """Seconds of a charged step."""
+    return self.sec / self.charged_steps
+
+
+class Stepper:
+  """The processes of one trial, for as long as the block lasts; it leaves no trace of them.
+
+  Whatever the trial writes goes to a folder of its own, which is gone with the block.
+
+  Args:
+    place: where it runs.
+    num_sharing: how many such trials have the devices of this one in common.
+    cancelled: once it is set, waiting ends with KeyboardInterrupt.
+
+  Attributes:
+    folder: where the trial writes.
+
+  Raises:
+    StepperError: the trial failed; so it is for the methods.
+    UserError: it failed because of a mistake that the user can mend.
+  """
+
+  def __init__(
+    self,
+    plan: TrialPlan,
+    place: Place,
+    *,
+    num_sharing: int = 1,
+    cancelled: threading.Event | None = None,
+  ):
+    self._plan = plan
+    self._cancelled = cancelled or threading.Event()
+    self._environment = {**place.environment(), **backends.sharing(num_sharing)}
+    self._ranks: list[_Rank] = []
+
+  def __enter__(self) -> Self:
+    self.folder = Path(tempfile.mkdtemp(prefix='algoeff-')).resolve()
+    try:
+      for plan in local.rank_plans(aside(self._plan, self.folder)):
+        self._ranks.append(_Rank(plan, self._environment))
+    except BaseException:
+      self._end(grace_sec=0.0)
+      raise
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    self._end(grace_sec=_GRACE_SEC if kind is None else 0.0)
+
+  def wait(self) -> None:
+    """Waits until the trial stands before its first step."""
+    for rank in self._ranks:
+      rank.take('ready', self._cancelled)
+
+  def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
+    """Makes steps, and then, if asked to, evaluates the first few batches of each split."""
+    order = {'num_steps': num_steps, 'max_batches': max_batches}
+    for rank in self._ranks:
+      rank.tell(order)
+    answers = [rank.take('leg', self._cancelled) for rank in self._ranks]
+    fields = {field.name: answers[0][field.name] for field in dataclasses.fields(Leg)}
+    return Leg(**fields)
+
+  def environment(self) -> Mapping[str, Any]:
+    """What the trial runs on, as its record has it."""
+    record = measurements.read_trial(self.folder)
+    assert record is not None, 'wait() comes first'
+    return record.environment
+
+  def close(self) -> float:
+    """Ends the processes, in peace; the seconds that this took."""
+    begin = time.perf_counter()
+    self._end(grace_sec=_GRACE_SEC, keep_folder=True)
+    return time.perf_counter() - begin
+
+  def _end(self, *, grace_sec: float, keep_folder: bool = False) -> None:
+    for rank in self._ranks:
+      rank.let_go()
+    end = time.perf_counter() + grace_sec
+    for rank in self._ranks:
+      rank.end(max(0.0, end - time.perf_counter()))
+    self._ranks.clear()
+    if not keep_folder:
+      shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def aside(plan: TrialPlan, folder: Path) -> TrialPlan:
+  """The same trial, begun anew in another folder, with everything that it would write."""
+  devices, cache = plan.devices, plan.devices.compilation_cache
+  if cache is not None and Path(cache).is_relative_to(plan.path):
+    moved = folder / Path(cache).relative_to(plan.path)
+    devices = dataclasses.replace(devices, compilation_cache=str(moved))
+  return dataclasses.replace(
+    plan, folder=str(folder), devices=devices, resume=False, overwrite=False, trackers=()
+  )
+
+
+class _Rank:
+  """One process."""
+
+  def __init__(self, plan: TrialPlan, environment: Mapping[str, str]):
+    self._buffer = LineBuffer()
+    self._messages: list[Mapping[str, Any]] = []
+    self._output = plan.path / f'output_rank{plan.devices.rank}.txt'
+    with open(self._output, 'wb') as output:
+      self._process, self._pipe = local.spawn(_WORKER, environment, output)
+    self._write(plan.to_json())
+
+  def tell(self, order: Mapping[str, Any]) -> None:
+    self._write(json.dumps(order))
+
+  def _write(self, line: str) -> None:
+    assert self._process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # `take` says why
+      self._process.stdin.write(line.encode() + b'\n')
+      self._process.stdin.flush()
+
+  def take(self, kind: str, cancelled: threading.Event) -> Mapping[str, Any]:
+    """The next message, which is of this kind unless the process has failed."""
+    while not self._messages:
+      if cancelled.is_set():
+        raise KeyboardInterrupt
+      if not select.select([self._pipe], [], [], _POLL_SEC)[0]:
+        continue
+      data = os.read(self._pipe, 65536)
+      if not data:
+        raise StepperError(self._last_words())
+      self._messages += self._buffer.feed(data)
+    message = self._messages.pop(0)
+    if message['kind'] == 'failed':
+      raise (errors.UserError if message['mendable'] else StepperError)(message['reason'])
+    assert message['kind'] == kind
+    return message
+
+  def _last_words(self) -> str:
+    code = self._process.wait()
+    if code < 0:
+      return f'its process was ended by {signal.Signals(-code).name}'
+    lines = self._output.read_text(errors='replace').split('\n')
+    return f'its process ended with exit code {code}: {[*filter(None, lines), "no word"][-1]}'
+
+  def let_go(self) -> None:
+    """Tells the process that there will be no further order."""
+    assert self._process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+
+  def end(self, grace_sec: float) -> None:
+    """Leaves no process behind, nor any that a submission has started."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      self._process.wait(grace_sec)
+    with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
+      os.killpg(self._process.pid, signal.SIGKILL)
+    self._process.wait()
+    os.close(self._pipe)

@@ -1,0 +1,174 @@
+"""What a step of each submission costs in units of the baseline's: A B A C A, in short turns.
+
+The processes of one study, workload and framework are alive together and make steps one after the
+other, the baseline between any two others, so that whatever drifts on the host hits all alike. A
+second process of the baseline is measured like the others: what its steps seem to cost more or less
+is the noise. Each study measures anew, in new processes, so that the noise of a cost differs from
+study to study as that of the steps to target does.
+
+On a CPU all submissions of a race are in memory together, on a GPU one beside the baseline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from algorithmic_efficiency import backends, errors, race_records, registry
+from algorithmic_efficiency.launch.places import Place
+from algorithmic_efficiency.launch.stepper import Stepper, StepperError
+from algorithmic_efficiency.race_records import StepCost, Turn
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+NUM_TURNS = 7
+BURST_SEC = 0.2
+MIN_STEPS = 8  # of a burst, however long they take
+_WARM_UP_STEPS = 3  # after the first; a program may be compiled again for its own output
+_AGAIN_SHARE = 0.1  # of a burst: steps that are not timed, after another process had the machine
+_MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
+
+_Start = Callable[..., Stepper]
+
+
+def measure(
+  plans: Sequence[TrialPlan],
+  folder: Path,
+  place: Place,
+  cancelled: threading.Event | None = None,
+) -> list[str]:
+  """Measures what has not been measured yet, and appends it to the costs beside the runs.
+
+  Args:
+    plans: trials of one study, workload and framework; one of each submission is enough.
+    folder: of the runs of the race.
+    place: where its trials run; nothing else should run there meanwhile.
+    cancelled: once it is set, this ends with KeyboardInterrupt.
+
+  Returns:
+    Why submissions could not be measured, in words.
+  """
+  first = {plan.submission: plan for plan in reversed(plans)}
+  if len(first) < 2:
+    return []
+  one = plans[0]
+  name = registry.suite(one.suite).baseline_among(first)
+  key = (one.workload, one.framework, one.study)
+  done = {
+    cost.submission
+    for cost in race_records.read_costs(folder)
+    if (cost.workload, cost.framework, cost.study) == key and cost.baseline == name
+  }
+  missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
+  start = functools.partial(Stepper, place=place, cancelled=cancelled)
+  problems: list[str] = []
+  for group in _groups(missing, one, place):
+    costs, found = _measured(first[name], group, start)
+    race_records.append_costs(folder, costs)
+    problems += found
+  return problems
+
+
+def _groups(plans: list[TrialPlan], one: TrialPlan, place: Place) -> Iterator[list[TrialPlan]]:
+  on_gpu = one.devices.platform in ('auto', 'gpu') and (place.gpus or backends.visible_gpus())
+  size = _MOST_BESIDE['gpu' if on_gpu else 'cpu']
+  for begin in range(0, len(plans), size):
+    yield plans[begin : begin + size]
+
+
+def _measured(
+  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start
+) -> tuple[list[StepCost], list[str]]:
+  """The costs of a group; what fails is left out, and the others are begun anew."""
+  problems: list[str] = []
+  left = list(plans)
+  while left:
+    try:
+      return _alternating(baseline, left, start), problems
+    except _FailedError as failure:
+      plan = failure.plan
+      problems.append(
+        f'A step of {plan.submission} on {plan.workload} ({plan.framework}) could not be timed: '
+        f'{failure}'
+      )
+      if plan is baseline:
+        break
+      left.remove(plan)
+  return [], problems
+
+
+def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start) -> list[StepCost]:
+  with contextlib.ExitStack() as alive:
+    unit, *others = [
+      _Bursts(plan, alive.enter_context(start(plan, num_sharing=1 + len(plans))))
+      for plan in (baseline, *plans)
+    ]
+    for each in (unit, *others):
+      each.wait()
+    # Bursts of all have equally many steps, so that what a burst costs besides cancels.
+    num_steps = max(each.warm_up() for each in (unit, *others))
+    turns: list[list[Turn]] = [[] for _ in others]
+    before = unit.burst(num_steps)
+    for _ in range(NUM_TURNS):
+      for other, found in zip(others, turns, strict=True):
+        own, after = other.burst(num_steps), unit.burst(num_steps)
+        found.append((before, own, after))
+        before = after
+    host = unit.host()
+  return [
+    StepCost(
+      submission=plan.submission,
+      baseline=baseline.submission,
+      workload=plan.workload,
+      framework=plan.framework,
+      study=plan.study,
+      host=host,
+      turns=tuple(found),
+    )
+    for plan, found in zip(plans, turns, strict=True)
+  ]
+
+
+class _FailedError(Exception):
+  def __init__(self, plan: TrialPlan, reason: str):
+    super().__init__(reason)
+    self.plan = plan
+
+
+class _Bursts:
+  """A trial that makes some steps when its turn comes."""
+
+  def __init__(self, plan: TrialPlan, stepper: Stepper):
+    self._plan = plan
+    self._stepper = stepper
+
+  def wait(self) -> None:
+    with self._failing():
+      self._stepper.wait()
+
+  def warm_up(self) -> int:
+    """The number of steps that a burst needs."""
+    with self._failing():
+      self._stepper.go(1)
+      self._stepper.go(_WARM_UP_STEPS)
+      leg = self._stepper.go(MIN_STEPS)
+    return max(MIN_STEPS, math.ceil(BURST_SEC * leg.num_steps / leg.sec))
+
+  def burst(self, num_steps: int) -> float:
+    """Seconds of a step."""
+    with self._failing():
+      self._stepper.go(math.ceil(_AGAIN_SHARE * num_steps))
+      return self._stepper.go(num_steps).step_sec
+
+  def host(self) -> str:
+    return self._stepper.environment()['fingerprint']
+
+  @contextlib.contextmanager
+  def _failing(self) -> Iterator[None]:
+    try:
+      yield
+    except (StepperError, errors.UserError) as error:
+      raise _FailedError(self._plan, str(error)) from error
