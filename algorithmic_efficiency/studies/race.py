@@ -197,7 +197,7 @@ def _check_splits(race: Race, plans: list[TrialPlan]) -> None:
   if 'test' in race.splits or race.stop_at != 'both':
     return
   for name in dict.fromkeys(plan.workload for plan in plans):
-    if registry.workload(name).goal.test is not None:
+    if registry.workload(name, plans[0].suite).goal.test is not None:
       raise errors.UserError(
         f'Without the test split the test goal of {name} is never reached, and no trial ends '
         'before its budget does; add --stop_at validation.'

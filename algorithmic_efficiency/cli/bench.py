@@ -1,0 +1,193 @@
+"""Runs a race: every submission on every workload of a suite, interleaved, and scores it.
+
+The state is the folder of runs itself. The same command again goes on: what is done is skipped,
+what was cut off is continued, what failed by its own fault is told, and run again only with
+--retry_failed.
+
+Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw --ruleset self \\
+  --frameworks jax --allow_provisional --experiment_dir races/first
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.suites import SUITES
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.studies.bench import Result
+  from algorithmic_efficiency.studies.race import Race
+
+SUMMARY = 'run a whole race, and score it'
+
+_SPLITS = ('eval_train', 'validation', 'test')
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  race_arguments(parser)
+  add = parser.add_argument
+  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
+  add('--no_score', action='store_true', help='run the trials, and leave the scoring to `score`')
+  add('--output_dir', metavar='DIR', help='of tables and report; default: scores/ among the runs')
+  add('--quiet', action='store_true', help='no progress')
+
+
+def race_arguments(parser: argparse.ArgumentParser) -> None:
+  """What says which race it is: `plan` takes it too."""
+  add = parser.add_argument
+  add('--suite', required=True, metavar='NAME', help=f'{", ".join(SUITES)}, or a TOML file')
+  add(
+    '--submissions',
+    required=True,
+    type=names,
+    metavar='A,B',
+    help='names, folders or module files; NAME=SUBMISSION is scored as NAME',
+  )
+  add('--ruleset', choices=('external', 'self'), default='external')
+  add(
+    '--frameworks',
+    type=names,
+    metavar='A,B',
+    help='jax, pytorch; default: those that are installed',
+  )
+  add('--workloads', type=names, metavar='A,B', help="default: the suite's that can run")
+  add('--studies', type=int, metavar='N', help="default: the suite's number")
+  add('--trials', type=int, metavar='N', help="points of a study; default: the suite's number")
+  add('--seed', type=int, help='default: that of the runs that are there, else drawn')
+  add('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
+  add('--experiment_dir', default='runs', metavar='DIR', help='the folder of runs; default: runs')
+  add('--workers', type=int, metavar='N', help='trials at a time; default: 1, or 1 a group of GPUs')
+  add(
+    '--resume', action='store_true', help='what is done anyway: go on with the runs that are there'
+  )
+  add('--overwrite', action='store_true', help='replace the trials that are there')
+  add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
+  add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
+  add('--max_global_steps', type=int, metavar='N')
+  add(
+    '--stop_at', choices=('both', 'validation'), default='both', help='the goals that end a trial'
+  )
+  add('--splits', type=names, default=_SPLITS, metavar='A,B', help='evaluated; default: all three')
+  add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
+  add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
+  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
+  add('--num_devices', type=int, metavar='N', help='of a trial; default: all there are')
+  add('--num_threads', type=int, metavar='N', help='host threads of a process')
+  add('--compile', choices=('auto', 'on', 'off'), default='auto', help='auto: on GPUs in PyTorch')
+  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
+  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
+
+
+def names(text: str) -> tuple[str, ...]:
+  return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
+def race_of(args: argparse.Namespace) -> Race:
+  """The race that the arguments of `race_arguments` mean.
+
+  Raises:
+    UserError: an argument is wrong by itself.
+  """
+  from algorithmic_efficiency import request
+  from algorithmic_efficiency.backends.base import Devices
+  from algorithmic_efficiency.studies.race import Entry, Race
+
+  for path in args.path:
+    registry.add_root(path)
+  for path in args.workload_path:
+    registry.add_task(path)
+  if args.resume and args.overwrite:
+    raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+  for split in args.splits:
+    if split not in _SPLITS:
+      raise errors.unknown('split', split, _SPLITS)
+  return Race(
+    suite=args.suite,
+    entries=tuple(Entry.parse(text) for text in args.submissions),
+    frameworks=args.frameworks or request.installed(),
+    ruleset=args.ruleset,
+    workloads=args.workloads,
+    studies=args.studies,
+    trials=args.trials,
+    seed=args.seed,
+    data_dir=args.data_dir,
+    experiment_dir=args.experiment_dir,
+    devices=Devices(
+      platform=args.platform,
+      num_devices=args.num_devices,
+      num_threads=args.num_threads,
+      compile=args.compile,
+    ),
+    workers=args.workers,
+    smoke=args.smoke,
+    overwrite=args.overwrite,
+    allow_provisional=args.allow_provisional,
+    max_global_steps=args.max_global_steps,
+    stop_at=args.stop_at,
+    stop_on_divergence=args.stop_on_divergence,
+    save_checkpoints=args.save_checkpoints,
+    splits=args.splits,
+    flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  from algorithmic_efficiency.session import interrupted_when_terminated
+  from algorithmic_efficiency.studies import bench
+
+  race = race_of(args)
+  if not args.no_score:
+    _require_scoring()
+  with interrupted_when_terminated():
+    result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
+  failed = _sum_up(result, quiet=args.quiet)
+  if not (args.no_score or race.smoke):
+    _score(args, race, result)
+  return 1 if failed else 0
+
+
+def _require_scoring() -> None:
+  """Says before a race, and not after it, that what scores it is missing."""
+  from scoring import report
+
+  report.require_installed()
+
+
+def _sum_up(result: Result, *, quiet: bool) -> bool:
+  """Says what failed and why; whether anything did."""
+  from collections import Counter
+
+  from algorithmic_efficiency.progress import say
+  from algorithmic_efficiency.studies.board import cause, row_of
+
+  causes = Counter(
+    (row_of(plan), cause(outcome))
+    for plan, outcome in zip(result.plans, result.outcomes, strict=True)
+    if outcome.status != 'finished'
+  )
+  if not quiet:
+    say(f'Trials finished: {len(result.plans) - causes.total()} of {len(result.plans)}')
+  for ((submission, workload, framework), why), number in causes.items():
+    say(f'{submission} on {workload} ({framework}), {number} trial(s): {why}')
+  if result.num_left_failed:
+    say(f'Failed before and not run again: {result.num_left_failed}; --retry_failed runs them.')
+  for problem in result.problems:
+    say(problem)
+  return bool(causes)
+
+
+def _score(args: argparse.Namespace, race: Race, result: Result) -> None:
+  """Scores the trials of this race as `algoeff score` does, and nothing else in its folder."""
+  from algorithmic_efficiency.cli import score
+
+  parser = argparse.ArgumentParser()
+  score.arguments(parser)
+  words = [str(race.folder), '--suite', race.suite, '--ruleset', race.ruleset]
+  words += ['--output_dir', args.output_dir or str(race.folder / 'scores')]
+  if race.allow_provisional:
+    words.append('--allow_provisional')
+  if race.workloads is not None:
+    words += ['--workloads', ','.join(race.workloads)]
+  score.run(parser.parse_args(words), only=frozenset(str(plan.path) for plan in result.plans))
