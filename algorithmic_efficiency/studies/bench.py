@@ -100,10 +100,7 @@ def _jobs(
   """What is done, in order, and for each job its trial among the states, if it is one."""
   jobs: list[pool.Job] = []
   trials: list[int | None] = []
-  if _is_weighed(race):
-    groups = _by_study(states)
-  else:
-    groups = {}
+  groups = _by_study(states) if _is_weighed(race) else {}
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
