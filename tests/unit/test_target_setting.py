@@ -1,0 +1,175 @@
+"""How a goal and a budget follow from runs, and when two calibrations agree: hand sums."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.definition import Budget, Goal
+from algorithmic_efficiency.studies import target_page, target_setting
+from algorithmic_efficiency.studies.target_setting import Record, Run
+
+PRESENT = Goal(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True)
+LOSS = Goal(metric='loss', direction='min', validation=1.0)
+
+
+def run(validation, test=0.5, *, step=10, number=1, submission='a'):
+  return Run(
+    submission=submission,
+    number=number,
+    point={'learning_rate': 0.1},
+    stop_reason='budget_spent',
+    best_validation=validation,
+    best_test=test,
+    best_step=None if validation is None else step,
+  )
+
+
+def runs(*pairs):
+  return [run(validation, test, number=index) for index, (validation, test) in enumerate(pairs, 1)]
+
+
+def record(*values, framework='jax', **changes):
+  reruns = tuple(runs(*((value, value) for value in values)))
+  fields = {
+    'workload': 'mnist',
+    'framework': framework,
+    'submissions': ('a', 'b'),
+    'num_trials': 2,
+    'num_seeds': len(values),
+    'step_budget': 30,
+    'seed': 7,
+    'present': PRESENT,
+    'goal': target_setting.goal_of(reruns, PRESENT),
+    'budget': target_setting.budget_of(30),
+    'search': tuple(runs((0.1, 0.2), (None, None), (0.3, 0.1))),
+    'reruns': reruns,
+    'environment': ({'fingerprint': 'f' * 16},),
+  }
+  return Record(**{**fields, **changes})
+
+
+def test_the_validation_target_is_the_median_and_the_test_target_the_worst_of_those_that_reach_it():
+  goal = target_setting.goal_of(
+    runs((0.90, 0.99), (0.94, 0.80), (0.92, 0.85), (0.96, 0.83), (0.91, 0.10)), PRESENT
+  )
+  assert goal == Goal(metric='accuracy', direction='max', validation=0.92, test=0.8)
+
+
+def test_with_an_even_number_of_seeds_the_median_lies_between_two():
+  goal = target_setting.goal_of(runs((0.5, 0.1), (0.75, 0.8), (0.625, 0.2), (0.875, 0.83)), PRESENT)
+  assert (goal.validation, goal.test) == (0.6875, 0.8)
+
+
+def test_where_less_is_better_the_worst_is_the_largest():
+  present = Goal(metric='loss', direction='min', validation=1.0, test=1.0)
+  goal = target_setting.goal_of(runs((1.0, 1.3), (2.0, 1.9), (3.0, 0.1)), present)
+  assert (goal.validation, goal.test) == (2.0, 1.9)
+
+
+def test_a_workload_without_a_test_target_gets_none():
+  assert target_setting.goal_of(runs((1.0, 9.0), (2.0, 9.0)), LOSS).test is None
+
+
+def test_a_goal_that_was_set_is_not_provisional():
+  assert not target_setting.goal_of(runs((0.5, 0.5)), PRESENT).provisional
+
+
+@given(
+  value=st.floats(1e-6, 1e6),
+  sign=st.sampled_from((1, -1)),
+  direction=st.sampled_from(('max', 'min')),
+)
+def test_a_rounded_target_has_six_digits_and_is_reached_by_what_set_it(value, sign, direction):
+  value *= sign
+  goal = Goal(metric='m', direction=direction, validation=target_setting._rounded(value, direction))
+  assert goal.reached('validation', value)
+  assert math.isclose(goal.validation, value, rel_tol=1e-5)
+  assert float(f'{goal.validation:.6g}') == goal.validation
+
+
+def test_the_budget_is_a_third_more_than_the_runs_had():
+  assert target_setting.budget_of(600) == Budget(step_hint=800, max_steps=800)
+  assert target_setting.budget_of(100).max_steps == 134  # AlgoPerf's are rounded, too
+
+
+@pytest.mark.parametrize(('direction', 'best'), [('max', 3), ('min', 1)])
+def test_the_best_run_is_that_with_the_best_value(direction, best):
+  found = target_setting.best(runs((0.1, 0), (0.2, 0), (0.3, 0), (None, None)), direction)
+  assert found.number == best
+
+
+def test_of_equally_good_runs_the_best_is_the_fastest():
+  assert (
+    target_setting.best([run(0.5, step=9), run(0.5, step=4), run(0.5, step=6)], 'max').best_step
+    == 4
+  )
+
+
+def test_a_search_without_a_finite_value_sets_nothing():
+  with pytest.raises(errors.UserError, match='the search has none'):
+    target_setting.best([run(None), run(None)], 'max')
+
+
+def test_calibrations_agree_within_twice_the_standard_error_of_the_difference_of_medians():
+  # Variance of both 0.01**2; of a mean of four 0.000025, of a median pi / 2 times that.
+  values = (0.89, 0.91, 0.89, 0.91)
+  spread = math.sqrt(4 / 3) * 0.01
+  found = target_setting.agreement(record(*values), record(*(v + 0.03 for v in values)))
+  assert found.difference == pytest.approx(-0.03)
+  assert found.noise == pytest.approx(2 * math.sqrt(math.pi / 2) * spread * math.sqrt(2 / 4))
+  assert not found.agree
+  assert target_setting.agreement(record(*values), record(*(v + 0.01 for v in values))).agree
+
+
+def test_agreement_is_said_in_words():
+  one, other = record(0.90, 0.92), record(0.5, 0.51, framework='pytorch')
+  assert 'jax and pytorch differ by more' in target_setting.agreement_sentence(one, other)
+  assert 'jax and jax agree within' in target_setting.agreement_sentence(one, one)
+
+
+@pytest.mark.parametrize('change', [{'workload': 'wmt'}, {'step_budget': 31}])
+def test_only_like_is_compared_with_like(change):
+  with pytest.raises(errors.UserError, match=f'compare where {next(iter(change))} is the same'):
+    target_setting.agreement(record(1.0, 2.0), record(1.0, 2.0, **change))
+
+
+def test_a_record_is_read_as_it_was_written_and_has_a_page(tmp_path):
+  written = record(0.9, 0.91, 0.92)
+  target_page.write(written, tmp_path / 'deep' / 'mnist_jax.json')
+  assert Record.read(tmp_path / 'deep' / 'mnist_jax.json') == written
+  page = (tmp_path / 'deep' / 'mnist_jax.md').read_text()
+  assert written.command in page
+  assert page.count('| budget_spent |') == 6
+  for line in target_page.to_paste(written):
+    assert line in page
+
+
+def test_the_lines_to_paste_are_the_goal_and_the_budget():
+  written = record(0.9, 0.91, 0.92)
+  goal, budget = target_page.to_paste(written)
+  assert eval(goal.removeprefix('goal=').rstrip(','), {'Goal': Goal}) == written.goal
+  assert eval(budget, {'Budget': Budget}) == written.budget
+
+
+def test_the_command_is_the_one_that_gives_the_record():
+  assert record(0.9, 0.91).command == (
+    'algoeff calibrate mnist --submissions a,b --trials 2 --seeds 2 --step_budget 30 '
+    '--framework jax --seed 7'
+  )
+
+
+@pytest.mark.parametrize('text', ['{}', 'no json', '[]', '{"present": {}}'])
+def test_a_damaged_record_is_told(tmp_path, text):
+  (tmp_path / 'record.json').write_text(text)
+  with pytest.raises(errors.UserError, match='is no record of a calibration'):
+    Record.read(tmp_path / 'record.json')
+
+
+def test_a_record_that_is_not_there_is_told(tmp_path):
+  with pytest.raises(errors.UserError, match='No such file'):
+    Record.read(tmp_path / 'record.json')
