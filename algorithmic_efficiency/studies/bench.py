@@ -46,7 +46,7 @@ class _StepCosts:
 
   def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
-      problems = cost.measure(self.plans, self.runs, place)
+      problems = cost.measure(self.plans, self.runs, place, cancelled)
     except errors.UserError as error:
       problems = [str(error)]
     status = 'failed' if problems else 'finished'
