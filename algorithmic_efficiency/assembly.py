@@ -24,7 +24,7 @@ from algorithmic_efficiency import submission as submissions
 from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
 from algorithmic_efficiency.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.data import fake
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.records import NoRecords, Records, TrialRecords
 from algorithmic_efficiency.runner import (
@@ -249,8 +249,15 @@ class TrialProcess:
     run.resume(Position(**payload['position']), payload['preemption_count'] + 1)
 
   def evaluate(
-    self, params: Any, model_state: Any, global_step: int, max_batches: int | None = None
+    self,
+    params: Any,
+    model_state: Any,
+    global_step: int,
+    *,
+    splits: tuple[Split, ...] | None = None,
+    max_batches: int | None = None,
   ) -> dict[str, float]:
+    """The metrics of the splits, those of the plan unless told otherwise."""
     parts = self.parts
     return evaluation.evaluate(
       parts.backend,
@@ -260,7 +267,7 @@ class TrialProcess:
       model_state=model_state,
       root=parts.root,
       words=seeds.key_words(self._plan.seed, 'eval', global_step),
-      splits=self._plan.splits,
+      splits=splits or self._plan.splits,
       max_batches=max_batches,
     )
 

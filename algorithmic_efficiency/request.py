@@ -71,6 +71,7 @@ class Request:
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
+  full_eval_every: int = 1
   trackers: tuple[str, ...] = ()
   flags: Mapping[str, Any] = field(default_factory=dict)
 
@@ -161,6 +162,7 @@ def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) 
           save_checkpoints=request.save_checkpoints,
           evaluate=request.evaluate,
           splits=request.splits,
+          full_eval_every=request.full_eval_every,
           trackers=request.trackers,
           roots=tuple(roots),
           task_folders=tuple(task_folders),
@@ -244,7 +246,7 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
 
 
 def _check_numbers(request: Request) -> None:
-  for name in ('trials', 'studies', 'study', 'max_global_steps'):
+  for name in ('trials', 'studies', 'study', 'max_global_steps', 'full_eval_every'):
     value = getattr(request, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')

@@ -101,6 +101,7 @@ class Position:
   global_step: int = 0
   charged_steps: int = 0
   next_eval_steps: int = 1
+  num_evals: int = 0
   validation_goal: bool = False
   test_goal: bool = False
   eval_results: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
@@ -123,7 +124,7 @@ class TrialRun:
   model_state: Any
   optimizer_state: Any
   watch: Stopwatch
-  evaluate: Callable[[Any, Any, int], dict[str, float]]
+  evaluate: Callable[..., dict[str, float]]
   reseed: Callable[[int], None]
   recorder: Recorder
   guard: integrity.Guard
@@ -297,13 +298,14 @@ class TrialRun:
       return
     if rules.evaluate:
       self._untimed.begin()
-      values = self.evaluate(self.params, self.model_state, position.global_step)
+      values = self._values(must_be_whole=reason is not None)
       watch.lap('eval')
       worked = self._untimed.end()
       if worked is not None:
         self.guard.violations.append(worked)
-      self._record(values)
-      position.stop_reason = self._reason_in(values)
+      if values is not None:
+        self._record(values)
+        position.stop_reason = self._reason_in(values)
     position.stop_reason = position.stop_reason or reason
     self._close_stretch()
     self._plan_next_evaluation()
@@ -315,6 +317,26 @@ class TrialRun:
     self.reseed(self._random_seed())
     self._last_eval_end = self._last_sync = watch.last
     self._update_train_state()
+
+  def _values(self, must_be_whole: bool) -> dict[str, float] | None:
+    """What an evaluation gives; None where a glance was due and has shown nothing.
+
+    Between whole evaluations the first batch of validation is enough, unless the goal is reached on
+    it, or something is no longer finite. What a glance shows is logged, and counts nowhere.
+    """
+    position = self.position
+    position.num_evals += 1
+    if not must_be_whole and (position.num_evals - 1) % self.rules.full_eval_every:
+      state = (self.params, self.model_state, position.global_step)
+      glance = self.evaluate(*state, splits=('validation',), max_batches=1)
+      value = glance[f'validation/{self.goal.metric}']
+      row = {f'glance/{name}': shown for name, shown in glance.items()}
+      self.recorder.metrics(
+        [(position.global_step, row)]
+      )  # past the submission, which has a logger
+      if math.isfinite(value) and not self.goal.reached('validation', value):
+        return None
+    return self.evaluate(self.params, self.model_state, position.global_step)
 
   def _budget_is_spent(self) -> bool:
     spent = self.machine.sync_max(self.watch.submission_time)

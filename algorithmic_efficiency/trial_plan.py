@@ -35,6 +35,8 @@ class TrialPlan:
     overwrite: whether the trial replaces one that lies in its folder.
     stop_at: which goals end the trial: both, the one on validation alone, or none.
     splits: the splits that an evaluation covers.
+    full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
+      between look at the first batch of validation, and cover all where it reaches the goal.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
     suite_file: the file that the suite was read from, if it is one of a user's.
     flags: the command's own flags, written down as they were.
@@ -64,6 +66,7 @@ class TrialPlan:
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
+  full_eval_every: int = 1
   trackers: tuple[str, ...] = ()
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
@@ -97,6 +100,7 @@ class TrialPlan:
       'stop_at': self.stop_at,
       'stop_on_divergence': self.stop_on_divergence,
       'splits': list(self.splits),
+      'full_eval_every': self.full_eval_every,
     }
 
   def record(self) -> TrialRecord:
@@ -130,6 +134,7 @@ class Rules:
   stop_at: StopAt = 'both'
   stop_on_divergence: bool = False
   evaluate: bool = True
+  full_eval_every: int = 1
 
   @classmethod
   def of(cls, plan: TrialPlan, suite: Suite, budget: Budget) -> Rules:
@@ -145,6 +150,7 @@ class Rules:
       stop_at=plan.stop_at,
       stop_on_divergence=plan.stop_on_divergence,
       evaluate=plan.evaluate,
+      full_eval_every=plan.full_eval_every,
     )
 
 

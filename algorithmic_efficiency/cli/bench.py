@@ -67,9 +67,19 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
   add('--max_global_steps', type=int, metavar='N')
   add(
-    '--stop_at', choices=('both', 'validation'), default='both', help='the goals that end a trial'
+    '--stop_at',
+    choices=('both', 'validation', 'never'),
+    default='both',
+    help='the goals that end a trial',
   )
   add('--splits', type=names, default=_SPLITS, metavar='A,B', help='evaluated; default: all three')
+  add(
+    '--full_eval_every',
+    type=int,
+    default=1,
+    metavar='N',
+    help='whole evaluations; those between look at one batch, and are whole if it is at the goal',
+  )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
@@ -129,6 +139,7 @@ def race_of(args: argparse.Namespace) -> Race:
     stop_on_divergence=args.stop_on_divergence,
     save_checkpoints=args.save_checkpoints,
     splits=args.splits,
+    full_eval_every=args.full_eval_every,
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
   )
 

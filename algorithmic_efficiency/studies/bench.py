@@ -100,7 +100,7 @@ def _jobs(
   """What is done, in order, and for each job its trial among the states, if it is one."""
   jobs: list[pool.Job] = []
   trials: list[int | None] = []
-  groups = _by_study(states) if _is_weighed(race) else {}
+  groups = _by_study(states) if race.is_weighed else {}
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
@@ -110,12 +110,6 @@ def _jobs(
       jobs.append(pool.Trial(plan=found.plan))
       trials.append(index)
   return jobs, trials
-
-
-def _is_weighed(race: Race) -> bool:
-  """Whether it matters what a step costs: not where no time is scored, or seconds are."""
-  in_steps = registry.suite(race.suite).axis == 'cost_adjusted_steps'
-  return in_steps and not race.smoke and race.stop_at != 'never'
 
 
 def _study_of(found: TrialState) -> tuple[int, str, str]:

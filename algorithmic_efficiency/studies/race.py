@@ -50,7 +50,8 @@ class Race:
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
-    stop_at, stop_on_divergence, splits: what a trial may be spared; see `request.Request`.
+    stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
+      `trial_plan.TrialPlan`.
   """
 
   suite: str
@@ -74,11 +75,18 @@ class Race:
   stop_on_divergence: bool | None = None
   save_checkpoints: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
+  full_eval_every: int = 1
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   @property
   def folder(self) -> Path:
     return Path(self.experiment_dir).expanduser()
+
+  @property
+  def is_weighed(self) -> bool:
+    """Whether it matters what a step costs: not where no time is scored, or seconds are."""
+    in_steps = registry.suite(self.suite).axis == 'cost_adjusted_steps'
+    return in_steps and not self.smoke and self.stop_at != 'never'
 
 
 def expand(race: Race) -> list[TrialPlan]:
@@ -165,6 +173,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
     stop_on_divergence=race.stop_on_divergence,
     save_checkpoints=race.save_checkpoints,
     splits=race.splits,
+    full_eval_every=race.full_eval_every,
     flags=race.flags,
   )
 

@@ -127,6 +127,7 @@ class FakeTrial:
   Args:
     update: called with the keyword arguments of `update_params`; may return None for no change.
     accuracy: the validation accuracy that an evaluation at a step gives.
+    glance: what one that looks at a few batches gives.
   """
 
   def __init__(
@@ -137,6 +138,7 @@ class FakeTrial:
     data_selection: Callable[..., Any] = draw_one,
     prepare_for_eval: Callable[..., Any] | None = None,
     accuracy: Callable[[int], float] = lambda step: 0.0,
+    glance: Callable[[int], float] = lambda step: 0.0,
     step_sec: float = 0.125,
     queued_sec: float = 0.0,
     eval_sec: float = 1.0,
@@ -155,10 +157,16 @@ class FakeTrial:
       result = update(**arguments)
       return ('state', 1.0, None) if result is None else result
 
-    def evaluate(params: Any, model_state: Any, step: int) -> dict[str, float]:
+    def evaluate(
+      params: Any,
+      model_state: Any,
+      step: int,
+      splits: tuple[str, ...] = ('validation', 'test'),
+      max_batches: int | None = None,
+    ) -> dict[str, float]:
       self.clock.spend(eval_sec)
-      value = accuracy(step)
-      return {'validation/accuracy': value, 'test/accuracy': value}
+      value = accuracy(step) if max_batches is None else glance(step)
+      return {f'{split}/accuracy': value for split in splits}
 
     self.run = runner.TrialRun(
       rules=rules,

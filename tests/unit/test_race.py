@@ -224,6 +224,7 @@ class TestScan:
       'stop_at': 'validation',
       'stop_on_divergence': True,
       'splits': ['validation'],
+      'full_eval_every': 1,
     }
 
 

@@ -44,6 +44,35 @@ class TestEvaluationTimes:
     assert trial.run.run() == 'budget_spent'
     assert steps(trial) == [1, 5, 10, 12]
 
+  def test_glances_between_whole_evaluations_are_logged_and_count_nowhere(self):
+    trial = FakeTrial(
+      step_rules(max_steps=22, period=5, full_eval_every=3), glance=lambda step: 0.5
+    )
+    assert trial.run.run() == 'budget_spent'
+    assert steps(trial) == [1, 15, 22]
+    assert trial.recorder.logged == [
+      (step, {'glance/validation/accuracy': 0.5}) for step in (5, 10, 20)
+    ]
+    assert [step for step, _ in trial.run.position.eval_results] == [1, 15, 22]
+
+  def test_a_glance_at_the_goal_becomes_a_whole_evaluation(self):
+    trial = FakeTrial(
+      step_rules(max_steps=40, period=5, full_eval_every=100),
+      glance=lambda step: 0.95 if step >= 15 else 0.0,
+      accuracy=lambda step: 1.0 if step >= 20 else 0.0,
+    )
+    assert trial.run.run() == 'goals_reached'
+    assert steps(trial) == [1, 15, 20]
+
+  def test_so_does_one_that_is_not_finite(self):
+    trial = FakeTrial(
+      step_rules(max_steps=40, period=5, full_eval_every=100, stop_on_divergence=True),
+      glance=lambda step: math.nan,
+      accuracy=lambda step: math.nan if step > 1 else 0.0,
+    )
+    assert trial.run.run() == 'diverged'
+    assert steps(trial) == [1, 5]
+
   def test_without_evaluation_the_budget_still_ends_the_run(self):
     """Regression: a reference run with --skip_evals never looks at its budget."""
     trial = FakeTrial(rules(evaluate=False, max_sec=1.0))
