@@ -43,7 +43,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--allow_provisional', action='store_true', help='race towards a goal not yet calibrated')
   add('--max_global_steps', type=int, metavar='N')
   add(
-    '--stop_at', choices=('both', 'validation'), default='both', help='the goals that end a trial'
+    '--stop_at',
+    choices=('both', 'validation', 'never'),
+    default='both',
+    help='the goals that end a trial',
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)

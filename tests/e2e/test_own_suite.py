@@ -1,0 +1,72 @@
+"""A suite of one's own, from its file to the leaderboard, in processes as a user starts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trials import algoeff, record, rows, trial_folder
+
+from algorithmic_efficiency import registry, suite_file
+
+SUITE = """
+name = 'tiny'
+title = 'Tiny'
+axis = 'cost_adjusted_steps'
+hardware = 'any machine'
+
+[rulesets.self]
+studies = 1
+
+[workloads.quick_vision]
+max_steps = 4
+batch_size = 64
+goal = {validation = 0.02, test = 0.0}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+  path = tmp_path / 'tiny.toml'
+  path.write_text(SUITE)
+  return path
+
+
+def _run(file: Path, framework: str, *more: str):
+  words = ['--workload', 'quick_vision', '--framework', framework, '--submission', 'nadamw']
+  words += ['--ruleset', 'self', '--suite', str(file), '--seed', '1', '--experiment_dir', 'runs']
+  return algoeff('run', *words, *more, cwd=file.parent)
+
+
+@pytest.mark.parametrize(('framework', 'package'), [('jax', 'flax'), ('pytorch', 'torch')])
+def test_its_budget_goal_and_batch_size_are_those_of_the_trial(file, framework, package):
+  pytest.importorskip(package)
+  done = _run(file, framework, '--stop_at', 'never')
+  assert done.returncode == 0, done.stderr
+  folder = trial_folder(file.parent / 'runs')
+  found = record(folder)
+  assert (found.suite, found.batch_size, found.charged_steps) == ('tiny', 64, 4)
+  assert found.stop_reason == 'budget_spent'
+  suite = suite_file.load(file, registry.workloads())
+  assert found.suite_hash == suite.fingerprint('self')
+  assert found.definition_hash == suite.workloads['quick_vision'].fingerprint()
+  assert rows(folder).evals[-1]['global_step'] == 4
+  scored = algoeff('score', 'runs', '--suite', file, '--no_report', '--json', cwd=file.parent)
+  assert scored.returncode == 0, scored.stderr
+  assert '"target": 0.02' in scored.stdout and '"suite": "tiny"' in scored.stdout
+  assert 'altered' not in scored.stdout
+
+
+def test_a_goal_that_has_changed_since_keeps_a_trial_from_going_on(file):
+  pytest.importorskip('torch')
+  assert _run(file, 'pytorch', '--max_global_steps', '2').returncode == 0
+  folder = trial_folder(file.parent / 'runs')
+  stopped = record(folder)
+  (folder / 'trial.json').write_text(
+    (folder / 'trial.json').read_text().replace('"finished"', '"running"')
+  )
+  file.write_text(SUITE.replace('0.02', '0.03'))
+  again = _run(file, 'pytorch', '--resume')
+  assert again.returncode == 2
+  assert 'quick_vision has been changed since' in again.stderr
+  assert record(folder).definition_hash == stopped.definition_hash
