@@ -74,6 +74,7 @@ class Stepper:
 
   Attributes:
     folder: where the trial writes.
+    eval_batch_size: known once the trial stands before its first step.
 
   Raises:
     StepperError: the trial failed; so it is for the methods.
@@ -109,7 +110,7 @@ class Stepper:
   def wait(self) -> None:
     """Waits until the trial stands before its first step."""
     for rank in self._ranks:
-      rank.take('ready', self._cancelled)
+      self.eval_batch_size = rank.take('ready', self._cancelled)['eval_batch_size']
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
     """Makes steps, and then, if asked to, evaluates the first few batches of each split."""

@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from algorithmic_efficiency import backends, errors, race_records, registry
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.race_records import StepCost, Turn
+from algorithmic_efficiency.studies.probe import Probe
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 NUM_TURNS = 7
@@ -51,7 +53,9 @@ def measure(
   Returns:
     Why submissions could not be measured, in words.
   """
-  first = {plan.submission: plan for plan in reversed(plans)}
+  first: dict[str, TrialPlan] = {}
+  for plan in plans:
+    first.setdefault(plan.submission, plan)
   if len(first) < 2:
     return []
   one = plans[0]
@@ -64,19 +68,30 @@ def measure(
   }
   missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
   start = functools.partial(Stepper, place=place, cancelled=cancelled)
+  size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
-  for group in _groups(missing, one, place):
-    costs, found = _measured(first[name], group, start)
+  for begin in range(0, len(missing), size):
+    costs, found = _measured(first[name], missing[begin : begin + size], start)
     race_records.append_costs(folder, costs)
     problems += found
   return problems
 
 
-def _groups(plans: list[TrialPlan], one: TrialPlan, place: Place) -> Iterator[list[TrialPlan]]:
-  on_gpu = one.devices.platform in ('auto', 'gpu') and (place.gpus or backends.visible_gpus())
-  size = _MOST_BESIDE['gpu' if on_gpu else 'cpu']
-  for begin in range(0, len(plans), size):
-    yield plans[begin : begin + size]
+def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
+  """What `measure` takes, by the probes of all submissions of a race on one workload."""
+  if len(probes) < 2:
+    return 0.0
+  starts = [
+    one.start_sec + one.first_step_sec for one in (*probes, probes[0])
+  ]  # the baseline's is there twice
+  burst = (1 + _AGAIN_SHARE) * max(BURST_SEC, MIN_STEPS * max(one.step_sec for one in probes))
+  return sum(starts) / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
+
+
+def num_alive(num_submissions: int, devices: Devices) -> int:
+  """How many processes are there together, the baseline's among them."""
+  on_gpu = devices.platform in ('auto', 'gpu') and backends.visible_gpus()
+  return 1 + min(num_submissions, _MOST_BESIDE['gpu' if on_gpu else 'cpu'])
 
 
 def _measured(

@@ -1,0 +1,142 @@
+"""Says what a race will take before it starts: time, device-hours, disk, memory and money.
+
+It takes what says which race it is as `bench` does, probes every submission on every workload for a
+few seconds on this machine, and stores what it expects beside the runs, so that the report can say
+how far off it was. With --from_budget it starts nothing and takes the budgets for granted.
+
+Example: algoeff plan --suite quick --submissions nadamw,momentum --ruleset self --frameworks jax \\
+  --allow_provisional --price_per_hour 2.5
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.cli import bench
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.studies.plan import Bounds, Estimate, Purse
+  from algorithmic_efficiency.studies.race import Race
+
+SUMMARY = 'say what a race will take, before it starts'
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  bench.race_arguments(parser)
+  add = parser.add_argument
+  add('--from_budget', action='store_true', help='price the budgets alone; nothing is started')
+  add('--devices', type=int, metavar='N', help='plan for N devices; default: those of this machine')
+  add('--price_per_hour', type=float, metavar='P', help='of one device')
+  add('--max_hours', type=float, metavar='H', help='refuse a race that may take more device-hours')
+  add('--evidence', metavar='RUNS', help='earlier runs, to see where trials stop; default: its own')
+  add('--json', action='store_true', help='machine-readable')
+
+
+def run(args: argparse.Namespace) -> int:
+  import json
+  from dataclasses import asdict
+
+  from algorithmic_efficiency.studies import plan
+
+  race = bench.race_of(args)
+  purse = plan.Purse(num_devices=args.devices, price_per_hour=args.price_per_hour)
+  if args.from_budget:
+    estimate = plan.from_budgets(race, purse)
+  else:
+    estimate = probed(race, purse, args.evidence)
+  if args.max_hours is not None:
+    plan.refuse_dearer(estimate, args.max_hours)
+  if not args.from_budget:
+    plan.store(estimate, race.folder)
+  print(json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate)))
+  return 0
+
+
+def probed(race: Race, purse: Purse, evidence: str | None = None) -> Estimate:
+  """The estimate from probes, with a word on how they get on while they run.
+
+  Raises:
+    UserError: as `plan.from_probes`.
+  """
+  from pathlib import Path
+
+  from rich.console import Console
+  from rich.status import Status
+
+  from algorithmic_efficiency.session import interrupted_when_terminated
+  from algorithmic_efficiency.studies import plan
+
+  runs = None if evidence is None else Path(evidence).expanduser()
+  if runs is not None and not runs.is_dir():
+    raise errors.UserError(f'--evidence must name a folder of runs; {runs} is none.')
+  with (
+    interrupted_when_terminated(),
+    Status('Probing', console=Console(stderr=True)) as status,
+  ):
+    return plan.from_probes(
+      race,
+      purse,
+      evidence=runs,
+      on_probe=lambda done, total: status.update(f'Probing: {done} of {total} done'),
+    )
+
+
+def lines(estimate: Estimate) -> list[str]:
+  """An estimate in words, and what a trial of each submission on each workload takes."""
+  rows = [('', 'expected', 'at most')]
+  rows.append((f'wall time, {_at_a_time(estimate)}', *_both(estimate.wall_sec, _duration)))
+  rows.append(('device-hours', *_both(estimate.device_hours, _number)))
+  if estimate.price is not None:
+    rows.append(('price', *_both(estimate.price, '{:,.2f}'.format)))
+  if estimate.disk_bytes is not None:
+    rows.append(('disk', *_both(estimate.disk_bytes, _size)))
+  for kind, number in (estimate.peak_memory_bytes or {}).items():
+    rows.append((f'peak memory, {kind}', '', _size(number)))
+  trials = [('submission', 'workload', 'trials', 'expected', 'at most', 'known by')]
+  for one in estimate.trials:
+    name = f'{one.workload} ({one.framework})'
+    seconds = (_duration(one.expected_sec), _duration(one.at_most_sec))
+    trials.append((one.submission, name, str(one.num_trials), *seconds, one.basis))
+  done = f', of which {estimate.num_done} are done' if estimate.num_done else ''
+  return [
+    f'{estimate.num_runs} trials{done}, by {estimate.basis}.',
+    *_table(rows),
+    '',
+    'A trial:',
+    *_table(trials),
+    '',
+    f'Not counted: {"; ".join(estimate.left_out)}.',
+  ]
+
+
+def _at_a_time(estimate: Estimate) -> str:
+  devices = f' of {estimate.num_devices} devices' if estimate.num_devices > 1 else ''
+  return f'{estimate.num_parallel} trial{"s" * (estimate.num_parallel > 1)} at a time{devices}'
+
+
+def _both(bounds: Bounds, text: Callable[[float], str]) -> tuple[str, str]:
+  return text(bounds.expected), text(bounds.at_most)
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 100:
+    return f'{seconds:.3g} s'
+  return f'{seconds / 60:.3g} min' if seconds < 6000 else f'{seconds / 3600:,.1f} h'
+
+
+def _number(value: float) -> str:
+  return f'{value:,.1f}' if value >= 10 else f'{value:.2g}'
+
+
+def _size(num_bytes: float) -> str:
+  number, unit = (num_bytes / 2**30, 'GiB') if num_bytes >= 2**28 else (num_bytes / 2**20, 'MiB')
+  return f'{number:,.3g} {unit}'
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  padded = [[word.ljust(width) for word, width in zip(row, widths, strict=True)] for row in rows]
+  return ['  '.join(row).rstrip() for row in padded]
