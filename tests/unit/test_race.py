@@ -107,8 +107,6 @@ class TestMistakes:
       ({'entries': (Entry(submission='nadam'),)}, "Did you mean 'nadamw'"),
       ({'entries': ()}, 'needs a submission'),
       ({'workloads': ()}, 'needs a submission'),
-      ({'allow_provisional': False}, 'provisional'),
-      ({'allow_provisional': False, 'workloads': ('quick_vision',)}, 'provisional'),
       ({'studies': 0}, '--studies must be positive; it is 0'),
       ({'trials': -1}, '--trials must be positive; it is -1'),
       ({'seed': -1}, '--seed must not be negative'),
@@ -124,6 +122,17 @@ class TestMistakes:
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     with pytest.raises(errors.UserError, match=message):
       expand(race(tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
+
+  @pytest.mark.parametrize('workloads', [None, ('quick_vision',)])
+  def test_a_goal_that_is_provisional(self, workloads, tmp_path, monkeypatch):
+    found = dict(registry.workloads())
+    for name, one in found.items():
+      goal = dataclasses.replace(one.goal, provisional=True)
+      found[name] = dataclasses.replace(one, goal=goal)
+    monkeypatch.setattr(registry, 'workloads', lambda: found)
+    with pytest.raises(errors.UserError, match=r'provisional.*\. Add --allow_provisional'):
+      expand(race(tmp_path, workloads=workloads, allow_provisional=False))
     assert list(tmp_path.iterdir()) == []
 
   def test_an_unknown_framework(self, tmp_path, monkeypatch):

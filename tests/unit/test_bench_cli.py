@@ -1,0 +1,143 @@
+"""`algoeff bench` as a user types it: what its words mean, what it says, how it ends."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import fake_race
+import pytest
+from fake_worker import SESSIONS_FILE
+
+from algorithmic_efficiency import request
+from algorithmic_efficiency.cli import bench, main
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.studies.race import Entry, Race
+
+GOOD = {
+  'suite': 'quick',
+  'submissions': 'nadamw,twin=nadamw',
+  'ruleset': 'self',
+  'frameworks': 'jax',
+  'studies': '1',
+}
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+  monkeypatch.setattr(local, 'WORKER', fake_race.WORKER)
+  monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+  monkeypatch.chdir(tmp_path)
+
+
+def words(*flags: str, **changes: str | None) -> list[str]:
+  named = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+  return [
+    'bench',
+    *(part for name, value in named.items() for part in (f'--{name}', value)),
+    *flags,
+  ]
+
+
+def race(*given: str) -> Race:
+  parser = argparse.ArgumentParser()
+  bench.race_arguments(parser)
+  return bench.race_of(parser.parse_args(words(*given)[1:]))
+
+
+class TestWords:
+  def test_names_by_which_submissions_are_scored(self):
+    assert race().entries == (
+      Entry(submission='nadamw'),
+      Entry(submission='nadamw', name='twin'),
+    )
+
+  def test_a_path_may_stand_behind_a_name(self):
+    assert Entry.parse('mine=./some/submission.py') == Entry(
+      submission='./some/submission.py', name='mine'
+    )
+
+  def test_nothing_is_spared_unless_asked_for(self):
+    found = race()
+    assert (found.stop_at, found.full_eval_every, found.stop_on_divergence) == ('both', 1, None)
+    assert found.splits == ('eval_train', 'validation', 'test')
+    spared = race('--splits', 'validation', '--stop_at', 'validation', '--full_eval_every', '4')
+    assert (spared.splits, spared.stop_at) == (('validation',), 'validation')
+    assert spared.full_eval_every == 4
+
+  def test_frameworks_are_those_that_are_installed(self, monkeypatch):
+    monkeypatch.setattr(request, 'installed', lambda: ('pytorch',))
+    parser = argparse.ArgumentParser()
+    bench.race_arguments(parser)
+    args = parser.parse_args(words(frameworks=None)[1:])
+    assert bench.race_of(args).frameworks == ('pytorch',)
+
+  def test_no_framework_at_all(self, monkeypatch):
+    monkeypatch.setattr(request, '_missing', lambda framework: ['jax'])
+    with pytest.raises(request.errors.UserError, match='No framework is installed'):
+      request.installed()
+
+
+class TestMistakes:
+  @pytest.mark.parametrize(
+    ('flags', 'changes', 'part'),
+    [
+      ((), {'suite': 'quik'}, "Did you mean 'quick'"),
+      ((), {'suite': 'mine.toml'}, 'mine.toml'),
+      ((), {'submissions': 'nadmw'}, "Did you mean 'nadamw'"),
+      ((), {'submissions': ''}, 'A race needs a submission'),
+      ((), {'submissions': 'nadamw,nadamw'}, 'NAME=SUBMISSION'),
+      ((), {'workloads': 'quick_visoin'}, "Did you mean 'quick_vision'"),
+      ((), {'studies': '0'}, '--studies must be positive'),
+      ((), {'full_eval_every': '0'}, '--full_eval_every must be positive'),
+      ((), {'workers': '0'}, '--workers must be positive'),
+      ((), {'splits': 'validatoin'}, "Did you mean 'validation'"),
+      ((), {'ruleset': 'both'}, 'invalid choice'),
+      ((), {'suite': None}, '--suite'),
+      (('--resume', '--overwrite'), {}, 'exclude each other'),
+    ],
+  )
+  def test_one_line_and_nothing_started(self, flags, changes, part, tmp_path, capsys):
+    try:
+      code = main(words(*flags, '--allow_provisional', **changes))
+    except SystemExit as end:
+      code = end.code
+    assert code == 2
+    err = capsys.readouterr().err
+    assert part in err
+    assert len(err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestEnd:
+  def entries(self, folder: Path, **scripts: str) -> str:
+    made = fake_race.race(folder, {name: {'then': then} for name, then in scripts.items()})
+    return ','.join(entry.submission for entry in made.entries)
+
+  def test_all_finished(self, tmp_path, capsys):
+    given = self.entries(tmp_path, a='finish', b='finish')
+    assert main(words('--smoke', submissions=given)) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == 'Trials to run: 2'
+    assert out[-1] == 'Trials finished: 2 of 2'
+    assert not (tmp_path / 'runs' / 'scores').exists()  # a smoke run is never scored
+
+  def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
+    given = self.entries(tmp_path, a='crash', b='finish', c='kill')
+    command = words('--smoke', '--quiet', submissions=given, studies='2')
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    where = 'on quick_vision (jax), 2 trial(s)'
+    assert out.splitlines()[0] == f'a {where}: FAILED: ValueError: as the script says'
+    assert f'c {where}: FAILED: the process of the trial was killed (SIGKILL)' in out
+    assert main(command) == 1
+    assert '--retry_failed runs them' in capsys.readouterr().out
+    assert len((tmp_path / SESSIONS_FILE).read_text().splitlines()) == 6 + 2
+
+  def test_quiet_says_nothing_when_all_is_well(self, tmp_path, capsys):
+    command = words('--smoke', '--quiet', submissions=self.entries(tmp_path, a='finish'))
+    assert main(command) == 0
+    assert capsys.readouterr() == ('', '')
+
+  def test_the_flags_are_written_down(self):
+    assert race().flags['submissions'] == ('nadamw', 'twin=nadamw')
