@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--experiment_dir', default='runs', metavar='DIR', help='of the runs; default: runs')
   add('--output_dir', default='calibration', metavar='DIR', help='of the record')
   add('--workers', type=int, metavar='N', help='trials at a time; default: 1, or 1 a group of GPUs')
+  add('--max_hours', type=float, metavar='H', help='refuse if it may take more device-hours')
   add('--retry_failed', action='store_true', help='run again what failed by its own fault')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--num_devices', type=int, metavar='N', help='of one trial')
@@ -50,8 +51,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.backends.base import Devices
+  from algorithmic_efficiency.cli.plan import lines
+  from algorithmic_efficiency.progress import say
   from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import calibrate, target_page
+  from algorithmic_efficiency.studies import calibrate, plan, target_page
   from algorithmic_efficiency.studies.target_setting import Record
 
   for path in args.path:
@@ -78,6 +81,14 @@ def run(args: argparse.Namespace) -> int:
     workers=args.workers,
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
   )
+  if not args.quiet:
+    say('Probing what a trial takes, where one is left to run.')
+  expected = calibrate.estimate(asked)
+  if expected is not None:
+    if args.max_hours is not None:
+      plan.refuse_dearer(expected, args.max_hours)
+    if not args.quiet:
+      say('\n'.join(lines(expected)))
   with interrupted_when_terminated():
     record = calibrate.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
   file = Path(args.output_dir).expanduser() / f'{asked.name}.json'

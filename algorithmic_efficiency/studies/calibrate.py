@@ -6,9 +6,10 @@ that was asked for. No trial stops at a goal.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 from algorithmic_efficiency import errors, files, measurements, registry, seeds, submission
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Goal
-from algorithmic_efficiency.studies import bench, target_setting
-from algorithmic_efficiency.studies.race import Entry, Race
+from algorithmic_efficiency.studies import bench, plan, state, target_setting
+from algorithmic_efficiency.studies.plan import Bounds, Estimate
+from algorithmic_efficiency.studies.race import Entry, Race, expand
 from algorithmic_efficiency.studies.target_setting import Record, Run
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 _SEARCH, _RERUN = 'search', 'rerun'  # folders; the latter is the name of the best point's runs, too
+_TO_DO = ('absent', 'unfinished')
 _SUITE = """\
 # The runs by which the goal of {workload} is set.
 name = "{name}"
@@ -77,31 +80,57 @@ class Calibration:
     return Path(self.experiment_dir).expanduser() / f'calibrate_{self.name}'
 
 
-def run(
-  asked: Calibration,
-  *,
-  before: Callable[[Race], None] = lambda race: None,
-  retry_failed: bool = False,
-  quiet: bool = False,
-) -> Record:
-  """Runs what is missing of a calibration and gives its record.
+def estimate(asked: Calibration) -> Estimate | None:
+  """What is left of a calibration will take, each rerun counted as the dearest trial of the search;
+  None if nothing is left.
 
-  Args:
-    before: called with each of the two races before it starts; what it raises keeps it from it.
+  Raises:
+    UserError: something that was asked for is wrong.
+  """
+  _check(asked)
+  race = _search(asked)
+  plans = expand(race)
+  bench.check_data(plans)
+  left = any(found.kind in _TO_DO for found in state.scan(plans))
+  done = [record.status for record in state.records(asked.folder / _RERUN).values()]
+  num_reruns = asked.seeds - done.count('finished')
+  if not left and num_reruns <= 0:
+    return None
+  return _with_reruns(plan.from_probes(race, plan.Purse()), num_reruns)
+
+
+def _with_reruns(search: Estimate, number: int) -> Estimate:
+  dearest = max(search.trials, key=lambda one: one.at_most_sec)
+  rerun = dataclasses.replace(dearest, submission=_RERUN, num_trials=number)
+  one = Bounds(expected=rerun.expected_sec, at_most=rerun.at_most_sec)
+  rounds = math.ceil(number / search.num_parallel)
+  return dataclasses.replace(
+    search,
+    trials=(*search.trials, rerun),
+    num_runs=search.num_runs + number,
+    wall_sec=_sum(search.wall_sec, one.times(rounds)),
+    device_hours=_sum(search.device_hours, one.times(number * search.num_devices / 3600)),
+    disk_bytes=None,  # the search's alone would mislead
+  )
+
+
+def _sum(one: Bounds, other: Bounds) -> Bounds:
+  return Bounds(expected=one.expected + other.expected, at_most=one.at_most + other.at_most)
+
+
+def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) -> Record:
+  """Runs what is missing of a calibration and gives its record.
 
   Raises:
     UserError: something that was asked for is wrong, or runs that the protocol needs have failed.
   """
-  definition = registry.workload(asked.workload)
   _check(asked)
-  searching = _search(asked)
-  before(searching)
-  found = bench.run(searching, retry_failed=retry_failed, quiet=quiet)
+  definition = registry.workload(asked.workload)
+  found = bench.run(_search(asked), retry_failed=retry_failed, quiet=quiet)
   searched = _runs(found, definition.goal)
   chosen = target_setting.best([run for run, _ in searched], definition.goal.direction)
-  rerunning = _rerun(asked, chosen, root_seed=found.plans[0].root_seed)
-  before(rerunning)
-  again = bench.run(rerunning, retry_failed=retry_failed, quiet=quiet)
+  rerun = _rerun(asked, chosen, root_seed=found.plans[0].root_seed)
+  again = bench.run(rerun, retry_failed=retry_failed, quiet=quiet)
   reran = _runs(again, definition.goal)
   _check_reruns(again, [run for run, _ in reran], definition.goal)
   return Record(
@@ -122,6 +151,7 @@ def run(
 
 
 def _check(asked: Calibration) -> None:
+  registry.workload(asked.workload)
   for name, least in (('trials', 1), ('seeds', 2), ('step_budget', 2)):
     if getattr(asked, name) < least:
       raise errors.UserError(f'--{name} must be at least {least}; it is {getattr(asked, name)}.')
@@ -199,21 +229,21 @@ def _suite(asked: Calibration) -> Path:
 
 def _runs(result: bench.Result, goal: Goal) -> list[tuple[Run, Mapping[str, Any]]]:
   """What the trials of a race reached, each with its environment; failed ones reached nothing."""
-  return [_run(plan, goal) for plan in result.plans]
+  return [_run(trial, goal) for trial in result.plans]
 
 
-def _run(plan: TrialPlan, goal: Goal) -> tuple[Run, Mapping[str, Any]]:
-  record = measurements.read_trial(plan.path)
+def _run(trial: TrialPlan, goal: Goal) -> tuple[Run, Mapping[str, Any]]:
+  record = measurements.read_trial(trial.path)
   if record is None or record.status != 'finished':
     rows: Sequence[Mapping[str, float]] = ()
   else:
-    rows = measurements.read(plan.path).evals
+    rows = measurements.read(trial.path).evals
   validation, step = _best(rows, f'validation/{goal.metric}', goal.direction)
   test, _ = _best(rows, f'test/{goal.metric}', goal.direction)
   run = Run(
-    submission=plan.submission,
-    number=plan.study if plan.submission == _RERUN else plan.trial,
-    point=plan.hyperparameters or {},
+    submission=trial.submission,
+    number=trial.study if trial.submission == _RERUN else trial.trial,
+    point=trial.hyperparameters or {},
     stop_reason='' if record is None else record.stop_reason or record.status,
     best_validation=validation,
     best_test=test,
@@ -236,10 +266,10 @@ def _best(
 
 def _check_reruns(result: bench.Result, runs: Sequence[Run], goal: Goal) -> None:
   """Makes sure that every rerun has what a target is made of."""
-  for plan, run in zip(result.plans, runs, strict=True):
+  for trial, run in zip(result.plans, runs, strict=True):
     if run.best_validation is None or (goal.test is not None and run.best_test is None):
       raise errors.UserError(
-        f'Every seed of the rerun counts, and {plan.path} has no finite value of {goal.metric} '
+        f'Every seed of the rerun counts, and {trial.path} has no finite value of {goal.metric} '
         f'({run.stop_reason}). Mend what ended it, and run the command again with --retry_failed.'
       )
 

@@ -10,7 +10,8 @@ import pytest
 
 from algorithmic_efficiency import cli, files, measurements, registry
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.studies import bench
+from algorithmic_efficiency.race_records import PlannedTrials
+from algorithmic_efficiency.studies import bench, calibrate, plan
 from algorithmic_efficiency.studies.race import expand
 from algorithmic_efficiency.studies.target_setting import Record
 
@@ -34,13 +35,42 @@ class FakeBench:
   def run(self, race, *, retry_failed, quiet):
     self.races.append(race)
     plans = expand(race)
-    for plan in plans:
-      record = measurements.read_trial(plan.path)
+    for trial in plans:
+      record = measurements.read_trial(trial.path)
       if record is None or (record.status == 'failed' and retry_failed):
-        self._run(plan)
+        self._run(trial)
     outcomes = [Outcome(folder=p.path, status='finished', stop_reason='', reason='') for p in plans]
     return bench.Result(
       plans=tuple(plans), outcomes=tuple(outcomes), num_left_failed=0, problems=()
+    )
+
+  def price(self, race, purse):
+    """Every trial takes 36 s with adamw and 18 s with the others, at most twice that."""
+    plans = expand(race)
+    sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in plans}}
+    hours = sum(sec[p.submission] for p in plans) / 3600
+    planned = [
+      PlannedTrials(
+        submission=name,
+        workload=WORKLOAD,
+        framework='jax',
+        num_trials=race.trials,
+        expected_sec=each,
+        at_most_sec=2 * each,
+        basis='said',
+      )
+      for name, each in sec.items()
+    ]
+    return plan.Estimate(
+      trials=tuple(planned),
+      num_runs=len(plans),
+      num_parallel=2,
+      num_devices=1,
+      wall_sec=plan.Bounds(expected=1800 * hours, at_most=3600 * hours),
+      device_hours=plan.Bounds(expected=hours, at_most=2 * hours),
+      price=None,
+      basis='what was said',
+      left_out=('nothing',),
     )
 
   def _run(self, plan):
@@ -70,6 +100,7 @@ def fake(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   found = FakeBench()
   monkeypatch.setattr(bench, 'run', found.run)
+  monkeypatch.setattr(plan, 'from_probes', found.price)
   return found
 
 
@@ -98,11 +129,11 @@ def test_each_space_is_searched_and_the_best_point_runs_again_with_other_seeds(f
 
 def test_no_trial_stops_at_a_goal_and_all_have_the_step_budget(fake):
   assert _calibrate() == 0
-  for plan in fake.started:
-    assert plan.stop_at == 'never'
-    budget = registry.workload(WORKLOAD, plan.suite).suites[plan.suite]
+  for trial in fake.started:
+    assert trial.stop_at == 'never'
+    budget = registry.workload(WORKLOAD, trial.suite).suites[trial.suite]
     assert (budget.max_steps, budget.step_hint) == (30, 30)
-    assert Path(plan.suite_file).is_file()
+    assert Path(trial.suite_file).is_file()
 
 
 def test_the_figures_are_those_of_the_protocol(fake):
@@ -160,6 +191,44 @@ def test_it_prints_what_to_paste_and_whether_an_earlier_record_agrees(fake, caps
   assert 'Budget(step_hint=40, max_steps=40)' in out
   assert _calibrate('--compare', f'calibration/{WORKLOAD}_jax.json') == 0
   assert 'jax and jax agree within their noise' in capsys.readouterr().out
+
+
+def _asked(**changes):
+  fields = {
+    'workload': WORKLOAD,
+    'submissions': ('adamw', 'momentum'),
+    'framework': 'jax',
+    'trials': 3,
+    'seeds': 5,
+    'step_budget': 30,
+    **changes,
+  }
+  return calibrate.Calibration(**fields)
+
+
+def test_the_plan_is_that_of_the_search_and_of_the_rerun_at_its_dearest(fake):
+  # 3 x 36 s + 3 x 18 s, then 5 x 36 s; at most twice that; two at a time, five in three rounds.
+  expected = calibrate.estimate(_asked())
+  assert expected.num_runs == 11
+  assert expected.device_hours.expected == pytest.approx((3 * 36 + 3 * 18 + 5 * 36) / 3600)
+  assert expected.device_hours.at_most == pytest.approx(2 * (3 * 36 + 3 * 18 + 5 * 36) / 3600)
+  assert expected.wall_sec.expected == pytest.approx((3 * 36 + 3 * 18) / 2 + 3 * 36)
+  assert not fake.started
+
+
+def test_what_is_done_is_not_planned_again(fake):
+  calibrate.run(_asked(), quiet=True)
+  assert calibrate.estimate(_asked()) is None
+
+
+def test_the_plan_is_shown_first_and_a_dearer_one_is_refused(fake, capsys):
+  assert _calibrate('--max_hours', '0.01') == cli.USER_ERROR
+  assert 'may take 0.19 device-hours' in capsys.readouterr().err
+  assert not fake.started and not Path('calibration').exists()
+  words = ['calibrate', WORKLOAD, '--submissions', 'adamw,momentum', *FLAGS, '--max_hours', '1']
+  assert cli.main(words) == 0
+  assert 'rerun' in capsys.readouterr().out
+  assert len(fake.started) == 11
 
 
 @pytest.mark.parametrize('provisional', [True, False])
