@@ -29,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   race_arguments(parser)
   add = parser.add_argument
   add('--retry_failed', action='store_true', help='run again what failed by its own fault')
+  add(
+    '--max_hours', type=float, metavar='H', help='first probe, and refuse more device-hours than H'
+  )
   add('--no_score', action='store_true', help='run the trials, and leave the scoring to `score`')
   add('--output_dir', metavar='DIR', help='of tables and report; default: scores/ among the runs')
   add('--quiet', action='store_true', help='no progress')
@@ -151,12 +154,28 @@ def run(args: argparse.Namespace) -> int:
   race = race_of(args)
   if not args.no_score:
     _require_scoring()
+  if args.max_hours is not None:
+    _refuse_dearer(race, args.max_hours)
   with interrupted_when_terminated():
     result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
   if not (args.no_score or race.smoke):
     _score(args, race, result)
   return 1 if failed else 0
+
+
+def _refuse_dearer(race: Race, max_hours: float) -> None:
+  """Prices a race as `algoeff plan` does, and goes no further if it may take more than `max_hours`.
+
+  Raises:
+    UserError: it may.
+  """
+  from algorithmic_efficiency.cli.plan import probed
+  from algorithmic_efficiency.studies import plan
+
+  estimate = probed(race, plan.Purse())
+  plan.refuse_dearer(estimate, max_hours)
+  plan.store(estimate, race.folder)
 
 
 def _require_scoring() -> None:

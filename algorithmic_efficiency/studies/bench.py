@@ -43,10 +43,11 @@ class _StepCosts:
 
   plans: Sequence[TrialPlan]
   runs: Path
+  anew: bool
 
   def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
-      problems = cost.measure(self.plans, self.runs, place, cancelled)
+      problems = cost.measure(self.plans, self.runs, place, cancelled, anew=self.anew)
     except errors.UserError as error:
       problems = [str(error)]
     status = 'failed' if problems else 'finished'
@@ -104,7 +105,7 @@ def _jobs(
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
-      jobs.append(_StepCosts(plans=group, runs=race.folder))
+      jobs.append(_StepCosts(plans=group, runs=race.folder, anew=race.overwrite))
       trials.append(None)
     if found.kind in ('absent', 'unfinished') or (retry_failed and found.kind == 'failed'):
       jobs.append(pool.Trial(plan=found.plan))

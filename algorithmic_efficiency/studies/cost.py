@@ -41,6 +41,8 @@ def measure(
   folder: Path,
   place: Place,
   cancelled: threading.Event | None = None,
+  *,
+  anew: bool = False,
 ) -> list[str]:
   """Measures what has not been measured yet, and appends it to the costs beside the runs.
 
@@ -49,6 +51,7 @@ def measure(
     folder: of the runs of the race.
     place: where its trials run; nothing else should run there meanwhile.
     cancelled: once it is set, this ends with KeyboardInterrupt.
+    anew: whether what has been measured is measured again; the last measure counts.
 
   Returns:
     Why submissions could not be measured, in words.
@@ -64,7 +67,7 @@ def measure(
   done = {
     cost.submission
     for cost in race_records.read_costs(folder)
-    if (cost.workload, cost.framework, cost.study) == key and cost.baseline == name
+    if not anew and (cost.workload, cost.framework, cost.study) == key and cost.baseline == name
   }
   missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
   start = functools.partial(Stepper, place=place, cancelled=cancelled)

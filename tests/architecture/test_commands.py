@@ -94,7 +94,7 @@ LIGHT = {
   'import': [sys.executable, '-c', 'import algorithmic_efficiency'],
   '--help': [*CLI, '--help'],
   '--version': [*CLI, '--version'],
-  'run --help': [*CLI, 'run', '--help'],
+  **{f'{verb} --help': [*CLI, verb, '--help'] for verb in ('run', 'bench', 'plan')},
   **{f'list {what}': [*CLI, 'list', what] for what in ('workloads', 'submissions', 'suites')},
 }
 

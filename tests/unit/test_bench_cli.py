@@ -10,8 +10,9 @@ import pytest
 from fake_worker import SESSIONS_FILE
 
 from algorithmic_efficiency import request
-from algorithmic_efficiency.cli import bench, main
+from algorithmic_efficiency.cli import bench, main, plan
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.studies.plan import Bounds, Estimate
 from algorithmic_efficiency.studies.race import Entry, Race
 
 GOOD = {
@@ -107,6 +108,31 @@ class TestMistakes:
     assert part in err
     assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+class TestCap:
+  @pytest.mark.parametrize(('cap', 'is_dearer'), [('1.9', True), ('2', False)])
+  def test_a_race_that_may_be_dearer_is_not_started(
+    self, cap, is_dearer, tmp_path, capsys, monkeypatch
+  ):
+    hours = Bounds(expected=1.0, at_most=2.0)
+    estimate = Estimate(
+      trials=(),
+      num_runs=1,
+      num_parallel=1,
+      num_devices=1,
+      price=None,
+      wall_sec=hours,
+      device_hours=hours,
+      basis='',
+      left_out=(),
+    )
+    monkeypatch.setattr(plan, 'probed', lambda race, purse: estimate)
+    (tmp_path / 'a.py').write_text('{}')
+    code = main(words('--smoke', '--quiet', submissions='a.py', max_hours=cap))
+    assert code == (2 if is_dearer else 0)
+    assert ('may take 2 device-hours' in capsys.readouterr().err) == is_dearer
+    assert (tmp_path / 'runs').exists() != is_dearer
 
 
 class TestEnd:
