@@ -8,6 +8,7 @@ trial.rows().plot(x='global_step', y='validation/accuracy')
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,39 @@ def run(
   asked = request.Request(workload=workload, framework=framework, submission=submission, **options)
   outcomes = session.run_trials(request.plans(asked), quiet=quiet)
   return [Trial(outcome.folder) for outcome in outcomes]
+
+
+def bench(
+  suite: str,
+  *,
+  submissions: Sequence[str],
+  frameworks: Sequence[str],
+  retry_failed: bool = False,
+  quiet: bool = True,
+  **options: Any,
+) -> list[Trial]:
+  """Runs a race as `algoeff bench` does, without scoring it, and gives all its trials.
+
+  Args:
+    suite: a name, or a TOML file.
+    submissions: names, folders or module files; 'NAME=SUBMISSION' is scored as NAME.
+    retry_failed: whether trials that failed by their own fault are run again.
+    options: further fields of `studies.race.Race`, such as ruleset, studies, workers or seed.
+
+  Raises:
+    UserError: a mistake that you can mend; nothing was started.
+  """
+  from algorithmic_efficiency.studies import bench, race
+
+  registry.pin_own_packages()
+  asked = race.Race(
+    suite=suite,
+    entries=tuple(map(race.Entry.parse, submissions)),
+    frameworks=tuple(frameworks),
+    **options,
+  )
+  result = bench.run(asked, retry_failed=retry_failed, quiet=quiet)
+  return [Trial(plan.path) for plan in result.plans]
 
 
 def trials(folder: str | Path) -> list[Trial]:

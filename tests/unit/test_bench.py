@@ -12,7 +12,7 @@ from typing import Any
 import fake_race
 import pytest
 
-from algorithmic_efficiency import errors, measurements
+from algorithmic_efficiency import api, errors, measurements
 from algorithmic_efficiency.launch import folder, local, pool
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.launch.places import Place
@@ -110,6 +110,22 @@ class TestAgain:
     second = run(tmp_path, {'a': {}}, seed=2, overwrite=True)
     assert {record(plan.path).seeds['seed'] for plan in second.plans} == {2}
     assert [plan.path for plan in first.plans] == [plan.path for plan in second.plans]
+
+
+def test_from_python(tmp_path):
+  entries = fake_race.race(tmp_path, {'a': {}, 'b': {'then': 'crash'}}).entries
+  found = api.bench(
+    'quick',
+    submissions=[entry.submission for entry in entries],
+    frameworks=['jax'],
+    workloads=('quick_vision',),
+    ruleset='self',
+    studies=1,
+    smoke=True,
+    experiment_dir=str(tmp_path / 'runs'),
+  )
+  assert [trial.record.status for trial in found] == ['finished', 'failed']
+  assert list(found[0].rows()['global_step']) == [1, 2, 3]
 
 
 class TestLocks:
