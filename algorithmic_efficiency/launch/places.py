@@ -23,8 +23,9 @@ class Place:
   gpus: tuple[str, ...] = ()
 
   def bind(self) -> None:
-    """Binds the calling thread, and every process that it starts from now on, to the CPUs."""
-    if self.cpus:
+    """Binds the calling thread, and every process that it starts from now on, to the CPUs, where
+    the system lets us."""
+    if self.cpus and hasattr(os, 'sched_setaffinity'):
       os.sched_setaffinity(0, self.cpus)
 
   def environment(self) -> dict[str, str]:
@@ -94,5 +95,6 @@ def _cpu_shares(number: int, num_threads: int | None) -> list[tuple[int, ...]]:
       f'{number * (num_threads or 1)} CPUs; this machine lends {num_usable_cpus():g}. Ask for '
       'fewer with --workers or --num_threads.'
     )
-  cpus = sorted(os.sched_getaffinity(0))
+  bound = hasattr(os, 'sched_getaffinity')
+  cpus = sorted(os.sched_getaffinity(0)) if bound else list(range(os.cpu_count() or 1))
   return [tuple(cpus[index * share : (index + 1) * share]) for index in range(number)]
