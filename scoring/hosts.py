@@ -31,14 +31,12 @@ def look(
     UserError: they do, and may not.
   """
   timed = table[table.status.isin(('reached', 'not_reached'))]
-  hosts = sorted(set(timed.host))
-  if len(hosts) < 2:
+  if not _differ(timed):
     return (), []
+  hosts = sorted(set(timed.host))
   if rules.axis != 'seconds':
     detail = 'a step costs what it costs beside a step of the baseline on the same host'
     return (), [Note('several_hosts', f'{len(hosts)} hosts', detail)]
-  if not _differ(timed):
-    return (), []
   described = [_described(host, timed, runs) for host in hosts]
   if not mix:
     listed = '\n'.join(f'  {text}' for text in described)

@@ -62,6 +62,9 @@ def test_frameworks_on_one_machine_compare(tmp_path):
   _write(tmp_path, 'b', 'h2', framework='pytorch')
   result = _score(tmp_path)
   assert not result.rules.changes
+  for name, host, framework in (('c', 'h1', 'jax'), ('d', 'h2', 'pytorch')):
+    _write(tmp_path / 'steps', name, host, framework=framework, suite='lite')
+  assert 'several_hosts' not in counted(_score(tmp_path / 'steps', 'lite').notes)
   assert not {'mixed_hosts', 'several_hosts'} & set(counted(result.notes))
 
 
