@@ -9,10 +9,10 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from algorithmic_efficiency import errors, registry
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from scoring.layout import TrialFolder, find_trials
 from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
 from scoring.notes import Note
@@ -215,6 +215,8 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
   elif record.get('status') == 'running' or facts['stop_reason'] in _CUT_SHORT:
     notes.append(Note('cut_short', path, facts['stop_reason'] or 'not finished'))
   notes += [Note('runner_note', path, text) for text in map(str, of_type('notes', list, []))]
+  if spared := _spared(of_type('options', dict, {})):
+    notes.append(Note('spared', path, spared))
   if facts['smoke']:
     notes.append(Note('smoke', path))
     facts['status'] = 'smoke'
@@ -224,6 +226,19 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
 def _text(record: dict[str, Any], name: str) -> str:
   found = record.get(name)
   return found if isinstance(found, str) else ''
+
+
+def _spared(options: dict[str, Any]) -> str:
+  """What a trial was spared that official rules have, as flags; empty for nothing."""
+  found = []
+  if options.get('stop_at') == 'validation':
+    found.append('--stop_at validation')
+  splits = options.get('splits', get_args(Split))
+  if not set(splits) >= set(get_args(Split)):
+    found.append(f'--splits {",".join(splits)}')
+  if options.get('full_eval_every', 1) != 1:
+    found.append(f'--full_eval_every {options["full_eval_every"]}')
+  return ' '.join(found)
 
 
 def _frame(trials: list[Trial], parts: list[Evaluations]) -> pd.DataFrame:

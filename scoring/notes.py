@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
   'failed_trial': 'trials that failed; scored by the rows that they left',
   'cut_short': 'trials that are not finished or were cut short; scored by the rows that they have',
   'runner_note': 'remarks of the runner on trials',
+  'spared': 'trials that were spared evaluations, or training behind the validation goal',
   'nan_metric': 'trials with values of the metric that are not finite; those reach nothing',
   'single_row': 'trials with a single evaluation',
   'other_suite': 'trials that were run for another suite or ruleset; not reached',

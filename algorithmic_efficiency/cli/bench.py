@@ -11,9 +11,10 @@ Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw -
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency.definition import Split
 from algorithmic_efficiency.suites import SUITES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 SUMMARY = 'run a whole race, and score it'
 
-_SPLITS = ('eval_train', 'validation', 'test')
+_SPLITS = get_args(Split)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

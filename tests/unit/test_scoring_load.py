@@ -52,6 +52,24 @@ def test_chosen_trials_alone(tmp_path):
   assert set(frame['submission']) == {'a'}
 
 
+@pytest.mark.parametrize(
+  ('options', 'spared'),
+  [
+    ({'stop_at': 'validation'}, '--stop_at validation'),
+    ({'splits': ['validation']}, '--splits validation'),
+    ({'full_eval_every': 4}, '--full_eval_every 4'),
+  ],
+)
+def test_what_a_trial_was_spared_is_said(tmp_path, options, spared):
+  every = {'stop_at': 'both', 'splits': ['test', 'validation', 'eval_train'], 'full_eval_every': 1}
+  for submission, found in (('a', {}), ('b', every), ('c', {**every, **options})):
+    record = {'suite': 'algoperf_v06', 'options': found}
+    write_trial(tmp_path, submission, WORKLOAD, hit_at(WORKLOAD, 10.0), record=record)
+  notes = [note for note in scoring.load(tmp_path).attrs['runs'].notes if note.kind == 'spared']
+  assert [note.detail for note in notes] == [spared]
+  assert '/c/' in notes[0].where
+
+
 @pytest.mark.parametrize('depth', ['root', 'submission', 'around'])
 def test_a_root_a_submission_and_a_folder_around_a_root_are_found(tmp_path, depth):
   root = tmp_path / 'external_tuning'
