@@ -54,14 +54,17 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.cli.plan import lines
   from algorithmic_efficiency.progress import say
   from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import calibrate, plan, target_page
+  from algorithmic_efficiency.studies import calibrate, plan, target_page, target_setting
   from algorithmic_efficiency.studies.target_setting import Record
 
   for path in args.path:
     registry.add_root(path)
   for path in args.workload_path:
     registry.add_task(path)
-  other = None if args.compare is None else Record.read(Path(args.compare).expanduser())
+  other = None
+  if args.compare is not None:
+    other = Record.read(Path(args.compare).expanduser())
+    target_setting.check_like(other, workload=args.workload, step_budget=args.step_budget)
   asked = calibrate.Calibration(
     workload=args.workload,
     submissions=args.submissions,
@@ -81,15 +84,14 @@ def run(args: argparse.Namespace) -> int:
     workers=args.workers,
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
   )
-  if not args.quiet:
-    say('Probing what a trial takes, where one is left to run.')
-  expected = calibrate.estimate(asked)
-  if expected is not None:
-    if args.max_hours is not None:
-      plan.refuse_dearer(expected, args.max_hours)
-    if not args.quiet:
-      say('\n'.join(lines(expected)))
   with interrupted_when_terminated():
+    if not args.quiet:
+      say('Probing what a trial takes, where one is left to run.')
+    expected = calibrate.estimate(asked)
+    if expected is not None and args.max_hours is not None:
+      plan.refuse_dearer(expected, args.max_hours)
+    if expected is not None and not args.quiet:
+      say('\n'.join(lines(expected)))
     record = calibrate.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
   file = Path(args.output_dir).expanduser() / f'{asked.name}.json'
   target_page.write(record, file)

@@ -93,8 +93,8 @@ def estimate(asked: Calibration) -> Estimate | None:
   bench.check_data(plans)
   left = any(found.kind in _TO_DO for found in state.scan(plans))
   done = [record.status for record in state.records(asked.folder / _RERUN).values()]
-  num_reruns = asked.seeds - done.count('finished')
-  if not left and num_reruns <= 0:
+  num_reruns = max(0, asked.seeds - done.count('finished'))
+  if not left and not num_reruns:
     return None
   return _with_reruns(plan.from_probes(race, plan.Purse()), num_reruns)
 
@@ -129,7 +129,7 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
   found = bench.run(_search(asked), retry_failed=retry_failed, quiet=quiet)
   searched = _runs(found, definition.goal)
   chosen = target_setting.best([run for run, _ in searched], definition.goal.direction)
-  rerun = _rerun(asked, chosen, root_seed=found.plans[0].root_seed)
+  rerun = _rerun(asked, chosen, found.plans)
   again = bench.run(rerun, retry_failed=retry_failed, quiet=quiet)
   reran = _runs(again, definition.goal)
   _check_reruns(again, [run for run, _ in reran], definition.goal)
@@ -170,16 +170,17 @@ def _search(asked: Calibration) -> Race:
   )
 
 
-def _rerun(asked: Calibration, chosen: Run, *, root_seed: int) -> Race:
+def _rerun(asked: Calibration, chosen: Run, search: Sequence[TrialPlan]) -> Race:
   """The best point again, with other seeds: it was chosen under those of the search."""
+  module = next(one.submission_path for one in search if one.submission == chosen.submission)
   file = asked.folder / 'best_point.json'
   files.write_json_atomic(file, [dict(chosen.point)])
   return Race(
-    entries=(Entry(submission=chosen.submission, name=_RERUN),),
+    entries=(Entry(submission=module, name=_RERUN),),
     tuning_search_space=str(file),
     studies=asked.seeds,
     trials=1,
-    seed=seeds.derive(root_seed, 'rerun'),
+    seed=seeds.derive(search[0].root_seed, 'rerun'),
     experiment_dir=str(asked.folder / _RERUN),
     **_common(asked),
   )

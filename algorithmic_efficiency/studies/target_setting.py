@@ -194,17 +194,26 @@ class Agreement:
     return abs(self.difference) <= self.noise
 
 
+def check_like(record: Record, **asked: Any) -> None:
+  """Makes sure that a calibration of which these attributes are known compares with a record.
+
+  Raises:
+    UserError: they differ.
+  """
+  for what, value in asked.items():
+    if getattr(record, what) != value:
+      raise errors.UserError(
+        f'Calibrations compare where {what} is the same; these have {value} and '
+        f'{getattr(record, what)}.'
+      )
+
+
 def agreement(one: Record, other: Record) -> Agreement:
   """
   Raises:
     UserError: they are not of the same workload, metric and number of steps.
   """
-  for what in ('workload', 'step_budget'):
-    if getattr(one, what) != getattr(other, what):
-      raise errors.UserError(
-        f'Calibrations compare where {what} is the same; these have {getattr(one, what)} and '
-        f'{getattr(other, what)}.'
-      )
+  check_like(other, workload=one.workload, step_budget=one.step_budget)
   values = (one.validation, other.validation)
   difference = statistics.median(values[0]) - statistics.median(values[1])
   variances = [statistics.variance(each) / len(each) for each in values]

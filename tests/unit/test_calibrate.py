@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,15 +50,19 @@ class FakeBench:
     plans = expand(race)
     sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in plans}}
     hours = sum(sec[p.submission] for p in plans) / 3600
+    zeros = {one.name: 0.0 for one in dataclasses.fields(PlannedTrials)}
     planned = [
       PlannedTrials(
-        submission=name,
-        workload=WORKLOAD,
-        framework='jax',
-        num_trials=race.trials,
-        expected_sec=each,
-        at_most_sec=2 * each,
-        basis='said',
+        **{
+          **zeros,  # what does not matter here
+          'submission': name,
+          'workload': WORKLOAD,
+          'framework': 'jax',
+          'num_trials': race.trials,
+          'expected_sec': each,
+          'at_most_sec': 2 * each,
+          'basis': 'said',
+        }
       )
       for name, each in sec.items()
     ]
@@ -265,6 +270,23 @@ def test_unknown_names_start_and_leave_nothing(fake, capsys):
   assert _calibrate(submissions='adamw,momentun') == cli.USER_ERROR
   assert "Did you mean 'momentum'" in capsys.readouterr().err
   assert not list(Path().iterdir())
+
+
+def test_a_record_that_does_not_compare_is_refused_before_anything_starts(fake, capsys):
+  assert _calibrate() == 0
+  started = len(fake.started)
+  again = ('--step_budget', '31', '--experiment_dir', 'other')
+  assert _calibrate(*again, '--compare', f'calibration/{WORKLOAD}_jax.json') == cli.USER_ERROR
+  assert 'compare where step_budget is the same; these have 31 and 30' in capsys.readouterr().err
+  assert len(fake.started) == started
+
+
+def test_a_submission_may_be_a_folder_outside_the_tree(fake, tmp_path):
+  folder = tmp_path / 'elsewhere' / 'mine'
+  shutil.copytree(registry.submission('momentum', 'external').folder, folder)
+  assert _calibrate(submissions='./elsewhere/mine') == 0
+  assert {trial.submission for trial in fake.started} == {'mine', 'rerun'}
+  assert {Path(trial.submission_path).parent for trial in fake.started} == {folder}
 
 
 def test_another_step_budget_in_the_same_folder_is_refused(fake, capsys):
