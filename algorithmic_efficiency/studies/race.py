@@ -121,15 +121,17 @@ def cells(race: Race) -> list[tuple[str, str]]:
   """
   if not race.entries or not race.frameworks or race.workloads == ():
     raise errors.UserError('A race needs a submission, a framework and a workload at least.')
-  for framework in race.frameworks:
+  frameworks = tuple(dict.fromkeys(race.frameworks))
+  for framework in frameworks:
     request.check_installed(framework)
   if race.workloads is not None:
-    return [(name, framework) for name in race.workloads for framework in race.frameworks]
+    workloads = dict.fromkeys(race.workloads)
+    return [(name, framework) for name in workloads for framework in frameworks]
   members = registry.members(race.suite)
   able = [
     (name, framework)
     for name, definition in members.items()
-    for framework in race.frameworks
+    for framework in frameworks
     if registry.is_runnable(definition, framework)
   ]
   if not able:
@@ -180,7 +182,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
 
 def _root_seed(race: Race, found: Mapping[Path, TrialRecord]) -> int:
   begun = [record.seeds['seed'] for record in found.values() if 'seed' in record.seeds]
-  choices = (race.seed, *(() if race.overwrite else begun), secrets.randbits(31))
+  choices = (race.seed, *begun, secrets.randbits(31))
   return next(seed for seed in choices if seed is not None)
 
 

@@ -14,6 +14,7 @@ import pytest
 from trials import algoeff, holders, record, rows
 
 from algorithmic_efficiency import measurements
+from algorithmic_efficiency.environment import num_usable_cpus
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +69,11 @@ def test_two_workers_give_the_rows_of_one(tmp_path: Path):
   one = algoeff(*COMMAND, '--no_score', '--experiment_dir', 'one', cwd=tmp_path)
   two = algoeff(*COMMAND, '--no_score', '--experiment_dir', 'two', '--workers', '2', cwd=tmp_path)
   assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+  cpus = {
+    name: {found['environment']['num_usable_cpus'] for found in _records(tmp_path / name).values()}
+    for name in ('one', 'two')
+  }
+  assert cpus == {'one': {num_usable_cpus()}, 'two': {num_usable_cpus() // 2}}
   for name in ('nadamw', 'momentum'):
     assert _values(tmp_path / 'one', name) == _values(tmp_path / 'two', name)
 

@@ -57,6 +57,10 @@ class TestOrder:
     plans = expand(race(tmp_path, 'nadamw'))
     assert len(plans) == numbers.num_studies * numbers.num_trials
 
+  def test_what_is_named_twice_runs_once(self, tmp_path):
+    twice = {'frameworks': ('jax', 'jax'), 'workloads': ('quick_vision', 'quick_vision')}
+    assert len(expand(race(tmp_path, 'nadamw', trials=1, studies=1, **twice))) == 1
+
   def test_members_that_cannot_run_are_left_out(self, tmp_path):
     plans = expand(race(tmp_path, suite='lite', trials=1, studies=1))
     runnable = [
@@ -95,6 +99,11 @@ class TestPairing:
     first = expand(race(tmp_path))
     begin(first[0])
     assert expand(race(tmp_path))[0].root_seed == first[0].root_seed
+
+  def test_a_race_that_replaces_its_runs_keeps_the_seed_too(self, tmp_path):
+    """Or those of other submissions in the folder would no longer be paired with it."""
+    begin(expand(race(tmp_path, 'adamw', seed=6))[0])
+    assert expand(race(tmp_path, 'nadamw', overwrite=True))[0].root_seed == 6
 
 
 class TestMistakes:
