@@ -97,7 +97,9 @@ class PlannedTrials:
     num_trials: of all studies together.
     at_most_sec: wall seconds of a trial that spends its budget.
     expected_sec: of a trial that stops where trials before it stopped.
-    basis: how that is known.
+    off_clock_sec: the part of both that is on no trial's clock: until its process has imported the
+      core, and after its record was written.
+    basis: how it is known where trials stop.
   """
 
   submission: str
@@ -106,6 +108,7 @@ class PlannedTrials:
   num_trials: int
   at_most_sec: float
   expected_sec: float
+  off_clock_sec: float
   basis: str
 
 

@@ -1,18 +1,25 @@
 """What is raced: seconds, or steps weighed by what a step costs.
 
-A cost-adjusted step is a step times the submission's median step time over the baseline's on the
-same host, so that a submission pays for slow steps whatever the machine. Both medians are of the
-same workload; the submission's is that of its study, so that its noise enters the spread over
-studies.
+A cost-adjusted step is a step times its cost: the submission's seconds of a step over the
+baseline's, on the same workload, host and framework, so that a submission pays for slow steps
+whatever the machine. Each study has its own measure of the cost, so that its noise enters the
+spread over studies.
+
+A race measures costs in alternating bursts of the submission and the baseline. Where all the
+submissions of a workload and host were measured so, those are the costs; otherwise they are the
+median step times of the runs.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from algorithmic_efficiency.race_records import StepCost
 from algorithmic_efficiency.suites import Axis
 from scoring.notes import Note
 
@@ -21,23 +28,70 @@ if TYPE_CHECKING:
 
 UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
+_PLACE = ['workload', 'host', 'framework']
+
 
 def add_times(
-  outcomes: pd.DataFrame, axis: Axis, baselines: Sequence[str]
+  outcomes: pd.DataFrame, axis: Axis, baselines: Sequence[str], costs: Sequence[StepCost] = ()
 ) -> tuple[pd.DataFrame, list[Note]]:
-  """The outcomes with columns `time`, on the axis (inf for a miss), and `cost`, of a step."""
+  """The outcomes with columns `time`, on the axis (inf for a miss), `cost`, of a step, and
+  `log_floor`, by how much the logarithm of a cost is off for mere noise; NaN where nobody knows."""
   if axis == 'seconds':
-    return outcomes.assign(time=outcomes['sec'].fillna(np.inf), cost=np.nan), []
+    seconds = outcomes['sec'].fillna(np.inf)
+    return outcomes.assign(time=seconds, cost=np.nan, log_floor=np.nan), []
   notes: list[Note] = []
+  cost, log_floor = _from_bursts(outcomes, costs, notes)
+  by_runs = np.isnan(cost)
+  cost[by_runs] = _from_runs(outcomes[by_runs], baselines, notes)
+  time = np.where(np.isnan(outcomes['step']), np.inf, outcomes['step'] * cost)
+  return outcomes.assign(time=time, cost=cost, log_floor=log_floor), notes
+
+
+def _from_bursts(
+  outcomes: pd.DataFrame, costs: Sequence[StepCost], notes: list[Note]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cost and floor of each row; NaN where not all submissions of its place were measured."""
+  cost, log_floor = np.full((2, len(outcomes)), np.nan)
+  for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
+    there = [one for one in costs if (one.workload, one.host, one.framework) == place]
+    if not there:
+      continue
+    baseline = there[-1].baseline
+    found: dict[str, dict[str, float]] = {baseline: {}}
+    for one in there:
+      if one.baseline == baseline and not one.is_floor:
+        found.setdefault(one.submission, {})[f'study_{one.study}'] = one.log_cost
+    entries, studies = outcomes['entry'].to_numpy()[rows], outcomes['study'].to_numpy()[rows]
+    missing = sorted(set(entries) - set(found))
+    if missing:
+      detail = f'{", ".join(missing)} not timed against {baseline}'
+      notes.append(Note('step_times', _place(*place), detail))
+      continue
+    for row, entry, study in zip(rows, entries, studies, strict=True):
+      cost[row] = 1.0 if entry == baseline else math.exp(_of_study(found[entry], study))
+    log_floor[rows] = max((abs(one.log_cost) for one in there if one.is_floor), default=0.0)
+  return cost, log_floor
+
+
+def _of_study(log_costs: dict[str, float], study: str) -> float:
+  """The measure of a study; where it has none, the median of the others'."""
+  return log_costs.get(study, statistics.median(log_costs.values()))
+
+
+def _place(workload: str, host: str, framework: str) -> str:
+  return f'{workload} on host {host} ({framework})' if host else f'{workload} ({framework})'
+
+
+def _from_runs(outcomes: pd.DataFrame, baselines: Sequence[str], notes: list[Note]) -> np.ndarray:
+  """The cost of each row from the step times of the runs: the submission's median in the study over
+  the baseline's median."""
   units = _unit_step_times(outcomes, baselines, notes)
   group = ['submission', 'workload', 'study', 'host']
   own = outcomes.groupby(group, observed=True)['step_sec'].transform('median')
-  keys = zip(outcomes.workload, outcomes.host, outcomes.framework, strict=True)
+  keys = outcomes[_PLACE].itertuples(index=False, name=None)
   unit = np.array([units.get(key, np.nan) for key in keys], dtype=float)
   cost = own.to_numpy() / unit
-  cost = np.where(np.isfinite(cost), cost, 1.0)  # a trial too short to be timed
-  time = np.where(np.isnan(outcomes['step']), np.inf, outcomes['step'] * cost)
-  return outcomes.assign(time=time, cost=cost), notes
+  return np.where(np.isfinite(cost), cost, 1.0)  # a trial too short to be timed
 
 
 def _unit_step_times(
@@ -50,14 +104,13 @@ def _unit_step_times(
   """
   units: dict[tuple[str, str, str], float] = {}
   timed = outcomes[outcomes.step_sec.notna()]
-  for key, group in timed.groupby(['workload', 'host', 'framework'], observed=True):
+  for key, group in timed.groupby(_PLACE, observed=True):
     workload, host, framework = key
     wanted = [name for base in baselines for name in (base, f'{base}_{framework}')]
     present = set(group.submission)
     name = next((one for one in wanted if one in present), None)
     if name is None:
       name = min(present)
-      where = f'{workload} on host {host}' if host else workload
-      notes.append(Note('baseline', f'{where} ({framework})', f'{name} is the unit of a step'))
+      notes.append(Note('baseline', _place(*key), f'{name} is the unit of a step'))
     units[workload, host, framework] = float(group.step_sec[group.submission == name].median())
   return units

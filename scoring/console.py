@@ -5,6 +5,7 @@ from __future__ import annotations
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
 from scoring.outputs import footnotes, leaderboard_rows, number_of
+from scoring.statistics import verdicts
 from scoring.statistics.verdicts import Verdict
 
 
@@ -65,6 +66,9 @@ def sentence(verdict: Verdict) -> str:
   )
   if verdict.verdict != 'undecided':
     return text
+  within = max(verdict.effect, 1 / verdict.effect) < verdict.min_effect
+  if within and verdict.min_effect > 1 + verdicts.MIN_EFFECT + 1e-9:
+    return f'{text} What a step costs is known to {verdict.min_effect - 1:.0%} only.'
   if verdict.more_studies is None:
     return f'{text} The difference is too small for any sensible number of studies to decide.'
   more = number_of(verdict.more_studies, 'more study', 'more studies')

@@ -150,14 +150,16 @@ def score(
     table, guests = published.join(table, against, rules)
   if table.empty:
     raise errors.UserError(_nothing_found(frame, rules))
-  changes, host_notes = hosts.look(table, rules, frame.attrs.get('runs'), mix=mix_hosts)
+  found = frame.attrs.get('runs')
+  runs = found if isinstance(found, Runs) else None
+  changes, host_notes = hosts.look(table, rules, runs, mix=mix_hosts)
   rules = replace(rules, changes=(*rules.changes, *changes))
   notes += host_notes
-  table, axis_notes = axes.add_times(table, rules.axis, rules.suite.baselines)
+  costs = runs.costs if runs is not None else ()
+  table, axis_notes = axes.add_times(table, rules.axis, rules.suite.baselines, costs)
   notes += axis_notes
-  result = _scored(table, rules, guests, reference, frame.attrs.get('runs'))
+  result = _scored(table, rules, guests, reference, runs)
   notes += _look_at_table(result, frame)
-  runs = result.runs
   if runs is not None:
     kept = {trial.path: trial for trial in runs.trials}
     notes += [note for note in runs.notes if _concerns(note, kept, result)]
@@ -207,7 +209,7 @@ def _scored(
     ),
     reference=reference,
     notes=(),
-    runs=runs if isinstance(runs, Runs) else None,
+    runs=runs,
   )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors, race_records, registry
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.race_records import PlannedTrials, StepCost
 from scoring.layout import TrialFolder, find_trials
 from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
 from scoring.notes import Note
@@ -29,9 +30,10 @@ KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
 class Trial:
   """What is known of a trial besides its evaluations.
 
-  `status` is 'ok', or the kind of the note that keeps it from being scored. `host` tells hardware
-  and software apart, `machine` hardware alone; `seed` is the study's. Unknown values are empty or
-  None.
+  `status` is 'ok', or the kind of the note that keeps it from being scored. `entry` is the name
+  that the submission ran under, `wall_sec` what a finished trial took with all that is not scored.
+  `host` tells hardware and software apart, `machine` hardware alone; `seed` is the study's. Unknown
+  values are empty or None.
   """
 
   submission: str
@@ -42,6 +44,7 @@ class Trial:
   path: str
   status: str = 'ok'
   num_rows: int = 0
+  entry: str = ''
   suite: str = ''
   ruleset: str = ''
   batch_size: int | None = None
@@ -51,6 +54,7 @@ class Trial:
   machine: str = ''
   seed: int | None = None
   step_sec: float | None = None
+  wall_sec: float | None = None
   hyperparameters: str = ''  # as canonical JSON
   smoke: bool = False
   definition_hash: str = ''
@@ -64,11 +68,16 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-  """All that `load` found besides the rows; hangs on the table as `frame.attrs['runs']`."""
+  """All that `load` found besides the rows; hangs on the table as `frame.attrs['runs']`.
+
+  `costs` and `planned` are the records of the race that the runs belong to, if they do.
+  """
 
   root: str
   trials: tuple[Trial, ...]
   notes: tuple[Note, ...]
+  costs: tuple[StepCost, ...] = ()
+  planned: tuple[PlannedTrials, ...] = ()
 
   def __deepcopy__(self, memo: dict) -> Runs:
     return self  # immutable; pandas copies attrs at every step
@@ -105,8 +114,20 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     names = ', '.join(sorted(unknown)) or 'none'
     raise errors.UserError(f'{root} holds no run of a known workload; found: {names}.')
   frame = _frame(trials, parts)
-  frame.attrs['runs'] = Runs(root=str(root), trials=tuple(trials), notes=tuple(sorted(notes)))
+  races = sorted({_race_of(trial) for trial in trials})
+  frame.attrs['runs'] = Runs(
+    root=str(root),
+    trials=tuple(trials),
+    notes=tuple(sorted(notes)),
+    costs=tuple(cost for race in races for cost in race_records.read_costs(race)),
+    planned=tuple(one for race in races for one in race_records.read_plan(race)),
+  )
   return frame
+
+
+def _race_of(trial: Trial) -> Path:
+  """The folder that a race would have put a trial in: <race>/<name>/<study>/<workload>/<trial>."""
+  return Path(trial.path).absolute().parents[3]
 
 
 _EMPTY = Evaluations(columns={name: [] for name in NUMERIC}, damage=None)
@@ -191,8 +212,10 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
 
   seeds = of_type('seeds', dict, {})
   environment = of_type('environment', dict, {})
+  buckets = of_type('buckets', dict, {})
   step_sec = of_type('step_time_sec', float, None)
   facts: dict[str, Any] = {
+    'entry': of_type('submission', str, ''),
     'suite': of_type('suite', str, ''),
     'ruleset': of_type('ruleset', str, ''),
     'batch_size': of_type('batch_size', int, 0) or None,
@@ -200,6 +223,7 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
     'reason': of_type('reason', str, ''),
     'seed': seeds.get('study') if isinstance(seeds.get('study'), int) else None,
     'step_sec': step_sec if step_sec is not None and 0 < step_sec < float('inf') else None,
+    'wall_sec': sum(buckets.values()) if record.get('status') == 'finished' else None,
     'smoke': record.get('smoke') is True,
     'definition_hash': of_type('definition_hash', str, ''),
     'suite_hash': of_type('suite_hash', str, ''),

@@ -41,6 +41,7 @@ KINDS: Mapping[str, str] = {
   'no_hparams': 'trials without readable hyperparameters',
   'several_hosts': 'scores from several hosts, which the cost of a step makes comparable',
   'mixed_hosts': 'hosts whose seconds stand side by side, because --mix_hosts was given',
+  'step_times': 'hosts and workloads where not all were timed against the baseline; runs tell',
   'baseline': 'hosts and workloads without a run of the baseline',
 }
 

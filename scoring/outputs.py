@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from algorithmic_efficiency import errors, registry
+from scoring import planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
@@ -267,6 +268,8 @@ def _statistics(result: Result) -> dict[str, Any]:
     },
     'speedups': [asdict(entry) for entry in statistics.speedups],
     'costs': [asdict(entry) for entry in statistics.costs],
+    'step_costs': [asdict(entry) for entry in statistics.step_costs],
+    'forecasts': [asdict(one) | {'error': one.error} for one in planned.forecasts(result)],
   }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FACTS = (
   *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'machine', 'seed'),
-  *('step_sec', 'batch_size', 'hyperparameters', 'definition_hash', 'suite_hash'),
+  *('step_sec', 'batch_size', 'hyperparameters', 'definition_hash', 'suite_hash', 'entry'),
 )
 
 
@@ -33,7 +33,7 @@ def outcomes(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
   `row`, `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the
   best value on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial
   took in all: `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed,
-  stop_reason, hyperparameters, batch_size, path where known.
+  stop_reason, hyperparameters, batch_size, path, entry where known.
   """
   import pandas as pd
 

@@ -45,7 +45,8 @@ def main(argv: list[str]) -> int:
   process = TrialProcess(plan, Reporter(None))
   try:
     run = process.prepare()
-    report.send('ready', eval_batch_size=process.parts.judge.eval_batch_size)
+    eval_batch_size = process.parts.judge.eval_batch_size
+    report.send('ready', eval_batch_size=eval_batch_size, clock_sec=run.watch.total())
     for line in orders:
       leg = obey(run, process.evaluate, **json.loads(line))
       report.send('leg', **leg, peak_memory_bytes=process.parts.backend.peak_memory_bytes())

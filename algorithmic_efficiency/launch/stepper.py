@@ -38,6 +38,18 @@ class StepperError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Start:
+  """A trial before its first step.
+
+  Attributes:
+    clock_sec: what its own clock says, which begins when its process imports the core.
+  """
+
+  eval_batch_size: int
+  clock_sec: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leg:
   """Some steps, and the evaluation after them if there was one.
 
@@ -74,7 +86,7 @@ class Stepper:
 
   Attributes:
     folder: where the trial writes.
-    eval_batch_size: known once the trial stands before its first step.
+    start: what the trial said when it stood before its first step.
 
   Raises:
     StepperError: the trial failed; so it is for the methods.
@@ -109,8 +121,8 @@ class Stepper:
 
   def wait(self) -> None:
     """Waits until the trial stands before its first step."""
-    for rank in self._ranks:
-      self.eval_batch_size = rank.take('ready', self._cancelled)['eval_batch_size']
+    said = [rank.take('ready', self._cancelled) for rank in self._ranks]
+    self.start = Start(eval_batch_size=said[0]['eval_batch_size'], clock_sec=said[0]['clock_sec'])
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
     """Makes steps, and then, if asked to, evaluates the first few batches of each split."""

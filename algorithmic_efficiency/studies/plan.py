@@ -162,6 +162,7 @@ def from_budgets(race: Race, purse: Purse) -> Estimate:
         num_trials=num_each,
         at_most_sec=budget.max_sec,
         expected_sec=budget.max_sec * float(EXPECTED_SHARE),
+        off_clock_sec=0.0,
         basis=f'assumed: {EXPECTED_SHARE} of the budget',
       )
     )
@@ -240,6 +241,7 @@ def from_probes(
         num_trials=sum(cell_of(other) == cell for other in plans),
         at_most_sec=prices[cell].sec.at_most,
         expected_sec=prices[cell].sec.expected,
+        off_clock_sec=probes[cell].off_clock_sec,
         basis=prices[cell].basis,
       )
       for cell, plan in cells.items()

@@ -40,6 +40,7 @@ class Probe:
     eval_sec: of a whole evaluation, from one or two batches of each split.
     record_sec, row_bytes: the rows, and the time for rows and checkpoint, after an evaluation.
     end_sec: until its processes are gone.
+    off_clock_sec: the part of `start_sec` and `end_sec` that is not on the trial's own clock.
     checkpoint_bytes: of one; 0 without checkpoints.
     folder_bytes: what else lies in its folder.
     peak_memory_bytes: of one process: 'host', and 'device' where it is known.
@@ -53,6 +54,7 @@ class Probe:
   eval_sec: float
   record_sec: float
   end_sec: float
+  off_clock_sec: float
   checkpoint_bytes: int
   row_bytes: float
   folder_bytes: int
@@ -160,7 +162,7 @@ def _probe(
     first = stepper.go(1, max_batches=1)
     warm = stepper.go(_WARM_UP_STEPS)
     legs = _bursts(stepper, _num_steps(plan, warm), begin + limit_sec)
-    batches = _num_batches(plan, stepper.eval_batch_size)
+    batches = _num_batches(plan, stepper.start.eval_batch_size)
     further = [stepper.go(1, max_batches=2)] if max(batches) > 1 else []
     environment = stepper.environment()
     end_sec = stepper.close()
@@ -176,6 +178,7 @@ def _probe(
     eval_sec=eval_sec + sum(_rest_sec(leg, eval_sec, batches) for leg in further),
     record_sec=_median(legs, 'prepare_for_eval', 'log', 'checkpoint'),
     end_sec=end_sec,
+    off_clock_sec=ready - begin - stepper.start.clock_sec + end_sec,
     checkpoint_bytes=max(checkpoints, default=0),
     row_bytes=sum(rows) / len([first, *legs, *further]),
     folder_bytes=sum(sizes.values()) - sum(checkpoints) - sum(rows),

@@ -52,7 +52,7 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   points = json.loads(path.with_suffix('.json').read_text())
   texts = [json.dumps(point, sort_keys=True) for point in points]
   hyperparameters = ['' if index < 0 else texts[index] for index in table.pop('point')]
-  unknown = dict.fromkeys(('path', 'stop_reason', 'host', 'machine'), '')
+  unknown = dict.fromkeys(('path', 'stop_reason', 'host', 'machine', 'entry'), '')
   table = table.assign(**unknown, suite=suite, ruleset=ruleset)
   return table.assign(seed=None, batch_size=None, hyperparameters=hyperparameters)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scoring import planned
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Result
@@ -16,7 +17,7 @@ from scoring.load import KEYS
 from scoring.notes import KINDS, counted
 from scoring.outputs import against_next, footnotes, percent
 from scoring.profiles import NUM_POINTS
-from scoring.statistics import speedups
+from scoring.statistics import costs, speedups
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -57,6 +58,8 @@ def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
     'speedups': [_speedup(one) for one in _statistics(result).speedups],
     'speedup_reference': speedups.reference_of(result),
     'sensitivity': list(_statistics(result).sensitivity.sentences),
+    'step_costs': _step_costs(result),
+    'forecasts': [planned.sentence(one) for one in planned.forecasts(result)],
     'ledger': _ledger(result),
     'tuning_exact': _statistics(result).tuning_curves.exact,
     'left_out': _left_out(result),
@@ -113,6 +116,29 @@ def _speedup(one: Any) -> str:
     f'{one.high:.2f}); workloads missed: {one.num_missed}, by the reference '
     f'{one.num_missed_by_reference}.'
   )
+
+
+def _step_costs(result: Result) -> dict[str, Any] | None:
+  """A row a submission, a column a workload; None where seconds are raced."""
+  found = {(one.submission, one.workload): one for one in _statistics(result).step_costs}
+  if not found:
+    return None
+  floors = {one.workload: one.floor for one in found.values() if one.floor is not None}
+  return {
+    'workloads': list(result.workloads),
+    'rows': [
+      {'submission': name, 'values': [_cost(found.get((name, w))) for w in result.workloads]}
+      for name in _names(result)
+    ],
+    'floors': [f'{floors[w]:.1%}' if w in floors else 'from the runs' for w in result.workloads],
+  }
+
+
+def _cost(one: costs.StepCost | None) -> str:
+  if one is None:
+    return ''
+  spread = '' if one.low == one.high else f' ({one.low:.2f} to {one.high:.2f})'
+  return f'{one.cost:.2f}{spread}'
 
 
 def _ledger(result: Result) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scoring.statistics import costs, resampling, sensitivity, speedups, tuning, verdicts
+from scoring.statistics.costs import StepCost
 
 if TYPE_CHECKING:
   from scoring.leaderboard import Result
@@ -23,6 +24,7 @@ class Statistics:
   sensitivity: sensitivity.Sensitivity
   speedups: tuple[speedups.Speedup, ...]
   costs: tuple[costs.Cost, ...]
+  step_costs: tuple[StepCost, ...]
 
 
 def summarise(result: Result, *, num_resamples: int = 1000, seed: int = 0) -> Statistics:
@@ -37,4 +39,5 @@ def summarise(result: Result, *, num_resamples: int = 1000, seed: int = 0) -> St
     sensitivity=sensitivity.analyse(result),
     speedups=speedups.against_reference(result, intervals),
     costs=costs.of(result),
+    step_costs=costs.steps(result),
   )

@@ -1,7 +1,8 @@
-"""What the runs took, in accelerator-hours."""
+"""What the runs took, in accelerator-hours, and what a step costs beside one of the baseline."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,49 @@ class Cost:
   eval_hours: float
   total_hours: float
   num_accelerators: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+  """The cost by which the steps of a submission are weighed on a workload.
+
+  cost: the median over studies, low and high the extremes. floor: what a second process of the
+  baseline seems to cost more or less than the first, at most in any study; None where costs come
+  from the step times of the runs and not from alternating bursts.
+  """
+
+  submission: str
+  workload: str
+  cost: float
+  low: float
+  high: float
+  floor: float | None
+
+
+def steps(result: Result) -> tuple[StepCost, ...]:
+  """In the order of the ranking; empty where seconds are raced."""
+  if result.rules.axis == 'seconds':
+    return ()
+  cells = result.outcomes.groupby(['submission', 'workload'])
+  found = []
+  for s in result.ranking:
+    for workload in result.workloads:
+      key = (result.submissions[s], workload)
+      if key not in cells.groups:
+        continue
+      rows = cells.get_group(key)
+      floor = float(rows.log_floor.max())
+      found.append(
+        StepCost(
+          submission=result.submissions[s],
+          workload=workload,
+          cost=float(rows.cost.median()),
+          low=float(rows.cost.min()),
+          high=float(rows.cost.max()),
+          floor=None if math.isnan(floor) else math.expm1(floor),
+        )
+      )
+  return tuple(found)
 
 
 def of(result: Result) -> tuple[Cost, ...]:

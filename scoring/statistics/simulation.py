@@ -5,8 +5,9 @@
 
 The noise is that of runs: the logarithm of the ratio of two submissions' steps to target in studies
 of equal seed, less its mean. Seeds make part of the noise common to both, which is what pairing is
-for. A simulated suite has twins whose times differ by draws from it, in either direction, and asks
-for their verdict. What a step costs is taken as known: a loaded host adds noise of its own.
+for. What a step costs is measured anew in each study, with a normal error of `COST_ERROR` in its
+logarithm, and the floor of a verdict is the largest of as many errors. A simulated suite has twins
+whose times differ by such draws, in either direction, and asks for their verdict.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from scoring.statistics import verdicts
 
 NOISE_FILE = Path(__file__).resolve().parent / 'quick_noise.json'
 SPEEDUP = 1.15
+COST_ERROR = 0.02  # of one measurement, on two cores with other work on them
 NUM_STUDIES = 5
 NUM_SUITES = 1000
 
@@ -39,11 +41,13 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-  """Shares of simulated suites: of false verdicts on equal twins, of 'better' for a faster one."""
+  """Shares of simulated suites: of false verdicts on equal twins, and on copies that take the same
+  steps; of 'better' for a faster twin."""
 
   num_workloads: int
   num_studies: int
   false_verdicts: float
+  on_copies: float
   found: float
 
 
@@ -92,18 +96,29 @@ def simulate(
   rng = np.random.default_rng([seed, num_workloads, num_studies])
   shape = (num_suites, num_workloads, num_studies)
   judge = _Judge(seed)
-  equal = [judge(suite) for suite in _log_ratios(noise, rng, shape)]
-  faster = [judge(suite + np.log(SPEEDUP)) for suite in _log_ratios(noise, rng, shape)]
+  equal = [judge(*suite) for suite in zip(*_twins(noise, rng, shape), strict=True)]
+  same = replace(noise, log_ratios=(0.0,))
+  copies = [judge(*suite) for suite in zip(*_twins(same, rng, shape), strict=True)]
+  faster = [
+    judge(ratios + np.log(SPEEDUP), floors)
+    for ratios, floors in zip(*_twins(noise, rng, shape), strict=True)
+  ]
   return Rates(
     num_workloads=num_workloads,
     num_studies=num_studies,
     false_verdicts=float(np.mean([verdict != 'undecided' for verdict in equal])),
+    on_copies=float(np.mean([verdict != 'undecided' for verdict in copies])),
     found=float(np.mean([verdict == 'better' for verdict in faster])),
   )
 
 
-def _log_ratios(noise: Noise, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-  return rng.choice(noise.log_ratios, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+def _twins(
+  noise: Noise, rng: np.random.Generator, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Log ratios [suite, workload, study] of the times of twins, and floors [suite, workload]."""
+  steps = rng.choice(noise.log_ratios, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+  costs = COST_ERROR * rng.standard_normal((3, *shape))  # of either twin, and of the floor
+  return steps + costs[0] - costs[1], np.abs(costs[2]).max(axis=-1)
 
 
 class _Judge:
@@ -112,12 +127,13 @@ class _Judge:
   def __init__(self, seed: int):
     self._draws = verdicts.Draws(seed)
 
-  def __call__(self, log_ratios: np.ndarray) -> str:
+  def __call__(self, log_ratios: np.ndarray, log_floors: np.ndarray) -> str:
     comparison = verdicts.Comparison(
       differences=tuple(log_ratios),
       samples=tuple((np.zeros(len(found)), found) for found in log_ratios),
+      log_floors=tuple(log_floors),
     )
-    return verdicts.decide(comparison.effect, verdicts.p_value(comparison, self._draws))
+    return verdicts.decide(comparison, verdicts.p_value(comparison, self._draws))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -132,8 +148,8 @@ def main(argv: Sequence[str]) -> None:
     rates = simulate(noise, num_workloads=num_workloads)
     print(
       f'{num_workloads} workloads, {rates.num_studies} paired studies: false verdicts '
-      f'{rates.false_verdicts:.1%}, a twin {SPEEDUP - 1:.0%} faster is called better '
-      f'{rates.found:.1%}'
+      f'{rates.false_verdicts:.1%} ({rates.on_copies:.1%} on copies), a twin {SPEEDUP - 1:.0%} '
+      f'faster is called better {rates.found:.1%}'
     )
 
 

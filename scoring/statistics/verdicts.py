@@ -7,7 +7,9 @@ difference flips), or, without common seeds, among the studies of a workload (th
 That is exact for any distribution and any number of studies; it needs no normality.
 
 A verdict needs p <= 5 % after Holm's correction over all the pairs of the leaderboard, and an
-effect of at least `MIN_EFFECT`, below which differences of hosts and timers hide.
+effect of at least `MIN_EFFECT`, below which differences of hosts and timers hide; where steps are
+weighed by a cost that was measured, an effect of at least what that cost differs from 1 by when the
+baseline is measured against itself: the most in any study, and the mean over workloads.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _EXACT_PAIRS = 13  # up to here every pattern of signs is looked at
 class Verdict:
   """What is known of `a` against `b`.
 
-  effect: the geometric mean over workloads of b's time over a's: above 1, `a` is faster. p: of the
+  effect: the geometric mean over workloads of b's time over a's: above 1, `a` is faster.
+  min_effect: as a ratio above 1, what it must be to say anything. p: of the
   randomisation test; adjusted_p: after Holm. more_studies: how many more of each would decide with
   80 % power if the effect is as measured; None: it is decided, or out of reach.
   """
@@ -43,6 +46,7 @@ class Verdict:
   b: str
   verdict: str  # better, worse, undecided: of a
   effect: float
+  min_effect: float
   p: float
   adjusted_p: float
   paired: bool
@@ -57,6 +61,13 @@ class Comparison:
 
   differences: tuple[np.ndarray, ...] | None  # paired: one array a workload
   samples: tuple[tuple[np.ndarray, np.ndarray], ...]  # log times of a and of b a workload
+  log_floors: tuple[float, ...] = ()  # noise of the cost of a step; one a workload
+
+  @property
+  def min_effect(self) -> float:
+    """The smallest log ratio that is more than noise of hosts, timers and costs."""
+    floor = float(np.mean(self.log_floors)) if self.log_floors else 0.0
+    return max(float(np.log1p(MIN_EFFECT)), floor)
 
   @property
   def effect(self) -> float:
@@ -70,6 +81,7 @@ class Comparison:
 
 
 _Seeds = dict[tuple[int, int], list[int]]
+_Floors = dict[tuple[int, int], float]
 
 
 def all_pairs(result: Result, *, seed: int) -> tuple[Verdict, ...]:
@@ -77,7 +89,8 @@ def all_pairs(result: Result, *, seed: int) -> tuple[Verdict, ...]:
   order = result.ranking
   pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
   seeds = study_seeds(result)
-  comparisons = [compare(result, a, b, seeds) for a, b in pairs]
+  floors = log_floors(result)
+  comparisons = [compare(result, a, b, seeds, floors) for a, b in pairs]
   draws = Draws(seed)
   values = [p_value(comparison, draws) for comparison in comparisons]
   adjusted = holm(values)
@@ -90,28 +103,31 @@ def all_pairs(result: Result, *, seed: int) -> tuple[Verdict, ...]:
 def one_pair(result: Result, a: str, b: str, *, seed: int) -> Verdict:
   """The verdict of two submissions that were named beforehand: nothing to correct for."""
   pair = (result.submissions.index(a), result.submissions.index(b))
-  comparison = compare(result, *pair, study_seeds(result))
+  comparison = compare(result, *pair, study_seeds(result), log_floors(result))
   p = p_value(comparison, Draws(seed))
   return _verdict(result, pair, comparison, p, p, 1)
 
 
-def compare(result: Result, a: int, b: int, seeds: _Seeds) -> Comparison:
+def compare(result: Result, a: int, b: int, seeds: _Seeds, floors: _Floors) -> Comparison:
   """Gathers the study times of two submissions on the base workloads that both have run."""
   times = result.cells.study_times
-  samples, differences, paired = [], [], True
+  samples, differences, least, paired = [], [], [], True
   for w in result.columns.base:
     found = [times[s, w][~np.isnan(times[s, w])] for s in (a, b)]
     if not all(map(len, found)):
       continue
     logs_a, logs_b = _capped_logs(found[0], found[1], result.rules.suite.max_ratio)
     samples.append((logs_a, logs_b))
+    least.append(max(floors.get((a, w), 0.0), floors.get((b, w), 0.0)))
     own, other = seeds.get((a, w)), seeds.get((b, w))
     if own is None or other is None or sorted(own) != sorted(other):
       paired = False
     else:
       differences.append(logs_b[np.argsort(other)] - logs_a[np.argsort(own)])
   return Comparison(
-    differences=tuple(differences) if paired and samples else None, samples=tuple(samples)
+    differences=tuple(differences) if paired and samples else None,
+    samples=tuple(samples),
+    log_floors=tuple(least),
   )
 
 
@@ -139,6 +155,15 @@ def study_seeds(result: Result) -> _Seeds:
       key = (result.submissions.index(submission), result.workloads.index(workload))
       found[key] = seeds
   return found
+
+
+def log_floors(result: Result) -> _Floors:
+  """The noise of the cost of a step in each cell where it was measured."""
+  found = result.outcomes.groupby(['submission', 'workload']).log_floor.max().dropna()
+  return {
+    (result.submissions.index(submission), result.workloads.index(workload)): floor
+    for (submission, workload), floor in found.items()
+  }
 
 
 class Draws:
@@ -202,9 +227,9 @@ def holm(values: Sequence[float]) -> list[float]:
   return adjusted.tolist()
 
 
-def decide(effect: float, adjusted_p: float) -> str:
-  """effect: a log ratio, positive where `a` is faster."""
-  if adjusted_p > ALPHA or abs(effect) < np.log1p(MIN_EFFECT):
+def decide(comparison: Comparison, adjusted_p: float) -> str:
+  effect = comparison.effect
+  if adjusted_p > ALPHA or abs(effect) < comparison.min_effect:
     return 'undecided'
   return 'better' if effect > 0 else 'worse'
 
@@ -217,12 +242,12 @@ def _verdict(
   adjusted: float,
   num_pairs: int,
 ) -> Verdict:
-  effect = comparison.effect
   verdict = Verdict(
     a=result.submissions[pair[0]],
     b=result.submissions[pair[1]],
-    verdict=decide(effect, adjusted),
-    effect=float(np.exp(effect)),
+    verdict=decide(comparison, adjusted),
+    effect=float(np.exp(comparison.effect)),
+    min_effect=float(np.exp(comparison.min_effect)),
     p=p,
     adjusted_p=adjusted,
     paired=comparison.differences is not None,
@@ -238,7 +263,7 @@ def _verdict(
 def _more_studies(comparison: Comparison, num_pairs: int) -> int | None:
   """By the normal approximation, and at least as many as can reach the level at all."""
   effect = abs(comparison.effect)
-  if effect < np.log1p(MIN_EFFECT) or comparison.num_studies < 2:
+  if effect < comparison.min_effect or comparison.num_studies < 2:
     return None
   error = _standard_error(comparison)
   alpha = ALPHA / num_pairs

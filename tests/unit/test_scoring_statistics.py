@@ -341,6 +341,7 @@ def test_a_verdict_is_one_grammatical_sentence():
     b='b',
     verdict='undecided',
     effect=2.0,
+    min_effect=1.02,
     p=0.0625,
     adjusted_p=0.0625,
     paired=True,
