@@ -58,20 +58,28 @@ class TokenWindows:
   """Windows of one stream of tokens, in which a separator ends each document.
 
   Attributes:
-    source: parquet files with a column `text`, or the names of the characters of Unicode 3.2.
+    source: parquet files with a column `text`, of whose shuffled documents the first are held out;
+      such files named by their split (`train*`, `validation*`, `test*`); or the names of the
+      characters of Unicode 3.2.
     tokenizer: GPT-2's byte-level one from files that the user gives; one of the same kind whose
       vocabulary is trained on the training documents; or a token for each character.
     vocab_size: tokens, the separator included.
     sequence_length: tokens that are predicted in a window, which holds one more.
+    overlap: tokens that a window shares with the next; with 1 each token but the first is predicted
+      once, with 0, as in AlgoPerf, the first of each window is not.
     separator: the text of the token that ends a document.
+    vocabulary_sha256: of the prepared set's `tokenizer.json`, on which perplexity depends; empty
+      takes any vocabulary of the right size.
     mask_documents: whether attention stays within a document.
   """
 
-  source: Literal['parquet', 'unicode_names']
+  source: Literal['parquet', 'parquet_splits', 'unicode_names']
   tokenizer: Literal['gpt2', 'trained', 'characters']
   vocab_size: int
   sequence_length: int
+  overlap: int = 1
   separator: str = '<|endoftext|>'
+  vocabulary_sha256: str = ''
   mask_documents: bool = False
 
 
@@ -84,7 +92,7 @@ def _smoke(data: TokenWindows) -> Smoke:
 
 _A100 = Budget(step_hint=72_000, max_sec=31_967, eval_period_sec=2_571)
 _FINEWEBEDU_DATA = TokenWindows(
-  source='parquet', tokenizer='gpt2', vocab_size=50_257, sequence_length=1024
+  source='parquet', tokenizer='gpt2', vocab_size=50_257, sequence_length=1024, overlap=0
 )
 _FINEWEBEDU = WorkloadDefinition(
   name='finewebedu_lm',
@@ -108,7 +116,7 @@ _FINEWEBEDU = WorkloadDefinition(
 )
 
 _BOOKS_DATA = TokenWindows(
-  source='parquet', tokenizer='trained', vocab_size=8_192, sequence_length=512
+  source='parquet_splits', tokenizer='trained', vocab_size=8_192, sequence_length=512
 )
 _BOOKS = replace(
   _FINEWEBEDU,
