@@ -188,7 +188,7 @@ def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:
 
 def _param_type(module: str, name: str) -> ParameterType:
   """The first rule that holds, in AlgoPerf's order; both names are lower case."""
-  for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'ln'))):
+  for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'rmsnorm', 'ln'))):
     if any(mark in module for mark in marks):
       if (norm, name) not in _NORM_TYPES:
         raise _unrecognised(module, name)
@@ -197,7 +197,7 @@ def _param_type(module: str, name: str) -> ParameterType:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
   if 'embedding' in name or ('embedding' in module and name == 'kernel'):
     return ParameterType.EMBEDDING
-  if 'attention' in module:
+  if 'attention' in module or 'attn' in module:
     return _attention_type(module, name)
   return ParameterType.BIAS if 'bias' in name else ParameterType.WEIGHT
 

@@ -32,7 +32,7 @@ _NORM_TYPES = (
 )
 # The first mark that is found counts.
 _ATTENTION_MARKS = (
-  (('in_proj',), ParameterType.ATTENTION_QKV),
+  (('in_proj', 'qkv'), ParameterType.ATTENTION_QKV),
   (('kv_proj',), ParameterType.ATTENTION_KV),
   (('k_proj', 'key'), ParameterType.ATTENTION_K),
   (('q_proj', 'query'), ParameterType.ATTENTION_Q),

@@ -108,9 +108,7 @@ def test_attention_is_that_of_its_twin(framework, case, dtype):
   options = {'mask': None, **CASES[case]}
   mask = options.pop('mask')
   attention = functools.partial(layers.attention, scale=0.7, **options)
-  found = call(
-    framework, lambda q, k, v, m: attention(q, k, v, mask=m), *arrays, mask, dtype=dtype
-  )
+  found = call(framework, lambda q, k, v, m: attention(q, k, v, mask=m), *arrays, mask, dtype=dtype)
   assert_near(found, plain_attention(*arrays, scale=0.7, mask=mask, **options), dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -42,6 +43,7 @@ class Decoder:
   mlp_dim: int
   rope_theta: float = 500_000.0
   rms_norm_epsilon: float = 1e-6
+  qk_norm_epsilon: float = 1e-6
   init_stddev: float = 0.02
   norm_position: Literal['pre', 'post'] = 'pre'
   qk_norm: bool = True
@@ -51,6 +53,11 @@ class Decoder:
   @property
   def head_dim(self) -> int:
     return self.dim // self.num_heads
+
+  @property
+  def residual_stddev(self) -> float:
+    """That of the kernels that write to the residual sum."""
+    return self.init_stddev / math.sqrt(2 * self.num_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,8 @@ _FINEWEBEDU = WorkloadDefinition(
     _smoke(_FINEWEBEDU_DATA),
     splits=Splits(train=64, eval_train=16, validation=20, test=None),
   ),
-  output_params={'jax': ('embed',), 'pytorch': ('lm_head.weight',)},
+  output_params={'jax': ('embed',), 'pytorch': ('embed_tokens.weight',)},
+  accelerator_dtype='bfloat16',
   target_source='AlgoPerf, leaderboard of 2026',
 )
 
@@ -158,6 +166,7 @@ _QUICK = replace(
   smoke=_smoke(_QUICK_DATA),
 )
 
+_UNTIED_OUTPUTS = {'jax': ('output_proj',), 'pytorch': ('lm_head.weight',)}
 _CHANGES = {
   'post_ln': ('normalised after each sum', {'norm_position': 'post'}),
   'no_qk_norm': ('without query-key norm', {'qk_norm': False}),
@@ -178,13 +187,11 @@ def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
       smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
       goal=replace(base.goal, provisional=True),
       target_source=f'that of {base.name}, not calibrated for this variant',
-      **({'output_params': _OUTPUTS_UNTIED} if suffix == 'untied' else {}),
+      output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
     )
     for suffix, (text, change) in _CHANGES.items()
   ]
 
-
-_OUTPUTS_UNTIED = {'jax': ('lm_head',), 'pytorch': ('lm_head.weight',)}
 
 WORKLOADS = {
   definition.name: definition
