@@ -134,13 +134,21 @@ def _chunk_length(logits: VocabLogits | jax.Array) -> int:
 
 def _losses(logits: jax.Array, targets: jax.Array, label_smoothing: float | jax.Array) -> jax.Array:
   """Losses [batch, length] of logits."""
-  log_probs = jax.nn.log_softmax(logits.astype(_loss_dtype(logits)))
-  # Not a gather: its gradient is a scatter, which would need a buffer of its own.
-  is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
-  losses = -jnp.sum(jnp.where(is_target, log_probs, 0), axis=-1)
+  log_probs = _log_probs(logits)
+  # Not a gather, whose gradient is a scatter with a buffer of its own.
+  losses = -jnp.sum(log_probs * _is_target(logits, targets), axis=-1)
   if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
     return losses
   return (1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_probs, axis=-1)
+
+
+def _log_probs(logits: jax.Array) -> jax.Array:
+  return jax.nn.log_softmax(logits.astype(_loss_dtype(logits)))
+
+
+def _is_target(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Bool [batch, length, vocab]."""
+  return jnp.arange(logits.shape[-1]) == targets[..., None]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -208,10 +216,12 @@ def _losses_and_gradients(
   @jax.checkpoint
   def add_chunk(kernel_gradient: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
     hidden, targets, weights = chunk
-    losses, transpose = jax.vjp(
-      lambda logits: _losses(logits, targets, label_smoothing), hidden @ narrow.T
-    )
-    (gradient,) = transpose(weights)
+    logits = jnp.einsum('bld,vd->blv', hidden, narrow)
+    target_probs = (1 - label_smoothing) * _is_target(logits, targets)
+    target_probs += label_smoothing / len(kernel)
+    gradient = (jnp.exp(_log_probs(logits)) - target_probs) * weights[..., None]
+    gradient = gradient.astype(hidden.dtype)
+    losses = _losses(logits, targets, label_smoothing)
     kernel_gradient += jnp.einsum(
       'blv,bld->vd', gradient, hidden, preferred_element_type=kernel_gradient.dtype
     )
