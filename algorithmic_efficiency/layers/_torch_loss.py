@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils import _pytree
 
 from algorithmic_efficiency.layers.chunks import chunk_length
 
@@ -29,6 +29,10 @@ class VocabLogits:
 
   hidden: torch.Tensor
   kernel: torch.Tensor
+
+
+# So that wrappers of a module find the tensors in what it returns.
+_pytree.register_dataclass(VocabLogits)
 
 
 def plain(logits: VocabLogits | torch.Tensor) -> torch.Tensor:
@@ -68,8 +72,7 @@ def token_loss(
     )
     per_example = losses * weights
   else:
-    losses = [_losses(plain(part), t, label_smoothing) for part, t in _chunks(logits, targets)]
-    per_example = torch.cat(losses, dim=1) * weights
+    per_example = _losses_by_chunk(logits, targets, label_smoothing) * weights
     summed = per_example.sum()
   return {
     'summed': summed,
@@ -153,12 +156,20 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float)
   return losses.view(targets.shape)
 
 
+def _losses_by_chunk(
+  logits: VocabLogits | torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+  losses = [_losses(plain(part), rows, label_smoothing) for part, rows in _chunks(logits, targets)]
+  return torch.cat(losses, dim=1)
+
+
 class _ChunkedLosses(torch.autograd.Function):
   """The weighted sum of the losses, and the losses [batch, length], chunk by chunk.
 
   Gradients of the sum are computed along with it, so that the backward pass only scales them, in
   place. It computes the chunks once more where it comes a second time, or where the gradients
-  depend on the losses in another way.
+  depend on the losses in another way; and holds all of them where the gradients are to be
+  differentiated in turn.
   """
 
   @staticmethod
@@ -179,17 +190,24 @@ class _ChunkedLosses(torch.autograd.Function):
     return (losses * weights).sum(), losses
 
   @staticmethod
-  @once_differentiable
   def backward(ctx: Any, of_sum: torch.Tensor | None, of_losses: torch.Tensor | None) -> Any:
     hidden, kernel, targets, weights, losses = ctx.saved_tensors
     gradients, ctx.gradients = ctx.gradients, None
-    if gradients is not None and of_losses is None:
+    of_tokens = 0 if of_losses is None else of_losses
+    of_tokens = of_tokens if of_sum is None else of_tokens + of_sum * weights
+    if torch.is_grad_enabled():
+      again = _losses_by_chunk(
+        VocabLogits(hidden=hidden, kernel=kernel), targets, ctx.label_smoothing
+      )
+      gradients = [
+        torch.autograd.grad(again, x, of_tokens, create_graph=True)[0] if is_needed else None
+        for x, is_needed in zip((hidden, kernel), ctx.needs_input_grad, strict=False)
+      ]
+    elif gradients is None or of_losses is not None:
+      _, *gradients = _losses_and_gradients(hidden, kernel, targets, of_tokens, ctx.label_smoothing)
+    else:
       for gradient in gradients:
         gradient.mul_(of_sum)
-    else:
-      of_tokens = 0 if of_losses is None else of_losses
-      of_tokens = of_tokens if of_sum is None else of_tokens + of_sum * weights
-      _, *gradients = _losses_and_gradients(hidden, kernel, targets, of_tokens, ctx.label_smoothing)
     of_weights = None if of_sum is None else of_sum * losses
     return *gradients, None, of_weights, None
 
