@@ -99,7 +99,12 @@ def _smoke(data: TokenWindows) -> Smoke:
 
 _A100 = Budget(step_hint=72_000, max_sec=31_967, eval_period_sec=2_571)
 _FINEWEBEDU_DATA = TokenWindows(
-  source='parquet', tokenizer='gpt2', vocab_size=50_257, sequence_length=1024, overlap=0
+  source='parquet',
+  tokenizer='gpt2',
+  vocab_size=50_257,
+  sequence_length=1024,
+  overlap=0,
+  vocabulary_sha256='58f5cb8d0be3212fc257c58e507252d5e84eb4ee065e8998090dbddca182abe0',
 )
 _FINEWEBEDU = WorkloadDefinition(
   name='finewebedu_lm',
@@ -124,7 +129,11 @@ _FINEWEBEDU = WorkloadDefinition(
 )
 
 _BOOKS_DATA = TokenWindows(
-  source='parquet_splits', tokenizer='trained', vocab_size=8_192, sequence_length=512
+  source='parquet_splits',
+  tokenizer='trained',
+  vocab_size=8_192,
+  sequence_length=512,
+  vocabulary_sha256='197eb3898524de6c5aa5b296da6d0b2b4b2ea37df86b172a49c11f56783ba064',
 )
 _BOOKS = replace(
   _FINEWEBEDU,
@@ -136,7 +145,7 @@ _BOOKS = replace(
   data=_BOOKS_DATA,
   goal=Goal(metric='ppl', direction='min', validation=60.0, provisional=True),
   suites={'lite': Budget(step_hint=2_400, max_steps=2_400)},
-  splits=Splits(train=22_000, eval_train=300, validation=300, test=None),
+  splits=Splits(train=23_943, eval_train=275, validation=275, test=None),
   batch_sizes=BatchSizes(train=16, eval=64),
   smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_BOOKS_DATA).data),
   target_source='provisional: a guess, not calibrated yet',
