@@ -34,7 +34,7 @@ class VocabLogits:
 def plain(logits: VocabLogits | jax.Array) -> jax.Array:
   """The logits as an array [batch, length, vocab]."""
   if isinstance(logits, VocabLogits):
-    return logits.hidden @ logits.kernel.T.astype(logits.hidden.dtype)
+    return _project(logits.hidden, logits.kernel)
   return logits
 
 
@@ -101,7 +101,7 @@ def token_sums(
   if size < targets.shape[1]:
     chunks = (_split(logits.hidden, size), _split(targets, size))
     kernel = logits.kernel.astype(logits.hidden.dtype)
-    results = jax.lax.map(lambda chunk: evaluated(chunk[0] @ kernel.T, chunk[1]), chunks)
+    results = jax.lax.map(lambda chunk: evaluated(_project(chunk[0], kernel), chunk[1]), chunks)
     losses, is_correct = (_join(result, targets.shape[1]) for result in results)
   else:
     losses, is_correct = evaluated(plain(logits), targets)
@@ -130,6 +130,11 @@ def _chunk_length(logits: VocabLogits | jax.Array) -> int:
     vocab_size=len(logits.kernel),
     itemsize=jnp.dtype(_loss_dtype(logits)).itemsize,
   )
+
+
+def _project(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Logits, in the type of the hidden states."""
+  return jnp.einsum('bld,vd->blv', hidden, kernel.astype(hidden.dtype))
 
 
 def _losses(logits: jax.Array, targets: jax.Array, label_smoothing: float | jax.Array) -> jax.Array:
@@ -197,9 +202,9 @@ def _losses_by_chunk(
   @jax.checkpoint
   def losses(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
     hidden, targets = chunk
-    return _losses(plain(VocabLogits(hidden=hidden, kernel=kernel)), targets, label_smoothing)
+    return _losses(_project(hidden, kernel), targets, label_smoothing)
 
-  return _join(jax.lax.map(losses, (_split(hidden, size), _split(targets, size))), hidden.shape[1])
+  return _join(jax.lax.map(losses, (_split(hidden, size), _split(targets, size))), targets.shape[1])
 
 
 def _losses_and_gradients(
@@ -216,7 +221,7 @@ def _losses_and_gradients(
   @jax.checkpoint
   def add_chunk(kernel_gradient: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
     hidden, targets, weights = chunk
-    logits = jnp.einsum('bld,vd->blv', hidden, narrow)
+    logits = _project(hidden, narrow)
     target_probs = (1 - label_smoothing) * _is_target(logits, targets)
     target_probs += label_smoothing / len(kernel)
     gradient = (jnp.exp(_log_probs(logits)) - target_probs) * weights[..., None]
