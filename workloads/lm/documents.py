@@ -27,6 +27,7 @@ from .vocabulary import WORDS, Vocabulary, require
 
 _SEED = 0
 _RUN_BYTES = 1 << 30  # of text, whose tokens take about half as much
+_WORKER_BYTES = 4 << 20  # of text that take as long as a process takes to start
 _READ_ROWS = 1024  # of a file, held as text at a time
 _COLUMN = 'text'
 
@@ -203,7 +204,8 @@ def _each(
   """`make(number)` for each chunk from `first` on, in order, in as many processes as are of use."""
   total = sum(chunk.num_bytes for chunk in chunks)
   done = sum(chunk.num_bytes for chunk in chunks[:first])
-  num_workers = min(int(environment.num_usable_cpus()), len(chunks) - first)
+  useful = min(len(chunks) - first, (total - done) // _WORKER_BYTES)
+  num_workers = min(int(environment.num_usable_cpus()), useful)
   with contextlib.ExitStack() as stack:
     results: Iterator[Any] = map(make, range(first, len(chunks)))
     if num_workers > 1:
