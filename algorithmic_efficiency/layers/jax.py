@@ -72,21 +72,26 @@ def attention(
     mask: bool, true where a query sees a key, of a shape that broadcasts to
       [batch, heads, length of queries, length of keys].
   """
-  fused = (
+  wide = jnp.promote_types(query.dtype, jnp.float32)
+  head_dim = query.shape[-1]
+  if (
     jax.default_backend() == 'gpu'
     and query.dtype in _FUSED_DTYPES
-    and query.shape[-1] <= _FUSED_MAX_HEAD_DIM
-    and query.shape[-1] % 8 == 0
-  )
-  return jax.nn.dot_product_attention(
-    query,
-    key,
-    value,
-    mask=mask,
-    scale=scale,
-    is_causal=causal,
-    implementation='cudnn' if fused else 'xla',
-  )
+    and head_dim <= _FUSED_MAX_HEAD_DIM
+    and head_dim % 8 == 0
+  ):
+    return jax.nn.dot_product_attention(
+      query, key, value, mask=mask, scale=scale, is_causal=causal, implementation='cudnn'
+    )
+  # As its implementation without cuDNN, but for the softmax, which that has in float32 always.
+  scores = scale * jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=wide)
+  if causal:
+    before = jnp.tri(*scores.shape[-2:], dtype=bool)
+    mask = before if mask is None else mask & before
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(wide).min)
+  weights = jax.nn.softmax(scores).astype(value.dtype)
+  return jnp.einsum('bhqk,bkhd->bqhd', weights, value)
 
 
 def rotate(x: jax.Array, table: jax.Array) -> jax.Array:
