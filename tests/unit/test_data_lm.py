@@ -161,6 +161,22 @@ def test_windows_cover_the_tokens(monkeypatch, overlap, num_tokens):
     assert windows.num_tokens(length, whole + 1) > num_tokens
 
 
+def test_each_split_takes_whole_documents_and_no_more_than_it_needs():
+  definition = dataclasses.replace(
+    SMALL, splits=Splits(train=3, eval_train=1, validation=2, test=1)
+  )
+  # Windows of 17 tokens that share one: 33, 17 and 49 tokens.
+  lengths = np.array([20, 13, 16, 1, 40, 9, 7])
+  found = windows.parts(definition, ('validation', 'test', 'train'), lengths)
+  assert found == [(2, 33, 2), (2, 17, 1), (2, 49, 3)]
+  with pytest.raises(errors.UserError, match=r'needs 3 windows of 17 .* train split; .* fills 2'):
+    windows.parts(definition, ('validation', 'test', 'train'), lengths - [0, 0, 0, 0, 0, 1, 7])
+  # What is held out is padded where its documents end.
+  assert windows.parts(definition, ('validation',), np.array([0, 18])) == [(2, 18, 2)]
+  with pytest.raises(errors.UserError, match=r'validation split; .* fills 1'):
+    windows.parts(definition, ('validation',), np.array([0, 17]))
+
+
 # Preparation.
 
 

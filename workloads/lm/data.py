@@ -201,8 +201,8 @@ def _names(definition: WorkloadDefinition, split: Stored) -> _Tokens:
       f'separator; its vocab_size is {data.vocab_size}.'
     )
   stream, separator_id = streams[split], characters.index(data.separator)
-  ((_, num_windows),) = windows.parts(definition, (split,), np.array([len(stream)]))
-  blocks = list(windows.cut([stream], data, num_windows, separator_id))
-  num_targets = windows.num_targets(data, num_windows, len(stream))
+  (part,) = windows.parts(definition, (split,), np.array([len(stream)]))
+  blocks = list(windows.cut([stream], data, part.num_windows, separator_id))
+  num_targets = windows.num_targets(data, part.num_windows, part.num_tokens)
   num_bytes = [0 if character == data.separator else 1 for character in characters]
   return _Tokens(np.concatenate(blocks), num_targets, np.array(num_bytes, np.float32), separator_id)

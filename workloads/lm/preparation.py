@@ -95,11 +95,11 @@ def _write(
   out: records.Writer,
   progress: Progress,
 ) -> None:
-  """Fills the splits one after the other; a document stands in one split only."""
-  data, lengths = definition.data, shuffled.lengths
-  parts = windows.parts(definition, splits, lengths)
+  """Fills the splits one after the other."""
+  data = definition.data
+  parts = windows.parts(definition, splits, shuffled.lengths)
   stream = iter(shuffled)
-  for split, (num_documents, num_windows) in zip(splits, parts, strict=True):
+  for split, (num_documents, num_tokens, num_windows) in zip(splits, parts, strict=True):
     blocks = windows.cut(
       itertools.islice(stream, num_documents), data, num_windows, tokenizer.separator_id
     )
@@ -109,9 +109,8 @@ def _write(
       shape=(num_windows, data.sequence_length + 1),
       dtype=tokenizer.dtype,
     )
-    own, lengths = lengths[:num_documents], lengths[num_documents:]
     if split != 'train':
-      num_targets = windows.num_targets(data, num_windows, int(own.sum()))
+      num_targets = windows.num_targets(data, num_windows, num_tokens)
       out.array(f'{split}/num_targets', [num_targets], shape=(num_windows,), dtype=np.int32)
 
 

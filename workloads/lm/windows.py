@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -48,10 +48,18 @@ def num_started(data: TokenWindows, tokens: int) -> int:
   return max(0, (tokens - 2) // stride(data) + 1)
 
 
+class Part(NamedTuple):
+  """What a split takes of a stream of documents."""
+
+  num_documents: int
+  num_tokens: int
+  num_windows: int
+
+
 def parts(
   definition: WorkloadDefinition, splits: Sequence[Stored], lengths: np.ndarray
-) -> list[tuple[int, int]]:
-  """For each split the number of its documents, which follow each other, and of its windows.
+) -> list[Part]:
+  """What each split takes; a document stands in one split only.
 
   Args:
     lengths: tokens in each document.
@@ -71,9 +79,9 @@ def parts(
         f'{split} split; what was given fills {filled:,}. Give all of the documents, or define a '
         'workload of your own, with its own data set and splits, in a task folder of your own.'
       )
-    num_documents = int(np.searchsorted(ends, num_tokens(data, needed))) + 1
-    found.append((min(num_documents, len(ends)), needed))
-    first += num_documents
+    last = min(int(np.searchsorted(ends, num_tokens(data, needed))), len(ends) - 1)
+    found.append(Part(last + 1, int(ends[last]), needed))
+    first += last + 1
   return found
 
 
