@@ -45,7 +45,7 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
 endif
-	$(INSTALL) -e '.[jax,torch,quick,data,report,monitor,dev]'
+	$(INSTALL) -e '.[jax,torch,quick,data,text,report,monitor,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
 RACE := run --workload quick_vision --framework jax --suite quick --ruleset external --studies 5 \

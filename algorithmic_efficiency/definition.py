@@ -111,7 +111,8 @@ class WorkloadDefinition:
 
   model and data are frozen records of the task's own. `output_params` names, for each framework
   ('jax', 'pytorch'), the parameter keys that `is_output_params` is true for. `dropout_rate` is
-  what `model_fn` uses when the submission does not say. `dataset` is the folder that `prepare`
+  what `model_fn` uses when the submission does not say. `accelerator_dtype` is what the model
+  computes in on GPUs and TPUs; on a CPU it is float32. `dataset` is the folder that `prepare`
   fills, and `embedded` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets
   builder that holds the same data, if there is one.
   """
@@ -134,6 +135,7 @@ class WorkloadDefinition:
   smoke: Smoke | None
   output_params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
   dropout_rate: float = 0.0
+  accelerator_dtype: Literal['float32', 'bfloat16'] = 'float32'
   train_mean: tuple[float, ...] | None = None
   train_stddev: tuple[float, ...] | None = None
   target_source: str = ''  # where the goal's figures come from, and how to get them again

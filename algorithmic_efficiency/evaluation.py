@@ -14,6 +14,7 @@ import numpy as np
 from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.metrics import derived
 
 PREFIXES: Mapping[Split, str] = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}
 
@@ -48,8 +49,9 @@ def evaluate(
       sums = backend.eval_sums(workload, params, model_state, batches, words)
     num_examples, _ = sums.pop('num_examples')
     prefix = PREFIXES[split]
-    for name, (total, weight) in sums.items():
-      results[f'{prefix}/{name}'] = total / weight if weight else math.nan
+    means = {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
+    means |= derived.from_means(definition.metrics, means)
+    results |= {f'{prefix}/{name}': value for name, value in means.items()}
     if split != 'eval_train':
       results[f'{prefix}/num_examples'] = int(num_examples)
   return results

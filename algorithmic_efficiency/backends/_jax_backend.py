@@ -51,7 +51,9 @@ class JaxBackend:
     eval_batch_size: int | None = None,
     dtype: Any = None,
   ) -> JaxWorkload:
-    """See the protocol; `dtype` is the model's compute type, None for the model's own choice."""
+    """See the protocol; `dtype` is the model's compute type, None for the definition's."""
+    if dtype is None and self._local_devices[0].platform != 'cpu':
+      dtype = jnp.dtype(definition.accelerator_dtype)
     return JaxWorkload(
       definition,
       task,

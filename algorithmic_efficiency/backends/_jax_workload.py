@@ -13,6 +13,7 @@ from flax import linen as nn
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _NORM_TYPES = {
@@ -133,7 +134,7 @@ class JaxWorkload(DefinedWorkload):
     """The logits as predictions: probabilities where the loss is a cross entropy."""
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
-      return jax.nn.softmax(logits_batch, axis=-1)
+      return jax.nn.softmax(layers.plain(logits_batch), axis=-1)
     if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return jax.nn.sigmoid(logits_batch)
     return logits_batch
@@ -188,7 +189,7 @@ def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:
 
 def _param_type(module: str, name: str) -> ParameterType:
   """The first rule that holds, in AlgoPerf's order; both names are lower case."""
-  for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'ln'))):
+  for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'rmsnorm', 'ln'))):
     if any(mark in module for mark in marks):
       if (norm, name) not in _NORM_TYPES:
         raise _unrecognised(module, name)
@@ -197,7 +198,7 @@ def _param_type(module: str, name: str) -> ParameterType:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
   if 'embedding' in name or ('embedding' in module and name == 'kernel'):
     return ParameterType.EMBEDDING
-  if 'attention' in module:
+  if 'attention' in module or 'attn' in module:
     return _attention_type(module, name)
   return ParameterType.BIAS if 'bias' in name else ParameterType.WEIGHT
 

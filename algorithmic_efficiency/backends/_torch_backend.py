@@ -46,7 +46,9 @@ class TorchBackend:
     eval_batch_size: int | None = None,
     dtype: torch.dtype | None = None,
   ) -> TorchWorkload:
-    """See the protocol; `dtype` is the model's compute type, None for the model's own choice."""
+    """See the protocol; `dtype` is the model's compute type, None for the definition's."""
+    if dtype is None and self._on_cuda:
+      dtype = getattr(torch, definition.accelerator_dtype)
     return TorchWorkload(
       definition,
       task,

@@ -15,6 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _WRAPPER_PREFIXES = ('module.', '_orig_mod.')
@@ -32,7 +33,7 @@ _NORM_TYPES = (
 )
 # The first mark that is found counts.
 _ATTENTION_MARKS = (
-  (('in_proj',), ParameterType.ATTENTION_QKV),
+  (('in_proj', 'qkv'), ParameterType.ATTENTION_QKV),
   (('kv_proj',), ParameterType.ATTENTION_KV),
   (('k_proj', 'key'), ParameterType.ATTENTION_K),
   (('q_proj', 'query'), ParameterType.ATTENTION_Q),
@@ -162,7 +163,7 @@ class TorchWorkload(DefinedWorkload):
     """The logits as predictions: probabilities where the loss is a cross entropy."""
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
-      return torch.softmax(logits_batch, dim=-1)
+      return torch.softmax(layers.plain(logits_batch), dim=-1)
     if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return torch.sigmoid(logits_batch)
     return logits_batch

@@ -62,7 +62,7 @@ def prepare(
       dataset=definition.dataset,
       about=module.about(definition),
       inputs=inputs,
-      key=key,
+      key=f'{key} {definition.data!r} {definition.splits!r}',
     )
     module.prepare(definition, opened, out, progress)
     out.finish()

@@ -61,6 +61,11 @@ class Ragged:
   def __getitem__(self, index: int) -> np.ndarray:
     return np.array(self._values[self._offsets[index] : self._offsets[index + 1]])
 
+  @property
+  def lengths(self) -> np.ndarray:
+    """int64 [records]."""
+    return np.diff(self._offsets)
+
 
 class Records:
   """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by its place on disk."""
@@ -241,9 +246,38 @@ class Writer:
     _make_folder(path)
     return path
 
-  def has(self, field: str) -> bool:
-    """Whether the field is complete, from this run or an earlier one."""
-    return field in self._fields
+  def has(self, name: str) -> bool:
+    """Whether the field or file is complete, from this run or an earlier one."""
+    return name in self._fields or name in self._files
+
+  def field(self, name: str) -> Any:
+    """A complete field, mapped into memory: an array [num_examples, ...], or `Ragged`."""
+    return _map_field(self.folder, self._fields[name])
+
+  def drop(self, prefix: str) -> None:
+    """Removes the fields that begin so, which only the preparation needed.
+
+    Raises:
+      UserError: the disk refuses.
+    """
+    for name in [name for name in self._fields if name.startswith(prefix)]:
+      description = self._fields.pop(name)
+      stored = [description[key] for key in ('file', 'offsets') if key in description]
+      for file in stored:
+        del self._files[file]
+      self._write_journal()
+      for file in stored:
+        (self.folder / file).unlink()
+
+  def file(self, name: str, content: bytes) -> None:
+    """Writes a file that belongs to the set beside its fields.
+
+    Raises:
+      UserError: the disk refuses.
+    """
+    with self._file(name) as file:
+      file.write(content)
+    self._write_journal()
 
   def array(
     self,
@@ -342,6 +376,9 @@ class Writer:
 
   def _complete(self, field: str, description: dict[str, Any]) -> None:
     self._fields[field] = description
+    self._write_journal()
+
+  def _write_journal(self) -> None:
     self._write_json(
       _JOURNAL,
       {

@@ -14,13 +14,24 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from algorithmic_efficiency.layers._jax_loss import VocabLogits as VocabLogits
+from algorithmic_efficiency.layers._jax_loss import plain as plain
+from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
+from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums
+
 # By default flax takes the mean of the squares less the square of the mean, which cancels badly.
 BatchNorm = functools.partial(nn.BatchNorm, use_fast_variance=False)
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+  'glu': nn.glu,  # the first half, multiplied by the sigmoid of the second
   'relu': nn.relu,
+  'relu2': lambda x: jnp.square(nn.relu(x)),
   'sigmoid': nn.sigmoid,
 }
+
+# What cuDNN's attention takes.
+_FUSED_DTYPES = (jnp.bfloat16, jnp.float16)
+_FUSED_MAX_HEAD_DIM = 128
 
 
 def types(dtype: Any) -> dict[str, Any]:
@@ -39,3 +50,88 @@ class Dropout(nn.Module):
     keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - rate, x.shape)
     scale = jnp.where(rate < 1, 1 / (1 - jnp.minimum(rate, 1 - 1e-6)), 0)
     return jnp.where(keep, x * scale.astype(x.dtype), 0)
+
+
+def attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  scale: float,
+  causal: bool = False,
+  mask: jax.Array | None = None,
+) -> jax.Array:
+  """Scaled dot-product attention [batch, length, heads, head_dim]; softmax in float32 or wider.
+
+  On a GPU it is cuDNN's fused kernel where that takes the type and the size of the heads.
+
+  Args:
+    query, key, value: [batch, length, heads, head_dim]; the length of queries may differ.
+    scale: what the products of queries and keys are multiplied by.
+    causal: whether a position sees only itself and those before it.
+    mask: bool, true where a query sees a key, of a shape that broadcasts to
+      [batch, heads, length of queries, length of keys].
+  """
+  wide = jnp.promote_types(query.dtype, jnp.float32)
+  head_dim = query.shape[-1]
+  if (
+    jax.default_backend() == 'gpu'
+    and query.dtype in _FUSED_DTYPES
+    and head_dim <= _FUSED_MAX_HEAD_DIM
+    and head_dim % 8 == 0
+  ):
+    return jax.nn.dot_product_attention(
+      query, key, value, mask=mask, scale=scale, is_causal=causal, implementation='cudnn'
+    )
+  # As its implementation without cuDNN, but for the softmax, which that has in float32 always.
+  scores = scale * jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=wide)
+  if causal:
+    before = jnp.tri(*scores.shape[-2:], dtype=bool)
+    mask = before if mask is None else mask & before
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(wide).min)
+  weights = jax.nn.softmax(scores).astype(value.dtype)
+  return jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+
+
+def rotate(x: jax.Array, table: jax.Array) -> jax.Array:
+  """Turns neighbouring elements of x [batch, length, heads, head_dim] by their position's angle.
+
+  Args:
+    table: that of `positions.rotary_table`, in the type of the parameters.
+  """
+  pairs = x.astype(table.dtype).reshape(*x.shape[:-1], -1, 2)
+  cos, sin = table[:, : x.shape[1], None]
+  first, second = pairs[..., 0], pairs[..., 1]
+  turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1)
+  return turned.reshape(x.shape).astype(x.dtype)
+
+
+def normalize(x: jax.Array, epsilon: float) -> jax.Array:
+  """x at length 1 along its last axis, in float32 or wider; zero stays zero."""
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  squares = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
+  return wide * jax.lax.rsqrt(squares + epsilon**2)
+
+
+class Mlp(nn.Module):
+  """Two linear layers without biases around an activation; a gated one has twice the inputs."""
+
+  hidden_dim: int
+  activation: str
+  stddev: float
+  out_stddev: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    width = 2 * self.hidden_dim if self.activation == 'glu' else self.hidden_dim
+    hidden = linear(width, stddev=self.stddev, dtype=self.dtype)(x)
+    hidden = ACTIVATIONS[self.activation](hidden)
+    return linear(x.shape[-1], stddev=self.out_stddev, dtype=self.dtype)(hidden)
+
+
+def linear(features: int, *, stddev: float, dtype: Any, name: str | None = None) -> nn.Dense:
+  """A linear layer without bias, whose kernel begins normal of standard deviation `stddev`."""
+  init = nn.initializers.normal(stddev)
+  return nn.Dense(features, use_bias=False, kernel_init=init, name=name, **types(dtype))

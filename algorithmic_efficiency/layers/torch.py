@@ -16,11 +16,18 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from algorithmic_efficiency.layers._torch_loss import VocabLogits as VocabLogits
+from algorithmic_efficiency.layers._torch_loss import plain as plain
+from algorithmic_efficiency.layers._torch_loss import token_loss as token_loss
+from algorithmic_efficiency.layers._torch_loss import token_sums as token_sums
+
 # Standard deviation of a standard normal truncated at -2 and 2.
 _TRUNCATED_STDDEV = 0.87962566103423978
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+  'glu': F.glu,  # the first half, multiplied by the sigmoid of the second
   'relu': F.relu,
+  'relu2': lambda x: F.relu(x).square(),
   'sigmoid': torch.sigmoid,
 }
 
@@ -33,19 +40,83 @@ def lecun_normal_(weight: torch.Tensor) -> None:
 
 
 class Linear(nn.Linear):
-  """nn.Linear that computes in `dtype`."""
+  """nn.Linear that computes in `dtype`; with `stddev` its weight begins normal with that one."""
 
-  def __init__(self, in_features: int, out_features: int, *, dtype: torch.dtype):
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    *,
+    dtype: torch.dtype,
+    bias: bool = True,
+    stddev: float | None = None,
+  ):
     self.compute_dtype = dtype
-    super().__init__(in_features, out_features, dtype=param_dtype(dtype))
+    self.stddev = stddev
+    super().__init__(in_features, out_features, bias=bias, dtype=param_dtype(dtype))
 
   def reset_parameters(self) -> None:
-    lecun_normal_(self.weight)
-    nn.init.zeros_(self.bias)
+    if self.stddev is None:
+      lecun_normal_(self.weight)
+    else:
+      nn.init.normal_(self.weight, std=self.stddev)
+    if self.bias is not None:
+      nn.init.zeros_(self.bias)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
     dtype = self.compute_dtype
-    return F.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+    bias = None if self.bias is None else self.bias.to(dtype)
+    return F.linear(x.to(dtype), self.weight.to(dtype), bias)
+
+
+class Embedding(nn.Embedding):
+  """nn.Embedding that begins normal of standard deviation `stddev` and gives vectors of `dtype`."""
+
+  def __init__(self, num_embeddings: int, dim: int, *, stddev: float, dtype: torch.dtype):
+    self.compute_dtype = dtype
+    self.stddev = stddev
+    super().__init__(num_embeddings, dim, dtype=param_dtype(dtype))
+
+  def reset_parameters(self) -> None:
+    nn.init.normal_(self.weight, std=self.stddev)
+
+  def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    # Cast after the look-up: gradients of frequent tokens are long sums.
+    return super().forward(tokens).to(self.compute_dtype)
+
+
+class RMSNorm(nn.RMSNorm):
+  """nn.RMSNorm that computes in float32 or wider and gives `dtype`."""
+
+  def __init__(self, dim: int, *, epsilon: float, dtype: torch.dtype):
+    self.compute_dtype = dtype
+    super().__init__(dim, eps=epsilon, dtype=param_dtype(dtype))
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    return super().forward(x.to(param_dtype(x.dtype))).to(self.compute_dtype)
+
+
+class Mlp(nn.Module):
+  """Two linear layers without biases around an activation; a gated one has twice the inputs."""
+
+  def __init__(
+    self,
+    dim: int,
+    hidden_dim: int,
+    *,
+    activation: str,
+    stddev: float,
+    out_stddev: float,
+    dtype: torch.dtype,
+  ):
+    super().__init__()
+    self.activation = activation
+    width = 2 * hidden_dim if activation == 'glu' else hidden_dim
+    self.fc1 = Linear(dim, width, bias=False, stddev=stddev, dtype=dtype)
+    self.fc2 = Linear(hidden_dim, dim, bias=False, stddev=out_stddev, dtype=dtype)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
 
 
 class Conv2d(nn.Conv2d):
@@ -142,3 +213,56 @@ class BatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
 def param_dtype(dtype: torch.dtype) -> torch.dtype:
   """The type of the parameters of a layer that computes in `dtype`."""
   return torch.promote_types(dtype, torch.float32)
+
+
+def attention(
+  query: torch.Tensor,
+  key: torch.Tensor,
+  value: torch.Tensor,
+  *,
+  scale: float,
+  causal: bool = False,
+  mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+  """Scaled dot-product attention [batch, length, heads, head_dim]; softmax in float32 or wider.
+
+  PyTorch chooses the kernel: a fused one where there is one for the device, the type and the mask.
+
+  Args:
+    query, key, value: [batch, length, heads, head_dim]; the length of queries may differ.
+    scale: what the products of queries and keys are multiplied by.
+    causal: whether a position sees only itself and those before it.
+    mask: bool, true where a query sees a key, of a shape that broadcasts to
+      [batch, heads, length of queries, length of keys].
+  """
+  if mask is not None and causal:  # PyTorch takes one of the two
+    shape = (query.shape[1], key.shape[1])
+    mask = mask & torch.ones(shape, dtype=torch.bool, device=mask.device).tril()
+    causal = False
+  out = F.scaled_dot_product_attention(
+    query.transpose(1, 2),
+    key.transpose(1, 2),
+    value.transpose(1, 2),
+    attn_mask=mask,
+    is_causal=causal,
+    scale=scale,
+  )
+  return out.transpose(1, 2)
+
+
+def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+  """Turns neighbouring elements of x [batch, length, heads, head_dim] by their position's angle.
+
+  Args:
+    table: that of `positions.rotary_table`, in the type of the parameters.
+  """
+  first, second = x.to(table.dtype).unflatten(-1, (-1, 2)).unbind(-1)
+  cos, sin = table[:, : x.shape[1], None].unbind(0)
+  turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
+  return turned.flatten(-2).to(x.dtype)
+
+
+def normalize(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+  """x at length 1 along its last axis, in float32 or wider; zero stays zero."""
+  wide = x.to(param_dtype(x.dtype))
+  return wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + epsilon**2)

@@ -6,7 +6,7 @@ the collection, as in 'params/Dense_0/kernel' or 'batch_stats/BatchNorm_0/mean'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,48 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pair:
-  """One array under its two names.
+  """One array under its two names, or several of flax's in one of PyTorch's.
 
-  `axes` is the transposition that makes PyTorch's array of flax's. A pair whose flax name is None
-  exists in PyTorch alone: an integer scalar that is 0.
+  A pair without flax names exists in PyTorch alone: an integer scalar that is 0. Two pairs may have
+  the same flax name: that array is tied in PyTorch, where it is known by both names.
+
+  Attributes:
+    jax: arrays of one shape, that PyTorch's array holds one after the other along its first axis.
+    axes: the transposition that makes PyTorch's array of flax's.
+    heads: of flax's arrays [in, heads, head_dim], that are first made [in, heads * head_dim].
   """
 
-  jax: str | None
+  jax: tuple[str, ...]
   torch: str
   axes: tuple[int, ...] | None = None
+  heads: int | None = None
+
+  def to_torch(self, arrays: list[np.ndarray]) -> np.ndarray:
+    if not arrays:
+      return np.zeros((), np.int64)
+    if self.heads is not None:
+      arrays = [array.reshape(len(array), -1) for array in arrays]
+    if self.axes is not None:
+      arrays = [array.transpose(self.axes) for array in arrays]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+  def to_jax(self, array: np.ndarray) -> list[np.ndarray]:
+    arrays = np.split(array, len(self.jax)) if len(self.jax) > 1 else [array] * len(self.jax)
+    if self.axes is not None:
+      arrays = [array.transpose(np.argsort(self.axes)) for array in arrays]
+    if self.heads is not None:
+      arrays = [array.reshape(len(array), self.heads, -1) for array in arrays]
+    return arrays
+
+
+def same(jax: str, torch: str) -> Pair:
+  """One parameter that is the same in both."""
+  return Pair((f'params/{jax}',), torch)
+
+
+def projections(jax: Iterable[str], torch: str, *, heads: int) -> Pair:
+  """Several nn.DenseGeneral [in, heads, head_dim] without bias as one nn.Linear [out, in]."""
+  return Pair(tuple(f'params/{name}/kernel' for name in jax), f'{torch}.weight', (1, 0), heads)
 
 
 def dense(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
@@ -38,21 +71,21 @@ def conv2d(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
 
 def batch_norm(jax: str, torch: str) -> list[Pair]:
   return [
-    Pair(f'params/{jax}/scale', f'{torch}.weight'),
-    Pair(f'params/{jax}/bias', f'{torch}.bias'),
-    Pair(f'batch_stats/{jax}/mean', f'{torch}.running_mean'),
-    Pair(f'batch_stats/{jax}/var', f'{torch}.running_var'),
-    Pair(None, f'{torch}.num_batches_tracked'),
+    same(f'{jax}/scale', f'{torch}.weight'),
+    same(f'{jax}/bias', f'{torch}.bias'),
+    Pair((f'batch_stats/{jax}/mean',), f'{torch}.running_mean'),
+    Pair((f'batch_stats/{jax}/var',), f'{torch}.running_var'),
+    Pair((), f'{torch}.num_batches_tracked'),
   ]
 
 
 def _weights(jax: str, torch: str, axes: tuple[int, ...], bias: bool) -> list[Pair]:
-  pairs = [Pair(f'params/{jax}/kernel', f'{torch}.weight', axes)]
-  return [*pairs, Pair(f'params/{jax}/bias', f'{torch}.bias')] if bias else pairs
+  pairs = [Pair((f'params/{jax}/kernel',), f'{torch}.weight', axes)]
+  return [*pairs, same(f'{jax}/bias', f'{torch}.bias')] if bias else pairs
 
 
 def to_torch(
-  pairs: Iterable[Pair], params: Mapping[str, Any], model_state: Mapping[str, Any] | None
+  pairs: Sequence[Pair], params: Mapping[str, Any], model_state: Mapping[str, Any] | None
 ) -> dict[str, np.ndarray]:
   """The state dict of the PyTorch twin.
 
@@ -60,32 +93,27 @@ def to_torch(
     ValueError: an array has no pair, or a pair has no array.
   """
   arrays = dict(_flat({'params': params, **(model_state or {})}))
-  result = {}
-  for pair in _matching(pairs, 'flax', {pair.jax for pair in pairs} - {None}, set(arrays)):
-    if pair.jax is None:
-      result[pair.torch] = np.zeros((), np.int64)
-    else:
-      array = np.asarray(arrays[pair.jax])
-      result[pair.torch] = array if pair.axes is None else array.transpose(pair.axes)
-  return result
+  _check('flax', {name for pair in pairs for name in pair.jax}, set(arrays))
+  return {pair.torch: pair.to_torch([np.asarray(arrays[n]) for n in pair.jax]) for pair in pairs}
 
 
 def to_jax(
-  pairs: Iterable[Pair], state_dict: Mapping[str, Any]
+  pairs: Sequence[Pair], state_dict: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """The flax twin's `(params, model_state)`; the state is empty for a model without one.
 
   Raises:
-    ValueError: an array has no pair, or a pair has no array.
+    ValueError: an array has no pair, a pair has no array, or a tied array has two values.
   """
+  _check('PyTorch', {pair.torch for pair in pairs}, set(state_dict))
+  arrays: dict[str, np.ndarray] = {}
+  for pair in pairs:
+    for name, array in zip(pair.jax, pair.to_jax(np.asarray(state_dict[pair.torch])), strict=True):
+      if not np.array_equal(array, arrays.setdefault(name, array), equal_nan=True):
+        raise ValueError(f'A tied array has one value; {pair.torch} differs from its twin.')
   tree: dict[str, Any] = {'params': {}}
-  for pair in _matching(pairs, 'PyTorch', {pair.torch for pair in pairs}, set(state_dict)):
-    if pair.jax is None:
-      continue
-    array = np.asarray(state_dict[pair.torch])
-    if pair.axes is not None:
-      array = array.transpose(np.argsort(pair.axes))
-    *parents, leaf = pair.jax.split('/')
+  for path, array in arrays.items():
+    *parents, leaf = path.split('/')
     node = tree
     for name in parents:
       node = node.setdefault(name, {})
@@ -102,12 +130,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = '') -> Iterable[tuple[str, Any]
       yield f'{prefix}{name}', value
 
 
-def _matching(
-  pairs: Iterable[Pair], side: str, paired: set[Any], found: set[str]
-) -> Iterable[Pair]:
+def _check(side: str, paired: set[str], found: set[str]) -> None:
   if paired != found:
     raise ValueError(
       f'Every array has one pair. Without a pair on the {side} side: '
       f'{sorted(found - paired) or "none"}; without an array: {sorted(paired - found) or "none"}.'
     )
-  return pairs

@@ -28,7 +28,9 @@ STEPS_PER_BURST = 200  # the end of a run, with its flush to the disk, is spread
 
 
 def main(*arguments: str) -> None:
-  """Arguments: a framework and a data folder with MNIST in it; without them, both on test data."""
+  """Arguments: framework, data folder, and what `_measure` takes besides; without them, both
+  frameworks on test data.
+  """
   if arguments:
     _measure(*arguments)
     return
@@ -42,11 +44,11 @@ def main(*arguments: str) -> None:
       subprocess.run([sys.executable, __file__, framework, folder], check=True)
 
 
-def _measure(framework: str, data_dir: str) -> None:
+def _measure(framework: str, data_dir: str, workload: str = 'mnist', suite: str = 'lite') -> None:
   registry.pin_own_packages()
   integrity.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
-    process = TrialProcess(_plan(framework, data_dir, folder), Reporter(None))
+    process = TrialProcess(_plan(framework, data_dir, folder, workload, suite), Reporter(None))
     run = process.prepare()
     _runner_burst(run)  # compiles
     _bare_burst(run)
@@ -57,20 +59,21 @@ def _measure(framework: str, data_dir: str) -> None:
   bare_sec = statistics.median(bare for _, bare in bursts)
   extra = statistics.median(runner - bare for runner, bare in bursts)
   print(
-    f'{framework}: runner {runner_sec * 1e3:.3f} ms a step, bare loop {bare_sec * 1e3:.3f} ms, '
+    f'{workload}, {framework}: runner {runner_sec * 1e3:.3f} ms a step, '
+    f'bare loop {bare_sec * 1e3:.3f} ms, '
     f'ratio {statistics.median(a / b for a, b in bursts):.4f}, difference {extra * 1e6:+.0f} us; '
     f'the loop around a step that does nothing: {loop_sec * 1e6:.1f} us'
   )
 
 
-def _plan(framework: str, data_dir: str, folder: str) -> TrialPlan:
+def _plan(framework: str, data_dir: str, folder: str, workload: str, suite: str) -> TrialPlan:
   submission = registry.submission('nadamw', 'self')
   return TrialPlan(
-    workload='mnist',
+    workload=workload,
     framework=framework,
     submission='nadamw',
     submission_path=str(submission.file(framework)),
-    suite='lite',
+    suite=suite,
     ruleset='self',
     study=1,
     trial=1,

@@ -9,6 +9,7 @@ import pytest
 
 from algorithmic_efficiency import registry
 from algorithmic_efficiency.definition import BatchSizes, WorkloadDefinition
+from algorithmic_efficiency.metrics.derived import DERIVED
 from algorithmic_efficiency.suites import SUITES
 
 DEFINITIONS = list(registry.workloads().values())
@@ -28,6 +29,8 @@ def test_names_and_texts(definition):
   assert definition.summary and not definition.summary.endswith('.')
   assert definition.target_source
   assert len(set(definition.metrics)) == len(definition.metrics)
+  for name in definition.metrics:
+    assert name not in DERIVED or DERIVED[name].source in definition.metrics
 
 
 @each(DEFINITIONS)

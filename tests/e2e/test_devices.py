@@ -14,7 +14,7 @@ from algorithmic_efficiency import registry
 from algorithmic_efficiency.launch.local import free_port
 
 SCRIPT = Path(__file__).with_name('devices_script.py')
-WORKLOADS = ('quick_vision', 'mnist')
+WORKLOADS = ('quick_vision', 'quick_lm', 'mnist')
 
 pytestmark = pytest.mark.slow
 

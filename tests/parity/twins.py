@@ -19,6 +19,8 @@ from torch.utils import _pytree as torch_tree
 
 from algorithmic_efficiency import registry
 from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.layers import jax as jax_layers
+from algorithmic_efficiency.layers import torch as torch_layers
 
 LEARNING_RATE = 0.5
 LABEL_SMOOTHING = 0.1
@@ -53,16 +55,22 @@ def definitions() -> list[WorkloadDefinition]:
 
 
 def random_weights(definition: WorkloadDefinition, seed: int, dtype: type) -> dict[str, np.ndarray]:
-  """A PyTorch state dict in which no two arrays are alike, as fresh biases and scales would be."""
+  """A PyTorch state dict in which no two arrays are alike, as fresh biases and scales would be.
+
+  Arrays that are tied stay so. In float64 they are those of float32.
+  """
   model = registry.task_of(definition).module('model_torch').build(definition)
   random = np.random.default_rng(seed)
-  weights = {}
-  for name, tensor in model.state_dict().items():
+  drawn: dict[int, np.ndarray] = {}  # by the place in memory, which tied arrays share
+  for tensor in model.state_dict().values():
     array = tensor.numpy()
-    if array.dtype.kind == 'f':
-      array = (array + random.uniform(0.05, 0.15, size=array.shape)).astype(dtype)
-    weights[name] = array.copy()
-  return weights
+    if array.dtype.kind == 'f' and tensor.data_ptr() not in drawn:
+      array = array + random.uniform(0.05, 0.15, size=array.shape)
+      drawn[tensor.data_ptr()] = array.astype(np.float32).astype(dtype)
+  return {
+    name: drawn.get(tensor.data_ptr(), tensor.numpy()).copy()
+    for name, tensor in model.state_dict().items()
+  }
 
 
 def batch(
@@ -111,12 +119,12 @@ def with_jax(
       dropout_rate=0.0,
     )
     return {
-      'logits': logits,
+      'logits': jax_layers.plain(logits),
       'loss': loss,
       'gradients': gradients,
       'model_state': new_state,
       'params': new_params,
-      'eval_logits': eval_logits,
+      'eval_logits': jax_layers.plain(eval_logits),
       'eval_sums': code.eval_sums(definition, batch, eval_logits),
     }
 
@@ -136,9 +144,11 @@ def with_torch(
 
   model.train()
   logits = code.forward(model, batch, train=True, use_running_average=False, dropout_rate=0.0)
+  plain_logits = _numpy(torch_layers.plain(logits))  # now, as the step will change the kernel
   loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
   (loss['summed'] / loss['n_valid_examples']).backward()
-  gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+  named = model.named_parameters(remove_duplicate=False)
+  gradients = {name: parameter.grad for name, parameter in named}
   gradients, _ = parity.to_jax(definition, _numpy({**model.state_dict(), **gradients}))
   optimizer.step()
   model.eval()
@@ -148,14 +158,23 @@ def with_torch(
     )
   params, model_state = parity.to_jax(definition, _numpy(model.state_dict()))
   return Outcome(
-    logits=_numpy(logits),
+    logits=plain_logits,
     loss=_numpy(loss),
     gradients=gradients,
     model_state=model_state,
     params=params,
-    eval_logits=_numpy(eval_logits),
+    eval_logits=_numpy(torch_layers.plain(eval_logits)),
     eval_sums=_numpy(code.eval_sums(definition, batch, eval_logits)),
   )
+
+
+def distances(actual: Tree, expected: Tree) -> list[float]:
+  """The largest difference in every array, relative to the largest magnitude in it."""
+  pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+  return [
+    float(np.abs(left - right).max(initial=0)) / (float(np.abs(right).max(initial=0)) or 1.0)
+    for left, right in pairs
+  ]
 
 
 def assert_close(actual: Tree, expected: Tree, *, relative: float) -> None:

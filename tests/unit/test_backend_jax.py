@@ -295,6 +295,21 @@ def _task(**changes):
   return TaskCode(data=jax_toy.task().data, model=model)
 
 
+@pytest.mark.parametrize(
+  ('platform', 'expected'), [('cpu', 'float32'), ('gpu', 'bfloat16'), ('tpu', 'bfloat16')]
+)
+def test_models_compute_in_the_definition_s_type_on_accelerators_alone(
+  platform, expected, monkeypatch
+):
+  backend = backend_jax.start(Devices(platform='cpu', num_devices=1))
+  monkeypatch.setattr(backend, '_local_devices', [SimpleNamespace(platform=platform)])
+  definition = jax_toy.definition(accelerator_dtype='bfloat16')
+  told = []
+  task = _task(build=lambda definition, *, dtype=jnp.float32: told.append(dtype))
+  backend.workload(definition, task, jax_toy.BUDGET)
+  assert told == [jnp.dtype(expected)]
+
+
 def test_a_model_without_state_has_none(backend):
   task = _task(
     build=lambda definition: nn.Dense(2),
@@ -366,6 +381,14 @@ def test_parameters_are_listed_without_allocating(backend):
     ('MultiHeadDotProductAttention_0/out/bias', 'ATTENTION_BIAS'),
     ('MultiHeadDotProductAttention_0/QueryScaler_0/scale', 'WEIGHT'),
     ('SelfAttention_0/in_proj_weight', 'ATTENTION_QKV'),
+    ('blocks_0/CausalAttn_0/query/kernel', 'ATTENTION_Q'),
+    ('blocks_0/CausalAttn_0/key/kernel', 'ATTENTION_K'),
+    ('blocks_0/CausalAttn_0/value/kernel', 'ATTENTION_V'),
+    ('blocks_0/CausalAttn_0/attn_out_proj/kernel', 'ATTENTION_OUT'),
+    ('blocks_0/CausalAttn_0/attn_scale', 'WEIGHT'),
+    ('blocks_0/RMSNorm_0/scale', 'LAYER_NORM_SCALE'),
+    ('out_ln/scale', 'LAYER_NORM_SCALE'),
+    ('embed/embedding', 'EMBEDDING'),
     ('MAPHead_0/probe', 'WEIGHT'),
     ('Dense_7/kernel', 'WEIGHT'),
     ('Dense_7/bias', 'BIAS'),

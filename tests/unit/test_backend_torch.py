@@ -19,6 +19,7 @@ from torch import nn
 from algorithmic_efficiency import errors, registry, spec
 from algorithmic_efficiency.backends import _torch_workload
 from algorithmic_efficiency.backends import torch as backend_torch
+from algorithmic_efficiency.backends._torch_backend import TorchBackend
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ForwardPassMode, LossType, ParameterType
@@ -154,6 +155,11 @@ def test_shapes_and_types_by_name(toy):
     ('embed_tokens.weight', 'EMBEDDING'),
     ('pos_embed', 'WEIGHT'),
     ('self_attn.in_proj.weight', 'ATTENTION_QKV'),
+    ('layers.0.attn.w_qkv.weight', 'ATTENTION_QKV'),
+    ('layers.0.attn.w_out.weight', 'ATTENTION_OUT'),
+    ('layers.0.attn.attn_scale', 'WEIGHT'),
+    ('layers.0.attn_norm.weight', 'LAYER_NORM_SCALE'),
+    ('out_norm.weight', 'LAYER_NORM_SCALE'),
     ('self_attention.in_proj.bias', 'ATTENTION_BIAS'),
     ('multihead_attn.kv_proj.weight', 'ATTENTION_KV'),
     ('multihead_attn.q_proj.weight', 'ATTENTION_Q'),
@@ -184,6 +190,22 @@ def test_every_parameter_of_algoperf_s_models_has_a_type():
     pytest.skip(f'there are no names of parameters at {file}')
   for workload in json.loads(file.read_text()).values():
     _torch_workload.param_types(workload.get('params', {}))
+
+
+@pytest.mark.parametrize(('device', 'expected'), [('cpu', 'float32'), ('cuda', 'bfloat16')])
+def test_models_compute_in_the_definition_s_type_on_a_gpu_alone(device, expected):
+  class BuildingError(Exception):
+    pass
+
+  def build(definition, *, dtype=torch.float32):
+    raise BuildingError(dtype)
+
+  task = torch_toy.task()
+  task.model.build = build
+  definition = torch_toy.definition(accelerator_dtype='bfloat16')
+  backend = TorchBackend(torch.device(device), Devices(), compiles=False)
+  with pytest.raises(BuildingError, match=f'^torch.{expected}$'):
+    backend.workload(definition, task, torch_toy.BUDGET).init_model_fn(backend.key(WORDS))
 
 
 def test_output_parameters_are_found_under_any_wrapper(toy):

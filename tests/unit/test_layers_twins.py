@@ -37,6 +37,30 @@ def test_dense_kernels_are_transposed():
   assert twins.to_jax(pairs, result)[1] == {}
 
 
+def test_projections_to_heads_are_merged_and_joined():
+  random = np.random.default_rng(0)
+  kernels = {name: random.normal(size=(5, 2, 3)) for name in ('query', 'key')}
+  params = {name: {'kernel': kernel} for name, kernel in kernels.items()}
+  pairs = [twins.projections(('query', 'key'), 'w', heads=2)]
+  result = twins.to_torch(pairs, params, None)
+  assert result['w.weight'].shape == (12, 5)
+  x = random.normal(size=5)
+  heads = (result['w.weight'] @ x).reshape(2, 2, 3)  # which projection, head, element
+  for found, kernel in zip(heads, kernels.values(), strict=True):
+    np.testing.assert_allclose(found, np.einsum('d,dhe->he', x, kernel))
+  np.testing.assert_equal(twins.to_jax(pairs, result)[0], params)
+
+
+def test_a_tied_array_has_two_names_in_pytorch_and_one_value():
+  pairs = [twins.same('embed/embedding', name) for name in ('embed.weight', 'head.weight')]
+  params = {'embed': {'embedding': np.arange(6.0).reshape(3, 2)}}
+  result = twins.to_torch(pairs, params, None)
+  assert set(result) == {'embed.weight', 'head.weight'}
+  np.testing.assert_equal(twins.to_jax(pairs, result)[0], params)
+  with pytest.raises(ValueError, match=r'one value; head.weight differs'):
+    twins.to_jax(pairs, {**result, 'head.weight': np.zeros((3, 2))})
+
+
 def test_an_array_without_a_pair_is_an_error():
   params = {**PARAMS, 'Dense_0': {'kernel': np.ones((2, 3))}}
   with pytest.raises(ValueError, match=r"flax side: \['params/Dense_0/kernel'\]"):
@@ -58,7 +82,7 @@ def test_both_frameworks_know_the_same_activations():
   from algorithmic_efficiency.layers import jax as jax_layers
   from algorithmic_efficiency.layers import torch as torch_layers
 
-  x = np.linspace(-4, 4, 101).astype(np.float32)
+  x = np.linspace(-4, 4, 102).astype(np.float32)
   assert set(jax_layers.ACTIVATIONS) == set(torch_layers.ACTIVATIONS)
   for name, activation in jax_layers.ACTIVATIONS.items():
     expected = torch_layers.ACTIVATIONS[name](torch.tensor(x)).numpy()

@@ -1,55 +1,209 @@
-"""Language modelling on FineWeb-Edu with a decoder-only Transformer."""
+"""Language modelling with a decoder-only Transformer: every workload and variant of this task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from algorithmic_efficiency.definition import BatchSizes, Budget, Goal, Splits, WorkloadDefinition
+from algorithmic_efficiency.definition import (
+  BatchSizes,
+  Budget,
+  Goal,
+  Smoke,
+  Splits,
+  WorkloadDefinition,
+  variant,
+)
 from algorithmic_efficiency.spec import LossType
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-  """Rotary positions, RMS norm, normalised queries and keys, gated MLP, tied embeddings."""
+  """Causal attention with rotary positions and an MLP, each within RMS norm and a residual sum.
 
-  vocab_size: int = 50_257
-  sequence_length: int = 1024
-  dim: int = 1024
-  num_layers: int = 12
-  num_heads: int = 8
-  mlp_dim: int = 4096
+  The vocabulary and the length of a sequence are those of the data. No layer has a bias.
+
+  Attributes:
+    mlp_dim: hidden units, of which a gated MLP has as many gates again.
+    rope_theta: the base of the rotary positions' wavelengths.
+    norm_position: 'pre' normalises what enters a block's two parts and once more at the end,
+      'post' normalises each residual sum.
+    qk_norm: whether queries and keys are brought to length 1, and their products multiplied by a
+      learned scale that begins at log2(length^2 - length); otherwise by 1 / sqrt(head_dim).
+    tied_embeddings: whether the output kernel is the embedding itself.
+    mlp: 'glu' multiplies a linear layer by the sigmoid of another, 'relu2' squares a rectified one.
+    init_stddev: of all kernels; those that write to the residual sum have it divided by
+      sqrt(2 * num_layers).
+  """
+
+  dim: int
+  num_layers: int
+  num_heads: int
+  mlp_dim: int
   rope_theta: float = 500_000.0
   rms_norm_epsilon: float = 1e-6
+  qk_norm_epsilon: float = 1e-6
   init_stddev: float = 0.02
+  norm_position: Literal['pre', 'post'] = 'pre'
+  qk_norm: bool = True
+  tied_embeddings: bool = True
+  mlp: Literal['glu', 'relu2'] = 'glu'
+
+  @property
+  def head_dim(self) -> int:
+    return self.dim // self.num_heads
+
+  @property
+  def residual_stddev(self) -> float:
+    """That of the kernels that write to the residual sum."""
+    return self.init_stddev / math.sqrt(2 * self.num_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWindows:
-  """Consecutive windows of one stream of GPT-2 tokens."""
+  """Windows of one stream of tokens, in which a separator ends each document.
 
-  sequence_length: int = 1024
-  tokenizer: str = 'gpt2'
-  source: str = 'FineWeb-Edu sample-10BT'
+  Attributes:
+    source: parquet files with a column `text`, of whose shuffled documents the first are held out;
+      such files named by their split (`train*`, `validation*`, `test*`); or the names of the
+      characters of Unicode 3.2.
+    tokenizer: GPT-2's byte-level one from files that the user gives; one of the same kind whose
+      vocabulary is trained on the training documents; or a token for each character.
+    vocab_size: tokens, the separator included.
+    sequence_length: tokens that are predicted in a window, which holds one more.
+    overlap: tokens that a window shares with the next; with 1 each token but the first is predicted
+      once, with 0, as in AlgoPerf, the first of each window is not.
+    separator: the text of the token that ends a document.
+    vocabulary_sha256: of the prepared set's `tokenizer.json`, on which perplexity depends; empty
+      takes any vocabulary of the right size.
+    mask_documents: whether attention stays within a document.
+  """
+
+  source: Literal['parquet', 'parquet_splits', 'unicode_names']
+  tokenizer: Literal['gpt2', 'trained', 'characters']
+  vocab_size: int
+  sequence_length: int
+  overlap: int = 1
+  separator: str = '<|endoftext|>'
+  vocabulary_sha256: str = ''
+  mask_documents: bool = False
+
+
+def _smoke(data: TokenWindows) -> Smoke:
+  return Smoke(
+    model=Decoder(dim=16, num_layers=2, num_heads=2, mlp_dim=32),
+    data=replace(data, vocab_size=32, sequence_length=16),
+  )
 
 
 _A100 = Budget(step_hint=72_000, max_sec=31_967, eval_period_sec=2_571)
+_FINEWEBEDU_DATA = TokenWindows(
+  source='parquet',
+  tokenizer='gpt2',
+  vocab_size=50_257,
+  sequence_length=1024,
+  overlap=0,
+  vocabulary_sha256='58f5cb8d0be3212fc257c58e507252d5e84eb4ee065e8998090dbddca182abe0',
+)
+_FINEWEBEDU = WorkloadDefinition(
+  name='finewebedu_lm',
+  task='lm',
+  summary='FineWeb-Edu 10BT, decoder-only Transformer: perplexity',
+  dataset='fineweb_edu_10B',
+  model=Decoder(dim=1024, num_layers=12, num_heads=8, mlp_dim=4096),
+  data=_FINEWEBEDU_DATA,
+  loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
+  metrics=('loss', 'ppl', 'bits_per_byte', 'accuracy'),
+  goal=Goal(metric='ppl', direction='min', validation=22.2995),
+  suites={'full': _A100, 'algoperf_a100': _A100},
+  splits=Splits(train=8_749_870, eval_train=10_000, validation=100_000, test=None),
+  batch_sizes=BatchSizes(train=64, eval=256),
+  smoke=replace(
+    _smoke(_FINEWEBEDU_DATA),
+    splits=Splits(train=64, eval_train=16, validation=20, test=None),
+  ),
+  output_params={'jax': ('embed',), 'pytorch': ('embed_tokens.weight',)},
+  accelerator_dtype='bfloat16',
+  target_source='AlgoPerf, leaderboard of 2026',
+)
+
+_BOOKS_DATA = TokenWindows(
+  source='parquet_splits',
+  tokenizer='trained',
+  vocab_size=8_192,
+  sequence_length=512,
+  vocabulary_sha256='197eb3898524de6c5aa5b296da6d0b2b4b2ea37df86b172a49c11f56783ba064',
+)
+_BOOKS = replace(
+  _FINEWEBEDU,
+  name='books_lm',
+  base='',
+  summary='Classic English books, decoder-only Transformer of 10 million parameters: perplexity',
+  dataset='classic_books',
+  model=Decoder(dim=256, num_layers=8, num_heads=4, mlp_dim=1024),
+  data=_BOOKS_DATA,
+  goal=Goal(metric='ppl', direction='min', validation=60.0, provisional=True),
+  suites={'lite': Budget(step_hint=2_400, max_steps=2_400)},
+  splits=Splits(train=23_943, eval_train=275, validation=275, test=None),
+  batch_sizes=BatchSizes(train=16, eval=64),
+  smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_BOOKS_DATA).data),
+  target_source='provisional: a guess, not calibrated yet',
+)
+
+_QUICK_DATA = TokenWindows(
+  source='unicode_names',
+  tokenizer='characters',
+  vocab_size=39,
+  sequence_length=64,
+  separator='\n',
+)
+_QUICK = replace(
+  _BOOKS,
+  name='quick_lm',
+  base='',
+  summary='Names of the characters of Unicode 3.2, small decoder-only Transformer: perplexity',
+  dataset='unicode_names',
+  embedded=True,
+  model=Decoder(dim=64, num_layers=2, num_heads=2, mlp_dim=256),
+  data=_QUICK_DATA,
+  goal=Goal(metric='ppl', direction='min', validation=3.5, test=3.5, provisional=True),
+  suites={'quick': Budget(step_hint=600, max_steps=600)},
+  # Of the names by code point, number i is validation where i % 20 is 18, test where it is 19.
+  splits=Splits(train=4_992, eval_train=275, validation=275, test=276),
+  batch_sizes=BatchSizes(train=32, eval=280),
+  smoke=_smoke(_QUICK_DATA),
+)
+
+_UNTIED_OUTPUTS = {'jax': ('output_proj',), 'pytorch': ('lm_head.weight',)}
+_CHANGES = {
+  'post_ln': ('normalised after each sum', {'norm_position': 'post'}),
+  'no_qk_norm': ('without query-key norm', {'qk_norm': False}),
+  'untied': ('with an output kernel of its own', {'tied_embeddings': False}),
+  'relu2': ('with squared ReLU', {'mlp': 'relu2'}),
+}
+
+
+def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
+  """The variants of a workload, whose goal is that of the workload until they are calibrated."""
+  subject, _, metric = base.summary.partition(':')
+  return [
+    variant(
+      base,
+      name=f'{base.name}_{suffix}',
+      summary=f'{subject} {text}:{metric}',
+      model=replace(base.model, **change),
+      smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
+      goal=replace(base.goal, provisional=True),
+      target_source=f'that of {base.name}, not calibrated for this variant',
+      output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
+    )
+    for suffix, (text, change) in _CHANGES.items()
+  ]
+
 
 WORKLOADS = {
-  'finewebedu_lm': WorkloadDefinition(
-    name='finewebedu_lm',
-    task='lm',
-    summary='FineWeb-Edu 10BT, decoder-only Transformer: perplexity',
-    dataset='fineweb_edu_10B',
-    model=Decoder(),
-    data=TokenWindows(),
-    loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
-    metrics=('loss', 'ppl'),
-    goal=Goal(metric='ppl', direction='min', validation=22.2995),
-    suites={'full': _A100, 'algoperf_a100': _A100},
-    splits=Splits(train=8_749_870, eval_train=10_000, validation=100_000, test=None),
-    batch_sizes=BatchSizes(train=64, eval=256),
-    smoke=None,
-    output_params={'pytorch': ('lm_head.weight',)},
-    target_source='AlgoPerf, leaderboard of 2026',
-  )
+  definition.name: definition
+  for base in (_FINEWEBEDU, _BOOKS, _QUICK)
+  for definition in (base, *_variants(base))
 }

@@ -1,0 +1,255 @@
+"""Token cross entropy that need not hold the logits of a large vocabulary at once.
+
+Shapes: hidden states [batch, length, dim], kernel [vocab, dim], logits [batch, length, vocab].
+The loss is computed in float32, or in float64 where the logits are.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from algorithmic_efficiency.layers.chunks import chunk_length
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class VocabLogits:
+  """The logits `hidden @ kernel.T`, not yet computed.
+
+  Attributes:
+    hidden: [batch, length, dim], in the type in which the logits are computed.
+    kernel: [vocab, dim], in the type of the parameters, in which its gradient is accumulated.
+  """
+
+  hidden: jax.Array
+  kernel: jax.Array
+
+
+def plain(logits: VocabLogits | jax.Array) -> jax.Array:
+  """The logits as an array [batch, length, vocab]."""
+  if isinstance(logits, VocabLogits):
+    return _project(logits.hidden, logits.kernel)
+  return logits
+
+
+def token_loss(
+  targets: jax.Array,
+  logits: VocabLogits | jax.Array,
+  mask: jax.Array | None = None,
+  label_smoothing: float | jax.Array = 0.0,
+) -> dict[str, jax.Array]:
+  """Softmax cross entropy of every token, in nats.
+
+  Large logits are cut into chunks of positions. The gradient of `summed` is then computed along
+  with it, chunk by chunk; that of `per_example` computes the logits a second time.
+
+  Args:
+    targets: the right token, int [batch, length].
+    mask: weight of every token, [batch, length].
+    label_smoothing: the part of the target's probability that is spread evenly over the
+      vocabulary. Chunked losses are not differentiated with respect to it.
+
+  Returns:
+    `summed`, `n_valid_examples` (the sum of the mask, or the number of tokens) and `per_example`
+    [batch, length], which the mask multiplies.
+  """
+  dtype = _loss_dtype(logits)
+  weights = jnp.ones(targets.shape, dtype) if mask is None else mask.astype(dtype)
+  size = _chunk_length(logits)
+  if size < targets.shape[1]:
+    summed, losses = _chunked_losses(
+      size, logits.hidden, logits.kernel, targets, weights, label_smoothing
+    )
+    per_example = losses * weights
+  else:
+    per_example = _losses(plain(logits), targets, label_smoothing) * weights
+    summed = jnp.sum(per_example)
+  return {
+    'summed': summed,
+    'n_valid_examples': jnp.sum(weights),
+    'per_example': per_example,
+  }
+
+
+def token_sums(
+  targets: jax.Array,
+  logits: VocabLogits | jax.Array,
+  weights: jax.Array,
+  target_bytes: jax.Array,
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Sum and weight of every metric over the tokens that count.
+
+  Args:
+    targets: the right token, int [batch, length].
+    weights: 1 for a token that counts and 0 for padding, [batch, length].
+    target_bytes: the bytes of text that each target stands for, [batch, length].
+
+  Returns:
+    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), `bits_per_byte`.
+  """
+
+  def evaluated(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _losses(logits, targets, 0.0), jnp.argmax(logits, axis=-1) == targets
+
+  size = _chunk_length(logits)
+  if size < targets.shape[1]:
+    chunks = (_split(logits.hidden, size), _split(targets, size))
+    kernel = logits.kernel.astype(logits.hidden.dtype)
+    results = jax.lax.map(lambda chunk: evaluated(_project(chunk[0], kernel), chunk[1]), chunks)
+    losses, is_correct = (_join(result, targets.shape[1]) for result in results)
+  else:
+    losses, is_correct = evaluated(plain(logits), targets)
+  weights = weights.astype(losses.dtype)
+  summed, num_tokens = jnp.sum(losses * weights), jnp.sum(weights)
+  return {
+    'loss': (summed, num_tokens),
+    'accuracy': (jnp.sum(is_correct * weights), num_tokens),
+    'bits_per_byte': (summed / math.log(2), jnp.sum(target_bytes * weights)),
+  }
+
+
+def _loss_dtype(logits: VocabLogits | jax.Array) -> Any:
+  array = logits.hidden if isinstance(logits, VocabLogits) else logits
+  return jnp.promote_types(array.dtype, jnp.float32)
+
+
+def _chunk_length(logits: VocabLogits | jax.Array) -> int:
+  """Positions of a chunk; the whole length of logits that are there already."""
+  if not isinstance(logits, VocabLogits):
+    return logits.shape[1]
+  batch_size, length, _ = logits.hidden.shape
+  return chunk_length(
+    batch_size=batch_size,
+    length=length,
+    vocab_size=len(logits.kernel),
+    itemsize=jnp.dtype(_loss_dtype(logits)).itemsize,
+  )
+
+
+def _project(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Logits, in the type of the hidden states."""
+  return jnp.einsum('bld,vd->blv', hidden, kernel.astype(hidden.dtype))
+
+
+def _losses(logits: jax.Array, targets: jax.Array, label_smoothing: float | jax.Array) -> jax.Array:
+  """Losses [batch, length] of logits."""
+  log_probs = _log_probs(logits)
+  # Not a gather, whose gradient is a scatter with a buffer of its own.
+  losses = -jnp.sum(log_probs * _is_target(logits, targets), axis=-1)
+  if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
+    return losses
+  return (1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_probs, axis=-1)
+
+
+def _log_probs(logits: jax.Array) -> jax.Array:
+  return jax.nn.log_softmax(logits.astype(_loss_dtype(logits)))
+
+
+def _is_target(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Bool [batch, length, vocab]."""
+  return jnp.arange(logits.shape[-1]) == targets[..., None]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _chunked_losses(
+  size: int,
+  hidden: jax.Array,
+  kernel: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  label_smoothing: float | jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """The weighted sum of the losses, and the losses [batch, length], in chunks of `size`."""
+  losses = _losses_by_chunk(size, hidden, kernel, targets, label_smoothing)
+  return jnp.sum(losses * weights), losses
+
+
+@_chunked_losses.defjvp
+def _chunked_losses_jvp(size: int, primals: Any, tangents: Any) -> Any:
+  """Gradients of the sum are known before the tangents are, so its transpose only scales them.
+
+  What belongs to the losses themselves is dead code where their cotangent is zero.
+  """
+  hidden, kernel, targets, weights, label_smoothing = primals
+  hidden_dot, kernel_dot, _, weights_dot, _ = tangents
+  losses, hidden_gradient, kernel_gradient = _losses_and_gradients(size, *primals)
+  summed_dot = (
+    _dot(hidden_gradient, hidden_dot)
+    + _dot(kernel_gradient, kernel_dot)
+    + _dot(losses, weights_dot)
+  )
+  _, losses_dot = jax.jvp(
+    lambda hidden, kernel: _losses_by_chunk(size, hidden, kernel, targets, label_smoothing),
+    (hidden, kernel),
+    (hidden_dot, kernel_dot),
+  )
+  return (jnp.sum(losses * weights), losses), (summed_dot, losses_dot)
+
+
+def _losses_by_chunk(
+  size: int,
+  hidden: jax.Array,
+  kernel: jax.Array,
+  targets: jax.Array,
+  label_smoothing: float | jax.Array,
+) -> jax.Array:
+  @jax.checkpoint
+  def losses(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+    hidden, targets = chunk
+    return _losses(_project(hidden, kernel), targets, label_smoothing)
+
+  return _join(jax.lax.map(losses, (_split(hidden, size), _split(targets, size))), targets.shape[1])
+
+
+def _losses_and_gradients(
+  size: int,
+  hidden: jax.Array,
+  kernel: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  label_smoothing: float | jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The losses, and the gradients of their weighted sum to the hidden states and the kernel."""
+  narrow = kernel.astype(hidden.dtype)
+
+  @jax.checkpoint
+  def add_chunk(kernel_gradient: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
+    hidden, targets, weights = chunk
+    logits = _project(hidden, narrow)
+    target_probs = (1 - label_smoothing) * _is_target(logits, targets)
+    target_probs += label_smoothing / len(kernel)
+    gradient = (jnp.exp(_log_probs(logits)) - target_probs) * weights[..., None]
+    gradient = gradient.astype(hidden.dtype)
+    losses = _losses(logits, targets, label_smoothing)
+    kernel_gradient += jnp.einsum(
+      'blv,bld->vd', gradient, hidden, preferred_element_type=kernel_gradient.dtype
+    )
+    return kernel_gradient, (losses, gradient @ narrow)
+
+  chunks = tuple(_split(x, size) for x in (hidden, targets, weights))
+  kernel_gradient, per_token = jax.lax.scan(add_chunk, jnp.zeros_like(kernel), chunks)
+  losses, hidden_gradient = (_join(x, hidden.shape[1]) for x in per_token)
+  return losses, hidden_gradient, kernel_gradient
+
+
+def _split(x: jax.Array, size: int) -> jax.Array:
+  """[batch, length, ...] -> [chunks, batch, size, ...], with zeros after the last position."""
+  x = jnp.pad(x, [(0, 0), (0, -x.shape[1] % size), *[(0, 0)] * (x.ndim - 2)])
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+
+
+def _join(x: jax.Array, length: int) -> jax.Array:
+  """[chunks, batch, size, ...] -> [batch, length, ...], the inverse of `_split`."""
+  x = jnp.moveaxis(x, 0, 1)
+  return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
+
+
+def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
+  dtype = jnp.promote_types(x.dtype, jnp.float32)
+  return jnp.sum(x.astype(dtype) * y.astype(dtype))

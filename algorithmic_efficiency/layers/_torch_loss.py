@@ -1,0 +1,251 @@
+"""Token cross entropy that need not hold the logits of a large vocabulary at once.
+
+Shapes: hidden states [batch, length, dim], kernel [vocab, dim], logits [batch, length, vocab].
+The loss is computed in float32, or in float64 where the logits are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils import _pytree
+
+from algorithmic_efficiency.layers.chunks import chunk_length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VocabLogits:
+  """The logits `hidden @ kernel.T`, not yet computed.
+
+  Attributes:
+    hidden: [batch, length, dim], in the type in which the logits are computed.
+    kernel: [vocab, dim], in the type of the parameters, in which its gradient is accumulated.
+  """
+
+  hidden: torch.Tensor
+  kernel: torch.Tensor
+
+
+# So that wrappers of a module find the tensors in what it returns.
+_pytree.register_dataclass(VocabLogits)
+
+
+def plain(logits: VocabLogits | torch.Tensor) -> torch.Tensor:
+  """The logits as a tensor [batch, length, vocab]."""
+  if isinstance(logits, VocabLogits):
+    return logits.hidden @ logits.kernel.to(logits.hidden.dtype).T
+  return logits
+
+
+def token_loss(
+  targets: torch.Tensor,
+  logits: VocabLogits | torch.Tensor,
+  mask: torch.Tensor | None = None,
+  label_smoothing: float = 0.0,
+) -> dict[str, torch.Tensor]:
+  """Softmax cross entropy of every token, in nats.
+
+  Large logits are cut into chunks of positions. The gradient of `summed` is then computed along
+  with it, chunk by chunk; that of `per_example` computes the logits a second time.
+
+  Args:
+    targets: the right token, int [batch, length].
+    mask: weight of every token, [batch, length].
+    label_smoothing: the part of the target's probability that is spread evenly over the
+      vocabulary.
+
+  Returns:
+    `summed`, `n_valid_examples` (the sum of the mask, or the number of tokens) and `per_example`
+    [batch, length], which the mask multiplies.
+  """
+  if mask is None:
+    mask = torch.ones(targets.shape, device=targets.device)
+  weights = mask.to(_loss_dtype(logits))
+  if _chunk_length(logits) < targets.shape[1] and torch.is_grad_enabled():
+    summed, losses = _ChunkedLosses.apply(
+      logits.hidden, logits.kernel, targets, weights, label_smoothing
+    )
+    per_example = losses * weights
+  else:
+    per_example = _losses_by_chunk(logits, targets, label_smoothing) * weights
+    summed = per_example.sum()
+  return {
+    'summed': summed,
+    'n_valid_examples': weights.sum(),
+    'per_example': per_example,
+  }
+
+
+@torch.no_grad()
+def token_sums(
+  targets: torch.Tensor,
+  logits: VocabLogits | torch.Tensor,
+  weights: torch.Tensor,
+  target_bytes: torch.Tensor,
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+  """Sum and weight of every metric over the tokens that count; without gradients.
+
+  Args:
+    targets: the right token, int [batch, length].
+    weights: 1 for a token that counts and 0 for padding, [batch, length].
+    target_bytes: the bytes of text that each target stands for, [batch, length].
+
+  Returns:
+    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), `bits_per_byte`.
+  """
+  weights = weights.to(_loss_dtype(logits))
+  losses, is_correct = [], []
+  for part, part_targets in _chunks(logits, targets):
+    array = plain(part)
+    losses.append(_losses(array, part_targets, 0.0))
+    is_correct.append(array.argmax(dim=-1) == part_targets)
+  summed, num_tokens = (torch.cat(losses, dim=1) * weights).sum(), weights.sum()
+  return {
+    'loss': (summed, num_tokens),
+    'accuracy': ((torch.cat(is_correct, dim=1) * weights).sum(), num_tokens),
+    'bits_per_byte': (summed / math.log(2), (target_bytes * weights).sum()),
+  }
+
+
+def _loss_dtype(logits: VocabLogits | torch.Tensor) -> torch.dtype:
+  array = logits.hidden if isinstance(logits, VocabLogits) else logits
+  return torch.promote_types(array.dtype, torch.float32)
+
+
+def _chunk_length(logits: VocabLogits | torch.Tensor) -> int:
+  """Positions of a chunk; the whole length of logits that are there already."""
+  if not isinstance(logits, VocabLogits):
+    return logits.shape[1]
+  batch_size, length, _ = logits.hidden.shape
+  return chunk_length(
+    batch_size=batch_size,
+    length=length,
+    vocab_size=len(logits.kernel),
+    itemsize=_loss_dtype(logits).itemsize,
+  )
+
+
+def _chunks(
+  logits: VocabLogits | torch.Tensor, *per_token: torch.Tensor
+) -> Iterator[tuple[Any, ...]]:
+  """Parts of the length: of the logits, and of tensors [batch, length]."""
+  if not isinstance(logits, VocabLogits):
+    yield logits, *per_token
+    return
+  kernel = logits.kernel.to(logits.hidden.dtype)
+  size = _chunk_length(logits)
+  for hidden, *rest in zip(
+    *(x.split(size, dim=1) for x in (logits.hidden, *per_token)), strict=True
+  ):
+    yield VocabLogits(hidden=hidden, kernel=kernel), *rest
+
+
+def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+  """Losses [batch, length] of logits."""
+  losses = F.cross_entropy(
+    logits.to(_loss_dtype(logits)).flatten(0, 1),
+    targets.long().flatten(),
+    reduction='none',
+    label_smoothing=label_smoothing,
+  )
+  return losses.view(targets.shape)
+
+
+def _losses_by_chunk(
+  logits: VocabLogits | torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+  losses = [_losses(plain(part), rows, label_smoothing) for part, rows in _chunks(logits, targets)]
+  return torch.cat(losses, dim=1)
+
+
+class _ChunkedLosses(torch.autograd.Function):
+  """The weighted sum of the losses, and the losses [batch, length], chunk by chunk.
+
+  Gradients of the sum are computed along with it, so that the backward pass only scales them, in
+  place. It computes the chunks once more where it comes a second time, or where the gradients
+  depend on the losses in another way; and holds all of them where the gradients are to be
+  differentiated in turn.
+  """
+
+  @staticmethod
+  def forward(
+    ctx: Any,
+    hidden: torch.Tensor,
+    kernel: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    label_smoothing: float,
+  ) -> tuple[torch.Tensor, torch.Tensor]:
+    losses, *ctx.gradients = _losses_and_gradients(
+      hidden, kernel, targets, weights, label_smoothing
+    )
+    ctx.save_for_backward(hidden, kernel, targets, weights, losses)
+    ctx.label_smoothing = label_smoothing
+    ctx.set_materialize_grads(False)
+    return (losses * weights).sum(), losses
+
+  @staticmethod
+  def backward(ctx: Any, of_sum: torch.Tensor | None, of_losses: torch.Tensor | None) -> Any:
+    hidden, kernel, targets, weights, losses = ctx.saved_tensors
+    gradients, ctx.gradients = ctx.gradients, None
+    of_tokens = 0 if of_losses is None else of_losses
+    of_tokens = of_tokens if of_sum is None else of_tokens + of_sum * weights
+    if torch.is_grad_enabled():
+      again = _losses_by_chunk(
+        VocabLogits(hidden=hidden, kernel=kernel), targets, ctx.label_smoothing
+      )
+      gradients = [
+        torch.autograd.grad(again, x, of_tokens, create_graph=True)[0] if is_needed else None
+        for x, is_needed in zip((hidden, kernel), ctx.needs_input_grad, strict=False)
+      ]
+    elif gradients is None or of_losses is not None:
+      _, *gradients = _losses_and_gradients(hidden, kernel, targets, of_tokens, ctx.label_smoothing)
+    else:
+      for gradient in gradients:
+        gradient.mul_(of_sum)
+    of_weights = None if of_sum is None else of_sum * losses
+    return *gradients, None, of_weights, None
+
+
+@torch.no_grad()
+def _losses_and_gradients(
+  hidden: torch.Tensor,
+  kernel: torch.Tensor,
+  targets: torch.Tensor,
+  weights: torch.Tensor,
+  label_smoothing: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+  """The losses, and the gradients of their weighted sum to the hidden states and the kernel."""
+  logits = VocabLogits(hidden=hidden, kernel=kernel)
+  losses, hidden_gradients, kernel_gradient = [], [], torch.zeros_like(kernel)
+  for part, part_targets, part_weights in _chunks(logits, targets, weights):
+    log_probs = torch.log_softmax(plain(part), dim=-1, dtype=weights.dtype)
+    index, scale = part_targets.long()[..., None], part_weights[..., None]
+    of_targets = log_probs.gather(-1, index)
+    part_losses = -of_targets
+    if label_smoothing:
+      part_losses = (1 - label_smoothing) * part_losses - label_smoothing * log_probs.mean(
+        -1, keepdim=True
+      )
+    losses.append(part_losses[..., 0])
+    gradient = log_probs.exp_()
+    gradient.scatter_add_(-1, index, torch.full_like(of_targets, label_smoothing - 1))
+    if label_smoothing:
+      gradient -= label_smoothing / len(kernel)
+    gradient = gradient.mul_(scale).to(hidden.dtype)
+    hidden_gradients.append(gradient @ part.kernel)
+    _add_product(kernel_gradient, gradient.flatten(0, 1).T, part.hidden.flatten(0, 1))
+  return torch.cat(losses, dim=1), torch.cat(hidden_gradients, dim=1), kernel_gradient
+
+
+def _add_product(total: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> None:
+  """Adds x @ y, in place where the types are the same."""
+  if total.dtype == x.dtype:
+    total.addmm_(x, y)
+  else:
+    total += x @ y

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import evaluation, registry
+from algorithmic_efficiency.definition import Goal
+from algorithmic_efficiency.metrics import derived
+
+DEFINITION = dataclasses.replace(
+  registry.workload('quick_vision').for_smoke(),
+  metrics=('loss', 'ppl'),
+  goal=Goal(metric='ppl', direction='min', validation=20.0),
+)
+
+
+def evaluate(sums, definition=DEFINITION):
+  """The evaluation of one split whose sums the backend gives."""
+  backend = SimpleNamespace(
+    rank=0, num_ranks=1, eval_sums=lambda *_: {**sums, 'num_examples': (20.0, 1.0)}
+  )
+  workload = SimpleNamespace(definition=definition, eval_batch_size=8)
+  return evaluation.evaluate(
+    backend,
+    workload,
+    registry.task_of(definition),
+    params=None,
+    model_state=None,
+    root=None,
+    words=np.zeros(2, np.uint32),
+    splits=('validation',),
+  )
+
+
+@pytest.fixture(autouse=True)
+def no_stream(monkeypatch):
+  monkeypatch.setattr(evaluation, '_stream', lambda *_: [])
+
+
+def test_perplexity_is_that_of_the_whole_split_and_not_a_mean_of_perplexities():
+  assert evaluate({'loss': (6.0, 3.0)}) == {
+    'validation/loss': 2.0,
+    'validation/ppl': math.exp(2.0),
+    'validation/num_examples': 20,
+  }
+
+
+@pytest.mark.parametrize(('loss', 'expected'), [(1e4, math.inf), (math.inf, math.inf)])
+def test_a_perplexity_beyond_floats_is_infinite_and_reaches_no_goal(loss, expected):
+  ppl = evaluate({'loss': (loss, 1.0)})['validation/ppl']
+  assert ppl == expected
+  assert not DEFINITION.goal.reached('validation', ppl)
+  assert not dataclasses.replace(DEFINITION.goal, validation=math.inf).reached('validation', ppl)
+
+
+def test_a_loss_of_nothing_has_no_perplexity():
+  assert math.isnan(evaluate({'loss': (0.0, 0.0)})['validation/ppl'])
+  assert math.isnan(evaluate({'loss': (math.nan, 1.0)})['validation/ppl'])
+
+
+def test_a_definition_without_perplexity_gets_none():
+  definition = dataclasses.replace(
+    DEFINITION, metrics=('loss',), goal=dataclasses.replace(DEFINITION.goal, metric='loss')
+  )
+  assert set(evaluate({'loss': (6.0, 3.0)}, definition)) == {
+    'validation/loss',
+    'validation/num_examples',
+  }
+
+
+def test_a_model_sums_what_is_not_derived():
+  assert derived.summed(('loss', 'ppl', 'accuracy')) == ('loss', 'accuracy')

@@ -1,0 +1,258 @@
+"""The decoder: what it sees, how it begins, what its parameters are, in both frameworks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.backends import module as backend_module
+from algorithmic_efficiency.backends.base import TaskCode
+from algorithmic_efficiency.definition import WorkloadDefinition
+
+FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
+BASE = registry.workload('quick_lm')
+NAMES = ['quick_lm', *(f'quick_lm_{end}' for end in ('post_ln', 'no_qk_norm', 'untied', 'relu2'))]
+BATCH, LENGTH = 4, 16
+
+each_framework = pytest.mark.parametrize('framework', FRAMEWORKS)
+
+
+def task_code(framework: str) -> TaskCode:
+  pytest.importorskip(FRAMEWORKS[framework])
+  task = registry.task_of(BASE)
+  return TaskCode(data=task.module('data'), model=task.module(registry.MODEL_FILES[framework]))
+
+
+def batch_of(definition: WorkloadDefinition, seed: int) -> dict[str, np.ndarray]:
+  batch = registry.task_of(BASE).module('data').fake_batch(definition, BATCH, seed)
+  return {name: batch[name] for name in ('inputs', 'targets')}
+
+
+class Model:
+  """A model with kernels larger than at the beginning, so that all its parts are felt."""
+
+  def __init__(self, definition: WorkloadDefinition, framework: str):
+    self.code = task_code(framework).model
+    self.definition = definition
+    self.losses: Callable[[Any], np.ndarray] = getattr(self, f'_{framework}')()
+
+  def _jax(self) -> Callable[[Any], np.ndarray]:
+    import jax
+    from flax import linen as nn
+
+    model = self.code.build(self.definition)
+    options = {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}
+
+    def init(key: Any) -> Any:
+      return nn.init(self.code.forward, model)(key, batch_of(self.definition, 0), **options)
+
+    variables = jax.jit(init)(jax.random.key(0))
+    variables = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, variables)
+
+    @jax.jit
+    def losses(batch: Any) -> Any:
+      logits = nn.apply(self.code.forward, model)(variables, batch, **options)
+      return self.code.loss(self.definition, batch['targets'], logits)['per_example']
+
+    return lambda batch: np.asarray(losses(batch))
+
+  def _pytorch(self) -> Callable[[Any], np.ndarray]:
+    import torch
+
+    torch.manual_seed(0)
+    model = self.code.build(self.definition)
+    with torch.no_grad():
+      for parameter in model.parameters():
+        parameter.mul_(8 if parameter.dim() > 1 else 1)
+
+    @torch.no_grad()
+    def losses(batch: Any) -> Any:
+      batch = {name: torch.tensor(array) for name, array in batch.items()}
+      logits = self.code.forward(
+        model, batch, train=False, use_running_average=True, dropout_rate=0.0
+      )
+      return self.code.loss(self.definition, batch['targets'], logits)['per_example'].numpy()
+
+    return losses
+
+
+@pytest.fixture(
+  scope='module', params=[(name, one) for name in NAMES for one in FRAMEWORKS], ids=str
+)
+def model(request):
+  name, framework = request.param
+  return Model(registry.workload(name).for_smoke(), framework)
+
+
+def changed(batch: dict[str, np.ndarray], where: Any) -> dict[str, np.ndarray]:
+  """The batch with another token at `where` among the inputs."""
+  inputs = batch['inputs'].copy()
+  inputs[where] = (inputs[where] + 1) % 32
+  return {**batch, 'inputs': inputs}
+
+
+def test_a_loss_depends_on_what_came_before_and_on_nothing_else(model):
+  """Neither on what follows in the sequence, nor on the other sequences of the batch."""
+  batch = batch_of(model.definition, 1)
+  before = model.losses(batch)
+  for position in (0, 7, LENGTH - 1):
+    after = model.losses(changed(batch, (2, position)))
+    others = [row for row in range(BATCH) if row != 2]
+    np.testing.assert_array_equal(after[others], before[others])
+    np.testing.assert_array_equal(after[2, :position], before[2, :position])
+    assert (after[2, position:] != before[2, position:]).all()
+
+
+def test_attention_stays_within_a_document_where_segments_say_so(model):
+  batch = batch_of(model.definition, 2)
+  segments = np.zeros((BATCH, LENGTH), np.int32)
+  segments[:, 5:] = 1
+  masked = {**batch, 'segments': segments}
+  before = model.losses(masked)
+  after = model.losses(changed(masked, (0, 3)))
+  np.testing.assert_array_equal(after[0, 5:], before[0, 5:])
+  assert (after[0, 3:5] != before[0, 3:5]).all()
+  # Rotary positions are relative: a document alone is one at the beginning of a window.
+  alone = {name: array[:, 5:] for name, array in batch.items()}
+  np.testing.assert_allclose(before[:, 5:], model.losses(alone), rtol=1e-3, atol=1e-4)
+
+
+# Parameters.
+
+
+@pytest.mark.parametrize(
+  ('name', 'least', 'most'),
+  [('quick_lm', 1e5, 1e6), ('books_lm', 1e7, 2e7), ('finewebedu_lm', 252_815_372, 252_815_372)],
+)
+@each_framework
+def test_sizes(framework, name, least, most):
+  definition = registry.workload(name)
+  found = backend_module(framework).parameters(definition, task_code(framework))
+  assert least <= sum(math.prod(shape) for _, shape, _ in found) <= most
+
+
+TYPES = {
+  'jax': {
+    'embed/embedding': 'EMBEDDING',
+    'blocks_0/RMSNorm_0/scale': 'LAYER_NORM_SCALE',
+    'blocks_0/CausalAttn_0/query/kernel': 'ATTENTION_Q',
+    'blocks_0/CausalAttn_0/key/kernel': 'ATTENTION_K',
+    'blocks_0/CausalAttn_0/value/kernel': 'ATTENTION_V',
+    'blocks_0/CausalAttn_0/attn_scale': 'WEIGHT',
+    'blocks_0/CausalAttn_0/attn_out_proj/kernel': 'ATTENTION_OUT',
+    'blocks_0/RMSNorm_1/scale': 'LAYER_NORM_SCALE',
+    'blocks_0/Mlp_0/Dense_0/kernel': 'WEIGHT',
+    'blocks_0/Mlp_0/Dense_1/kernel': 'WEIGHT',
+    'out_ln/scale': 'LAYER_NORM_SCALE',
+    'output_proj/kernel': 'WEIGHT',
+  },
+  'pytorch': {
+    'embed_tokens.weight': 'EMBEDDING',
+    'layers.0.attn.attn_scale': 'WEIGHT',
+    'layers.0.attn.w_qkv.weight': 'ATTENTION_QKV',
+    'layers.0.attn.w_out.weight': 'ATTENTION_OUT',
+    'layers.0.attn_norm.weight': 'LAYER_NORM_SCALE',
+    'layers.0.mlp.fc1.weight': 'WEIGHT',
+    'layers.0.mlp.fc2.weight': 'WEIGHT',
+    'layers.0.mlp_norm.weight': 'LAYER_NORM_SCALE',
+    'out_norm.weight': 'LAYER_NORM_SCALE',
+    'lm_head.weight': 'WEIGHT',
+  },
+}
+# What the variants lack, by framework.
+WITHOUT = {
+  'quick_lm': {'jax': {'output_proj/kernel'}, 'pytorch': {'lm_head.weight'}},
+  'quick_lm_untied': {'jax': set(), 'pytorch': set()},
+  'quick_lm_post_ln': {
+    'jax': {'output_proj/kernel', 'out_ln/scale'},
+    'pytorch': {'lm_head.weight', 'out_norm.weight'},
+  },
+  'quick_lm_no_qk_norm': {
+    'jax': {'output_proj/kernel', 'blocks_0/CausalAttn_0/attn_scale'},
+    'pytorch': {'lm_head.weight', 'layers.0.attn.attn_scale'},
+  },
+}
+
+
+@pytest.mark.parametrize('name', WITHOUT)
+@each_framework
+def test_types_of_parameters(framework, name):
+  definition = registry.workload(name).for_smoke()
+  definition = replace(definition, model=replace(definition.model, num_layers=1))
+  found = backend_module(framework).parameters(definition, task_code(framework))
+  expected = TYPES[framework]
+  expected = {key: kind for key, kind in expected.items() if key not in WITHOUT[name][framework]}
+  assert {key: kind for key, _, kind in found} == expected
+
+
+def test_a_tied_embedding_is_known_by_both_names_in_pytorch():
+  model = task_code('pytorch').model.build(BASE.for_smoke())
+  assert model.lm_head.weight is model.embed_tokens.weight
+  assert {'embed_tokens.weight', 'lm_head.weight'} <= set(model.state_dict())  # as in AlgoPerf
+
+
+@each_framework
+def test_how_kernels_and_scales_begin(framework):
+  definition = replace(BASE.for_smoke(), model=replace(BASE.model, dim=128, num_layers=8))
+  code = task_code(framework)
+  if framework == 'jax':
+    import jax
+    from flax import linen as nn
+
+    model = code.model.build(definition)
+    options = {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}
+    init = nn.init(code.model.forward, model)
+    variables = jax.jit(lambda key: init(key, batch_of(definition, 0), **options))(
+      jax.random.key(0)
+    )
+    arrays = {
+      jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
+    }
+  else:
+    import torch
+
+    torch.manual_seed(0)
+    named = code.model.build(definition).named_parameters()
+    arrays = {name: parameter.detach().numpy() for name, parameter in named}
+  residual = ('attn_out_proj/kernel', 'Dense_1/kernel', 'w_out.weight', 'fc2.weight')
+  for name, array in arrays.items():
+    if name.endswith('attn_scale'):
+      assert array == pytest.approx(math.log2(LENGTH**2 - LENGTH))
+    elif array.ndim == 1:
+      assert (array == 1).all(), name
+    else:
+      stddev = 0.02 / 4 if name.endswith(residual) else 0.02
+      assert array.std() == pytest.approx(stddev, rel=0.05), name
+      assert abs(array.mean()) < 0.1 * stddev, name
+
+
+@each_framework
+def test_in_bfloat16_hidden_states_are_narrow_and_losses_wide(framework):
+  code = task_code(framework)
+  definition = BASE.for_smoke()
+  batch = batch_of(definition, 3)
+  options = {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}
+  if framework == 'jax':
+    import jax
+    from flax import linen as nn
+
+    model = code.model.build(definition, dtype=jax.numpy.bfloat16)
+    run = nn.init_with_output(code.model.forward, model)
+    logits, _ = jax.jit(lambda key: run(key, batch, **options))(jax.random.key(0))
+  else:
+    import torch
+
+    batch = {name: torch.tensor(array) for name, array in batch.items()}
+    logits = code.model.forward(
+      code.model.build(definition, dtype=torch.bfloat16), batch, **options
+    )
+  loss = code.model.loss(definition, batch['targets'], logits)
+  kinds = [logits.hidden.dtype, logits.kernel.dtype, loss['per_example'].dtype]
+  assert [str(kind).removeprefix('torch.') for kind in kinds] == ['bfloat16', 'float32', 'float32']

@@ -1,0 +1,273 @@
+"""The token loss in PyTorch: in chunks or whole, it is the plain one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import token_loss_twin as twin
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip('torch')
+from token_loss_rank import TiedModel  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from algorithmic_efficiency.layers import _torch_loss  # noqa: E402
+from algorithmic_efficiency.layers import torch as layers  # noqa: E402
+from algorithmic_efficiency.layers.torch import VocabLogits  # noqa: E402
+
+# Of the largest element; each sum runs over some hundred terms at most.
+TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+
+
+def tensors(one, dtype=torch.float32):
+  return [torch.tensor(x, dtype=dtype, requires_grad=True) for x in (one.hidden, one.kernel)]
+
+
+def loss_of(one, hidden, kernel, *, masked=True, label_smoothing=0.1):
+  logits = VocabLogits(hidden=hidden, kernel=kernel)
+  mask = torch.tensor(one.mask, dtype=hidden.dtype) if masked else None
+  return layers.token_loss(torch.tensor(one.targets), logits, mask, label_smoothing)
+
+
+def mean(one, loss):
+  return loss['summed'] / loss['n_valid_examples']
+
+
+def by_token(one, loss):
+  return (loss['per_example'] * torch.tensor(one.of_tokens)).sum() + 2 * loss['summed']
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('masked', [True, False])
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+@pytest.mark.parametrize(
+  ('objective', 'of_tokens'),
+  [
+    (mean, lambda one, weights: weights / weights.sum()),
+    (by_token, lambda one, weights: weights * (one.of_tokens + 2)),
+  ],
+  ids=['mean', 'by_token'],
+)
+def test_chunks_give_the_values_and_gradients_of_the_formulas(
+  monkeypatch, objective, of_tokens, label_smoothing, masked, dtype
+):
+  one, tolerance = twin.case(), TOLERANCE[dtype]
+  assert twin.cut(monkeypatch, one) == 8  # 37 positions are no multiple of it
+  inputs = tensors(one, dtype)
+  loss = loss_of(one, *inputs, masked=masked, label_smoothing=label_smoothing)
+  objective(one, loss).backward()
+  assert {tensor.dtype for tensor in loss.values()} == {dtype}
+  weights = one.mask if masked else np.ones_like(one.mask)
+  expected = twin.losses(one, label_smoothing) * weights
+  twin.assert_close(loss['per_example'].detach(), expected, tolerance)
+  twin.assert_close(loss['summed'].detach(), expected.sum(), tolerance)
+  twin.assert_close(loss['n_valid_examples'], weights.sum(), tolerance)
+  expected = twin.gradients(one, of_tokens(one, weights), label_smoothing)
+  for tensor, wanted in zip(inputs, expected, strict=True):
+    twin.assert_close(tensor.grad, wanted, tolerance)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+  sizes=st.tuples(*(st.integers(1, 9) for _ in range(4))),
+  num_chunks=st.integers(1, 12),
+  seed=st.integers(0, 99),
+)
+def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed):
+  one = twin.case(*sizes, seed=seed)
+  twin.cut(monkeypatch, one, num_chunks)
+  inputs = tensors(one, torch.float64)
+  loss = loss_of(one, *inputs)['summed']
+  loss.backward()
+  twin.assert_close(loss.detach(), (twin.losses(one, 0.1) * one.mask).sum(), 1e-12)
+  for tensor, wanted in zip(inputs, twin.gradients(one, one.mask, 0.1), strict=True):
+    np.testing.assert_allclose(tensor.grad, wanted, rtol=1e-11, atol=1e-13)
+
+
+def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
+  one = twin.case()
+  twin.cut(monkeypatch, one)
+  targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
+
+  def gradient(prepare):
+    kernel = torch.tensor(one.kernel, requires_grad=True)
+    logits = VocabLogits(hidden=torch.tanh(kernel[targets.flip(1)]), kernel=kernel)
+    layers.token_loss(targets, prepare(logits), mask)['summed'].backward()
+    return kernel.grad
+
+  twin.assert_close(gradient(lambda logits: logits), gradient(layers.plain).numpy(), 1e-12)
+
+
+def test_a_mask_that_is_learned_gets_its_gradient(monkeypatch):
+  one = twin.case()
+  twin.cut(monkeypatch, one)
+  mask = torch.tensor(one.mask, requires_grad=True)
+  logits = VocabLogits(**dict(zip(('hidden', 'kernel'), tensors(one, torch.float64), strict=True)))
+  layers.token_loss(torch.tensor(one.targets), logits, mask)['summed'].backward()
+  twin.assert_close(mask.grad, twin.losses(one), 1e-12)
+
+
+def test_to_go_backward_twice_gives_the_same_twice(monkeypatch):
+  """The first pass scales the gradients in place, and the second must not scale them again."""
+  one = twin.case()
+  twin.cut(monkeypatch, one)
+  inputs = tensors(one, torch.float64)
+  objective = 3 * loss_of(one, *inputs)['summed']
+  first = torch.autograd.grad(objective, inputs, retain_graph=True)
+  second = torch.autograd.grad(objective, inputs)
+  for x, y, wanted in zip(first, second, twin.gradients(one, 3 * one.mask, 0.1), strict=True):
+    twin.assert_close(x, wanted, 1e-12)
+    twin.assert_close(y, wanted, 1e-12)
+
+
+@pytest.mark.parametrize('objective', [mean, by_token])
+def test_second_derivatives(monkeypatch, objective):
+  """What an entry may ask for that estimates curvature."""
+  one = twin.case(2, 9, 11, 4)
+
+  def second():
+    inputs = tensors(one, torch.float64)
+    value = objective(one, loss_of(one, *inputs))
+    gradients = torch.autograd.grad(value, inputs, create_graph=True)
+    return torch.autograd.grad(sum((x.sin() * x).sum() for x in gradients), inputs)
+
+  expected = second()
+  twin.cut(monkeypatch, one)
+  torch.testing.assert_close(second(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_gradients_none_are_computed(monkeypatch):
+  one = twin.case()
+  twin.cut(monkeypatch, one)
+  monkeypatch.setattr(_torch_loss, '_losses_and_gradients', None)
+  with torch.no_grad():
+    loss = loss_of(one, *tensors(one))
+  twin.assert_close(loss['summed'], (twin.losses(one, 0.1) * one.mask).sum(), 2e-6)
+  with pytest.raises(TypeError):
+    loss_of(one, *tensors(one))
+
+
+class LargestTensor(TorchDispatchMode):
+  """Notes the number of elements of the largest tensor that any operation gives."""
+
+  num_elements = 0
+
+  def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    result = func(*args, **(kwargs or {}))
+    for tensor in result if isinstance(result, (tuple, list)) else [result]:
+      if isinstance(tensor, torch.Tensor):
+        self.num_elements = max(self.num_elements, tensor.numel())
+    return result
+
+
+@pytest.mark.parametrize('objective', [mean, by_token])
+def test_large_logits_are_never_there_at_once(monkeypatch, objective):
+  one = twin.case(length=40, vocab_size=100)
+  assert twin.cut(monkeypatch, one) == 8
+  with LargestTensor() as largest:
+    objective(one, loss_of(one, *tensors(one, torch.float64))).backward()
+  assert largest.num_elements == one.logits.size / 5
+
+
+@pytest.mark.parametrize('num_chunks', [1, 5])
+def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
+  one = twin.case()
+  twin.cut(monkeypatch, one, num_chunks)
+  target_bytes = 1 + np.abs(one.of_tokens)
+  hidden, kernel = tensors(one, torch.float64)
+  found = layers.token_sums(
+    torch.tensor(one.targets),
+    VocabLogits(hidden=hidden, kernel=kernel),
+    torch.tensor(one.mask),
+    torch.tensor(target_bytes),
+  )
+  expected = twin.sums(one, target_bytes)
+  assert set(found) == set(expected)
+  for name, values in expected.items():
+    assert [value.item() for value in found[name]] == pytest.approx(values, rel=1e-12), name
+
+
+@pytest.mark.parametrize('num_chunks', [1, 5])
+def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
+  one = twin.with_ties(twin.case())
+  twin.cut(monkeypatch, one, num_chunks)
+  hidden, kernel = tensors(one)
+  ones = torch.ones(one.targets.shape)
+  logits = VocabLogits(hidden=hidden, kernel=kernel)
+  total, weight = layers.token_sums(torch.tensor(one.targets), logits, ones, ones)['accuracy']
+  assert weight == one.targets.size
+  assert 0 < total == (one.logits.argmax(-1) == one.targets).sum() < weight
+
+
+@pytest.mark.parametrize('num_chunks', [1, 5])
+def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monkeypatch, num_chunks):
+  one = twin.rounded(twin.case(), lambda x: torch.tensor(x).bfloat16().double().numpy())
+  twin.cut(monkeypatch, one, num_chunks)
+  hidden, kernel = tensors(one)
+  hidden = hidden.detach().bfloat16().requires_grad_()
+  loss = loss_of(one, hidden, kernel)
+  loss['summed'].backward()
+  assert {tensor.dtype for tensor in loss.values()} == {torch.float32}
+  assert [hidden.grad.dtype, kernel.grad.dtype] == [torch.bfloat16, torch.float32]
+  twin.assert_close(loss['per_example'].detach(), twin.losses(one, 0.1) * one.mask, 1e-2)
+  for tensor, wanted in zip((hidden, kernel), twin.gradients(one, one.mask, 0.1), strict=True):
+    twin.assert_close(tensor.grad.float(), wanted, 2e-2)
+
+
+def test_whoever_wants_the_array_gets_it():
+  one = twin.case()
+  hidden, kernel = tensors(one)
+  array = layers.plain(VocabLogits(hidden=hidden, kernel=kernel))
+  twin.assert_close(array.detach(), one.logits, 2e-6)
+  assert layers.plain(array) is array
+
+
+def test_models_and_losses_compile_without_a_break(monkeypatch):
+  one = twin.case()
+  twin.cut(monkeypatch, one)
+  targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
+
+  def step(model, loss):
+    result = loss(targets, model(targets.flip(1)), mask, 0.1)['summed']
+    (gradient,) = torch.autograd.grad(result, model.parameters())
+    return result, gradient
+
+  model = TiedModel(one)
+  found = step(
+    torch.compile(model, backend='aot_eager', fullgraph=True),
+    torch.compile(layers.token_loss, backend='aot_eager', fullgraph=True),
+  )
+  torch.testing.assert_close(found, step(model, layers.token_loss), rtol=1e-12, atol=1e-12)
+
+
+def test_two_ranks_share_the_loss(tmp_path):
+  """DistributedDataParallel finds the tensors in what the model returns, whatever its options."""
+  one = twin.case(batch_size=4)
+  script = Path(twin.__file__).with_name('token_loss_rank.py')
+  path = os.pathsep.join([str(script.parent), os.environ.get('PYTHONPATH', '')])
+  ranks = [
+    subprocess.Popen(
+      [sys.executable, str(script), str(rank), '2', str(tmp_path)],
+      env={**os.environ, 'PYTHONPATH': path},
+    )
+    for rank in range(2)
+  ]
+  assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]
+  model = TiedModel(one)
+  targets = torch.tensor(one.targets)
+  loss = layers.token_loss(targets, model(targets.flip(1)), torch.tensor(one.mask))
+  (loss['summed'] / loss['n_valid_examples']).backward()
+  for rank in range(2):
+    results = torch.load(tmp_path / f'rank_{rank}.pt')
+    assert set(results) == {'default', 'find_unused_parameters', 'static_graph'}
+    for options, gradients in results.items():
+      for gradient in gradients:  # of two steps
+        torch.testing.assert_close(
+          gradient, model.embed.grad, rtol=1e-12, atol=1e-12, msg=lambda m, o=options: f'{o}: {m}'
+        )

@@ -1,0 +1,57 @@
+"""One rank of the token loss: the gradients of its model as DistributedDataParallel gives them.
+
+Run in a process of its own: python token_loss_rank.py RANK NUM_RANKS FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+
+import token_loss_twin as twin
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from algorithmic_efficiency.layers import chunks
+from algorithmic_efficiency.layers import torch as layers
+
+
+class TiedModel(torch.nn.Module):
+  """Predicts from the token before; what it returns holds its own parameter."""
+
+  def __init__(self, one):
+    super().__init__()
+    self.embed = torch.nn.Parameter(torch.tensor(one.kernel))
+
+  def forward(self, inputs):
+    return layers.VocabLogits(hidden=torch.tanh(self.embed[inputs]), kernel=self.embed)
+
+
+def main(rank: int, num_ranks: int, folder: str) -> None:
+  torch.set_num_threads(1)
+  dist.init_process_group(
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=num_ranks
+  )
+  one = twin.case(batch_size=4)
+  chunks._MIN_CHUNK_BYTES = 8 * one.logits.size // num_ranks // 5
+  rows = slice(rank * len(one.targets) // num_ranks, (rank + 1) * len(one.targets) // num_ranks)
+  targets, mask = torch.tensor(one.targets[rows]), torch.tensor(one.mask[rows])
+  num_valid = one.mask.sum()
+  results = {}
+  for option in ('default', 'find_unused_parameters', 'static_graph'):
+    options = {} if option == 'default' else {option: True}
+    model = DistributedDataParallel(TiedModel(one), **options)
+    results[option] = []
+    for _ in range(2):
+      model.zero_grad()
+      loss = layers.token_loss(targets, model(targets.flip(1)), mask)
+      # The wrapper takes the mean over ranks.
+      (loss['summed'] * num_ranks / num_valid).backward()
+      results[option].append(model.module.embed.grad.clone())
+  torch.save(results, f'{folder}/rank_{rank}.pt')
+  dist.barrier()
+  dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

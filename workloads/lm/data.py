@@ -1,0 +1,208 @@
+"""Text as windows of tokens.
+
+Batches hold `inputs` int32 [batch, length], `targets` int32 [batch, length], which are the inputs
+one token later, and `target_bytes` float32 [batch, length], the bytes of text that each target
+stands for; where attention stays within a document also `segments` int32 [batch, length], which
+number the documents of a window. In evaluation `weights` float32 [batch, length] are 0 where there
+is no token to predict.
+
+Prepared sets hold for each split `<split>/windows` uint16 or uint32 [n, length + 1], for the splits
+that are held out `<split>/num_targets` int32 [n], and the vocabulary in `tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.data import records
+from algorithmic_efficiency.data.pipeline import Batch, Batches, InOrder, Rows, Shard, Shuffled
+from algorithmic_efficiency.data.prepare import Progress, Source
+from algorithmic_efficiency.definition import Split, WorkloadDefinition
+
+from . import names, preparation, vocabulary, windows
+from .definition import TokenWindows
+from .windows import Stored
+
+# Origin and licence, by the name of the data set.
+_ORIGINS = {
+  'classic_books': ('English books out of copyright', 'public domain'),
+  'fineweb_edu_10B': ('FineWeb-Edu, sample-10BT, A. Lozhkov et al. 2024', 'ODC-By 1.0'),
+  'unicode_names': ('Unicode 3.2, 2002, as Python carries it', 'Unicode-3.0'),
+}
+
+
+def about(definition: WorkloadDefinition) -> records.About:
+  """Origin and licence of the data set, and the size of its windows."""
+  origin, licence = _ORIGINS.get(definition.dataset, ('given documents', 'not known'))
+  data = definition.data
+  num_windows = sum(windows.num_windows(definition, split) for split in windows.stored(definition))
+  window_bytes = (data.sequence_length + 1) * vocabulary.token_type(data.vocab_size).itemsize
+  return records.About(origin=origin, licence=licence, num_bytes=num_windows * window_bytes)
+
+
+def prepare(
+  definition: WorkloadDefinition, source: Source, out: records.Writer, progress: Progress
+) -> None:
+  """Makes windows of tokens of the documents in a folder's parquet files.
+
+  Args:
+    source: a folder with parquet files that have a column `text`, at any depth; unless the
+      vocabulary is trained, also with `tokenizer.json`, or `vocab.json` and `merges.txt`.
+
+  Raises:
+    UserError: a file is missing, damaged or of another form; there are fewer documents than the
+      definition needs; a package is missing.
+  """
+  if not isinstance(source, Path):
+    raise errors.UserError(
+      f'The text of {definition.dataset} is not fetched: name the folder of its parquet files with '
+      '--source.'
+    )
+  preparation.fill(definition, source, out, progress)
+
+
+def train_stream(
+  definition: WorkloadDefinition,
+  root: Path,
+  batch_size: int,
+  seed: int,
+  shard: Shard = (0, 1),
+) -> Batches:
+  """Endless shuffled batches of the training split.
+
+  Raises:
+    UserError: the data is missing or damaged.
+  """
+  order = Shuffled(
+    num_examples=definition.splits.train, batch_size=batch_size, seed=seed, shard=shard
+  )
+  return Batches(order, _Loader(definition.data, _open(definition, root, 'train')))
+
+
+def eval_stream(
+  definition: WorkloadDefinition,
+  root: Path,
+  split: Split,
+  batch_size: int,
+  shard: Shard = (0, 1),
+) -> Batches:
+  """One pass over a split; `eval_train` is the first part of the training split.
+
+  Raises:
+    UserError: the data is missing or damaged.
+  """
+  stored = _open(definition, root, 'train' if split == 'eval_train' else split)
+  num_examples = definition.splits.num_examples(split)
+  assert num_examples is not None
+  order = InOrder(num_examples=num_examples, batch_size=batch_size, shard=shard)
+  return Batches(order, _Loader(definition.data, stored))
+
+
+def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
+  """A training batch of generated tokens, which stand for four bytes each."""
+  data = definition.data
+  random = seeds.generator(seed, 'fake')
+  shape = (batch_size, data.sequence_length + 1)
+  tokens = random.integers(data.vocab_size, size=shape, dtype=np.int32)
+  return _batch(data, tokens, np.full(data.vocab_size, 4, np.float32), separator_id=0)
+
+
+class _Tokens(NamedTuple):
+  """A split.
+
+  Attributes:
+    windows: [n, length + 1].
+    num_targets: tokens to predict in each window, int32 [n]; None where that is all but the first.
+    num_bytes: of each token of the vocabulary, float32 [vocabulary].
+    separator_id: the token that ends a document.
+  """
+
+  windows: np.ndarray
+  num_targets: np.ndarray | None
+  num_bytes: np.ndarray
+  separator_id: int
+
+
+class _Loader:
+  """Gathers windows and makes a batch of them."""
+
+  def __init__(self, data: TokenWindows, tokens: _Tokens):
+    self._data = data
+    self._tokens = tokens
+
+  def __call__(self, rows: Rows) -> Batch:
+    windows, num_targets, num_bytes, separator_id = self._tokens
+    batch = _batch(self._data, np.take(windows, rows.indices, axis=0), num_bytes, separator_id)
+    if rows.weights is not None:
+      positions = np.arange(self._data.sequence_length)
+      ends = len(positions) if num_targets is None else num_targets[rows.indices, None]
+      weights = np.broadcast_to(positions < ends, batch['targets'].shape)
+      batch['weights'] = weights.astype(np.float32)
+    return batch
+
+
+def _batch(
+  data: TokenWindows, tokens: np.ndarray, num_bytes: np.ndarray, separator_id: int
+) -> Batch:
+  """The batch of some windows [batch, length + 1]."""
+  inputs, targets = tokens[:, :-1].astype(np.int32), tokens[:, 1:].astype(np.int32)
+  batch = {'inputs': inputs, 'targets': targets, 'target_bytes': np.take(num_bytes, targets)}
+  if data.mask_documents:
+    ends = inputs == separator_id
+    batch['segments'] = np.cumsum(ends, axis=1, dtype=np.int32) - ends
+  return batch
+
+
+def _open(definition: WorkloadDefinition, root: Path, split: Stored) -> _Tokens:
+  """
+  Raises:
+    UserError: the data is missing, damaged or not of the definition's form.
+  """
+  if definition.data.source == 'unicode_names':
+    return _names(definition, split)
+  prepared = records.open_prepared(root)
+  found = prepared.field(f'{split}/windows')
+  expected = (windows.num_windows(definition, split), definition.data.sequence_length + 1)
+  if found.shape != expected:
+    raise records.damaged(
+      root,
+      f'{definition.name} needs {expected[0]} windows of {expected[1]} tokens in its split '
+      f'{split}, which holds {found.shape}',
+    )
+  sha256 = prepared.manifest['files'][vocabulary.FILE]['sha256']
+  vocabulary.check_sha256(sha256, root / vocabulary.FILE, definition.data)
+  num_bytes, separator_id = _num_bytes(root / vocabulary.FILE, definition.data, sha256)
+  num_targets = None if split == 'train' else prepared.field(f'{split}/num_targets')
+  return _Tokens(found, num_targets, num_bytes, separator_id)
+
+
+@functools.lru_cache(maxsize=8)
+def _num_bytes(path: Path, data: TokenWindows, _sha256: str) -> tuple[np.ndarray, int]:
+  tokenizer = vocabulary.load(path, data)
+  return tokenizer.num_bytes(), tokenizer.separator_id
+
+
+def _names(definition: WorkloadDefinition, split: Stored) -> _Tokens:
+  """The names of characters, in which each character is a token.
+
+  Raises:
+    UserError: they are not the known ones, or not as many as the definition says.
+  """
+  data = definition.data
+  characters, streams = names.as_tokens(data.separator)
+  if len(characters) != data.vocab_size:
+    raise errors.UserError(
+      f'{definition.name} must have {len(characters)} tokens, the characters of the names and the '
+      f'separator; its vocab_size is {data.vocab_size}.'
+    )
+  stream, separator_id = streams[split], characters.index(data.separator)
+  (part,) = windows.parts(definition, (split,), np.array([len(stream)]))
+  blocks = list(windows.cut([stream], data, part.num_windows, separator_id))
+  num_targets = windows.num_targets(data, part.num_windows, part.num_tokens)
+  num_bytes = [0 if character == data.separator else 1 for character in characters]
+  return _Tokens(np.concatenate(blocks), num_targets, np.array(num_bytes, np.float32), separator_id)

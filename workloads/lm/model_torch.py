@@ -1,0 +1,160 @@
+"""The decoder-only Transformer in PyTorch.
+
+Shapes: tokens [batch, length], hidden states [batch, length, dim]; the logits are `VocabLogits`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.layers import torch as layers
+from algorithmic_efficiency.layers.positions import rotary_table
+
+from .definition import Decoder, TokenWindows
+
+
+class _CausalAttn(nn.Module):
+  def __init__(self, config: Decoder, length: int, dtype: torch.dtype):
+    super().__init__()
+    self.config = config
+    self.w_qkv = layers.Linear(
+      config.dim, 3 * config.dim, bias=False, stddev=config.init_stddev, dtype=dtype
+    )
+    self.w_out = layers.Linear(
+      config.dim, config.dim, bias=False, stddev=config.residual_stddev, dtype=dtype
+    )
+    if config.qk_norm:
+      begin = torch.tensor(math.log2(length**2 - length), dtype=layers.param_dtype(dtype))
+      self.attn_scale = nn.Parameter(begin)
+
+  def forward(
+    self, x: torch.Tensor, table: torch.Tensor, mask: torch.Tensor | None
+  ) -> torch.Tensor:
+    config = self.config
+    qkv = self.w_qkv(x).unflatten(-1, (3, config.num_heads, config.head_dim))
+    query, key, value = qkv.unbind(2)
+    query, key = layers.rotate(query, table), layers.rotate(key, table)
+    scale = config.head_dim**-0.5
+    if config.qk_norm:
+      query = (layers.normalize(query, config.qk_norm_epsilon) * self.attn_scale).to(value.dtype)
+      key = layers.normalize(key, config.qk_norm_epsilon).to(value.dtype)
+      scale = 1.0
+    out = layers.attention(query, key, value, scale=scale, causal=True, mask=mask)
+    return self.w_out(out.flatten(2))
+
+
+class _Block(nn.Module):
+  def __init__(self, config: Decoder, length: int, dtype: torch.dtype):
+    super().__init__()
+    self.norm_position = config.norm_position
+    self.attn = _CausalAttn(config, length, dtype)
+    self.attn_norm = _norm(config, dtype)
+    self.mlp = layers.Mlp(
+      config.dim,
+      config.mlp_dim,
+      activation=config.mlp,
+      stddev=config.init_stddev,
+      out_stddev=config.residual_stddev,
+      dtype=dtype,
+    )
+    self.mlp_norm = _norm(config, dtype)
+
+  def forward(
+    self, x: torch.Tensor, table: torch.Tensor, mask: torch.Tensor | None
+  ) -> torch.Tensor:
+    x = self._add(x, lambda x: self.attn(x, table, mask), self.attn_norm)
+    return self._add(x, self.mlp, self.mlp_norm)
+
+  def _add(
+    self, x: torch.Tensor, part: Callable[[torch.Tensor], torch.Tensor], norm: nn.Module
+  ) -> torch.Tensor:
+    return x + part(norm(x)) if self.norm_position == 'pre' else norm(x + part(x))
+
+
+class _Decoder(nn.Module):
+  def __init__(self, config: Decoder, data: TokenWindows, dtype: torch.dtype):
+    super().__init__()
+    self.config = config
+    sizes = {'stddev': config.init_stddev, 'dtype': dtype}
+    self.embed_tokens = layers.Embedding(data.vocab_size, config.dim, **sizes)
+    self.layers = nn.ModuleList(
+      _Block(config, data.sequence_length, dtype) for _ in range(config.num_layers)
+    )
+    if config.norm_position == 'pre':
+      self.out_norm = _norm(config, dtype)
+    # A tied weight is not drawn twice, so that none is allocated before it is tied.
+    with torch.device('meta') if config.tied_embeddings else contextlib.nullcontext():
+      self.lm_head = layers.Linear(config.dim, data.vocab_size, bias=False, **sizes)
+    if config.tied_embeddings:
+      self.lm_head.weight = self.embed_tokens.weight
+    table = rotary_table(data.sequence_length, config.head_dim, config.rope_theta)
+    table = torch.tensor(table, dtype=layers.param_dtype(dtype))
+    self.register_buffer('rotary_table', table, persistent=False)
+
+  def forward(
+    self, tokens: torch.Tensor, segments: torch.Tensor | None = None
+  ) -> layers.VocabLogits:
+    mask = None
+    if segments is not None:
+      mask = (segments[:, :, None] == segments[:, None, :])[:, None]
+    x = self.embed_tokens(tokens)
+    for layer in self.layers:
+      x = layer(x, self.rotary_table, mask)
+    if self.config.norm_position == 'pre':
+      x = self.out_norm(x)
+    return layers.VocabLogits(hidden=x, kernel=self.lm_head.weight)
+
+
+def _norm(config: Decoder, dtype: torch.dtype) -> nn.Module:
+  return layers.RMSNorm(config.dim, epsilon=config.rms_norm_epsilon, dtype=dtype)
+
+
+def build(definition: WorkloadDefinition, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+  """The definition's model, which computes in `dtype`; see `Decoder` for how it begins."""
+  return _Decoder(definition.model, definition.data, dtype)
+
+
+def forward(
+  model: nn.Module,
+  batch: Mapping[str, torch.Tensor],
+  *,
+  train: bool,
+  use_running_average: bool,
+  dropout_rate: float,
+) -> layers.VocabLogits:
+  """Logits; the model has no dropout. Attention stays within `segments`, if given."""
+  return model(batch['inputs'], batch.get('segments'))
+
+
+def loss(
+  definition: WorkloadDefinition,
+  targets: torch.Tensor,
+  logits: layers.VocabLogits | torch.Tensor,
+  mask: torch.Tensor | None = None,
+  label_smoothing: float = 0.0,
+) -> dict[str, torch.Tensor]:
+  """Cross entropy of tokens; a mask weighs sequences [batch] or tokens [batch, length]."""
+  mask = None if mask is None else _of_tokens(mask, targets)
+  return layers.token_loss(targets, logits, mask, label_smoothing)
+
+
+def eval_sums(
+  definition: WorkloadDefinition,
+  batch: Mapping[str, torch.Tensor],
+  logits: layers.VocabLogits | torch.Tensor,
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+  """Sum and weight of every metric over the tokens that count."""
+  targets = batch['targets']
+  weights = _of_tokens(batch['weights'], targets)
+  return layers.token_sums(targets, logits, weights, batch['target_bytes'])
+
+
+def _of_tokens(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+  weights = weights.reshape(*weights.shape, *[1] * (targets.dim() - weights.dim()))
+  return weights.expand(targets.shape)

@@ -1,0 +1,255 @@
+"""Byte-level vocabularies of byte pairs, as GPT-2 has them: read, checked, stored, applied.
+
+What a vocabulary is stands in two lists: its tokens, and the pairs of tokens that are merged, the
+first pair first. How text is cut into words before that, and that bytes are written as printable
+characters in files, is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency import errors
+
+from .definition import TokenWindows
+
+FILE = 'tokenizer.json'
+_TWO_FILES = ('vocab.json', 'merges.txt')
+
+# GPT-2's pattern, with possessive quantifiers, which find the same words and never turn back.
+WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
+
+# The character that stands for each byte in files, in the order in which GPT-2 numbers bytes.
+_CHARACTERS = {
+  **{byte: chr(byte) for byte in _PRINTABLE},
+  **{byte: chr(0x100 + number) for number, byte in enumerate(_OTHERS)},
+}
+_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
+BYTE_TOKENS = tuple(bytes([byte]) for byte in _CHARACTERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+  """
+  Attributes:
+    tokens: the bytes of each token, by its number; those of the separator are empty, as it stands
+      for no text.
+    merges: pairs of tokens that are merged, in the order of their priority.
+    separator: the name of the token that ends a document.
+  """
+
+  tokens: tuple[bytes, ...]
+  merges: tuple[tuple[bytes, bytes], ...]
+  separator: str
+
+  @property
+  def separator_id(self) -> int:
+    return self.tokens.index(b'')
+
+  @property
+  def dtype(self) -> np.dtype[Any]:
+    return token_type(len(self.tokens))
+
+  def num_bytes(self) -> np.ndarray:
+    """Bytes of text that each token stands for, float32 [vocabulary]."""
+    return np.array([len(token) for token in self.tokens], np.float32)
+
+  def encoder(self) -> Callable[[str], np.ndarray]:
+    """A function from a document to its tokens, the separator last, of the vocabulary's `dtype`.
+
+    Text that looks like the separator is text.
+    """
+    import tiktoken
+
+    ranked = [*BYTE_TOKENS, *(left + right for left, right in self.merges)]
+    encoding = tiktoken.Encoding(
+      name='algoeff',
+      pat_str=WORDS,
+      mergeable_ranks={token: rank for rank, token in enumerate(ranked)},
+      special_tokens={},
+    )
+    numbers = {token: number for number, token in enumerate(self.tokens)}
+    number_of_rank = np.array([numbers[token] for token in [*ranked, b'']], self.dtype)
+
+    def encode(text: str) -> np.ndarray:
+      ranks = encoding.encode_ordinary(text)
+      ranks.append(len(ranked))
+      return number_of_rank[ranks]
+
+    return encode
+
+  def to_json(self) -> bytes:
+    """The content of `tokenizer.json`, which the library `tokenizers` reads as well."""
+    names = [_name(token) if token else self.separator for token in self.tokens]
+    byte_level = {
+      'type': 'ByteLevel',
+      'add_prefix_space': False,
+      'trim_offsets': True,
+      'use_regex': True,
+    }
+    content = {
+      'version': '1.0',
+      'pre_tokenizer': byte_level,
+      'decoder': byte_level,
+      'model': {
+        'type': 'BPE',
+        'vocab': {name: number for number, name in enumerate(names)},
+        'merges': [f'{_name(left)} {_name(right)}' for left, right in self.merges],
+      },
+    }
+    return (json.dumps(content, indent=0, ensure_ascii=False) + '\n').encode()
+
+
+def token_type(vocab_size: int) -> np.dtype[Any]:
+  """The smallest type that holds every token's number."""
+  return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def require(package: str, extra: str) -> None:
+  """
+  Raises:
+    UserError: the package is not installed; the extra brings it.
+  """
+  if importlib.util.find_spec(package) is None:
+    raise errors.UserError(
+      f'To prepare text takes {package}, which is not installed: '
+      f"pip install 'algorithmic-efficiency[{extra}]'"
+    )
+
+
+def of_merges(merges: Sequence[tuple[bytes, bytes]], separator: str) -> Vocabulary:
+  """The vocabulary of the 256 bytes, what is merged of them, and the separator, in this order."""
+  tokens = (*BYTE_TOKENS, *(left + right for left, right in merges), b'')
+  return Vocabulary(tokens=tokens, merges=tuple(merges), separator=separator)
+
+
+def find(folder: Path, data: TokenWindows) -> Vocabulary:
+  """The vocabulary in a folder's `tokenizer.json`, or else in its `vocab.json` and `merges.txt`.
+
+  Raises:
+    UserError: there is none, or it is not of the form or size that the definition's has.
+  """
+  both = [folder / name for name in _TWO_FILES]
+  if (folder / FILE).is_file():
+    return load(folder / FILE, data)
+  missing = [path.name for path in both if not path.is_file()]
+  if missing:
+    raise errors.UserError(
+      f'--source must hold the files of the tokenizer beside those of the text, {FILE} or '
+      f'{" and ".join(_TWO_FILES)}; {folder} has no {FILE} and no {" and no ".join(missing)}.'
+    )
+  lines = _read(both[1]).splitlines()
+  merges = [line for line in lines if line and not line.startswith('#version')]
+  return _checked(both[0], both[1], _parse(both[0]), merges, data)
+
+
+def load(path: Path, data: TokenWindows) -> Vocabulary:
+  """The vocabulary in a `tokenizer.json`.
+
+  Raises:
+    UserError: it cannot be read, or is not of the form or size that the definition's has.
+  """
+  content = _parse(path)
+  model = content.get('model')
+  if not isinstance(model, dict) or model.get('type', 'BPE') != 'BPE':
+    raise errors.UserError(
+      f'{path} must hold a model of byte pairs (type BPE); it holds '
+      f'{model.get("type") if isinstance(model, dict) else "no model"}.'
+    )
+  added = content.get('added_tokens') or []
+  try:
+    names = {**model['vocab'], **{token['content']: token['id'] for token in added}}
+    merges = model['merges']
+  except (KeyError, TypeError) as error:
+    raise errors.UserError(
+      f'{path} is not a tokenizer file: its vocabulary, merges or added tokens cannot be read '
+      f'({error!r}).'
+    ) from None
+  return _checked(path, path, names, merges, data)
+
+
+def check_sha256(found: str, where: Path, data: TokenWindows) -> None:
+  """
+  Raises:
+    UserError: the definition names another vocabulary, by the hash of its `tokenizer.json`.
+  """
+  if data.vocabulary_sha256 and found != data.vocabulary_sha256:
+    raise errors.UserError(
+      f'The vocabulary of {where} is another than the one that the goal is defined on: its hash '
+      f'is {found[:12]}..., not {data.vocabulary_sha256[:12]}... Give the files that it was '
+      'defined on, or define a workload of your own.'
+    )
+
+
+def _checked(
+  path: Path, merges_path: Path, names: Mapping[str, Any], merges: Iterable[Any], data: TokenWindows
+) -> Vocabulary:
+  if len(names) != data.vocab_size:
+    raise errors.UserError(
+      f'{path} must hold the {data.vocab_size:,} tokens of the definition; it holds {len(names):,}.'
+    )
+  if data.separator not in names:
+    raise errors.UserError(
+      f'{path} must hold the token {data.separator!r}, which ends a document; it does not.'
+    )
+  by_number = {number: name for name, number in names.items()}
+  if set(by_number) != set(range(len(names))):
+    raise errors.UserError(f'The tokens of {path} must be numbered from 0 to {len(names) - 1:,}.')
+  ordered = [by_number[number] for number in range(len(names))]
+  tokens = tuple(b'' if name == data.separator else _token(path, name) for name in ordered)
+  pairs = tuple(_pair(merges_path, merge) for merge in merges)
+  made = {left + right for left, right in pairs}
+  if {*BYTE_TOKENS, *made, b''} != set(tokens) or len(made) != len(pairs):
+    raise errors.UserError(
+      f'The merges of {merges_path} do not make the tokens of {path}: a byte-level vocabulary is '
+      f'the 256 bytes, one token for each merge, and {data.separator!r}; there are '
+      f'{len(pairs):,} merges for {len(tokens):,} tokens.'
+    )
+  return Vocabulary(tokens=tokens, merges=pairs, separator=data.separator)
+
+
+def _pair(path: Path, merge: Any) -> tuple[bytes, bytes]:
+  parts = merge.split(' ') if isinstance(merge, str) else merge
+  if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) for p in parts):
+    raise errors.UserError(f'The merges of {path} must be pairs of tokens; one is {merge!r}.')
+  return _token(path, parts[0]), _token(path, parts[1])
+
+
+def _name(token: bytes) -> str:
+  return ''.join(_CHARACTERS[byte] for byte in token)
+
+
+def _token(path: Path, name: str) -> bytes:
+  try:
+    return bytes(_BYTES[character] for character in name)
+  except KeyError:
+    raise errors.UserError(
+      f'{path} is not byte-level, as GPT-2 is: its token {name!r} stands for no bytes.'
+    ) from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+  try:
+    content = json.loads(_read(path))
+  except ValueError as error:
+    raise errors.UserError(f'{path} is not JSON ({error}).') from None
+  if not isinstance(content, dict):
+    raise errors.UserError(f'{path} must hold a JSON object; it holds a {type(content).__name__}.')
+  return content
+
+
+def _read(path: Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.UserError(f'{path} cannot be read ({error}).') from None
