@@ -50,19 +50,16 @@ class FakeBench:
     plans = expand(race)
     sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in plans}}
     hours = sum(sec[p.submission] for p in plans) / 3600
-    zeros = {one.name: 0.0 for one in dataclasses.fields(PlannedTrials)}
     planned = [
       PlannedTrials(
-        **{
-          **zeros,  # what does not matter here
-          'submission': name,
-          'workload': WORKLOAD,
-          'framework': 'jax',
-          'num_trials': race.trials,
-          'expected_sec': each,
-          'at_most_sec': 2 * each,
-          'basis': 'said',
-        }
+        submission=name,
+        workload=WORKLOAD,
+        framework='jax',
+        num_trials=race.trials,
+        expected_sec=each,
+        at_most_sec=2 * each,
+        off_clock_sec=0.0,
+        basis='said',
       )
       for name, each in sec.items()
     ]
