@@ -76,7 +76,7 @@ def read_costs(folder: Path) -> tuple[StepCost, ...]:
     return tuple(_cost(files.decode(line)) for line in lines)
   except FileNotFoundError:
     return ()
-  except (OSError, ValueError, TypeError) as error:
+  except (OSError, ValueError, TypeError, KeyError) as error:
     raise errors.UserError(
       f'{path} is damaged ({error}); remove it, and step times of the runs take its place.'
     ) from None
@@ -84,7 +84,7 @@ def read_costs(folder: Path) -> tuple[StepCost, ...]:
 
 def _cost(record: dict[str, Any]) -> StepCost:
   cost = StepCost(**{**record, 'turns': tuple(tuple(turn) for turn in record['turns'])})
-  if not all(math.isfinite(sec) and sec > 0 for turn in cost.turns for sec in turn):
+  if not all(0 < sec < math.inf for turn in cost.turns for sec in turn) or not cost.turns:
     raise ValueError('a step that takes no time')
   return cost
 

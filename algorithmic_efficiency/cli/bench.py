@@ -174,8 +174,9 @@ def _refuse_dearer(race: Race, max_hours: float) -> None:
   from algorithmic_efficiency.cli.plan import probed
   from algorithmic_efficiency.studies import plan
 
-  estimate = probed(race, plan.Purse())
-  plan.refuse_dearer(estimate, max_hours)
+  purse = plan.Purse(max_hours=max_hours)
+  estimate = probed(race, purse)
+  purse.check(estimate)
   plan.store(estimate, race.folder)
 
 

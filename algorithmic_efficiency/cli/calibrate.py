@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
   if args.compare is not None:
     other = Record.read(Path(args.compare).expanduser())
     target_setting.check_like(other, workload=args.workload, step_budget=args.step_budget)
+  purse = plan.Purse(max_hours=args.max_hours)
   asked = calibrate.Calibration(
     workload=args.workload,
     submissions=args.submissions,
@@ -88,10 +89,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
       say('Probing what a trial takes, where one is left to run.')
     expected = calibrate.estimate(asked)
-    if expected is not None and args.max_hours is not None:
-      plan.refuse_dearer(expected, args.max_hours)
-    if expected is not None and not args.quiet:
-      say('\n'.join(lines(expected)))
+    if expected is not None:
+      purse.check(expected)
+      if not args.quiet:
+        say('\n'.join(lines(expected)))
     record = calibrate.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
   file = Path(args.output_dir).expanduser() / f'{asked.name}.json'
   target_page.write(record, file)

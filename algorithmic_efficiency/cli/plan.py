@@ -42,13 +42,14 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.studies import plan
 
   race = bench.race_of(args)
-  purse = plan.Purse(num_devices=args.devices, price_per_hour=args.price_per_hour)
+  purse = plan.Purse(
+    num_devices=args.devices, price_per_hour=args.price_per_hour, max_hours=args.max_hours
+  )
   if args.from_budget:
     estimate = plan.from_budgets(race, purse)
   else:
     estimate = probed(race, purse, args.evidence)
-  if args.max_hours is not None:
-    plan.refuse_dearer(estimate, args.max_hours)
+  purse.check(estimate)
   if not args.from_budget:
     plan.store(estimate, race.folder)
   print(json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate)))

@@ -209,7 +209,8 @@ class _Rank:
     if code < 0:
       return f'its process was ended by {signal.Signals(-code).name}'
     lines = self._output.read_text(errors='replace').split('\n')
-    return f'its process ended with exit code {code}: {[*filter(None, lines), "no word"][-1]}'
+    last = next(filter(None, reversed(lines)), 'no word')
+    return f'its process ended with exit code {code}: {last}'
 
   def let_go(self) -> None:
     """Tells the process that there will be no further order."""

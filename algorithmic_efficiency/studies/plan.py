@@ -69,12 +69,13 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Purse:
-  """What the user says of his devices.
+  """What the user says of devices and money.
 
   Attributes:
     num_devices: how many there are; None takes those that this machine has for the race, or, where
       budgets are priced, those of one trial.
     price_per_hour: of one device.
+    max_hours: the most device-hours that the race may take.
 
   Raises:
     UserError: one of them makes no sense.
@@ -82,6 +83,7 @@ class Purse:
 
   num_devices: int | None = None
   price_per_hour: float | None = None
+  max_hours: float | None = None
 
   def __post_init__(self) -> None:
     if self.num_devices is not None and self.num_devices <= 0:
@@ -90,6 +92,8 @@ class Purse:
       raise errors.UserError(
         f'--price_per_hour must be a number from 0 on; it is {self.price_per_hour}.'
       )
+    if self.max_hours is not None and not self.max_hours > 0:
+      raise errors.UserError(f'--max_hours must be positive; it is {self.max_hours}.')
 
   def num_parallel(self, num_each: int, default: int) -> int:
     """How many trials run at a time that need `num_each` devices."""
@@ -101,24 +105,21 @@ class Purse:
       )
     return self.num_devices // num_each
 
+  def check(self, estimate: Estimate) -> None:
+    """
+    Raises:
+      UserError: the race may take more device-hours than it is allowed to.
+    """
+    hours = estimate.device_hours
+    if self.max_hours is not None and hours.at_most > self.max_hours:
+      raise errors.UserError(
+        f'The race may take {hours.at_most:.3g} device-hours (expected: {hours.expected:.3g}), '
+        f'more than the {self.max_hours:g} of --max_hours. Take fewer submissions, workloads or '
+        'studies, or raise the cap.'
+      )
+
   def price(self, device_hours: Bounds) -> Bounds | None:
     return None if self.price_per_hour is None else device_hours.times(self.price_per_hour)
-
-
-def refuse_dearer(estimate: Estimate, max_hours: float) -> None:
-  """
-  Raises:
-    UserError: the race may take more device-hours than it is allowed to.
-  """
-  if not max_hours > 0:
-    raise errors.UserError(f'--max_hours must be positive; it is {max_hours:g}.')
-  hours = estimate.device_hours
-  if hours.at_most > max_hours:
-    raise errors.UserError(
-      f'The race may take {hours.at_most:.3g} device-hours (expected: {hours.expected:.3g}), more '
-      f'than the {max_hours:g} of --max_hours. Take fewer submissions, workloads or studies, or '
-      'raise the cap.'
-    )
 
 
 def store(estimate: Estimate, folder: Path) -> None:

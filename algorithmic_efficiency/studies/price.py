@@ -82,7 +82,9 @@ def trial(rules: Rules, probe: Probe, *, checkpoints: bool, share: float = 1.0) 
     num_steps = min(num_steps, rules.max_global_steps or num_steps)
     training = _steps_sec(probe, num_steps)
     num_evals = 1 + math.ceil((num_steps - 1) / _known(rules.eval_period_steps))
-  evaluating = probe.first_eval_sec + num_evals * (probe.eval_sec + probe.record_sec)
+  num_whole = math.ceil(num_evals / rules.full_eval_every)
+  evaluating = probe.first_eval_sec + num_whole * probe.eval_sec + num_evals * probe.record_sec
+  evaluating += (num_evals - num_whole) * probe.glance_sec
   kept = min(num_evals, _CHECKPOINTS_KEPT) if checkpoints else 0
   return Price(
     sec=probe.start_sec + training + evaluating + probe.end_sec,

@@ -38,6 +38,7 @@ class Probe:
     step_sec: of a charged step later on, the median over bursts.
     first_eval_sec: what the first evaluation takes more than the others.
     eval_sec: of a whole evaluation, from one or two batches of each split.
+    glance_sec: of one batch of the validation split.
     record_sec, row_bytes: the rows, and the time for rows and checkpoint, after an evaluation.
     end_sec: until its processes are gone.
     off_clock_sec: the part of `start_sec` and `end_sec` that is not on the trial's own clock.
@@ -52,6 +53,7 @@ class Probe:
   step_sec: float
   first_eval_sec: float
   eval_sec: float
+  glance_sec: float
   record_sec: float
   end_sec: float
   off_clock_sec: float
@@ -176,6 +178,7 @@ def _probe(
     step_sec=statistics.median(leg.step_sec for leg in legs),
     first_eval_sec=max(0.0, first.buckets['eval'] - eval_sec),
     eval_sec=eval_sec + sum(_rest_sec(leg, eval_sec, batches) for leg in further),
+    glance_sec=eval_sec / len(batches),
     record_sec=_median(legs, 'prepare_for_eval', 'log', 'checkpoint'),
     end_sec=end_sec,
     off_clock_sec=ready - begin - stepper.start.clock_sec + end_sec,

@@ -95,6 +95,10 @@ LIGHT = {
   '--help': [*CLI, '--help'],
   '--version': [*CLI, '--version'],
   **{f'{verb} --help': [*CLI, verb, '--help'] for verb in ('run', 'bench', 'plan')},
+  'plan --from_budget': [
+    *(*CLI, 'plan', '--suite', 'algoperf_a100', '--submissions', 'nadamw', '--frameworks', 'jax'),
+    '--from_budget',
+  ],
   **{f'list {what}': [*CLI, 'list', what] for what in ('workloads', 'submissions', 'suites')},
 }
 

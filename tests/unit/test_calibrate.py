@@ -50,19 +50,16 @@ class FakeBench:
     plans = expand(race)
     sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in plans}}
     hours = sum(sec[p.submission] for p in plans) / 3600
-    zeros = {one.name: 0.0 for one in dataclasses.fields(PlannedTrials)}
     planned = [
       PlannedTrials(
-        **{
-          **zeros,  # what does not matter here
-          'submission': name,
-          'workload': WORKLOAD,
-          'framework': 'jax',
-          'num_trials': race.trials,
-          'expected_sec': each,
-          'at_most_sec': 2 * each,
-          'basis': 'said',
-        }
+        submission=name,
+        workload=WORKLOAD,
+        framework='jax',
+        num_trials=race.trials,
+        expected_sec=each,
+        at_most_sec=2 * each,
+        off_clock_sec=0.0,
+        basis='said',
       )
       for name, each in sec.items()
     ]
@@ -255,6 +252,7 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
     (['--seeds', '1'], '--seeds must be at least 2; it is 1'),
     (['--step_budget', '1'], '--step_budget must be at least 2; it is 1'),
     (['--compare', 'nowhere.json'], 'nowhere.json is not: No such file'),
+    (['--max_hours', '0'], '--max_hours must be positive'),
     (['--workers', '0'], '--workers must be positive'),
   ],
 )

@@ -35,6 +35,14 @@ def race(folder: Path, *submissions: str, **changes: Any) -> Race:
   return Race(**fields)
 
 
+def make_provisional(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+  found = dict(registry.workloads())
+  for name in names:
+    goal = dataclasses.replace(found[name].goal, provisional=True)
+    found[name] = dataclasses.replace(found[name], goal=goal)
+  monkeypatch.setattr(registry, 'workloads', lambda: found)
+
+
 def begin(plan: TrialPlan, **changes: Any) -> None:
   plan.path.mkdir(parents=True)
   dataclasses.replace(plan.record(), **changes).write(plan.path)
@@ -67,6 +75,17 @@ class TestOrder:
       name for name, one in registry.members('lite').items() if registry.is_runnable(one, 'jax')
     ]
     assert sorted({plan.workload for plan in plans}) == sorted(runnable)
+
+  def test_members_whose_goals_are_provisional_are_left_out(self, tmp_path, monkeypatch):
+    make_provisional(monkeypatch, 'quick_vision')
+    found = dict(registry.workloads())
+    goal = dataclasses.replace(found['quick_vision'].goal, provisional=False)
+    found['another'] = dataclasses.replace(found['quick_vision'], name='another', goal=goal)
+    monkeypatch.setattr(registry, 'workloads', lambda: found)
+    asked = race(tmp_path, allow_provisional=False)
+    assert {plan.workload for plan in expand(asked)} == {'another'}
+    allowed = dataclasses.replace(asked, allow_provisional=True)
+    assert {plan.workload for plan in expand(allowed)} == {'another', 'quick_vision'}
 
 
 class TestPairing:
@@ -135,11 +154,7 @@ class TestMistakes:
 
   @pytest.mark.parametrize('workloads', [None, ('quick_vision',)])
   def test_a_goal_that_is_provisional(self, workloads, tmp_path, monkeypatch):
-    found = dict(registry.workloads())
-    for name, one in found.items():
-      goal = dataclasses.replace(one.goal, provisional=True)
-      found[name] = dataclasses.replace(one, goal=goal)
-    monkeypatch.setattr(registry, 'workloads', lambda: found)
+    make_provisional(monkeypatch, *registry.workloads())
     with pytest.raises(errors.UserError, match=r'provisional.*\. Add --allow_provisional'):
       expand(race(tmp_path, workloads=workloads, allow_provisional=False))
     assert list(tmp_path.iterdir()) == []

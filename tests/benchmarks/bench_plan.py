@@ -1,0 +1,51 @@
+"""What it costs to know what a race will cost: a probe, and the timing of a step, in seconds."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from algorithmic_efficiency import backends, race_records
+from algorithmic_efficiency.launch.places import places
+from algorithmic_efficiency.studies import cost, probe
+from algorithmic_efficiency.studies.race import Entry, Race, expand
+
+SUBMISSIONS = ('nadamw', 'twin', 'other')  # all of them nadamw
+
+
+def main() -> None:
+  for framework in backends.FRAMEWORKS:
+    with tempfile.TemporaryDirectory() as folder:
+      _measure(framework, Path(folder))
+
+
+def _measure(framework: str, folder: Path) -> None:
+  race = Race(
+    suite='quick',
+    workloads=('quick_vision',),
+    entries=tuple(Entry(submission='nadamw', name=name) for name in SUBMISSIONS),
+    frameworks=(framework,),
+    ruleset='self',
+    studies=1,
+    allow_provisional=True,
+    experiment_dir=str(folder),
+  )
+  plans = expand(race)
+  [place] = places(race.devices)
+  probe.probe(plans[0], place)  # fills the compilation cache
+  begin = time.perf_counter()
+  found = probe.probe(plans[0], place, limit_sec=probe.SEC_PER_WORKLOAD / len(SUBMISSIONS))
+  between = time.perf_counter()
+  cost.measure(plans, folder, place)
+  end = time.perf_counter()
+  costs = ', '.join(f'{one.log_cost:+.1%}' for one in race_records.read_costs(folder))
+  print(
+    f'{framework}: a probe {between - begin:.1f} s, of which {found.start_sec:.1f} s to start; '
+    f'bursts of {len(SUBMISSIONS)} submissions {end - between:.1f} s; what copies of the baseline '
+    f'seem to cost more: {costs}'
+  )
+
+
+if __name__ == '__main__':
+  main()

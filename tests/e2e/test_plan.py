@@ -1,0 +1,83 @@
+"""Real probes and bursts: the steps of trials, and nothing left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from trials import algoeff
+
+from algorithmic_efficiency import race_records
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch.places import places
+from algorithmic_efficiency.studies import cost
+from algorithmic_efficiency.studies.race import Entry, Race, expand
+
+pytestmark = pytest.mark.slow
+
+MODULES = {'jax': 'jax', 'pytorch': 'torch'}
+RACE = ('--suite', 'quick', '--workloads', 'quick_vision', '--ruleset', 'self', '--studies', '2')
+
+
+@pytest.mark.parametrize('framework', MODULES)
+def test_a_plan_is_made_of_probes_and_leaves_nothing_but_itself(framework: str, tmp_path: Path):
+  pytest.importorskip(MODULES[framework])
+  temporary = tmp_path / 'tmp'
+  temporary.mkdir()
+  flags = ('--frameworks', framework, '--allow_provisional', '--num_threads', '1', '--json')
+  result = algoeff(
+    *('plan', *RACE, *flags, '--submissions', 'nadamw,twin=nadamw'),
+    cwd=tmp_path,
+    env={'TMPDIR': str(temporary)},
+  )
+  assert result.returncode == 0, result.stderr
+  found = json.loads(result.stdout)
+  assert found['num_runs'] == 4
+  for one in found['trials']:
+    assert 0.5 < one['off_clock_sec'] + 1 < one['expected_sec'] < one['at_most_sec'] < 120
+  assert found['peak_memory_bytes']['host'] > 100 * 2**20
+  assert found['disk_bytes']['expected'] > 4 * 10_000
+  assert list(temporary.glob('algoeff*')) == []
+  assert os.listdir(tmp_path / 'runs') == [race_records.PLAN_FILE]
+
+
+@pytest.mark.parametrize('framework', MODULES)
+def test_bursts_tell_costs_and_leave_nothing_but_their_record(
+  framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+  pytest.importorskip(MODULES[framework])
+  temporary = tmp_path / 'tmp'
+  temporary.mkdir()
+  monkeypatch.setenv('TMPDIR', str(temporary))
+  monkeypatch.setattr('tempfile.tempdir', None)
+  broken = tmp_path / 'broken.py'
+  broken.write_text('raise ValueError("on purpose")\n')
+  race = Race(
+    suite='quick',
+    workloads=('quick_vision',),
+    entries=(
+      Entry(submission='nadamw'),
+      Entry(submission='nadamw', name='twin'),
+      Entry(submission=str(broken)),
+    ),
+    frameworks=(framework,),
+    ruleset='self',
+    studies=1,
+    allow_provisional=True,
+    experiment_dir=str(tmp_path / 'runs'),
+    devices=Devices(num_threads=1),
+  )
+  plans = expand(race)
+  [place] = places(race.devices)
+  (problem,) = cost.measure(plans, race.folder, place)
+  assert 'broken on quick_vision' in problem and 'on purpose' in problem
+  found = {one.submission: one for one in race_records.read_costs(race.folder)}
+  assert set(found) == {'nadamw', 'twin'}
+  for one in found.values():
+    assert one.baseline == 'nadamw' and len(one.turns) == cost.NUM_TURNS
+    assert abs(one.log_cost) < 0.7  # copies, on a machine that may be busy
+  assert len({one.host for one in found.values()}) == 1
+  assert list(temporary.glob('algoeff*')) == []
+  assert os.listdir(race.folder) == [race_records.COSTS_FILE]

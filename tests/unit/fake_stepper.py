@@ -1,0 +1,97 @@
+"""A trial that steps when it is told to, without a process: it only moves a clock."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from algorithmic_efficiency import clock, measurements
+from algorithmic_efficiency.launch.places import Place
+from algorithmic_efficiency.launch.stepper import Leg, Start, StepperError
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+
+@dataclass(kw_only=True)
+class FakeHost:
+  """What trials find: how long things take, and what has been asked of whom.
+
+  Attributes:
+    step_sec: of a call of each submission, on a host that does not drift.
+    draws: batches that a call draws, of those that draw more than one.
+    drift: by how much the host becomes slower in a second, as an exponent.
+    fails: submissions that fail, with the reason.
+    calls: every leg: submission, steps, batches of an evaluation.
+    alive, most_alive: trials in memory, now and at most.
+  """
+
+  step_sec: Mapping[str, float]
+  draws: Mapping[str, int] = field(default_factory=dict)
+  fails: Mapping[str, str] = field(default_factory=dict)
+  drift: float = 0.0
+  start_sec: float = 2.0
+  eval_sec: Callable[[int], float] = lambda num_batches: 0.5
+  num_devices: int = 1
+  now: float = 0.0
+  calls: list[tuple[str, int, int | None]] = field(default_factory=list)
+  alive: int = 0
+  most_alive: int = 0
+
+  def stepper(self, plan: TrialPlan, place: Place, **options: Any) -> FakeStepper:
+    return FakeStepper(self, plan)
+
+
+class FakeStepper:
+  """Stands in for `Stepper`."""
+
+  def __init__(self, host: FakeHost, plan: TrialPlan):
+    self._host = host
+    self._name = plan.submission
+    self._done = 0
+
+  def __enter__(self) -> Self:
+    self._folder = tempfile.TemporaryDirectory()
+    self.folder = Path(self._folder.name)
+    self._host.alive += 1
+    self._host.most_alive = max(self._host.most_alive, self._host.alive)
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._host.alive -= 1
+    self._folder.cleanup()
+
+  def wait(self) -> None:
+    self._host.now += self._host.start_sec
+    self.start = Start(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
+
+  def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
+    host = self._host
+    host.calls.append((self._name, num_steps, max_batches))
+    if self._name in host.fails:
+      raise StepperError(host.fails[self._name])
+    buckets = dict.fromkeys(clock.BUCKETS, 0.0)
+    buckets['data'] = num_steps * host.step_sec[self._name] * 2.0 ** (host.drift * host.now)
+    if max_batches is not None:
+      buckets['eval'] = host.eval_sec(max_batches) + (self._done == 0)  # the first takes 1 s more
+      buckets['log'], buckets['checkpoint'] = 0.125, 0.125
+      for name in (measurements.LOG_FILE, measurements.ALL_FILE):
+        with open(self.folder / name, 'ab') as file:
+          file.write(bytes(50))
+      (self.folder / 'checkpoint_1').write_bytes(bytes(1000))
+    buckets['update'] = float(self._done == 0)  # and so does the first step
+    self._done += num_steps
+    host.now += sum(buckets.values())
+    return Leg(
+      num_steps=num_steps,
+      charged_steps=num_steps * host.draws.get(self._name, 1),
+      buckets=buckets,
+      peak_memory_bytes={'host': 1000},
+    )
+
+  def environment(self) -> Mapping[str, Any]:
+    return {'fingerprint': 'some host', 'devices': {'num_devices': self._host.num_devices}}
+
+  def close(self) -> float:
+    return 0.25

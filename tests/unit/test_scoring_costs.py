@@ -1,0 +1,268 @@
+"""Steps weighed by measured costs: which cost counts, what is too small to say, what is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scoring_runs import hit_at, write_trial
+
+import scoring
+from algorithmic_efficiency import race_records
+from algorithmic_efficiency.race_records import PlannedTrials, StepCost
+from scoring import console, outputs, planned, report
+from scoring.report import payload
+from scoring.statistics import costs, verdicts
+
+
+def run(
+  root: Path,
+  steps: dict[str, int],
+  *,
+  studies: int = 5,
+  step_sec: dict[str, float] | None = None,
+  host: str = 'h',
+  workload: str = 'quick_vision',
+  framework: str = 'jax',
+  **record: Any,
+) -> None:
+  """Trials that reach the goal after so many steps."""
+  for name, number in steps.items():
+    for study in range(1, studies + 1):
+      fields = {
+        'submission': name,
+        'suite': 'quick',
+        'ruleset': 'self',
+        'status': 'finished',
+        'seeds': {'study': study},
+        'step_time_sec': (step_sec or {}).get(name, 1.0),
+        'environment': {'fingerprint': host},
+        'buckets': {'setup': 3.0, 'update': 9.0},
+        **record,
+      }
+      rows = hit_at(workload, 50.0, steps=number)
+      write_trial(root, name, workload, rows, study=study, framework=framework, record=fields)
+
+
+def measured(
+  root: Path,
+  ratios: dict[str, float | list[float]],
+  *,
+  floors: float | list[float] = 1.0,
+  studies: int = 5,
+  host: str = 'h',
+  workload: str = 'quick_vision',
+) -> None:
+  """Costs beside the runs; a list has one for each study."""
+  for name, given in {**ratios, 'nadamw': floors}.items():
+    for study in range(1, studies + 1):
+      ratio = given[study - 1] if isinstance(given, list) else given
+      cost = StepCost(
+        submission=name,
+        baseline='nadamw',
+        workload=workload,
+        framework='jax',
+        study=study,
+        host=host,
+        turns=((1.0, ratio, 1.0),),
+      )
+      race_records.append_costs(root, [cost])
+
+
+def scored(root: Path, **options: Any):
+  options = {'ruleset': 'self', 'allow_provisional': True, 'num_resamples': 20, **options}
+  return scoring.score(scoring.load(root), 'quick', **options)
+
+
+def times(result, name: str) -> list[float]:
+  s = result.submissions.index(name)
+  return result.cells.study_times[s, 0].tolist()
+
+
+class TestAxis:
+  def test_measured_costs_weigh_the_steps_of_their_study(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2, step_sec={'slow': 9.0})
+    measured(tmp_path, {'slow': [2.0, 3.0]}, studies=2, floors=1.5)
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'nadamw') == [100.0, 100.0]  # the unit, whatever its noise
+    assert times(result, 'slow') == pytest.approx([200.0, 300.0])
+    assert not [note for note in result.notes if note.kind in ('step_times', 'baseline')]
+
+  def test_without_any_the_step_times_of_the_runs_count(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == [900.0]
+    assert result.outcomes.log_floor.isna().all()
+
+  def test_a_study_that_was_not_measured_takes_the_median_of_the_others(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=4)
+    measured(tmp_path, {'slow': [2.0, 8.0, 3.0]}, studies=3)
+    assert times(scored(tmp_path, statistics=False), 'slow')[3] == pytest.approx(300.0)
+
+  def test_where_one_was_not_measured_all_are_weighed_by_the_runs(self, tmp_path):
+    names = {'nadamw': 100, 'slow': 100, 'other': 100}
+    run(tmp_path, names, studies=1, step_sec={'slow': 9.0, 'other': 4.0})
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == [900.0] and times(result, 'other') == [400.0]
+    (note,) = [note for note in result.notes if note.kind == 'step_times']
+    assert 'quick_vision on host h' in note.where and note.detail.startswith('other not timed')
+
+  def test_hosts_never_mix(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0}, host='h')
+    measured(tmp_path, {'slow': 2.0}, studies=1, host='another')
+    assert times(scored(tmp_path, statistics=False), 'slow') == [900.0]
+
+  def test_the_last_measurement_counts_and_those_against_another_baseline_do_not(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
+    measured(tmp_path, {'slow': 5.0}, studies=1)
+    other = dataclasses.replace(
+      race_records.read_costs(tmp_path)[0], baseline='aaa', turns=((1.0, 7.0, 1.0),)
+    )
+    (tmp_path / race_records.COSTS_FILE).unlink()
+    race_records.append_costs(tmp_path, [other])
+    measured(tmp_path, {'slow': 5.0}, studies=1)
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    assert times(scored(tmp_path, statistics=False), 'slow') == pytest.approx([200.0])
+
+  def test_names_with_a_framework_behind_them_find_their_costs(self, tmp_path):
+    for framework in ('jax', 'pytorch'):
+      run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, framework=framework)
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow_jax') == pytest.approx([200.0])
+    assert times(result, 'slow_pytorch') == [100.0]
+
+  def test_the_costs_are_found_from_the_folder_of_one_submission_too(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    assert times(scored(tmp_path / 'slow', statistics=False), 'slow') == pytest.approx([200.0])
+
+
+class TestVerdict:
+  def verdict(self, root: Path, a: str = 'nadamw', b: str = 'twin', **options: Any):
+    return verdicts.one_pair(scored(root, statistics=False, **options), a, b, seed=0)
+
+  def same_steps(self, root: Path, ratio: float, floors: tuple[float, float]) -> None:
+    """Ten studies that say the same: with fewer no single workload decides."""
+    run(root, {'nadamw': 100, 'twin': 100}, studies=10)
+    measured(root, {'twin': ratio}, floors=[*floors] * 5, studies=10)
+
+  def test_what_is_within_the_noise_of_the_cost_is_undecided(self, tmp_path):
+    self.same_steps(tmp_path, 1.10, (1.0, 1.12))
+    found = self.verdict(tmp_path)
+    assert found.p < 0.01 and found.effect == pytest.approx(1.10)
+    assert found.min_effect == pytest.approx(1.12)
+    assert (found.verdict, found.more_studies) == ('undecided', None)
+    assert console.sentence(found).endswith('What a step costs is known to 12% only.')
+
+  @pytest.mark.parametrize('floor', [1.08, 1 / 1.08])
+  def test_what_is_above_it_is_decided(self, tmp_path, floor):
+    self.same_steps(tmp_path, 1.10, (floor, 1.0))
+    found = self.verdict(tmp_path)
+    assert found.min_effect == pytest.approx(1.08)
+    assert found.verdict == 'better'
+
+  def test_two_per_cent_are_needed_in_any_case(self, tmp_path):
+    self.same_steps(tmp_path, 1.015, (1.0, 1.0))
+    found = self.verdict(tmp_path)
+    assert found.verdict == 'undecided' and found.min_effect == pytest.approx(1.02)
+    assert 'too small' in console.sentence(found)
+
+  def test_without_measured_costs_the_floor_is_that_of_timers(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'twin': 100}, studies=10, step_sec={'twin': 1.1})
+    found = self.verdict(tmp_path)
+    assert found.verdict == 'better' and found.min_effect == pytest.approx(1.02)
+
+  def test_the_floor_is_the_mean_over_workloads(self):
+    comparison = verdicts.Comparison(differences=None, samples=(), log_floors=(0.1, 0.3))
+    assert comparison.min_effect == pytest.approx(0.2)
+
+
+class TestReport:
+  def result(self, root: Path, **options: Any):
+    run(root, {'nadamw': 100, 'slow': 150}, studies=3)
+    measured(root, {'slow': [2.0, 3.0, 4.0]}, floors=[1.0, 0.95, 1.01], studies=3)
+    plan = [
+      PlannedTrials(
+        submission=name,
+        workload='quick_vision',
+        framework='jax',
+        num_trials=5,
+        at_most_sec=21.0,
+        expected_sec=16.0,
+        off_clock_sec=1.0,
+        basis='assumed: 3/4 of the budget',
+      )
+      for name in ('nadamw', 'slow')
+    ]
+    race_records.write_plan(root, plan)
+    return scored(root, **options)
+
+  def test_costs_of_steps_with_their_spread_and_noise(self, tmp_path):
+    found = {one.submission: one for one in costs.steps(self.result(tmp_path))}
+    slow = found['slow']
+    assert (slow.cost, slow.low, slow.high) == pytest.approx((3.0, 2.0, 4.0))
+    assert slow.floor == pytest.approx(1 / 0.95 - 1)
+    assert (found['nadamw'].cost, found['nadamw'].low) == (1.0, 1.0)
+
+  def test_seconds_have_no_cost_of_a_step(self, tmp_path):
+    assert costs.steps(self.result(tmp_path, axis='seconds', statistics=False)) == ()
+
+  def test_what_was_planned_against_what_was_taken(self, tmp_path):
+    """Three trials each of 12 s by their own clocks, for which 15 s, at most 20, were planned."""
+    one, total = planned.forecasts(self.result(tmp_path, statistics=False))
+    assert (one.workload, total.workload) == ('quick_vision', None)
+    assert (one.num_trials, one.expected_sec, one.at_most_sec) == (6, 90.0, 120.0)
+    assert one.actual_sec == 72.0 and one.error == pytest.approx(0.25)
+    assert dataclasses.replace(one, workload=None) == total
+    assert planned.sentence(one) == (
+      'quick_vision: 72 s of 6 finished trials; expected 90 s (25% more than it took), at most '
+      '2.0 min. Where trials stop: assumed: 3/4 of the budget.'
+    )
+
+  def test_trials_that_did_not_finish_are_not_compared(self, tmp_path):
+    run(tmp_path, {'nadamw': 100}, studies=1, status='failed', stop_reason='failed')
+    race_records.write_plan(tmp_path, [])
+    assert planned.forecasts(scored(tmp_path, statistics=False)) == ()
+
+  def test_both_stand_in_the_files_and_on_the_page(self, tmp_path):
+    result = self.result(tmp_path)
+    record = json.loads(json.dumps(outputs.as_json(result)))
+    assert record['forecasts'][0]['error'] == pytest.approx(0.25)
+    assert record['step_costs'][1]['floor'] == pytest.approx(1 / 0.95 - 1)
+    shown = payload.build(scoring.load(tmp_path), result)
+    assert shown['step_costs'] == {
+      'workloads': ['quick_vision'],
+      'rows': [
+        {'submission': 'nadamw', 'values': ['1.00']},
+        {'submission': 'slow', 'values': ['3.00 (2.00 to 4.00)']},
+      ],
+      'floors': ['5.3%'],
+    }
+    page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
+    text = page.read_text()
+    assert 'What a step costs' in text and '3.00 (2.00 to 4.00)' in text and '5.3%' in text
+    assert 'expected 90 s (25% more than it took)' in text
+
+  def test_without_them_the_page_says_less(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 150}, studies=2)
+    result = scored(tmp_path)
+    shown = payload.build(scoring.load(tmp_path), result)
+    assert shown['forecasts'] == []
+    assert shown['step_costs']['floors'] == ['from the runs']
+    page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
+    assert 'Planned and taken' not in page.read_text()
+
+
+def test_logs_of_a_cost_are_symmetric():
+  """A floor that is too cheap is as large as one that is too dear."""
+  turns = ((1.0, 2.0, 1.0),)
+  fields = {'submission': 'a', 'baseline': 'a', 'workload': 'w', 'framework': 'jax', 'host': ''}
+  dear = StepCost(**fields, study=1, turns=turns)
+  cheap = StepCost(**fields, study=1, turns=((2.0, 1.0, 2.0),))
+  assert dear.log_cost == -cheap.log_cost == math.log(2)

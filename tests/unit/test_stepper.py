@@ -1,0 +1,149 @@
+"""Trials that wait for orders: their processes, what they say, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from fake_trial import FakeTrial, rules, step_rules
+from test_local_launch import plan
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch import stepper
+from algorithmic_efficiency.launch.places import Place
+from algorithmic_efficiency.launch.step_worker import obey
+from algorithmic_efficiency.launch.stepper import Leg, Stepper, StepperError, aside
+
+READY = {'kind': 'ready', 'eval_batch_size': 7, 'clock_sec': 1.5}
+LEG = {
+  'kind': 'leg',
+  'num_steps': 4,
+  'charged_steps': 8,
+  'buckets': {'data': 1.0, 'update': 3.0, 'eval': 9.0},
+  'peak_memory_bytes': {'host': 5},
+}
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+  """A trial whose process runs this code; it has `send(message)`, `orders` and the plan."""
+
+  def start(code: str, **options) -> Stepper:
+    head = (
+      'import json, os, sys, time\n'
+      'def send(message):\n'
+      '  os.write(int(sys.argv[1]), (json.dumps(message) + chr(10)).encode())\n'
+      'orders = sys.stdin\nplan = json.loads(orders.readline())\n'
+    )
+    monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
+    monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
+    return Stepper(plan(tmp_path / 'trial'), Place(), **options)
+
+  return start
+
+
+def test_it_steps_when_it_is_told_to(play, tmp_path):
+  code = f'send({READY})\nfor line in orders:\n  send({LEG} | json.loads(line))'
+  with play(code) as trial:
+    trial.wait()
+    assert trial.start.eval_batch_size == 7
+    leg = trial.go(3, max_batches=2)
+    assert leg.num_steps == 3  # as it was told
+    assert (leg.sec, leg.step_sec) == (4.0, 0.5)
+  assert not trial.folder.exists() and not (tmp_path / 'trial').exists()
+
+
+def test_it_ends_by_itself_when_there_is_no_further_order(play, tmp_path):
+  done = tmp_path / 'done'
+  code = f'send({READY})\nfor line in orders: pass\nopen({str(done)!r}, "w")'
+  with play(code) as trial:
+    trial.wait()
+    assert trial.close() < 5.0
+    assert done.exists() and trial.folder.exists()  # what it wrote can still be looked at
+  assert not trial.folder.exists()
+
+
+@pytest.mark.parametrize(('mendable', 'kind'), [(True, errors.UserError), (False, StepperError)])
+def test_a_failure_is_raised_with_its_reason(play, mendable, kind):
+  failed = {'kind': 'failed', 'reason': 'ValueError: no', 'mendable': mendable}
+  with pytest.raises(kind, match='ValueError: no'), play(f'send({failed})') as trial:
+    trial.wait()
+  assert not trial.folder.exists()
+
+
+@pytest.mark.parametrize(
+  ('end', 'words'),
+  [
+    ('os.kill(os.getpid(), 9)', 'was ended by SIGKILL'),
+    ('print("the last line"); sys.exit(3)', 'exit code 3: the last line'),
+    ('os._exit(0)', 'exit code 0: no word'),
+  ],
+)
+def test_a_process_that_dies_is_noticed(play, end, words):
+  with (
+    pytest.raises(StepperError, match=words),
+    play(f'send({READY}); orders.readline(); {end}') as trial,
+  ):
+    trial.wait()
+    trial.go(1)
+
+
+def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
+  cancelled = threading.Event()
+  threading.Timer(0.3, cancelled.set).start()
+  pid = tmp_path / 'pid'
+  code = f'open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(1000)'
+  with pytest.raises(KeyboardInterrupt), play(code, cancelled=cancelled) as trial:
+    trial.wait()
+  assert not Path(f'/proc/{pid.read_text()}').exists()
+
+
+def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
+  own = tmp_path / 'runs' / 'trial_1'
+  devices = Devices(compilation_cache=str(own / '.cache'))
+  trial = plan(own, resume=True, trackers=('tensorboard',), devices=devices)
+  moved = aside(trial, tmp_path / 'elsewhere')
+  assert moved.path == tmp_path / 'elsewhere'
+  assert moved.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
+  assert not moved.resume and not moved.trackers
+  shared = plan(own, devices=Devices(compilation_cache='/shared'))
+  assert aside(shared, tmp_path / 'elsewhere').devices == shared.devices
+
+
+class TestObey:
+  """What the process does with an order, by the real loop on a clock set by hand."""
+
+  def leg(self, trial: FakeTrial, num_steps: int, max_batches: int | None = None) -> Leg:
+    def evaluate(params, model_state, step, max_batches):
+      trial.clock.spend(float(max_batches))
+      return {'validation/accuracy': 1.0, 'test/accuracy': 1.0}  # which reaches every goal
+
+    found = obey(trial.run, evaluate, num_steps=num_steps, max_batches=max_batches)
+    return Leg(**found, peak_memory_bytes={})
+
+  @pytest.mark.parametrize('given', [rules(max_sec=1.0, eval_period_sec=0.1), step_rules(2, 1)])
+  def test_it_makes_the_steps_that_it_is_told_to_whatever_the_budget(self, given):
+    trial = FakeTrial(given, step_sec=0.25)
+    for num_steps in (1, 3, 10):
+      leg = self.leg(trial, num_steps)
+      assert (leg.num_steps, leg.charged_steps) == (num_steps, num_steps)
+      assert leg.sec == pytest.approx(0.25 * num_steps)
+      assert leg.buckets['eval'] == 0.0
+    assert trial.rows == []
+
+  def test_it_evaluates_once_behind_the_steps_even_the_first(self):
+    trial = FakeTrial(step_rules(), step_sec=0.25)
+    for num_steps, max_batches in ((1, 1), (4, 2)):
+      leg = self.leg(trial, num_steps, max_batches)
+      assert leg.buckets['eval'] == pytest.approx(max_batches)
+    assert [row['global_step'] for row in trial.rows] == [1, 5]
+
+  def test_waiting_for_the_order_is_no_time_of_the_trial(self):
+    trial = FakeTrial(step_rules(), step_sec=0.25)
+    self.leg(trial, 1)
+    trial.clock.spend(100.0)
+    leg = self.leg(trial, 2)
+    assert sum(leg.buckets.values()) == pytest.approx(0.5)
