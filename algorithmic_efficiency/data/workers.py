@@ -48,7 +48,7 @@ class Workers:
       ours, theirs = context.Pipe()
       process = context.Process(
         target=_work,
-        args=(theirs, registry.roots(), payload),
+        args=(theirs, registry.roots()),
         name=f'algoeff-data-{number}',
         daemon=True,
       )
@@ -56,6 +56,9 @@ class Workers:
       theirs.close()
       self._processes.append(process)
       self._connections.append(ours)
+    # Not an argument: to start a process that dies at once with more than a pipe holds never ends.
+    for connection in self._connections:
+      _tell(connection.send_bytes, payload)
 
   def results(self, first: int, stop: int | None) -> Iterator[Any]:
     """The results of `make` for first, first + 1, ... in this order.
@@ -86,9 +89,7 @@ class Workers:
 
   def _ask(self, number: int) -> None:
     worker = number % len(self._processes)
-    # A worker that has died is noticed in its turn, when its result is received.
-    with contextlib.suppress(OSError):
-      self._connections[worker].send(number)
+    _tell(self._connections[worker].send, number)
     self._outstanding.append(worker)
 
   def _receive(self, *, raises: bool = True) -> Any:
@@ -107,15 +108,23 @@ class Workers:
     return WorkerError(f'The data worker {process.name} ended with exit code {process.exitcode}.')
 
 
-def _work(connection: Connection, roots: tuple[list[str], list[str]], payload: bytes) -> None:
-  """The life of a worker: numbers in, results out, until the parent hangs up."""
+def _tell(send: Callable[[Any], None], message: Any) -> None:
+  # A worker that has died is noticed in its turn, when its result is received.
+  with contextlib.suppress(OSError):
+    send(message)
+
+
+def _work(connection: Connection, roots: tuple[list[str], list[str]]) -> None:
+  """The life of a worker: what to call, then numbers in, results out, until the parent hangs up."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
   threading.Thread(target=_end_with_parent, name='algoeff-parent', daemon=True).start()
   _find_tasks(*roots)
+  payload = None
   make = None
   answer: tuple[Any, Exception | None]
   while True:
     try:
+      payload = connection.recv_bytes() if payload is None else payload
       number = connection.recv()
     except EOFError:
       return

@@ -76,6 +76,34 @@ def test_a_worker_that_dies_is_an_error_and_no_hang():
   stream.close()
 
 
+def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
+  """Whatever it is to be told: here more than any pipe buffers."""
+  script = tmp_path / 'script.py'
+  script.write_text(
+    textwrap.dedent(
+      f"""
+      import sys
+      sys.path.insert(0, {os.path.dirname(data_examples.__file__)!r})
+      import data_examples
+      from algorithmic_efficiency.data.pipeline import Batches, Shuffled
+      if __name__ != '__main__':
+        raise SystemExit(3)
+      order = Shuffled(num_examples=10, batch_size=4, seed=1)
+      order.ballast = bytes(1 << 20)
+      next(Batches(order, data_examples.load_numbers, num_workers=2))
+      """
+    )
+  )
+  ended = subprocess.run(
+    [sys.executable, script],
+    stderr=subprocess.PIPE,
+    text=True,
+    timeout=60,
+    env={**os.environ, 'PYTHONPATH': str(registry.HOME)},
+  )
+  assert 'WorkerError: The data worker algoeff-data-0 ended with exit code 3' in ended.stderr
+
+
 def test_closing_does_not_wait_for_work_ahead():
   stream = shuffled(data_examples.load_slowly, 1)
   next(stream)
