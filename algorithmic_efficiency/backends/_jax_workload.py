@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from algorithmic_efficiency import spec
+from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.spec import ParameterType
@@ -78,6 +79,9 @@ class JaxWorkload(DefinedWorkload):
     params = variables.pop('params')
     self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), params)
     self._param_types = param_types(params)
+    described = _described(params, self._param_types, self.is_output_params)
+    self._param_roles = jax.tree.map(lambda parameter: parameter.role, described)
+    self._matrix_views = jax.tree.map(lambda parameter: parameter.matrix_view, described)
     return params, variables or None
 
   def model_fn(
@@ -152,10 +156,8 @@ class JaxWorkload(DefinedWorkload):
     return sums
 
 
-def parameters(
-  definition: WorkloadDefinition, task: TaskCode
-) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name, shape and type name of every parameter, by shape evaluation."""
+def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:
+  """Every parameter of the model, by shape evaluation."""
   model = _build(definition, task, None)
   variables = jax.eval_shape(
     lambda rng, batch: _init_variables(model, task, rng, batch),
@@ -163,12 +165,24 @@ def parameters(
     _example_batch(definition, task),
   )
   params = variables['params']
-  types = jax.tree.leaves(param_types(params))
-  named = jax.tree_util.tree_leaves_with_path(params)
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape, kind.name)
-    for (path, leaf), kind in zip(named, types, strict=True)
-  ]
+  output_keys = definition.output_params.get('jax', ())
+  return jax.tree.leaves(_described(params, param_types(params), output_keys.__contains__))
+
+
+def _described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any:
+  """The same tree, with a `roles.Parameter` for every array."""
+
+  def described(path: Any, array: Any, kind: ParameterType) -> roles.Parameter:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return roles.describe(
+      name,
+      array.shape,
+      kind,
+      is_output=is_output(name) or is_output(name.rpartition('/')[0]),
+      outputs_first=False,
+    )
+
+  return jax.tree_util.tree_map_with_path(described, params, types)
 
 
 def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:
