@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from algorithmic_efficiency import errors, measurements, registry, seeds, submission, tuning
+from algorithmic_efficiency import (
+  errors,
+  measurements,
+  optimizer_entry,
+  registry,
+  seeds,
+  submission,
+  tuning,
+)
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.folder import TrialFolder, mend
@@ -30,7 +38,8 @@ class Request:
   """One submission on one workload: the flags of `algoeff run`, as a record.
 
   Attributes:
-    submission: a name found in `submissions/`, a folder, or a module file.
+    submission: a name found in `submissions/`, a folder, a module file, or an optimizer that is
+      called (see `optimizer_entry`).
     suite: None takes the first that the definition lists.
     tuning_search_space: None takes the submission's own.
     trials, hparam_start_index, hparam_end_index: how many points there are, and the slice of them
@@ -319,3 +328,4 @@ def _check_resumable(plan: TrialPlan) -> None:
         f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
         f'{asked}. Give the command that it began with, or start anew with --overwrite.'
       )
+  optimizer_entry.check_resumable(Path(plan.submission_path), plan.path)

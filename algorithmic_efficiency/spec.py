@@ -65,9 +65,9 @@ class MatrixView:
   """A parameter as the matrices that it consists of, for optimizers that work on matrices.
 
   Convolutions are flattened to one matrix, heads of attention are merged, fused projections and
-  experts are parted. The axis of the outputs is where the framework has it, last in JAX and first in
-  PyTorch, so that the matrices of a layer's twins are each other's transposes. What is no matrix has
-  a view that is false, with `num_matrices` 0.
+  experts are parted. The axis of the outputs is where the framework has it, last in JAX and first
+  in PyTorch, so that the matrices of a layer's twins are each other's transposes. What is no matrix
+  has a view that is false, with `num_matrices` 0.
 
   Attributes:
     by_columns: whether the matrices lie side by side in the columns of the parameter, and not one

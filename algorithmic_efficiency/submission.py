@@ -14,18 +14,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from algorithmic_efficiency import errors, integrity, registry, spec
+from algorithmic_efficiency import errors, integrity, optimizer_entry, registry, spec
 from algorithmic_efficiency.suites import Ruleset
+from algorithmic_efficiency.updates import settings
 
 REQUIRED = ('get_batch_size', 'init_optimizer_state', 'update_params', 'data_selection')
 
 
 def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Path]:
-  """The name and the module file of a submission given by name, folder or file.
+  """The name and the module file of a submission given by name, folder or file, or as an optimizer
+  that is called.
 
   Raises:
     UserError: there is none, or none for this framework.
   """
+  if optimizer_entry.is_call(name_or_path):
+    optimizer = optimizer_entry.entry_for(name_or_path)
+    optimizer.check_framework(framework)
+    return optimizer.name, optimizer.file
   path = Path(name_or_path).expanduser()
   if path.suffix == '.py' or path.exists() or '/' in name_or_path:
     return _locate_path(path, framework)
@@ -55,9 +61,13 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
 
 
 def fingerprint(file: Path) -> str:
-  """A hash of every Python file beside the submission module: 16 hexadecimal digits."""
+  """A hash of every Python file beside the submission module, and of the settings of an optimizer:
+  16 hexadecimal digits."""
   digest = hashlib.sha256()
-  for path in sorted(file.parent.rglob('*.py')) if file.stem.startswith('submission') else [file]:
+  paths = [file]
+  if file.stem.startswith('submission'):
+    paths = sorted([*file.parent.rglob('*.py'), *file.parent.glob(settings.FILE)])
+  for path in paths:
     digest.update(path.relative_to(file.parent).as_posix().encode())
     digest.update(path.read_bytes())
   return digest.hexdigest()[:16]

@@ -79,9 +79,9 @@ class JaxWorkload(DefinedWorkload):
     params = variables.pop('params')
     self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), params)
     self._param_types = param_types(params)
-    described = _described(params, self._param_types, self.is_output_params)
-    self._param_roles = jax.tree.map(lambda parameter: parameter.role, described)
-    self._matrix_views = jax.tree.map(lambda parameter: parameter.matrix_view, described)
+    found = described(params, self._param_types, self.is_output_params)
+    self._param_roles = jax.tree.map(lambda parameter: parameter.role, found)
+    self._matrix_views = jax.tree.map(lambda parameter: parameter.matrix_view, found)
     return params, variables or None
 
   def model_fn(
@@ -166,13 +166,13 @@ def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Par
   )
   params = variables['params']
   output_keys = definition.output_params.get('jax', ())
-  return jax.tree.leaves(_described(params, param_types(params), output_keys.__contains__))
+  return jax.tree.leaves(described(params, param_types(params), output_keys.__contains__))
 
 
-def _described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any:
+def described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any:
   """The same tree, with a `roles.Parameter` for every array."""
 
-  def described(path: Any, array: Any, kind: ParameterType) -> roles.Parameter:
+  def one(path: Any, array: Any, kind: ParameterType) -> roles.Parameter:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     return roles.describe(
       name,
@@ -182,7 +182,7 @@ def _described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any
       outputs_first=False,
     )
 
-  return jax.tree_util.tree_map_with_path(described, params, types)
+  return jax.tree_util.tree_map_with_path(one, params, types)
 
 
 def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:

@@ -93,9 +93,9 @@ class TorchWorkload(DefinedWorkload):
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     self._param_shapes = {name: spec.ShapeTuple(shape) for name, shape in shapes.items()}
     self._param_types = param_types(shapes)
-    described = _described(model, self.is_output_params)
-    self._param_roles = {parameter.name: parameter.role for parameter in described}
-    self._matrix_views = {parameter.name: parameter.matrix_view for parameter in described}
+    found = described(model, self.is_output_params)
+    self._param_roles = {parameter.name: parameter.role for parameter in found}
+    self._matrix_views = {parameter.name: parameter.matrix_view for parameter in found}
     model.to(self._device)
     if self._compiles:
       model.compile()  # in place, which leaves the names of the parameters as they are
@@ -230,10 +230,10 @@ def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Par
   """Every parameter of the model, from a module without memory."""
   with torch.device('meta'):
     model = _build(definition, task, None)
-  return _described(model, definition.output_params.get('pytorch', ()).__contains__)
+  return described(model, definition.output_params.get('pytorch', ()).__contains__)
 
 
-def _described(model: nn.Module, is_output: Callable[[str], bool]) -> list[roles.Parameter]:
+def described(model: nn.Module, is_output: Callable[[str], bool]) -> list[roles.Parameter]:
   """Every parameter; one with several names is an output if any of them is."""
   names: dict[nn.Parameter, list[str]] = {}
   for name, parameter in model.named_parameters(remove_duplicate=False):

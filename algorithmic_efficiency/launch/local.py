@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, files, measurements, registry
+from algorithmic_efficiency import errors, files, measurements, optimizer_entry, registry
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.folder import TrialFolder
 from algorithmic_efficiency.launch.messages import LineBuffer
@@ -71,6 +71,7 @@ def run_trial(plan: TrialPlan, on_message: OnMessage = lambda message: None) -> 
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, output_folder=None))
   with TrialFolder(plan.path, replace=plan.overwrite) as folder:
+    optimizer_entry.keep(Path(plan.submission_path), plan.path)
 
     def take(message: Mapping[str, Any]) -> None:
       if message['kind'] == 'row':

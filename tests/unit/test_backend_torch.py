@@ -230,7 +230,7 @@ def test_a_parameter_with_two_names_is_an_output_by_either():
       self.lm_head = nn.Linear(4, 7, bias=False)
       self.lm_head.weight = self.embed_tokens.weight
 
-  [one] = _torch_workload._described(Tied(), ('lm_head.weight',).__contains__)
+  [one] = _torch_workload.described(Tied(), ('lm_head.weight',).__contains__)
   assert (one.name, one.role.value) == ('embed_tokens.weight', 'tied')
 
 
