@@ -69,6 +69,14 @@ class Backend(Protocol):
   rank: int
   num_ranks: int
 
+  def for_entry(self, uses: frozenset[str]) -> Backend:
+    """This backend as an entry expects it that uses these names of the framework.
+
+    Raises:
+      UserError: it cannot run on these devices.
+    """
+    ...
+
   def workload(
     self,
     definition: WorkloadDefinition,
