@@ -29,7 +29,7 @@ from algorithmic_efficiency.updates import arguments, settings
 from algorithmic_efficiency.updates.settings import Settings
 
 TEMPLATE = registry.HOME / 'submissions' / '_optimizer'
-_CALL = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\(.*\)', re.DOTALL)
+_CALL = re.compile(r'[\w.]+\(.*\)', re.DOTALL)
 _NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 _INSTALL = {
   'torch': "pip install 'algorithmic-efficiency[torch]'",

@@ -110,6 +110,9 @@ _WORDS = {
   'int': 'whole',
   'float': 'number',
   'complex': 'number',
+  'ArrayLike': 'number',
+  'Scalar': 'number',
+  'ScalarOrSchedule': 'number',
   'str': 'text',
   'Literal': 'text',
   'tuple': 'sequence',
@@ -118,6 +121,10 @@ _WORDS = {
   'List': 'sequence',
   'Sequence': 'sequence',
   'Iterable': 'sequence',
+  'Callable': 'object',
+  'GradientTransformation': 'object',
+  'Optimizer': 'object',
+  'type': 'object',
 }
 _ANYTHING = frozenset(_KINDS)
 _SAY_NOTHING = {'Union', 'Optional', 'None', 'NoneType', 'typing', 'collections', 'abc', 'types'}
@@ -165,7 +172,9 @@ def _expected(parameter: inspect.Parameter) -> tuple[frozenset[str], bool]:
   default = parameter.default
   words = annotation_words(parameter)
   optional = default is None or bool({'None', 'NoneType', 'Optional'} & words)
-  by_words = {_WORDS.get(word, 'object') for word in words - _SAY_NOTHING} or set(_ANYTHING)
+  by_words = set(_ANYTHING)  # of an annotation that says nothing to us
+  if words & _WORDS.keys():
+    by_words = {_WORDS.get(word, 'object') for word in words - _SAY_NOTHING}
   if isinstance(default, bool):
     return frozenset({'flag'}), optional
   if isinstance(default, (int, float)):

@@ -119,7 +119,9 @@ def rates(optimizer: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, 
 def takes_schedule(optimizer: Callable[..., Any], key: str) -> bool:
   """Whether a learning rate may be a function of the step."""
   words = arguments.annotation_words(inspect.signature(optimizer).parameters[key])
-  return needs_of(optimizer).takes_schedule or bool({'Callable', 'Schedule'} & words)
+  return needs_of(optimizer).takes_schedule or any(
+    word == 'Callable' or word.endswith('Schedule') for word in words
+  )
 
 
 def no_matrices_error(name: str) -> errors.UserError:
