@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import optimizer_toys
 import pytest
@@ -278,3 +282,18 @@ def test_a_rehearsal_finds_what_is_wrong(name, hyperparameters, message):
 @pytest.mark.parametrize('name', ['optax.sgd', 'optax.contrib.schedule_free_adamw'])
 def test_rehearsals(name):
   jax_rehearsal.rehearse(settings(name, {'learning_rate': 0.1}, schedule='wsd'))
+
+
+# Several devices.
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['optax.contrib.schedule_free_adamw', 'optax.contrib.muon'],
+    pytest.param([*OPTAX], marks=pytest.mark.slow, id='all'),
+  ],
+)
+def test_devices_train_as_one_does(names):
+  script = Path(__file__).with_name('optimizer_devices_script.py')
+  subprocess.run([sys.executable, str(script), *names], check=True, timeout=500)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import optimizer_toys
 import pytest
@@ -306,3 +310,21 @@ def test_rehearsals(name):
 def test_a_rehearsal_finds_what_is_wrong(hyperparameters, message):
   with pytest.raises(UserError, match=message):
     torch_rehearsal.rehearse(settings('torch.optim.AdamW', hyperparameters))
+
+
+# Several ranks.
+
+
+def test_ranks_train_as_one_does(tmp_path):
+  script = Path(__file__).with_name('optimizer_ranks_script.py')
+  ranks = [
+    subprocess.Popen(
+      [sys.executable, str(script), str(rank), str(tmp_path / 'store'), *TORCH],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for rank in range(2)
+  ]
+  outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
+  assert [rank.returncode for rank in ranks] == [0, 0], outputs
