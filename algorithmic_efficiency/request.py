@@ -27,7 +27,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.folder import TrialFolder, mend
 from algorithmic_efficiency.suites import Ruleset, Suite
-from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, TrialPlan, budget_of
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
@@ -48,6 +48,7 @@ class Request:
     seed: None draws one, which is written down.
     drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
+    hard_limit_sec: None takes the suite's, or the budget in seconds where that is longer.
     nested: whether `study_<k>` stands between the experiment and the workload.
   """
 
@@ -76,6 +77,7 @@ class Request:
   max_global_steps: int | None = None
   stop_at: Literal['both', 'validation'] = 'both'
   stop_on_divergence: bool | None = None
+  hard_limit_sec: float | None = None
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
@@ -132,6 +134,7 @@ def plans(request: Request) -> list[TrialPlan]:
           max_global_steps=request.max_global_steps,
           stop_at=request.stop_at,
           stop_on_divergence=_stop_on_divergence(request, suite),
+          hard_limit_sec=_hard_limit_sec(request, definition, suite),
           save_checkpoints=request.save_checkpoints,
           evaluate=request.evaluate,
           splits=request.splits,
@@ -200,7 +203,7 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
 
 
 def _check_numbers(request: Request) -> None:
-  for name in ('trials', 'studies', 'study', 'max_global_steps'):
+  for name in ('trials', 'studies', 'study', 'max_global_steps', 'hard_limit_sec'):
     value = getattr(request, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
@@ -295,6 +298,13 @@ def _stop_on_divergence(request: Request, suite: Suite) -> bool:
   if request.stop_on_divergence is None:
     return suite.stop_on_divergence
   return request.stop_on_divergence
+
+
+def _hard_limit_sec(request: Request, definition: WorkloadDefinition, suite: Suite) -> float:
+  if request.hard_limit_sec is not None:
+    return request.hard_limit_sec
+  budget = budget_of(definition, suite, request.ruleset, request.smoke)
+  return max(suite.hard_limit_sec, budget.max_sec or 0.0)
 
 
 def _check_folders(request: Request, trials: list[TrialPlan]) -> None:

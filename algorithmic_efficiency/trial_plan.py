@@ -32,6 +32,7 @@ class TrialPlan:
     folder: the trial folder.
     overwrite: whether the trial replaces one that lies in its folder.
     stop_at: which goals end the trial: both, or the one on validation alone.
+    hard_limit_sec: how long the trial may give no sign of life before it is ended from outside.
     splits: the splits that an evaluation covers.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
     flags: the command's own flags, written down as they were.
@@ -58,6 +59,7 @@ class TrialPlan:
   max_global_steps: int | None = None
   stop_at: Literal['both', 'validation'] = 'both'
   stop_on_divergence: bool = False
+  hard_limit_sec: float = 3_600.0
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS

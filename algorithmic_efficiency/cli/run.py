@@ -59,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--stop_at', choices=('both', 'validation'), default='both', help='the goals that end a trial'
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
+  add('--hard_limit_sec', type=float, metavar='SEC', help='end a trial that is silent for so long')
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--log', action='append', default=[], metavar='TRACKER', help='also log to: tensorboard')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
@@ -121,6 +122,7 @@ def _request(args: argparse.Namespace) -> Any:
     max_global_steps=args.max_global_steps,
     stop_at=args.stop_at,
     stop_on_divergence=args.stop_on_divergence,
+    hard_limit_sec=args.hard_limit_sec,
     save_checkpoints=args.save_checkpoints,
     trackers=tuple(args.log),
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
