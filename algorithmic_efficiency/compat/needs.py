@@ -59,7 +59,9 @@ def in_a_line(error: BaseException, file: Path) -> str:
 
 
 def _is_raised_by(error: BaseException, file: Path) -> bool:
-  return _is_own(traceback.extract_tb(error.__traceback__)[-1], file)
+  """Whether a `raise` of the entry's own has raised it."""
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  return _is_own(frame, file) and (frame.line or '').startswith('raise ')
 
 
 def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary]:

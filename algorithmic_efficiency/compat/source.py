@@ -23,6 +23,7 @@ class Source:
   @classmethod
   def of(cls, tree: ast.AST) -> Source:
     imports: set[str] = set()
+    uses: set[str] = set()
     meanings: dict[str, str] = {}
     for node in ast.walk(tree):
       if isinstance(node, ast.Import):
@@ -33,9 +34,11 @@ class Source:
       elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
         imports.add(node.module)
         for alias in node.names:
-          imports.add(f'{node.module}.{alias.name}')
-          meanings[alias.asname or alias.name] = f'{node.module}.{alias.name}'
-    return cls(frozenset(imports), frozenset(_uses(tree, meanings)))
+          name = f'{node.module}.{alias.name}'
+          imports.add(name)
+          uses.add(name)
+          meanings[alias.asname or alias.name] = name
+    return cls(frozenset(imports), frozenset(uses | set(_uses(tree, meanings))))
 
 
 def _uses(tree: ast.AST, meanings: dict[str, str]) -> Iterator[str]:
@@ -43,7 +46,7 @@ def _uses(tree: ast.AST, meanings: dict[str, str]) -> Iterator[str]:
     if (name := _full_name(node, meanings)) is not None:
       yield name
     elif isinstance(node, ast.Call) and (name := _full_name(node.func, meanings)) is not None:
-      yield from (f'{name}({keyword.arg})' for keyword in node.keywords)
+      yield from (f'{name}({keyword.arg})' for keyword in node.keywords if keyword.arg)
 
 
 def _full_name(node: ast.AST, meanings: dict[str, str]) -> str | None:

@@ -1,6 +1,7 @@
 """Runs entries one after the other in one process, and prints what became of each as JSON.
 
-Each is trained without a break, and again with one: what lies in the last checkpoint is compared.
+Each stand-in is trained without a break, and again with one: what lies in the last checkpoint is
+compared. Names that are no stand-ins are submissions of ours.
 Run in a process of its own: the devices of a process are fixed when its framework starts.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from entries import BY_NAME
 
 from algorithmic_efficiency import errors, integrity, measurements, registry, tuning
 from algorithmic_efficiency.assembly import TrialProcess
@@ -81,9 +83,11 @@ def _plan(args: argparse.Namespace, name: str, number: int) -> TrialPlan:
 def _result(plan: TrialPlan) -> dict[str, Any]:
   """How the trial ended, what it wrote, and how the one with a break differs."""
   result = _run(plan)
+  is_native = Path(plan.submission_path).parent.name not in BY_NAME
+  broken = None
+  if result['status'] == 'finished' and not is_native:
+    broken = _run_with_a_break(plan)
   if 'refusal' in result or plan.devices.rank != 0:
-    if result.get('status') == 'finished':
-      _run_with_a_break(plan)
     return result
   rows = measurements.read(plan.path)
   record = measurements.read_trial(plan.path)
@@ -94,8 +98,7 @@ def _result(plan: TrialPlan) -> dict[str, Any]:
     'step_time_sec': record.step_time_sec,
     'charged_steps': record.charged_steps,
   }
-  if result['status'] == 'finished':
-    broken = _run_with_a_break(plan)
+  if broken is not None:
     result['differences'] = [] if broken['status'] == 'finished' else [broken['reason']]
     result['differences'] += _differences(*(_last(p.path) for p in (plan, _with_break(plan))))
   return result

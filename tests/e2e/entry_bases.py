@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - code stands as the author of an entry would write it
 """Three entries as people have written them for AlgoPerf, from which `entries.py` makes others."""
 
 from __future__ import annotations
