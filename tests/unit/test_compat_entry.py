@@ -166,7 +166,7 @@ class TestTheNext:
         submission='import utils.place\nfrom utils.place import NAME',
         utils__place=f'NAME = {name!r}',
       )
-      assert module.NAME == name
+      assert name == module.NAME
     entry.leave()
     with pytest.raises(ModuleNotFoundError):
       importlib.import_module('utils.place')

@@ -13,7 +13,7 @@ from algorithmic_efficiency.compat import needs
 def raised(file: Path, code: str) -> Exception:
   """What a submission module of that code raises."""
   file.write_text(code)
-  with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+  with pytest.raises(Exception) as caught:
     runpy.run_path(str(file))
   return caught.value
 
