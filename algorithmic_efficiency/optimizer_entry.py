@@ -15,7 +15,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,13 +23,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import algorithmic_efficiency
 from algorithmic_efficiency import errors, files, registry
 from algorithmic_efficiency.updates import arguments, settings
 from algorithmic_efficiency.updates.settings import Settings
 
 TEMPLATE = registry.HOME / 'submissions' / '_optimizer'
-_CALL = re.compile(r'[\w.]+\(.*\)', re.DOTALL)
-_NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 _INSTALL = {
   'torch': "pip install 'algorithmic-efficiency[torch]'",
   'optax': "pip install 'algorithmic-efficiency[jax]'",
@@ -68,7 +66,7 @@ class Entry:
 
 def is_call(text: str) -> bool:
   """Whether a text means an optimizer, and not the name or path of a submission."""
-  return _CALL.fullmatch(text) is not None and not Path(text).exists()
+  return arguments.is_call(text) and not os.path.exists(text)
 
 
 def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> str:
@@ -79,7 +77,7 @@ def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> s
     hyperparameters, options: as in 'lr=1e-3' and 'schedule=wsd'.
   """
   name, _, inside = name.partition('(')
-  own, _, more = _halves(inside.removesuffix(')'))
+  own, more = _halves(inside.removesuffix(')'))
   own = ', '.join([own, *hyperparameters] if own else hyperparameters)
   more = ', '.join([more, *options] if more else options)
   return f'{name}({own}; {more})' if more else f'{name}({own})'
@@ -87,7 +85,7 @@ def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> s
 
 def entries_of(text: str) -> list[str]:
   """The parts of a list with commas, calls of optimizers among them."""
-  return arguments.split(text, ',')
+  return [part for part in arguments.split(text, ',') if part]
 
 
 def parse(text: str) -> Settings:
@@ -97,29 +95,28 @@ def parse(text: str) -> Settings:
     UserError: it is no call of an import name, or an option in it is wrong.
   """
   name, _, inside = text.partition('(')
-  if not _NAME.fullmatch(name):
+  if not arguments.is_name(name):
     raise errors.UserError(
       'An optimizer is named as Python imports it, as in torch.optim.AdamW or optax.adamw; '
       f'{name!r} is no such name.'
     )
-  own, _, options = _halves(inside.removesuffix(')'))
+  own, options = _halves(inside.removesuffix(')'))
   return Settings.of(name, _values(own, '--hparam'), _values(options, 'an option'))
 
 
-def _halves(inside: str) -> tuple[str, str, str]:
+def _halves(inside: str) -> tuple[str, str]:
+  """What stands before the semicolon between brackets, and what after it."""
   parts = arguments.split(inside, ';')
   if len(parts) > 2:
     raise errors.UserError(
       f'Hyperparameters and options are parted by one semicolon; {inside!r} has {len(parts) - 1}.'
     )
-  if inside.lstrip().startswith(';'):
-    return '', ';', ''.join(parts)
-  return (parts[0] if parts else ''), ';', (parts[1] if len(parts) == 2 else '')
+  return parts[0], ''.join(parts[1:])
 
 
 def _values(text: str, what: str) -> dict[str, object]:
   values: dict[str, object] = {}
-  for part in arguments.split(text, ','):
+  for part in filter(None, arguments.split(text, ',')):
     key, equals, value = (word.strip() for word in part.partition('='))
     if not equals or not key.isidentifier() or not value:
       raise errors.UserError(f'{what} must be NAME=VALUE; found {part!r}.')
@@ -171,7 +168,8 @@ def _key(wanted: Settings) -> str:
   """Differs where the outcome of a rehearsal, or the folder, could."""
   roots = (wanted.optimizer.partition('.')[0], 'torch', 'jax', 'optax')
   template = [file.read_text(encoding='utf-8') for file in sorted(TEMPLATE.glob('*.py'))]
-  facts = [wanted.to_json(), sys.version, os.uname().nodename, *map(str, map(_version, roots))]
+  facts = [wanted.to_json(), sys.version, os.uname().nodename, algorithmic_efficiency.__version__]
+  facts += [f'{root} {_version(root)}' for root in roots]
   return hashlib.sha256(json.dumps([*facts, *template]).encode()).hexdigest()[:16]
 
 

@@ -8,13 +8,23 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from algorithmic_efficiency import errors
 
 _CALL = re.compile(r'[A-Za-z_][\w.]*\(.*\)', re.DOTALL)
 _NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
+
+
+def is_name(text: str) -> bool:
+  """Whether a text has the form of an import name with a dot in it."""
+  return _NAME.fullmatch(text) is not None
+
+
+def is_call(text: str) -> bool:
+  """Whether a text has the form of a call of a name."""
+  return _CALL.fullmatch(text) is not None
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -35,12 +45,14 @@ def _imported(name: str) -> Any:
   try:
     return pkgutil.resolve_name(name)
   except AttributeError as error:
-    choices = [other for other in dir(error.obj) if not other.startswith('_')]
-    near = [other for other in choices if other.lower() == error.name.lower()]
-    near = near or difflib.get_close_matches(error.name, choices, n=3, cutoff=0.5)
+    owner: Any = error.obj
+    word = str(error.name)
+    choices = [other for other in dir(owner) if not other.startswith('_')]
+    near = [other for other in choices if other.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
     hint = f' Did you mean {" or ".join(map(repr, near))}?' if near else ''
     raise errors.UserError(
-      f'{name} cannot be imported: there is no {error.name!r} in {error.obj.__name__}.{hint}'
+      f'{name} cannot be imported: there is no {word!r} in {owner.__name__}.{hint}'
     ) from None
 
 
@@ -90,8 +102,8 @@ def bind(
   return {key: _value(f'{key} of {name}', value, parameters[key]) for key, value in values.items()}
 
 
-def _unknown(name: str, key: str, choices: Iterable[str]) -> errors.UserError:
-  other = {'lr': 'learning_rate', 'learning_rate': 'lr'}.get(key)
+def _unknown(name: str, key: str, choices: Collection[str]) -> errors.UserError:
+  other = {'lr': 'learning_rate', 'learning_rate': 'lr'}.get(key, '')
   if other in choices:
     return errors.UserError(f'{name} calls its learning rate {other}, not {key}.')
   return errors.unknown(f'hyperparameter of {name}', key, choices)
@@ -135,7 +147,7 @@ def _value(what: str, value: Any, parameter: inspect.Parameter) -> Any:
   kinds, optional = _expected(parameter)
   if value is None and (optional or kinds == _ANYTHING):
     return None
-  if isinstance(value, str) and 'object' in kinds and (_CALL.fullmatch(value) or _is_name(value)):
+  if isinstance(value, str) and 'object' in kinds and (is_call(value) or is_name(value)):
     return called(value)
   kind = _kind(value)
   if kind == 'whole' and 'number' in kinds:
@@ -199,27 +211,23 @@ def annotation_words(parameter: inspect.Parameter) -> set[str]:
   return set(re.findall(r'[A-Za-z_]\w*', text))
 
 
-def _is_name(text: str) -> bool:
-  return _NAME.fullmatch(text) is not None
-
-
 def called(text: str) -> Any:
   """The object of an import name, or what a call of it gives: `optax.sgd(learning_rate=0.1)`.
 
   Raises:
     UserError: it cannot be imported or called so.
   """
-  if not _CALL.fullmatch(text):
+  if not is_call(text):
     return _imported(text)
   name, _, inside = text.partition('(')
   function = load(name)
-  arguments = {}
-  for part in split(inside[:-1], ','):
+  values = {}
+  for part in filter(None, split(inside[:-1], ',')):
     key, equals, value = part.partition('=')
     if not equals:
       raise errors.UserError(f'Arguments must have names, as in lr=0.1; {text} has {part!r}.')
-    arguments[key.strip()] = parse_value(value)
-  return function(**bind(function, name, arguments))
+    values[key.strip()] = parse_value(value)
+  return function(**bind(function, name, values))
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -245,4 +253,4 @@ def split(text: str, separator: str) -> list[str]:
       break
   if depth or quote:
     raise errors.UserError(f'Brackets and quotes must be closed; those of {text!r} are not.')
-  return [part for part in (*parts, text[start:].strip()) if part]
+  return [*parts, text[start:].strip()]

@@ -21,8 +21,6 @@ __all__ = ['prepare_for_eval', 'start', 'transformation', 'update_params']
 _DECAY_FACTOR = 0.2  # of the step hint, at the end of a wsd schedule
 _DIMENSIONS = 'muon_weight_dimension_numbers'
 
-ScheduleFreeState = optax.contrib.ScheduleFreeState
-
 
 def start(
   workload: spec.Workload,
@@ -156,18 +154,21 @@ class _ScheduleFreeStep:
     return (inner, True), params
 
 
-def _average(state: ScheduleFreeState, params: Any) -> Any:
+def _average(state: optax.contrib.ScheduleFreeState, params: Any) -> Any:
   return optax.contrib.schedule_free_eval_params(state, params)
 
 
-def _interpolate(state: ScheduleFreeState, average: Any) -> Any:
+def _interpolate(state: optax.contrib.ScheduleFreeState, average: Any) -> Any:
   return jax.tree.map(lambda x, z: state.b1 * x + (1 - state.b1) * z, average, state.z)
 
 
-def _schedule_free(state: Any) -> ScheduleFreeState | None:
+def _schedule_free(state: Any) -> optax.contrib.ScheduleFreeState | None:
   """The state of a schedule-free optimizer somewhere in a state, if there is one."""
-  leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ScheduleFreeState))
-  return next((leaf for leaf in leaves if isinstance(leaf, ScheduleFreeState)), None)
+
+  def is_it(node: Any) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)
+
+  return next(filter(is_it, jax.tree.leaves(state, is_leaf=is_it)), None)
 
 
 def prepare_for_eval(

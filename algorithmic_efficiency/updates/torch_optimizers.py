@@ -86,14 +86,14 @@ def _set_mode(optimizer: torch.optim.Optimizer, mode: str) -> None:
 
 
 def _factor(settings: Settings, step_hint: int) -> Callable[[int], float]:
-  common = {'step_hint': step_hint, 'warmup_factor': settings.options['warmup']}
-  schedules = {
+  schedules: Mapping[str, Callable[..., Callable[[int], float]]] = {
     'constant': updates.warmup_constant,
     'linear': functools.partial(updates.warmup_linear, decay_steps_factor=1.0, end_factor=0.0),
     'warmup_cosine': updates.warmup_cosine,
     'wsd': functools.partial(updates.warmup_stable_decay, decay_factor=_DECAY_FACTOR),
   }
-  return schedules[settings.options['schedule']](**common)
+  schedule = schedules[settings.options['schedule']]
+  return schedule(step_hint=step_hint, warmup_factor=settings.options['warmup'])
 
 
 def _made(

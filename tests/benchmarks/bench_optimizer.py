@@ -57,9 +57,10 @@ def _measure(framework: str) -> None:
     named = _Stepper(run, run.submission.update_params, None, run.params, run.optimizer_state)
     native = _native(run, registry.submission('adamw', 'external').file(framework))
     twin = _native(run, registry.submission('adamw', 'external').file(framework))
-    for stepper in (named, native, twin):
+    steppers = (named, native, twin)
+    for stepper in steppers:
       stepper.burst()  # compiles
-    bursts = [(named.burst(), native.burst(), twin.burst()) for _ in range(NUM_BURSTS)]
+    bursts = [_one_each(steppers, number) for number in range(NUM_BURSTS)]
     process.finish(status='finished', stop_reason='step_limit', reason='')
   print(
     f'{framework}: named {statistics.median(one for one, _, _ in bursts) * 1e3:.3f} ms a step, '
@@ -68,6 +69,15 @@ def _measure(framework: str) -> None:
     f'(native against native {statistics.median(a / b for _, a, b in bursts):.4f}); '
     f'found or tried out in {tried_out_sec:.1f} s'
   )
+
+
+def _one_each(steppers: tuple[_Stepper, ...], number: int) -> list[float]:
+  """A burst of each, beginning with another one each time."""
+  seconds = [0.0] * len(steppers)
+  for index in range(len(steppers)):
+    chosen = (index + number) % len(steppers)
+    seconds[chosen] = steppers[chosen].burst()
+  return seconds
 
 
 def _plan(framework: str, entry: optimizer_entry.Entry, folder: str) -> TrialPlan:

@@ -52,7 +52,8 @@ def test_values(text, value):
 @pytest.mark.parametrize(
   ('text', 'parts'),
   [
-    ('', []),
+    ('', ['']),
+    (' a ,, b,', ['a', '', 'b', '']),
     ('a, b', ['a', 'b']),
     ('a=(1, 2), b=f(x, y=[3, 4])', ['a=(1, 2)', 'b=f(x, y=[3, 4])']),
     ('a="x, y", b', ['a="x, y"', 'b']),

@@ -36,6 +36,7 @@ def test_what_is_an_optimizer(tmp_path, monkeypatch):
   assert optimizer_entry.is_call(ADAMW)
   for text in ('nadamw', './folder', 'a/b(c).py', './a.b(c)', 'torch.optim.AdamW'):
     assert not optimizer_entry.is_call(text)
+  assert optimizer_entry.is_call(f'a.b(lr={"1" * 300})')  # longer than a file name may be
   monkeypatch.chdir(tmp_path)
   Path('a.b(1)').mkdir()
   assert not optimizer_entry.is_call('a.b(1)')
