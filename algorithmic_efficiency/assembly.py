@@ -23,6 +23,7 @@ from algorithmic_efficiency import (
 from algorithmic_efficiency import submission as submissions
 from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
 from algorithmic_efficiency.checkpoint import Checkpoints, Loaded
+from algorithmic_efficiency.compat import needs
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.messages import Reporter
@@ -129,6 +130,7 @@ class TrialProcess:
     _prepare_absl()
     start = self._watch.lap('setup')
     submission = submissions.load(Path(plan.submission_path), plan.framework)
+    backend = backend.for_entry(submission.uses)
     with integrity.submission():
       batch_size, notes = _batch_size(
         submission, definition, backend.num_devices, _fixes_batch_size(suite, plan.smoke)
@@ -147,7 +149,10 @@ class TrialProcess:
       workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
       judge=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
       root=None if plan.smoke else Path(plan.data_dir) / definition.dataset,
-      notes=notes,
+      notes=(
+        *notes,
+        *(f'Put back for the entry, which is older: {name}.' for name in submission.put_back),
+      ),
     )
 
   def _open_stream(self, parts: Parts) -> Any:
@@ -280,9 +285,23 @@ class TrialProcess:
 
   # The end.
 
+  def unmet_need(self, error: BaseException) -> str | None:
+    """What the submission lacks on this machine, if that ended the trial where it began."""
+    if self._parts is None or (self._run is not None and self._run.has_made_a_step):
+      return None
+    parts = self._parts
+    return needs.unmet(error, parts.submission.file, parts.backend.num_ranks)
+
+  def in_a_line(self, error: BaseException) -> str:
+    """An exception in a line, with the place in the submission where it came from, if it did."""
+    if self._parts is None:
+      return f'{type(error).__name__}: {error}'.splitlines()[0]
+    return needs.in_a_line(error, self._parts.submission.file)
+
   def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
     """Writes the trial's record and tells the parent how it ended."""
     self._guard.disarm()
+    submissions.leave()
     if self._stream is not None:
       self._stream.close()
     offset = 0

@@ -41,6 +41,7 @@ STOP_REASONS = (
   'diverged',
   'failed',
   'out_of_memory',
+  'hard_limit',
   'interrupted',
 )
 

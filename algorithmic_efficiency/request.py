@@ -14,13 +14,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, measurements, registry, seeds, submission, tuning
+from algorithmic_efficiency import (
+  errors,
+  measurements,
+  optimizer_entry,
+  registry,
+  seeds,
+  submission,
+  tuning,
+)
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.launch.folder import TrialFolder, mend
 from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.suites import Ruleset, Suite
-from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan
+from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan, budget_of
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
@@ -31,7 +39,8 @@ class Request:
   """One submission on one workload: the flags of `algoeff run`, as a record.
 
   Attributes:
-    submission: a name found in `submissions/`, a folder, or a module file.
+    submission: a name found in `submissions/`, a folder, a module file, or an optimizer that is
+      called (see `optimizer_entry`).
     suite: None takes the first that the definition lists.
     tuning_search_space: None takes the submission's own.
     trials, hparam_start_index, hparam_end_index: how many points there are, and the slice of them
@@ -40,6 +49,7 @@ class Request:
     seed: None draws one, which is written down.
     drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
+    hard_limit_sec: None takes the suite's, or the budget in seconds where that is longer.
     nested: whether `study_<k>` stands between the experiment and the workload.
   """
 
@@ -68,6 +78,7 @@ class Request:
   max_global_steps: int | None = None
   stop_at: StopAt = 'both'
   stop_on_divergence: bool | None = None
+  hard_limit_sec: float | None = None
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
@@ -159,6 +170,7 @@ def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) 
           max_global_steps=request.max_global_steps,
           stop_at=request.stop_at,
           stop_on_divergence=_stop_on_divergence(request, subject.suite),
+          hard_limit_sec=_hard_limit_sec(request, subject.suite),
           save_checkpoints=request.save_checkpoints,
           evaluate=request.evaluate,
           splits=request.splits,
@@ -246,7 +258,14 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
 
 
 def _check_numbers(request: Request) -> None:
-  for name in ('trials', 'studies', 'study', 'max_global_steps', 'full_eval_every'):
+  for name in (
+    'trials',
+    'studies',
+    'study',
+    'max_global_steps',
+    'full_eval_every',
+    'hard_limit_sec',
+  ):
     value = getattr(request, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
@@ -343,6 +362,14 @@ def _stop_on_divergence(request: Request, suite: Suite) -> bool:
   return request.stop_on_divergence
 
 
+def _hard_limit_sec(request: Request, suite: Suite) -> float:
+  if request.hard_limit_sec is not None:
+    return request.hard_limit_sec
+  definition = registry.workload(request.workload, suite.name)
+  budget = budget_of(definition, suite, request.ruleset, request.smoke)
+  return max(suite.hard_limit_sec, budget.max_sec or 0.0)
+
+
 def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
   """Makes sure that no earlier result is touched unless that was asked for."""
   if trials[0].devices.rank != 0:
@@ -377,3 +404,4 @@ def check_resumable(plan: TrialPlan, record: TrialRecord) -> None:
         f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
         f'{asked}. Give the command that it began with, or start anew with --overwrite.'
       )
+  optimizer_entry.check_resumable(Path(plan.submission_path), plan.path)

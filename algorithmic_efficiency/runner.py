@@ -144,6 +144,7 @@ class TrialRun:
     self._window = 1
     self._stretch: list[tuple[float, int]] = []
     self._train_state: dict[str, Any] = {}
+    self.has_made_a_step = False
     self._step_arguments = self._constant_arguments()
 
   def _constant_arguments(self) -> dict[str, Any]:
@@ -222,6 +223,7 @@ class TrialRun:
           'update_params', result
         )
     watch.lap('update')
+    self.has_made_a_step = True
     position.global_step += 1
     position.charged_steps += max(1, queue.num_drawn - drawn)
     return complete

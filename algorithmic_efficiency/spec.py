@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -44,6 +45,54 @@ class ParameterType(enum.Enum):
   ATTENTION_BIAS = 14
 
 
+class ParameterRole(enum.Enum):
+  """What a parameter does in its model, whatever the framework, the layout or the name."""
+
+  HIDDEN_MATRIX = 'hidden_matrix'
+  CONVOLUTION = 'convolution'
+  EMBEDDING = 'embedding'
+  HEAD = 'head'  # the weights that make the output
+  TIED = 'tied'  # embedding and head in one
+  NORM = 'norm'  # scales and biases of normalisation layers
+  BIAS = 'bias'
+  ROUTER = 'router'  # chooses between experts
+  EXPERT = 'expert'
+  VECTOR = 'vector'  # anything else that is no matrix, such as a learned temperature
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixView:
+  """A parameter as the matrices that it consists of, for optimizers that work on matrices.
+
+  Convolutions are flattened to one matrix, heads of attention are merged, fused projections and
+  experts are parted. The axis of the outputs is where the framework has it, last in JAX and first
+  in PyTorch, so that the matrices of a layer's twins are each other's transposes. What is no matrix
+  has a view that is false, with `num_matrices` 0.
+
+  Attributes:
+    by_columns: whether the matrices lie side by side in the columns of the parameter, and not one
+      after the other.
+  """
+
+  num_matrices: int
+  rows: int
+  columns: int
+  by_columns: bool = False
+
+  def __bool__(self) -> bool:
+    return self.num_matrices > 0
+
+  def split(self, array: Tensor) -> Tensor:
+    """[num_matrices, rows, columns] of a parameter; in PyTorch a view of the same memory."""
+    if self.by_columns:
+      return array.reshape(self.rows, self.num_matrices, self.columns).swapaxes(0, 1)
+    return array.reshape(self.num_matrices, self.rows, self.columns)
+
+  def join(self, matrices: Tensor, shape: Shape) -> Tensor:
+    """The parameter of this shape again."""
+    return (matrices.swapaxes(0, 1) if self.by_columns else matrices).reshape(shape)
+
+
 class ShapeTuple:
   """A shape that tree maps treat as one leaf; the shape itself is `.shape_tuple`."""
 
@@ -70,6 +119,8 @@ ParameterKey = str
 ParameterContainer = Any  # JAX: nested dict of arrays; PyTorch: nn.Module
 ParameterShapeTree = Any  # same tree, leaves are ShapeTuple
 ParameterTypeTree = Any  # same tree, leaves are ParameterType
+ParameterRoleTree = Any  # same tree, leaves are ParameterRole
+MatrixViewTree = Any  # same tree, leaves are MatrixView
 RandomState = Any  # JAX: uint32[2] key; PyTorch: int32[2] numpy array
 OptimizerState = Any
 Hyperparameters = Any  # external tuning: named tuple; self tuning: None
@@ -164,6 +215,14 @@ class Workload(abc.ABC):
   @property
   @abc.abstractmethod
   def model_params_types(self) -> ParameterTypeTree: ...
+
+  @property
+  @abc.abstractmethod
+  def parameter_roles(self) -> ParameterRoleTree: ...
+
+  @property
+  @abc.abstractmethod
+  def matrix_views(self) -> MatrixViewTree: ...
 
   @abc.abstractmethod
   def is_output_params(self, param_key: ParameterKey) -> bool: ...

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from algorithmic_efficiency import errors, integrity, registry, spec
+from algorithmic_efficiency import errors, integrity, optimizer_entry, registry, spec
+from algorithmic_efficiency.compat import entry as entries
+from algorithmic_efficiency.compat import needs
 from algorithmic_efficiency.suites import Ruleset
+from algorithmic_efficiency.updates import settings
 
 REQUIRED = ('get_batch_size', 'init_optimizer_state', 'update_params', 'data_selection')
 
 
 def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Path]:
-  """The name and the module file of a submission given by name, folder or file.
+  """The name and the module file of a submission given by name, folder or file, or as an optimizer
+  that is called.
 
   Raises:
     UserError: there is none, or none for this framework.
   """
+  if optimizer_entry.is_call(name_or_path):
+    optimizer = optimizer_entry.entry_for(name_or_path)
+    optimizer.check_framework(framework)
+    return optimizer.name, optimizer.file
   path = Path(name_or_path).expanduser()
   if path.suffix == '.py' or path.exists() or '/' in name_or_path:
     return _locate_path(path, framework)
@@ -55,66 +59,57 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
 
 
 def fingerprint(file: Path) -> str:
-  """A hash of every Python file beside the submission module: 16 hexadecimal digits."""
+  """A hash of every Python file beside the submission module, and of the settings of an optimizer:
+  16 hexadecimal digits."""
   digest = hashlib.sha256()
-  for path in sorted(file.parent.rglob('*.py')) if file.stem.startswith('submission') else [file]:
+  paths = [file]
+  if file.stem.startswith('submission'):
+    paths = sorted([*file.parent.rglob('*.py'), *file.parent.glob(settings.FILE)])
+  for path in paths:
     digest.update(path.relative_to(file.parent).as_posix().encode())
     digest.update(path.read_bytes())
   return digest.hexdigest()[:16]
 
 
 def load(file: Path, framework: str) -> Submission:
-  """Imports a submission module under a name of its own.
+  """Imports a submission module with the import roots of AlgoPerf at hand.
 
-  Its folder becomes a package, so that it may use relative imports whether or not it has an
-  `__init__.py`, and the import roots of AlgoPerf are at hand.
+  What was done for the one that was loaded before is undone: its modules are forgotten, and what
+  was put back into a framework for it is taken away.
 
   Raises:
     UserError: it does not compile, does not import, or lacks a required function.
   """
-  from algorithmic_efficiency.compat import imports
-
-  imports.install()
-  digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-  package = f'_algoeff_submission_{digest}'
-  package_spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
-  package_spec.submodule_search_locations = [str(file.parent)]
-  sys.modules[package] = importlib.util.module_from_spec(package_spec)
-  name = f'{package}.{file.stem}'
-  module_spec = importlib.util.spec_from_file_location(name, file)
-  assert module_spec is not None and module_spec.loader is not None
-  module = importlib.util.module_from_spec(module_spec)
-  sys.modules[name] = module
   try:
     with integrity.submission():
-      module_spec.loader.exec_module(module)
+      loaded = entries.load(file)
   except SyntaxError as error:
     where = f'{error.filename}, line {error.lineno}'
     raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
-  except ImportError as error:
-    raise errors.UserError(_import_message(file, error, framework)) from None
   except Exception as error:
-    line = traceback.extract_tb(error.__traceback__)[-1].lineno
+    lack = needs.unmet(error, file)
+    if lack is not None:
+      raise errors.UserError(lack) from None
+    line = needs.in_a_line(error, file)
     raise errors.UserError(
-      f'The submission {file} could not be imported: {type(error).__name__}: {error} (line {line}).'
+      f'The submission {file} could not be imported for {framework}: {line}.'
     ) from error
-  return Submission.of(module, file)
+  return Submission.of(loaded.module, file, frozenset(loaded.uses), tuple(loaded.put_back))
 
 
-def _import_message(file: Path, error: ImportError, framework: str) -> str:
-  root = (error.name or '').partition('.')[0]
-  if root in ('jax', 'flax', 'optax', 'torch'):
-    extra = 'torch' if root == 'torch' else 'jax'
-    return (
-      f'The submission {file} needs {root}, which is not installed: '
-      f"pip install 'algorithmic-efficiency[{extra}]'."
-    )
-  return f'The submission {file} could not be imported for {framework}: {error}.'
+def leave() -> None:
+  """Undoes what was done for the submission that was loaded last."""
+  entries.leave()
 
 
 @dataclass(frozen=True)
 class Submission:
-  """The functions of a submission module."""
+  """The functions of a submission module.
+
+  Attributes:
+    uses: what its sources take from other modules, by full name, such as 'jax.pmap'.
+    put_back: what a framework has no more and was given back for it, in words.
+  """
 
   file: Path
   get_batch_size: Callable[..., Any]
@@ -124,9 +119,17 @@ class Submission:
   prepare_for_eval: Callable[..., Any] | None
   get_eval_batch_size: Callable[..., Any] | None
   wants_train_state: bool
+  uses: frozenset[str] = frozenset()
+  put_back: tuple[str, ...] = ()
 
   @classmethod
-  def of(cls, module: ModuleType, file: Path) -> Submission:
+  def of(
+    cls,
+    module: ModuleType,
+    file: Path,
+    uses: frozenset[str] = frozenset(),
+    put_back: tuple[str, ...] = (),
+  ) -> Submission:
     missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
     if missing:
       raise errors.UserError(
@@ -139,6 +142,8 @@ class Submission:
       prepare_for_eval=getattr(module, 'prepare_for_eval', None),
       get_eval_batch_size=getattr(module, 'get_eval_batch_size', None),
       wants_train_state='train_state' in parameters,
+      uses=uses,
+      put_back=put_back,
     )
 
   def batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> tuple[int, str]:

@@ -36,8 +36,10 @@ class Suite:
   On the axis of seconds a submission chooses its batch size and the clock decides; on the axis of
   cost-adjusted steps the batch size is the definition's, a step is one batch drawn from the input
   queue, and the budget is a number of steps. `free_init_sec` is how long `get_batch_size` and
-  `init_optimizer_state` may take together before the rest is charged as submission time. `file` is
-  where the suite was read from, and `workloads` what it races: both are empty for the suites below.
+  `init_optimizer_state` may take together before the rest is charged as submission time. A trial
+  that gives no sign of life for `hard_limit_sec`, or its budget in seconds if that is longer, is
+  ended from outside. `file` is where the suite was read from, and `workloads` what it races: both
+  are empty for the suites below.
   """
 
   name: str
@@ -47,6 +49,7 @@ class Suite:
   hardware: str
   stop_on_divergence: bool = False
   free_init_sec: float = 120.0
+  hard_limit_sec: float = 3_600.0
   max_ratio: float = 4.0  # a run slower than this multiple of the fastest counts as a miss
   integral: Integral = 'exact'
   counts_only_runnable: bool = False  # whether workloads that cannot run yet are left uncounted
@@ -103,6 +106,7 @@ SUITES: Mapping[str, Suite] = {
       axis='cost_adjusted_steps',
       tuning=_EMBEDDED_TUNING,
       hardware=_ANY,
+      hard_limit_sec=600.0,
       counts_only_runnable=True,
       stop_on_divergence=True,
     ),

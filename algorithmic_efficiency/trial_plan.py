@@ -34,6 +34,7 @@ class TrialPlan:
     folder: the trial folder.
     overwrite: whether the trial replaces one that lies in its folder.
     stop_at: which goals end the trial: both, the one on validation alone, or none.
+    hard_limit_sec: how long the trial may give no sign of life before it is ended from outside.
     splits: the splits that an evaluation covers.
     full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
       between look at the first batch of validation, and cover all where it reaches the goal.
@@ -63,6 +64,7 @@ class TrialPlan:
   max_global_steps: int | None = None
   stop_at: StopAt = 'both'
   stop_on_divergence: bool = False
+  hard_limit_sec: float = 3_600.0
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS

@@ -204,7 +204,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _listed_space(content: list[Any], path: Path) -> ListedSpace:
   for number, point in enumerate(content, 1):
-    if not isinstance(point, dict) or not point:
+    if not isinstance(point, dict):
       raise errors.UserError(
         f'A list of points must hold dictionaries of values; point {number} of {path} is {point!r}.'
       )

@@ -1,4 +1,11 @@
-"""JAX on a one-dimensional mesh of devices: places, waits, evaluates and keeps state."""
+"""JAX on a one-dimensional mesh of devices: places, waits, evaluates and keeps state.
+
+Arrays lie on the mesh in one of two layouts. In the flat one parameters and state are replicated
+and batches cut over their first axis. Entries that use `jax.pmap` get the one of its time: every
+array has a leading axis for the devices. There, as in AlgoPerf 0.5, batch norm normalises by the
+part of the batch that its device has, and keeps running averages of its own on each, whose mean is
+evaluated.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +22,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends import _jax_state
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 
 AXIS = 'batch'
+PMAP = 'jax.pmap'  # what an entry uses that expects the layout with a device axis
 
 _MAX_EVAL_BATCHES_IN_FLIGHT = 2
 
@@ -30,17 +39,34 @@ class JaxBackend:
 
   name = 'jax'
 
-  def __init__(self, mesh_devices: list[jax.Device], devices: Devices):
+  def __init__(
+    self, mesh_devices: list[jax.Device], devices: Devices, *, has_device_axis: bool = False
+  ):
     self.num_devices = len(mesh_devices)
     self.rank = devices.rank
     self.num_ranks = devices.num_ranks
     self.mesh = Mesh(np.array(mesh_devices), (AXIS,))
     self._devices = devices
+    self._mesh_devices = mesh_devices
+    self._has_device_axis = has_device_axis
     self._local_devices = [d for d in mesh_devices if d.process_index == jax.process_index()]
     self._batch_sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
     self._replicated = NamedSharding(self.mesh, PartitionSpec()) if self.num_devices > 1 else None
+    self._flat = jax.jit(_flat, out_shardings=self._replicated)
     self._all_finite = jax.jit(_all_finite)
     self._tick = jax.jit(lambda x: x + 1)
+
+  def for_entry(self, uses: frozenset[str]) -> JaxBackend:
+    """See the protocol: with a device axis for those that use `jax.pmap`."""
+    if PMAP not in uses:
+      return self
+    if self.num_ranks > 1 or self.num_devices != jax.local_device_count():
+      raise errors.UserError(
+        f'An entry that uses {PMAP} must have all devices that JAX sees, in one process; the trial '
+        f'has {self.num_devices} of {jax.device_count()} devices in {self.num_ranks} process(es). '
+        'Leave out --num_processes, and hide the other devices from JAX.'
+      )
+    return JaxBackend(self._mesh_devices, self._devices, has_device_axis=True)
 
   def workload(
     self,
@@ -59,7 +85,8 @@ class JaxBackend:
       task,
       budget,
       eval_batch_size=eval_batch_size,
-      replicated=self._replicated,
+      sharding=self._batch_sharding if self._has_device_axis else self._replicated,
+      num_copies=self.num_devices if self._has_device_axis else None,
       dtype=dtype,
     )
 
@@ -68,6 +95,15 @@ class JaxBackend:
     return words
 
   def place(self, batch: Batch) -> Batch:
+    if self._has_device_axis:
+      return jax.device_put(jax.tree.map(self._cut, batch), self._batch_sharding)
+    return self._place_flat(batch)
+
+  def _cut(self, rows: np.ndarray) -> np.ndarray:
+    """[batch, ...] -> [devices, batch / devices, ...]."""
+    return rows.reshape(self.num_devices, -1, *rows.shape[1:])
+
+  def _place_flat(self, batch: Batch) -> Batch:
     if self.num_devices == 1:
       return jax.device_put(batch)
     if self.num_ranks == 1:
@@ -95,6 +131,8 @@ class JaxBackend:
     words: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, JaxWorkload)
+    if self._has_device_axis:
+      params, model_state = self._flat(params, model_state)
     num_rows = -(-workload.eval_batch_size // self.num_ranks)
     totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, np.float64))
     in_flight: collections.deque[Any] = collections.deque()
@@ -104,7 +142,7 @@ class JaxBackend:
         totals[name] += np.asarray(sum_and_weight, np.float64)
 
     for batch in batches:
-      placed = self.place(_pad_rows(batch, num_rows, len(self._local_devices)))
+      placed = self._place_flat(_pad_rows(batch, num_rows, len(self._local_devices)))
       in_flight.append(workload._eval_step(params, model_state, placed, words))
       if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         fetch()
@@ -186,6 +224,15 @@ class _Leaves:
       and len(self._leaves) == len(other._leaves)
       and all(map(operator.is_, self._leaves, other._leaves))
     )
+
+
+def _flat(params: Any, model_state: Any) -> tuple[Any, Any]:
+  """Parameters and model state without their device axis: one copy, and the mean of the copies."""
+
+  def mean(x: jax.Array) -> jax.Array:
+    return x.mean(0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
+
+  return jax.tree.map(lambda x: x[0], params), jax.tree.map(mean, model_state)
 
 
 def _all_finite(leaves: list[jax.Array]) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from algorithmic_efficiency import spec
+from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import jax as layers
@@ -37,8 +38,9 @@ class JaxWorkload(DefinedWorkload):
   """A workload whose parameters are a nested dict of arrays.
 
   Args:
-    replicated: the sharding of fresh parameters; None leaves them uncommitted on the default
+    sharding: that of fresh parameters; None leaves them uncommitted on the default
       device, so that what a submission makes next to them compiles to the same program.
+    num_copies: fresh parameters and model state have a leading axis of this length; None for none.
     dtype: the model's compute type; None takes the model's own choice.
   """
 
@@ -51,15 +53,15 @@ class JaxWorkload(DefinedWorkload):
     budget: Budget,
     *,
     eval_batch_size: int | None = None,
-    replicated: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    num_copies: int | None = None,
     dtype: Any = None,
   ):
     super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
     self._dropout_rate = definition.dropout_rate
     self._model = _build(definition, task, dtype)
-    self._init = jax.jit(
-      lambda rng, batch: _init_variables(self._model, task, rng, batch), out_shardings=replicated
-    )
+    self._num_copies = num_copies
+    self._init = jax.jit(self._init_copies, out_shardings=sharding)
     self._eval_step = jax.jit(self._eval_sums)
 
   def init_model_fn(
@@ -70,6 +72,8 @@ class JaxWorkload(DefinedWorkload):
   ) -> spec.ModelInitState:
     """Returns fresh `(params, model_state)`; the state is None for a model without one.
 
+    Both are as the steps of the submission get them, in the layout of its backend.
+
     A dropout rate given here is the default of later calls of `model_fn`. `aux_dropout_rate` is
     accepted for AlgoPerf's older call style; the models have one rate.
     """
@@ -77,9 +81,21 @@ class JaxWorkload(DefinedWorkload):
       self._dropout_rate = dropout_rate
     variables = dict(self._init(rng, _example_batch(self._definition, self._task)))
     params = variables.pop('params')
-    self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), params)
-    self._param_types = param_types(params)
+    num_axes = 0 if self._num_copies is None else 1
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[num_axes:], x.dtype), params)
+    self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), one)
+    self._param_types = param_types(one)
+    found = described(one, self._param_types, self.is_output_params)
+    self._param_roles = jax.tree.map(lambda parameter: parameter.role, found)
+    self._matrix_views = jax.tree.map(lambda parameter: parameter.matrix_view, found)
     return params, variables or None
+
+  def _init_copies(self, rng: Any, batch: Batch) -> Any:
+    variables = _init_variables(self._model, self._task, rng, batch)
+    if self._num_copies is None:
+      return variables
+    shape = (self._num_copies,)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), variables)
 
   def model_fn(
     self,
@@ -153,10 +169,8 @@ class JaxWorkload(DefinedWorkload):
     return sums
 
 
-def parameters(
-  definition: WorkloadDefinition, task: TaskCode
-) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name, shape and type name of every parameter, by shape evaluation."""
+def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:
+  """Every parameter of the model, by shape evaluation."""
   model = _build(definition, task, None)
   variables = jax.eval_shape(
     lambda rng, batch: _init_variables(model, task, rng, batch),
@@ -164,12 +178,24 @@ def parameters(
     _example_batch(definition, task),
   )
   params = variables['params']
-  types = jax.tree.leaves(param_types(params))
-  named = jax.tree_util.tree_leaves_with_path(params)
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape, kind.name)
-    for (path, leaf), kind in zip(named, types, strict=True)
-  ]
+  output_keys = definition.output_params.get('jax', ())
+  return jax.tree.leaves(described(params, param_types(params), output_keys.__contains__))
+
+
+def described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any:
+  """The same tree, with a `roles.Parameter` for every array."""
+
+  def one(path: Any, array: Any, kind: ParameterType) -> roles.Parameter:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return roles.describe(
+      name,
+      array.shape,
+      kind,
+      is_output=is_output(name) or is_output(name.rpartition('/')[0]),
+      outputs_first=False,
+    )
+
+  return jax.tree_util.tree_map_with_path(one, params, types)
 
 
 def param_types(params: Mapping[str, Any], module: str = '') -> dict[str, Any]:

@@ -37,6 +37,10 @@ class TorchBackend:
       self._copy_to_device if self._on_cuda else torch.from_numpy
     )
 
+  def for_entry(self, uses: frozenset[str]) -> TorchBackend:
+    """The same for all of them."""
+    return self
+
   def workload(
     self,
     definition: WorkloadDefinition,

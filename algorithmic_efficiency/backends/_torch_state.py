@@ -8,11 +8,16 @@ numpy arrays. What is none of these is a dict that names its kind under '__kind_
 - state_dict: `data` is what the object's own `state_dict` gave, a module's without its wrappers;
 - generator: the state of a random generator;
 - complex: a complex number;
+- deque: `data` is a list of what is in it, `maxlen` its own;
+- object: `data` are the attributes of an object of the submission's that says nothing of its state;
 - fresh: nothing is kept, because the fresh state has it: functions, types, devices.
 """
 
 from __future__ import annotations
 
+import collections
+import enum
+import types
 from typing import Any
 
 import numpy as np
@@ -23,11 +28,16 @@ from algorithmic_efficiency.backends._torch_workload import unwrap
 
 _KIND = '__kind__'
 _SCALARS = (bool, int, float, str, bytes, type(None))
+_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque, np.ndarray)
 _ABSENT = object()
 
 
-def pack(tree: Any, name: str = '') -> Any:
+def pack(tree: Any, name: str = '', around: tuple[Any, ...] = ()) -> Any:
   """A copy of any state as plain values.
+
+  Args:
+    name: the path to it.
+    around: the objects that it lies in.
 
   Raises:
     TypeError: something in it cannot be kept; the message names its path.
@@ -40,11 +50,13 @@ def pack(tree: Any, name: str = '') -> Any:
   if isinstance(tree, np.ndarray) and not tree.dtype.hasobject:
     return tree.copy()
   if _has_state_dict(tree):
-    return {_KIND: 'state_dict', 'data': pack(_state_dict(tree), name)}
+    return {_KIND: 'state_dict', 'data': pack(_state_dict(tree), name, around)}
   if isinstance(tree, dict):
-    return {_key(key, name): pack(item, f'{name}[{key!r}]') for key, item in tree.items()}
+    return {_key(key, name): pack(item, f'{name}[{key!r}]', around) for key, item in tree.items()}
+  if isinstance(tree, collections.deque):
+    return {_KIND: 'deque', 'data': pack(list(tree), name, around), 'maxlen': tree.maxlen}
   if isinstance(tree, (list, tuple)):
-    items = [pack(item, f'{name}[{index}]') for index, item in enumerate(tree)]
+    items = [pack(item, f'{name}[{index}]', around) for index, item in enumerate(tree)]
     return items if isinstance(tree, list) else tuple(items)
   if _is_kept_from_fresh(tree):
     return {_KIND: 'fresh'}
@@ -52,6 +64,8 @@ def pack(tree: Any, name: str = '') -> Any:
     return {_KIND: 'generator', 'data': tree.get_state().numpy()}
   if kind is complex:
     return {_KIND: 'complex', 'data': np.array(tree)}
+  if _is_plain_object(tree) and not any(tree is outer for outer in around):
+    return {_KIND: 'object', 'data': pack(vars(tree), name, (*around, tree))}
   raise TypeError(
     'State must be tensors, arrays, numbers, strings, callables, or objects with state_dict and '
     f'load_state_dict, in dicts, lists and tuples; {_shown(name)} is a {kind.__qualname__}.'
@@ -93,6 +107,12 @@ class _Overlay:
       return self._load(fresh, packed, name)
     if kind == 'generator' or isinstance(fresh, torch.Generator):
       return self._set_generator(fresh, packed, name)
+    if kind == 'object':
+      return self._fill_object(fresh, packed, name)
+    if kind == 'deque' and isinstance(fresh, collections.deque):
+      fresh.clear()
+      fresh.extend(self.restore(packed['data'], _ABSENT, name))
+      return fresh
     if fresh is None or (isinstance(fresh, _SCALARS) and kind == 'tensor'):
       return self.restore(packed, _ABSENT, name)
     if kind is None and isinstance(packed, (dict, list, tuple)):
@@ -110,6 +130,8 @@ class _Overlay:
       return self._tensor(packed)
     if kind == 'complex':
       return complex(packed['data'][()])
+    if kind == 'deque':
+      return collections.deque(self.restore(packed['data'], fresh, name), packed['maxlen'])
     if kind is not None:  # a function, an object or a generator: without a fresh one there is none
       return self.overlay(fresh, packed, name)
     if isinstance(packed, dict):
@@ -154,6 +176,20 @@ class _Overlay:
     fresh.set_state(torch.tensor(packed['data']))
     return fresh
 
+  def _fill_object(self, fresh: Any, packed: Any, name: str) -> Any:
+    """Gives an object its attributes; it may have got further ones since it was made."""
+    if fresh is _ABSENT or not _is_plain_object(fresh):
+      raise _misfit(name, 'was an object with attributes when it was saved')
+    attributes = vars(fresh)
+    _check_paths(name, set(attributes), set(attributes) & set(packed['data']))
+    for key, item in packed['data'].items():
+      attributes[key] = (
+        self.overlay(attributes[key], item, f'{name}[{key!r}]')
+        if key in attributes
+        else self.restore(item, _ABSENT, f'{name}[{key!r}]')
+      )
+    return fresh
+
   def _fill_tensor(self, fresh: Any, packed: Any, name: str) -> Any:
     value = self.restore(packed, _ABSENT, name)
     if isinstance(fresh, torch.Tensor):
@@ -170,7 +206,11 @@ class _Overlay:
     return value
 
   def _fill_container(self, fresh: Any, packed: Any, name: str) -> Any:
+    """Fills a dict, list or tuple item by item; a dict or a list that is empty takes what comes."""
     if isinstance(fresh, dict) and isinstance(packed, dict):
+      if not fresh:
+        fresh.update(self.restore(packed, _ABSENT, name))
+        return fresh
       _check_paths(name, set(fresh), set(packed))
       for key, item in packed.items():
         fresh[key] = self.overlay(fresh[key], item, f'{name}[{key!r}]')
@@ -178,6 +218,9 @@ class _Overlay:
     kind = tuple if isinstance(packed, tuple) else list
     if isinstance(packed, dict) or not isinstance(fresh, kind):
       raise _misfit(name, f'is a {type(packed).__name__} in the saved state')
+    if isinstance(fresh, list) and not fresh:
+      fresh[:] = self.restore(packed, _ABSENT, name)
+      return fresh
     _check_paths(name, set(range(len(fresh))), set(range(len(packed))))
     items = [
       self.overlay(old, item, f'{name}[{index}]')
@@ -226,6 +269,13 @@ def _has_state_dict(value: Any) -> bool:
     not isinstance(value, type)
     and hasattr(value, 'state_dict')
     and hasattr(value, 'load_state_dict')
+  )
+
+
+def _is_plain_object(value: Any) -> bool:
+  """Whether it is an object of a class written in Python that is nothing but its attributes."""
+  return hasattr(value, '__dict__') and not isinstance(
+    value, (type, types.ModuleType, enum.Enum, torch.Tensor, *_CONTAINERS)
   )
 
 

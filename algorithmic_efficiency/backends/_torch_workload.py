@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from algorithmic_efficiency import spec
+from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
@@ -93,6 +94,9 @@ class TorchWorkload(DefinedWorkload):
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     self._param_shapes = {name: spec.ShapeTuple(shape) for name, shape in shapes.items()}
     self._param_types = param_types(shapes)
+    found = described(model, self.is_output_params)
+    self._param_roles = {parameter.name: parameter.role for parameter in found}
+    self._matrix_views = {parameter.name: parameter.matrix_view for parameter in found}
     model.to(self._device)
     if self._compiles:
       model.compile()  # in place, which leaves the names of the parameters as they are
@@ -223,15 +227,28 @@ def unwrap(model: nn.Module) -> nn.Module:
       return model
 
 
-def parameters(
-  definition: WorkloadDefinition, task: TaskCode
-) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name, shape and type name of every parameter, from a module without memory."""
+def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:
+  """Every parameter of the model, from a module without memory."""
   with torch.device('meta'):
     model = _build(definition, task, None)
-  shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-  types = param_types(shapes)
-  return [(name, shape, types[name].name) for name, shape in shapes.items()]
+  return described(model, definition.output_params.get('pytorch', ()).__contains__)
+
+
+def described(model: nn.Module, is_output: Callable[[str], bool]) -> list[roles.Parameter]:
+  """Every parameter; one with several names is an output if any of them is."""
+  names: dict[nn.Parameter, list[str]] = {}
+  for name, parameter in model.named_parameters(remove_duplicate=False):
+    names.setdefault(parameter, []).append(name)
+  return [
+    roles.describe(
+      first,
+      tuple(parameter.shape),
+      _param_type(first),
+      is_output=any(map(is_output, [first, *others])),
+      outputs_first=True,
+    )
+    for parameter, (first, *others) in names.items()
+  ]
 
 
 def param_types(names: Iterable[str]) -> dict[str, ParameterType]:

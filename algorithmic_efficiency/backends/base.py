@@ -69,6 +69,14 @@ class Backend(Protocol):
   rank: int
   num_ranks: int
 
+  def for_entry(self, uses: frozenset[str]) -> Backend:
+    """This backend as an entry expects it that uses these names of the framework.
+
+    Raises:
+      UserError: it cannot run on these devices.
+    """
+    ...
+
   def workload(
     self,
     definition: WorkloadDefinition,
@@ -188,11 +196,15 @@ class DefinedWorkload(spec.Workload):
     self._eval_batch_size = eval_batch_size or definition.batch_sizes.eval
     self._param_shapes: Any = None
     self._param_types: Any = None
+    self._param_roles: Any = None
+    self._matrix_views: Any = None
 
   def adopt(self, other: DefinedWorkload) -> None:
     """Takes over what `init_model_fn` of another object for the same definition found out."""
     self._param_shapes = other._param_shapes
     self._param_types = other._param_types
+    self._param_roles = other._param_roles
+    self._matrix_views = other._matrix_views
 
   @property
   def definition(self) -> WorkloadDefinition:
@@ -274,15 +286,19 @@ class DefinedWorkload(spec.Workload):
 
   @property
   def param_shapes(self) -> Any:
-    if self._param_shapes is None:
-      raise ValueError('param_shapes is known once init_model_fn has been called.')
-    return self._param_shapes
+    return _known('param_shapes', self._param_shapes)
 
   @property
   def model_params_types(self) -> Any:
-    if self._param_types is None:
-      raise ValueError('model_params_types is known once init_model_fn has been called.')
-    return self._param_types
+    return _known('model_params_types', self._param_types)
+
+  @property
+  def parameter_roles(self) -> Any:
+    return _known('parameter_roles', self._param_roles)
+
+  @property
+  def matrix_views(self) -> Any:
+    return _known('matrix_views', self._matrix_views)
 
   def is_output_params(self, param_key: str) -> bool:
     """Whether a parameter, by its key or that of its module, belongs to the output."""
@@ -304,3 +320,9 @@ class DefinedWorkload(spec.Workload):
 
   def eval_model(self, *args: Any, **kwargs: Any) -> NoReturn:
     self.refuse('Only the harness evaluates; the submission called eval_model.')
+
+
+def _known(name: str, value: Any) -> Any:
+  if value is None:
+    raise ValueError(f'{name} is known once init_model_fn has been called.')
+  return value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.definition import WorkloadDefinition
 
 if TYPE_CHECKING:
@@ -46,10 +47,8 @@ def start(devices: Devices) -> JaxBackend:
   return JaxBackend(mesh_devices, devices)
 
 
-def parameters(
-  definition: WorkloadDefinition, task: TaskCode
-) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name (joined by '/'), shape and type name of every parameter, without allocating any."""
+def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[Parameter]:
+  """Every parameter, its name joined by '/', without allocating any."""
   _require_frameworks()
   from algorithmic_efficiency.backends import _jax_workload
 

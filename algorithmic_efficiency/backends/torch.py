@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors, integrity
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.definition import WorkloadDefinition
 
 if TYPE_CHECKING:
@@ -64,10 +65,8 @@ def start(devices: Devices) -> TorchBackend:
   return TorchBackend(device, devices, compiles=compiles)
 
 
-def parameters(
-  definition: WorkloadDefinition, task: TaskCode
-) -> list[tuple[str, tuple[int, ...], str]]:
-  """Name (joined by '.'), shape and type name of every parameter, without allocating any."""
+def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[Parameter]:
+  """Every parameter, its name joined by '.', without allocating any."""
   _require_torch()
   from algorithmic_efficiency.backends import _torch_workload
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from algorithmic_efficiency import backends, errors, registry
 from algorithmic_efficiency.definition import Goal, WorkloadDefinition
+from algorithmic_efficiency.spec import MatrixView
 from algorithmic_efficiency.suites import Suite, Tuning
 
 SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
@@ -29,7 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   )
   data = _thing(things, 'data', 'data sets: where each stands, size, licence, workloads')
   data.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  parameters = _thing(things, 'parameters', 'name, shape and type of every parameter of a model')
+  parameters = _thing(
+    things, 'parameters', 'name, shape, type, role and matrices of every parameter'
+  )
   parameters.add_argument('workload', metavar='WORKLOAD')
   parameters.add_argument('--framework', required=True, choices=backends.FRAMEWORKS)
 
@@ -163,9 +166,21 @@ def _parameters(workload: str, framework: str) -> list[dict[str, Any]]:
   task = registry.task_of(definition)
   code = TaskCode(data=task.module('data'), model=task.module(registry.MODEL_FILES[framework]))
   return [
-    {'name': name, 'shape': list(shape), 'type': kind, 'size': math.prod(shape)}
-    for name, shape, kind in backends.module(framework).parameters(definition, code)
+    {
+      'name': one.name,
+      'shape': list(one.shape),
+      'type': one.type.name,
+      'role': one.role.value,
+      'matrices': _matrices(one.matrix_view),
+      'size': math.prod(one.shape),
+    }
+    for one in backends.module(framework).parameters(definition, code)
   ]
+
+
+def _matrices(view: MatrixView) -> list[int]:
+  """[num_matrices, rows, columns]; empty for what is no matrix."""
+  return [view.num_matrices, view.rows, view.columns] if view else []
 
 
 def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
@@ -233,11 +248,22 @@ def _ruleset_text(ruleset: dict[str, Any] | None) -> str:
 
 def _parameter_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   rows = [
-    (entry['name'], 'x'.join(map(str, entry['shape'])) or 'scalar', entry['type'])
+    (
+      entry['name'],
+      'x'.join(map(str, entry['shape'])) or 'scalar',
+      entry['type'],
+      entry['role'],
+      _matrices_text(*entry['matrices']) if entry['matrices'] else '-',
+    )
     for entry in entries
   ]
   total = sum(entry['size'] for entry in entries)
-  return [*_table(('NAME', 'SHAPE', 'TYPE'), rows), f'{total:,} parameters in {len(rows)} arrays.']
+  header = ('NAME', 'SHAPE', 'TYPE', 'ROLE', 'MATRICES')
+  return [*_table(header, rows), f'{total:,} parameters in {len(rows)} arrays.']
+
+
+def _matrices_text(num_matrices: int, rows: int, columns: int) -> str:
+  return f'{rows}x{columns}' if num_matrices == 1 else f'{num_matrices} of {rows}x{columns}'
 
 
 _LINES = {

@@ -1,6 +1,9 @@
 """Runs a submission on a workload and records every trial.
 
 Example: algoeff run --workload mnist --framework jax --submission nadamw --ruleset self
+
+Any optimizer of PyTorch's or optax's interface, third-party ones among them, needs no submission:
+algoeff run --workload mnist --optimizer torch.optim.AdamW --hparam lr=1e-3 --schedule warmup_cosine
 """
 
 from __future__ import annotations
@@ -8,19 +11,33 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from algorithmic_efficiency import backends, errors, registry
+from algorithmic_efficiency import backends, errors, optimizer_entry, registry
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.suites import SUITES
+from algorithmic_efficiency.updates import settings
 
 SUMMARY = 'run a submission on a workload'
+
+_OPTIONS = {
+  'schedule': f'of the learning rate: one of {", ".join(settings.SCHEDULES)}',
+  'warmup': 'part of the step hint over which the learning rate rises',
+  'grad_clip': 'the largest global norm of the gradient',
+  'label_smoothing': 'weight of the uniform distribution in the targets',
+  'dropout_rate': "default: the workload's own",
+  'micro_batches': 'parts that a batch is computed in, to save memory',
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add('--workload', required=True, metavar='NAME')
-  add('--framework', required=True, choices=backends.FRAMEWORKS)
+  add('--framework', choices=backends.FRAMEWORKS, help='with --optimizer: as it follows from it')
   add('--submission', metavar='NAME', help='a name, a folder or a module file')
   add('--submission_path', metavar='FILE', help='a module file; the same as --submission FILE')
+  add('--optimizer', metavar='NAME', help='an import name, such as torch.optim.AdamW')
+  add('--hparam', action='append', default=[], metavar='NAME=VALUE', help='of the optimizer')
+  for name, text in _OPTIONS.items():
+    add(f'--{name}', metavar='VALUE', help=text)
   add(
     '--suite',
     metavar='NAME',
@@ -49,6 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help='the goals that end a trial',
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
+  add('--hard_limit_sec', type=float, metavar='SEC', help='end a trial that is silent for so long')
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--log', action='append', default=[], metavar='TRACKER', help='also log to: tensorboard')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
@@ -74,12 +92,12 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace) -> Any:
   from algorithmic_efficiency.request import Request
 
-  if bool(args.submission) == bool(args.submission_path):
-    raise errors.UserError('Give the submission with one of --submission and --submission_path.')
+  submission = _submission(args)
+  framework = args.framework or _framework_of(submission)
   return Request(
     workload=args.workload,
-    framework=args.framework,
-    submission=args.submission or args.submission_path,
+    framework=framework,
+    submission=submission,
     suite=args.suite,
     ruleset=args.ruleset,
     tuning_search_space=args.tuning_search_space,
@@ -97,7 +115,7 @@ def _request(args: argparse.Namespace) -> Any:
       num_devices=args.num_devices,
       num_threads=args.num_threads,
       num_ranks=backends.num_processes(
-        args.framework,
+        framework,
         platform=args.platform,
         num_devices=args.num_devices,
         num_processes=args.num_processes,
@@ -111,7 +129,37 @@ def _request(args: argparse.Namespace) -> Any:
     max_global_steps=args.max_global_steps,
     stop_at=args.stop_at,
     stop_on_divergence=args.stop_on_divergence,
+    hard_limit_sec=args.hard_limit_sec,
     save_checkpoints=args.save_checkpoints,
     trackers=tuple(args.log),
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
+  )
+
+
+def _submission(args: argparse.Namespace) -> str:
+  given = [args.submission, args.submission_path, args.optimizer]
+  if sum(map(bool, given)) != 1:
+    raise errors.UserError(
+      'Give the submission with one of --submission, --submission_path and --optimizer.'
+    )
+  options = [
+    f'{name}={getattr(args, name)}' for name in _OPTIONS if getattr(args, name) is not None
+  ]
+  if args.optimizer:
+    return optimizer_entry.call(args.optimizer, args.hparam, options)
+  if args.hparam or options:
+    first = '--hparam' if args.hparam else f'--{options[0].partition("=")[0]}'
+    raise errors.UserError(
+      f'{first} belongs to --optimizer; a submission gets its hyperparameters from its search '
+      'space. Leave it out, or name an optimizer.'
+    )
+  return args.submission or args.submission_path
+
+
+def _framework_of(submission: str) -> str:
+  if optimizer_entry.is_call(submission):
+    return optimizer_entry.entry_for(submission).framework
+  raise errors.UserError(
+    'A submission runs in one framework; add --framework, with one of '
+    f'{", ".join(backends.FRAMEWORKS)}.'
   )

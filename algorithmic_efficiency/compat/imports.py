@@ -40,7 +40,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     if fullname == ROOT:
       return importlib.machinery.ModuleSpec(ROOT, _Root(), is_package=True)
     if fullname in ALIASES:
-      return importlib.machinery.ModuleSpec(fullname, _Alias(ALIASES[fullname]))
+      return importlib.machinery.ModuleSpec(fullname, Alias(ALIASES[fullname]))
     return None
 
 
@@ -49,7 +49,7 @@ class _Root(importlib.abc.Loader):
     module.__doc__ = f'The names of {_OURS} that entries written for AlgoPerf import.'
 
 
-class _Alias(importlib.abc.Loader):
+class Alias(importlib.abc.Loader):
   """Gives a module that exists under a second name, and leaves it as it was."""
 
   def __init__(self, real_name: str):

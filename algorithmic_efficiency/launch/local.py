@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from algorithmic_efficiency import errors, files, measurements, registry
+from algorithmic_efficiency import errors, files, measurements, optimizer_entry, registry
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.folder import TrialFolder
 from algorithmic_efficiency.launch.messages import LineBuffer
@@ -63,6 +63,7 @@ class _Rank:
   user_error: str | None = None
   hung_up: bool = False  # its end of the pipe is closed
   exit_code: int | None = None  # before we ended it; None if it was running then
+  silent_sec: float | None = None  # how long it was silent when we ended it for that
   rows: Any = field(default_factory=hashlib.sha256)
 
 
@@ -89,6 +90,7 @@ def run_trial(
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, cancelled, environment, None))
   with TrialFolder(plan.path, replace=plan.overwrite) as folder:
+    optimizer_entry.keep(Path(plan.submission_path), plan.path)
 
     def take(message: Mapping[str, Any]) -> None:
       if message['kind'] == 'row':
@@ -145,7 +147,7 @@ def _run_ranks(
 ) -> list[_Rank]:
   ranks = [_start(plan, environment, output_folder) for plan in plans]
   try:
-    _watch(ranks, on_message, cancelled)
+    _watch(ranks, on_message, cancelled, plans[0].hard_limit_sec)
   finally:
     _end(ranks)
   return ranks
@@ -222,14 +224,21 @@ def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager
   return open(folder / ('output.txt' if rank == 0 else f'output_rank{rank}.txt'), 'ab')
 
 
-def _watch(ranks: list[_Rank], on_message: OnMessage, cancelled: threading.Event | None) -> None:
+def _watch(
+  ranks: list[_Rank],
+  on_message: OnMessage,
+  cancelled: threading.Event | None,
+  hard_limit_sec: float,
+) -> None:
   """Reads messages until every process has closed its pipe, or a while after the trial is over:
-  what a submission has started may keep a process, or a pipe, open for ever.
+  what a submission has started may keep a process, or a pipe, open for ever. A submission may also
+  never return; so it ends when none of the processes has said anything for as long as they may.
 
   Raises:
     KeyboardInterrupt: `cancelled` was set.
   """
   over_at: float | None = None
+  heard_at = time.perf_counter()
   with selectors.DefaultSelector() as selector:
     for rank in ranks:
       selector.register(rank.pipe, selectors.EVENT_READ, rank)
@@ -238,7 +247,7 @@ def _watch(ranks: list[_Rank], on_message: OnMessage, cancelled: threading.Event
         raise KeyboardInterrupt
       for key, _ in selector.select(_POLL_SEC):
         data = os.read(key.fd, 65536)
-        now = time.perf_counter()
+        heard_at = now = time.perf_counter()
         if not data:
           selector.unregister(key.fd)
           key.data.hung_up = True
@@ -247,6 +256,10 @@ def _watch(ranks: list[_Rank], on_message: OnMessage, cancelled: threading.Event
       if over_at is None and _is_over(ranks):
         over_at = time.perf_counter()
       if over_at is not None and time.perf_counter() - over_at > _GRACE_SEC:
+        return
+      if over_at is None and time.perf_counter() - heard_at > hard_limit_sec:
+        for rank in ranks:
+          rank.silent_sec = hard_limit_sec
         return
 
 
@@ -337,6 +350,13 @@ def _teller(ranks: list[_Rank]) -> _Rank:
 
 def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
   code = dead.exit_code
+  if dead.silent_sec is not None:
+    who = 'the processes' if len(ranks) > 1 else 'the process'
+    return (
+      'failed',
+      'hard_limit',
+      f'{who} of the trial gave no sign of life for {dead.silent_sec:g} s, which is the hard limit',
+    )
   who = f'rank {ranks.index(dead)}' if len(ranks) > 1 else 'the process of the trial'
   if code is not None and code < 0:
     name = signal.Signals(-code).name

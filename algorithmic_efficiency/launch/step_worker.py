@@ -24,7 +24,6 @@ from algorithmic_efficiency.launch.worker import (
   EXIT_FAILED,
   EXIT_USER_ERROR,
   die_with,
-  failure,
   take_up,
 )
 from algorithmic_efficiency.trial_plan import TrialPlan
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> int:
     return EXIT_USER_ERROR
   except BaseException as error:  # whatever it is, the parent hears of it
     traceback.print_exc()
-    report.send('failed', reason=failure(error)[1], mendable=False)
+    report.send('failed', reason=process.in_a_line(error), mendable=False)
     return EXIT_FAILED
   process.finish(status='finished', stop_reason='step_limit', reason='')
   return 0

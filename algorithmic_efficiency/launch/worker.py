@@ -13,10 +13,14 @@ import signal
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import clock, errors, integrity, registry
 from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.trial_plan import TrialPlan
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.assembly import TrialProcess
 
 _PR_SET_PDEATHSIG = 1
 
@@ -55,15 +59,16 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   try:
     stop_reason = process.run()
   except errors.UserError as error:
-    report.send('user_error', message=str(error))  # first: on a full disk no record can follow
-    process.finish(status='failed', stop_reason='failed', reason=str(error))
-    return EXIT_USER_ERROR
+    return _end_with(str(error), process, report)
   except integrity.IntegrityError as error:
     process.finish(status='invalid', stop_reason='failed', reason=str(error))
     return EXIT_FAILED
   except BaseException as error:  # whatever it is, it is written down
+    lack = process.unmet_need(error)
+    if lack is not None:
+      return _end_with(lack, process, report)
     _keep_traceback(plan)
-    stop_reason, reason = failure(error)
+    stop_reason, reason = stop_reason_of(error), process.in_a_line(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)
     return EXIT_FAILED
   try:
@@ -74,15 +79,21 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   return 0
 
 
-def failure(error: BaseException) -> tuple[str, str]:
-  """The stop reason of an exception, and the exception in a line."""
-  text = f'{type(error).__name__}: {error}'.splitlines()[0]
+def _end_with(mistake: str, process: TrialProcess, report: Reporter) -> int:
+  """Ends the trial because of something that the user can mend."""
+  report.send('user_error', message=mistake)  # first: on a full disk no record can follow
+  process.finish(status='failed', stop_reason='failed', reason=mistake)
+  return EXIT_USER_ERROR
+
+
+def stop_reason_of(error: BaseException) -> str:
+  """The stop reason of an exception."""
   signs = ('out of memory', 'resource_exhausted', 'not enough memory', "can't allocate memory")
   if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs):
-    return 'out_of_memory', text
+    return 'out_of_memory'
   if isinstance(error, KeyboardInterrupt):
-    return 'interrupted', text
-  return 'failed', text
+    return 'interrupted'
+  return 'failed'
 
 
 def _keep_traceback(plan: TrialPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,34 +35,81 @@ def start(
     raise step_options.batch_norm_error()
   sharding = _shared_sharding(model_params)
   state = jax.jit(optimizer.init, out_shardings=sharding)(model_params)
-  return state, compile_train_step(workload, optimizer.update, options, sharding)
+  return state, compile_train_step(workload, _with_extra_arguments(optimizer), options, sharding)
+
+
+def _with_extra_arguments(
+  optimizer: optax.GradientTransformation,
+) -> optax.TransformUpdateExtraArgsFn:
+  """The update of an optimizer, which leaves out the extra arguments that it does not take."""
+  update = optax.with_extra_args_support(optimizer).update
+  parameters = inspect.signature(update).parameters
+  if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
+    return update
+
+  def chosen(gradients: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
+    taken = {name: value for name, value in extra.items() if name in parameters}
+    return update(gradients, state, params, **taken)
+
+  return chosen
 
 
 def compile_train_step(
   workload: spec.Workload,
-  update: optax.TransformUpdateFn,
+  update: optax.TransformUpdateExtraArgsFn,
   options: StepOptions,
   sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
   """A jitted (state, params, model_state, batch, rng) -> (state, params, model_state, metrics).
 
   The first three arguments are donated. On several devices the batch comes sharded over its first
-  axis, so sums over it are those of the global batch; `sharding` is that of the results.
+  axis, so sums over it are those of the global batch; `sharding` is that of the results. An update
+  that asks for more than gradients gets what optax calls `value`, `grad`, `value_fn`, `obj_fn` and
+  `grad_fn`: the mean loss of this batch, and functions that compute it, or its gradient, elsewhere.
   """
 
   def train_step(state: Any, params: Any, model_state: Any, batch: Any, rng: Any) -> Any:
-    gradients, loss, model_state = mean_gradients(
+    gradients, loss, new_model_state = mean_gradients(
       workload, params, model_state, batch, rng, options
     )
+
+    def loss_at(params: Any) -> jax.Array:
+      if options.micro_batches > 1:
+        raise step_options.whole_batch_error()
+      summed, (num_valid, _) = _summed_loss(workload, params, model_state, batch, rng, options)
+      return summed / num_valid
+
+    extra = _extra_arguments(loss, gradients, loss_at)
     norm = optax.tree.norm(gradients)
     if options.grad_clip is not None:
       scale = jnp.minimum(1.0, options.grad_clip / (norm + 1e-6))
       gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
-    updates, state = update(gradients, state, params)
+    updates, state = update(gradients, state, params, **extra)
     params = optax.apply_updates(params, updates)
-    return state, params, model_state, {'loss': loss, 'grad_norm': norm}
+    return state, params, new_model_state, {'loss': loss, 'grad_norm': norm}
 
   return jax.jit(train_step, donate_argnums=(0, 1, 2), out_shardings=sharding)
+
+
+def _extra_arguments(
+  loss: jax.Array, gradients: Any, loss_at: Callable[[Any], jax.Array]
+) -> dict[str, Any]:
+  """By optax's names, what some of its transformations ask for; what is not used costs nothing."""
+
+  def gradients_at(params: Any, step: Any = None) -> Any:
+    return jax.grad(loss_at)(params)
+
+  # A line search hands on to its function what it knows no other use for.
+  def value_at(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+    return loss_at(params)
+
+  return {
+    'value': loss,
+    'grad': gradients,
+    'value_fn': value_at,
+    'obj_fn': loss_at,
+    'grad_fn': gradients_at,
+  }
 
 
 def mean_gradients(
@@ -75,22 +123,7 @@ def mean_gradients(
   """Gradient of the mean loss over the valid examples, that loss, and the new model state."""
 
   def summed_loss(params: Any, batch: Any, rng: Any) -> tuple[jax.Array, Any]:
-    logits, new_state = workload.model_fn(
-      params,
-      batch,
-      model_state,
-      spec.ForwardPassMode.TRAIN,
-      rng,
-      update_batch_norm=True,
-      dropout_rate=options.dropout_rate,
-    )
-    loss = workload.loss_fn(
-      label_batch=batch['targets'],
-      logits_batch=logits,
-      mask_batch=batch.get('weights'),
-      label_smoothing=options.label_smoothing,
-    )
-    return loss['summed'], (loss['n_valid_examples'], new_state)
+    return _summed_loss(workload, params, model_state, batch, rng, options)
 
   differentiate = jax.value_and_grad(summed_loss, has_aux=True)
   if options.micro_batches > 1:
@@ -101,6 +134,33 @@ def mean_gradients(
     (summed, (num_valid, model_state)), gradients = differentiate(params, batch, rng)
   gradients = jax.tree.map(lambda gradient: gradient / num_valid, gradients)
   return gradients, summed / num_valid, model_state
+
+
+def _summed_loss(
+  workload: spec.Workload,
+  params: spec.ParameterContainer,
+  model_state: spec.ModelAuxiliaryState,
+  batch: dict[str, spec.Tensor],
+  rng: spec.RandomState,
+  options: StepOptions,
+) -> tuple[jax.Array, tuple[jax.Array, spec.ModelAuxiliaryState]]:
+  """The loss summed over the examples, then the number of those that count and the new state."""
+  logits, new_state = workload.model_fn(
+    params,
+    batch,
+    model_state,
+    spec.ForwardPassMode.TRAIN,
+    rng,
+    update_batch_norm=True,
+    dropout_rate=options.dropout_rate,
+  )
+  loss = workload.loss_fn(
+    label_batch=batch['targets'],
+    logits_batch=logits,
+    mask_batch=batch.get('weights'),
+    label_smoothing=options.label_smoothing,
+  )
+  return loss['summed'], (loss['n_valid_examples'], new_state)
 
 
 def _sums_over_parts(
@@ -148,6 +208,21 @@ def warmup_cosine(peak: float, *, step_hint: int, warmup_factor: float) -> optax
   num_warmup = int(warmup_factor * step_hint)
   num_decay = max(step_hint - num_warmup, 1)
   return optax.warmup_cosine_decay_schedule(0.0, peak, num_warmup, num_warmup + num_decay)
+
+
+def warmup_constant(peak: float, *, step_hint: int, warmup_factor: float) -> optax.Schedule:
+  """Linear to `peak` over `warmup_factor` of the step hint, then `peak`."""
+  num_warmup = int(warmup_factor * step_hint)
+  return optax.linear_schedule(0.0, peak, num_warmup) if num_warmup else lambda step: peak
+
+
+def warmup_stable_decay(
+  peak: float, *, step_hint: int, warmup_factor: float, decay_factor: float
+) -> optax.Schedule:
+  """Linear to `peak`, then `peak`, then linear to 0 over the last `decay_factor` of the hint."""
+  num_decay = max(int(decay_factor * step_hint), 1)
+  rising = warmup_constant(peak, step_hint=step_hint, warmup_factor=warmup_factor)
+  return lambda step: jnp.minimum(rising(step), peak * jnp.clip((step_hint - step) / num_decay, 0))
 
 
 def warmup_linear(

@@ -64,3 +64,11 @@ def batch_norm_error() -> errors.UserError:
     'micro_batches needs a model whose examples do not depend on each other; this one has batch '
     'norm, whose statistics over a part are not those of the whole batch. Leave micro_batches at 1.'
   )
+
+
+def whole_batch_error() -> errors.UserError:
+  """The reason why an optimizer that evaluates the loss by itself takes no parts."""
+  return errors.UserError(
+    'An optimizer that evaluates the loss by itself does so on the whole batch; leave '
+    'micro_batches at 1.'
+  )

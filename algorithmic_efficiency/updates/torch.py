@@ -49,15 +49,34 @@ def train_step(
   """One step of the model's parameters, in place; logs loss and gradient norm now and then."""
   optimizer = optimizer_state['optimizer']
   optimizer.zero_grad(set_to_none=True)
+  fill_gradients(workload, model, batch, rng, options, global_step)
+  optimizer.step()
+  optimizer_state['scheduler'].step()
+
+
+def fill_gradients(
+  workload: spec.Workload,
+  model: nn.Module,
+  batch: dict[str, spec.Tensor],
+  rng: spec.RandomState,
+  options: StepOptions,
+  global_step: int | None,
+  *,
+  update_batch_norm: bool = True,
+) -> torch.Tensor:
+  """Adds the clipped gradient of the mean loss over the global batch to `grad`; gives that loss.
+
+  Loss and gradient norm are logged now and then; never without a `global_step`.
+  """
   accumulate = _gradients if options.micro_batches == 1 else _gradients_in_parts
-  loss = accumulate(workload, model, batch, rng, options)
-  logs = global_step % LOG_PERIOD_STEPS == 0 and workload.metrics_logger is not None
+  loss = accumulate(workload, model, batch, rng, options, update_batch_norm)
+  due = global_step is not None and global_step % LOG_PERIOD_STEPS == 0
+  logs = due and workload.metrics_logger is not None
   if options.grad_clip is not None or logs:
     norm = _clipped_norm(model, options.grad_clip)
     if logs:
       workload.metrics_logger.append_scalar_metrics({'loss': loss, 'grad_norm': norm}, global_step)
-  optimizer.step()
-  optimizer_state['scheduler'].step()
+  return loss
 
 
 def _gradients(
@@ -66,9 +85,10 @@ def _gradients(
   batch: dict[str, spec.Tensor],
   rng: spec.RandomState,
   options: StepOptions,
+  update_batch_norm: bool = True,
 ) -> torch.Tensor:
   """Fills in the gradient of the mean loss over the global batch; returns that loss."""
-  summed, num_valid = _summed_loss(workload, model, batch, rng, options)
+  summed, num_valid = _summed_loss(workload, model, batch, rng, options, update_batch_norm)
   if _num_ranks() == 1:
     loss = summed / num_valid
     loss.backward()
@@ -85,6 +105,7 @@ def _gradients_in_parts(
   batch: dict[str, spec.Tensor],
   rng: spec.RandomState,
   options: StepOptions,
+  update_batch_norm: bool = True,
 ) -> torch.Tensor:
   """As `_gradients`, one part of the batch after the other; ranks speak once, with the last one."""
   part_sums = []
@@ -92,7 +113,7 @@ def _gradients_in_parts(
     last = index == options.micro_batches - 1
     part = _part(batch, index, options.micro_batches)
     with contextlib.nullcontext() if last else _no_sync(model):
-      summed, num_valid = _summed_loss(workload, model, part, rng, options)
+      summed, num_valid = _summed_loss(workload, model, part, rng, options, update_batch_norm)
       summed.backward()
     part_sums.append(torch.stack([summed.detach(), num_valid]))
   sums = torch.stack(part_sums).sum(0)
@@ -110,6 +131,7 @@ def _summed_loss(
   batch: dict[str, spec.Tensor],
   rng: spec.RandomState,
   options: StepOptions,
+  update_batch_norm: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
   """The loss summed over this rank's examples, and the number of those that count."""
   logits, _ = workload.model_fn(
@@ -118,7 +140,7 @@ def _summed_loss(
     model_state=None,
     mode=spec.ForwardPassMode.TRAIN,
     rng=rng,
-    update_batch_norm=True,
+    update_batch_norm=update_batch_norm,
     dropout_rate=options.dropout_rate,
   )
   loss = workload.loss_fn(
@@ -192,6 +214,21 @@ def warmup_cosine(*, step_hint: int, warmup_factor: float) -> Callable[[int], fl
     return 0.5 * (1 + math.cos(math.pi * min((step - num_warmup) / num_decay, 1.0)))
 
   return factor
+
+
+def warmup_constant(*, step_hint: int, warmup_factor: float) -> Callable[[int], float]:
+  """Linear to 1 over `warmup_factor` of the step hint, then 1."""
+  num_warmup = int(warmup_factor * step_hint)
+  return lambda step: step / num_warmup if step < num_warmup else 1.0
+
+
+def warmup_stable_decay(
+  *, step_hint: int, warmup_factor: float, decay_factor: float
+) -> Callable[[int], float]:
+  """Linear to 1, then 1, then linear to 0 over the last `decay_factor` of the step hint."""
+  num_decay = max(int(decay_factor * step_hint), 1)
+  rising = warmup_constant(step_hint=step_hint, warmup_factor=warmup_factor)
+  return lambda step: min(rising(step), max(step_hint - step, 0) / num_decay)
 
 
 def warmup_linear(

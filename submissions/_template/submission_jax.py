@@ -1,7 +1,9 @@
 """$title: say here in a line what the training algorithm is.
 
 The runner calls the four functions of this file by name; submission_pytorch.py is its twin. What
-each may do is said in RULES.md.
+each may do is said in RULES.md. An algorithm that treats parameters by what they are for finds
+their roles in workload.parameter_roles and, as matrices, their views in workload.matrix_views, both
+trees like that of the parameters.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ LAYERS = {
   **dict.fromkeys(('backends', 'layers', 'updates', 'compat', 'diagnostics'), FRAMEWORK),
   **dict.fromkeys(('submission', 'runner', 'evaluation', 'checkpoint'), RUNNING),
   **dict.fromkeys(('launch', 'studies', 'trial_plan', 'assembly', 'records'), RUNNING),
-  **dict.fromkeys(('request', 'session', 'progress'), RUNNING),
+  **dict.fromkeys(('request', 'session', 'progress', 'optimizer_entry'), RUNNING),
   **dict.fromkeys(('cli', 'submission_runner', 'api', '__main__'), OUTSIDE),
 }
 
@@ -40,6 +40,7 @@ FRAMEWORK_FILES = {
     f'{CORE}/layers/jax.py',
     f'{CORE}/layers/_jax_*.py',
     f'{CORE}/updates/jax.py',
+    f'{CORE}/updates/jax_*.py',
     f'{CORE}/compat/jax_*.py',
     f'{CORE}/diagnostics/jax*.py',
     'workloads/*/model_jax.py',
@@ -50,6 +51,7 @@ FRAMEWORK_FILES = {
     f'{CORE}/layers/torch.py',
     f'{CORE}/layers/_torch_*.py',
     f'{CORE}/updates/torch.py',
+    f'{CORE}/updates/torch_*.py',
     f'{CORE}/compat/pytorch_*.py',
     f'{CORE}/diagnostics/torch*.py',
     'workloads/*/model_torch.py',

@@ -9,21 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from trials import algoeff, holders, record, rows, trial_folder
-
-from algorithmic_efficiency import measurements
-
-TIMES = (
-  'accumulated_eval_time',
-  'accumulated_logging_time',
-  'accumulated_submission_time',
-  'score',
-  'total_duration',
-  'preemption_count',
+from trials import (
+  algoeff,
+  holders,
+  record,
+  rows,
+  trial_folder,
+  wait_for_rows,
+  without_times,
 )
+
 LONGEST_DELAY_SEC = 0.1  # between a row and a kill: some steps, an evaluation or a checkpoint
 NUM_KILLS = int(os.environ.get('ALGOEFF_TEST_KILLS', '5'))
 
@@ -36,10 +33,6 @@ def command(framework: str, root: Path) -> list[str]:
     *('--ruleset', 'self', '--allow_provisional', '--seed', '5', '--num_threads', '1'),
     *('--experiment_dir', str(root), '--quiet'),
   ]
-
-
-def without_times(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  return [{key: value for key, value in row.items() if key not in TIMES} for row in found]
 
 
 @pytest.mark.parametrize('framework', ['jax', 'pytorch'])
@@ -79,17 +72,6 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
   assert record(found).stop_reason == record(expected).stop_reason
   assert without_times(rows(found).evals) == without_times(rows(expected).evals)
   assert without_times(rows(found).metrics) == without_times(rows(expected).metrics)
-
-
-def wait_for_rows(folder: Path, session: int, rows: int, process: subprocess.Popen) -> None:
-  """Waits until the trial was started or resumed `session` times, and has written `rows` since."""
-  log = folder / measurements.LOG_FILE
-  while process.poll() is None:
-    lines = log.read_text().splitlines() if log.exists() else []
-    starts = [i for i, line in enumerate(lines) if '"header"' in line or '"resumed_at"' in line]
-    if len(starts) >= session and len(lines) > starts[-1] + rows:
-      return
-    time.sleep(0.005)
 
 
 def assert_nothing_is_left_running(root: Path) -> None:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from algorithmic_efficiency import measurements
 from algorithmic_efficiency.measurements import Rows, TrialRecord
+
+TIMES = (
+  'accumulated_eval_time',
+  'accumulated_logging_time',
+  'accumulated_submission_time',
+  'score',
+  'total_duration',
+  'preemption_count',
+)
 
 
 def algoeff(
@@ -58,3 +69,18 @@ def holders(path: Path) -> list[str]:
       if any(target.startswith(str(path)) for target in targets):
         found.append(entry.name)
   return found
+
+
+def without_times(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  return [{key: value for key, value in row.items() if key not in TIMES} for row in found]
+
+
+def wait_for_rows(folder: Path, session: int, rows: int, process: subprocess.Popen) -> None:
+  """Waits until the trial was started or resumed `session` times, and has written `rows` since."""
+  log = folder / measurements.LOG_FILE
+  while process.poll() is None:
+    lines = log.read_text().splitlines() if log.exists() else []
+    starts = [i for i, line in enumerate(lines) if '"header"' in line or '"resumed_at"' in line]
+    if len(starts) >= session and len(lines) > starts[-1] + rows:
+      return
+    time.sleep(0.005)

@@ -30,7 +30,7 @@ def suites() -> Iterator[str]:
   yield from _table(
     (
       *('suite', 'axis', 'hardware', 'external: studies x trials', 'self: studies'),
-      *('budget factor of self', 'free initialisation', 'miss factor', 'profile'),
+      *('budget factor of self', 'free initialisation', 'hard limit', 'miss factor', 'profile'),
     ),
     [
       (
@@ -41,6 +41,7 @@ def suites() -> Iterator[str]:
         f'{suite.tuning["self"].num_studies}',
         f'{suite.tuning["self"].budget_factor:g}',
         f'{suite.free_init_sec:g} s',
+        f'{suite.hard_limit_sec:g} s',
         f'{suite.max_ratio:g}',
         suite.integral,
       )

@@ -354,10 +354,29 @@ def test_output_activation_follows_the_loss(backend, loss_type, expected):
 def test_parameters_are_listed_without_allocating(backend):
   before = len(jax.live_arrays())
   listed = backend_jax.parameters(jax_toy.definition(), jax_toy.task())
-  assert ('Dense_0/kernel', (6, 8), 'WEIGHT') in listed
-  assert ('BatchNorm_0/scale', (8,), 'BATCH_NORM_SCALE') in listed
-  assert len(listed) == 6
+  named = {one.name: (one.shape, one.type.name, one.role.value) for one in listed}
+  assert named['Dense_0/kernel'] == ((6, 8), 'WEIGHT', 'hidden_matrix')
+  assert named['Dense_1/kernel'] == ((8, 3), 'WEIGHT', 'head')
+  assert named['BatchNorm_0/scale'] == ((8,), 'BATCH_NORM_SCALE', 'norm')
+  assert len(named) == 6
   assert len(jax.live_arrays()) == before
+
+
+def test_roles_and_views_are_trees_like_the_parameters(backend):
+  workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  with pytest.raises(ValueError, match='parameter_roles is known once init_model_fn'):
+    _ = workload.parameter_roles
+  params, _ = workload.init_model_fn(jax.random.PRNGKey(0))
+  rows = jax.tree.map(
+    lambda x, view: len(view.split(x)) * 10 if view else 0, params, workload.matrix_views
+  )
+  assert rows['Dense_0'] == {'kernel': 10, 'bias': 0}
+  roles = jax.tree.map(lambda x, role: role.value, params, workload.parameter_roles)
+  assert roles['Dense_1'] == {'kernel': 'head', 'bias': 'bias'}
+  judge = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  judge.adopt(workload)
+  assert judge.parameter_roles is workload.parameter_roles
+  assert judge.matrix_views is workload.matrix_views
 
 
 # Parameter types.

@@ -234,13 +234,26 @@ def test_parameters_are_listed_without_memory(monkeypatch):
   )
   definition = registry.workload('mnist')
   task = TaskCode(data=None, model=registry.task_of(definition).module('model_torch'))  # type: ignore[arg-type]
-  assert backend_torch.parameters(definition, task) == [
-    ('net.layer1.weight', (128, 784), 'WEIGHT'),
-    ('net.layer1.bias', (128,), 'BIAS'),
-    ('net.layer2.weight', (10, 128), 'WEIGHT'),
-    ('net.layer2.bias', (10,), 'BIAS'),
+  listed = backend_torch.parameters(definition, task)
+  assert [(one.name, one.shape, one.type.name, one.role.value) for one in listed] == [
+    ('net.layer1.weight', (128, 784), 'WEIGHT', 'hidden_matrix'),
+    ('net.layer1.bias', (128,), 'BIAS', 'bias'),
+    ('net.layer2.weight', (10, 128), 'WEIGHT', 'head'),
+    ('net.layer2.bias', (10,), 'BIAS', 'bias'),
   ]
   assert set(allocated) == {'meta'}
+
+
+def test_a_parameter_with_two_names_is_an_output_by_either():
+  class Tied(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.embed_tokens = nn.Embedding(7, 4)
+      self.lm_head = nn.Linear(4, 7, bias=False)
+      self.lm_head.weight = self.embed_tokens.weight
+
+  [one] = _torch_workload.described(Tied(), ('lm_head.weight',).__contains__)
+  assert (one.name, one.role.value) == ('embed_tokens.weight', 'tied')
 
 
 # The forward pass.

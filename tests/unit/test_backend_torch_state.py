@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import math
 from typing import Any, NamedTuple
@@ -412,3 +413,67 @@ _trees = st.recursive(
 def test_any_tree_survives_being_packed_and_laid_over_itself(tree):
   expected = copy.deepcopy(tree)
   assert_same(overlay(tree, pack(tree)), expected)
+
+
+# Objects that say nothing of their state.
+
+
+class Queue:
+  """The last few copies of some weights."""
+
+  def __init__(self):
+    self.copies = collections.deque(maxlen=2)
+    self.label = 'none'
+
+
+def test_an_object_without_a_state_dict_is_kept_by_its_attributes():
+  saved, fresh = Queue(), Queue()
+  for number in range(3):
+    saved.copies.append([torch.full((2,), float(number)), number])
+  saved.label, saved.later = 'full', {'x': torch.ones(1)}
+  copies = fresh.copies
+  restored = overlay({'queue': fresh}, pack({'queue': saved}))['queue']
+  assert restored is fresh and fresh.copies is copies and copies.maxlen == 2
+  assert_same(list(copies), list(saved.copies))
+  assert_same([fresh.label, fresh.later], [saved.label, saved.later])
+
+
+def test_what_is_kept_of_an_object_is_a_copy():
+  queue = Queue()
+  queue.copies.append(torch.zeros(1))
+  packed = pack(queue)
+  queue.copies[0] += 1
+  assert overlay(Queue(), packed).copies[0] == 0
+
+
+def test_an_object_that_holds_itself_is_named():
+  queue = Queue()
+  queue.owner = {'back': queue}
+  with pytest.raises(TypeError, match=r"\['q'\]\['owner'\]\['back'\] is a Queue"):
+    pack({'q': queue})
+
+
+def test_an_object_that_lacks_an_attribute_is_named():
+  fresh = Queue()
+  fresh.extra = 1
+  with pytest.raises(ValueError, match=r"\['extra'\] is not in the saved one"):
+    overlay(fresh, pack(Queue()))
+  with pytest.raises(ValueError, match=r"\['q'\] was an object with attributes"):
+    overlay({'q': 1}, pack({'q': Queue()}))
+
+
+@pytest.mark.parametrize('empty', [{}, [], None, collections.deque()])
+def test_what_is_empty_at_the_start_takes_what_comes(empty):
+  saved = {
+    dict: {'a': torch.ones(2), 'b': [1]},
+    list: [torch.ones(2), {'a': 1}],
+    type(None): [torch.ones(2)],
+    collections.deque: collections.deque([torch.ones(2)]),
+  }[type(empty)]
+  restored = overlay({'x': empty}, pack({'x': saved}))['x']
+  assert type(restored) is type(saved)
+  assert_same(
+    restored if isinstance(saved, dict) else list(restored),
+    (saved if isinstance(saved, dict) else list(saved)),
+  )
+  assert empty is None or restored is empty

@@ -95,10 +95,13 @@ def test_parameters(framework: str, package: str, kernel: str, capsys: pytest.Ca
   }
   assert sorted(found[kernel]['shape']) == [128, 784]
   assert found[kernel]['type'] == 'WEIGHT'
+  assert found[kernel]['role'] == 'hidden_matrix'
+  assert found[kernel]['matrices'] == [1, *found[kernel]['shape']]
   assert found[kernel]['size'] == math.prod(found[kernel]['shape'])
-  assert table(capsys, 'parameters', 'mnist', '--framework', framework)[-1].startswith(
-    '101,770 parameters in 4 arrays'
-  )
+  lines = table(capsys, 'parameters', 'mnist', '--framework', framework)
+  assert lines[0].split() == ['NAME', 'SHAPE', 'TYPE', 'ROLE', 'MATRICES']
+  assert sum(line.endswith('  -') for line in lines) == 2  # biases are no matrices
+  assert lines[-1].startswith('101,770 parameters in 4 arrays')
 
 
 @pytest.mark.parametrize('framework', backends.FRAMEWORKS)

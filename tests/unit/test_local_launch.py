@@ -19,6 +19,7 @@ from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
 FINISHED = {'kind': 'ended', 'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
+PROGRESS = b'{"kind": "progress"}\n'
 FAILED = {'kind': 'ended', 'status': 'failed', 'stop_reason': 'failed', 'reason': 'the cause'}
 
 
@@ -49,7 +50,8 @@ def play(
   monkeypatch: pytest.MonkeyPatch,
   **changes: Any,
 ) -> local.Outcome:
-  """Runs a trial whose processes send messages and then do something else."""
+  """Runs a trial whose processes send messages and then do something else: Python, in which SPEAK
+  sends another message."""
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
   left = list(scripts)
 
@@ -58,7 +60,8 @@ def play(
     receive, send = os.pipe()
     code = (
       f'import json, os, sys, threading, time\nfor message in {messages!r}:\n'
-      f'  os.write({send}, (json.dumps(message) + chr(10)).encode())\n{then}'
+      f'  os.write({send}, (json.dumps(message) + chr(10)).encode())\n'
+      + then.replace('SPEAK', f'os.write({send}, {PROGRESS!r})')
     )
     process = subprocess.Popen(
       [sys.executable, '-c', code], pass_fds=(send,), start_new_session=True
@@ -76,6 +79,20 @@ class TestWaiting:
     forever = 'threading.Thread(target=time.sleep, args=(1000,)).start()'
     outcome = play(([START, FAILED], forever), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
     assert (outcome.status, outcome.reason) == ('failed', 'the cause')
+
+  def test_a_process_that_never_returns_is_ended_at_the_hard_limit(self, tmp_path, monkeypatch):
+    folder = tmp_path / 'trial'
+    never = ([START], 'time.sleep(1000)')
+    outcome = play(never, folder=folder, monkeypatch=monkeypatch, hard_limit_sec=0.5)
+    assert (outcome.status, outcome.stop_reason) == ('failed', 'hard_limit')
+    assert '0.5 s' in outcome.reason
+    assert measurements.read_trial(folder).stop_reason == 'hard_limit'
+
+  def test_a_process_that_gives_signs_of_life_may_go_on(self, tmp_path, monkeypatch):
+    slowly = '\n'.join(['time.sleep(0.3)', *['SPEAK', 'time.sleep(0.3)'] * 4, 'os._exit(3)'])
+    alive = ([START], slowly)
+    outcome = play(alive, folder=tmp_path / 'trial', monkeypatch=monkeypatch, hard_limit_sec=1.0)
+    assert 'exit code 3' in outcome.reason
 
   def test_a_process_that_leaves_without_a_word_has_failed(self, tmp_path, monkeypatch):
     outcome = play(([START], 'os._exit(0)'), folder=tmp_path / 'trial', monkeypatch=monkeypatch)

@@ -142,3 +142,24 @@ class TestOverwrite:
     plan.path.rename(plan.path.with_name('.trial_1.replaced'))
     assert plans(tmp_path, resume=True)[0].root_seed == 6
     assert plan.path.is_dir()
+
+
+class TestHardLimit:
+  @pytest.mark.parametrize(
+    ('changes', 'seconds'),
+    [
+      ({}, 600.0),
+      ({'smoke': False, 'workload': 'mnist', 'suite': 'lite'}, 3_600.0),
+      ({'smoke': False, 'workload': 'imagenet_resnet', 'suite': 'full'}, 49_918.0),
+      ({'hard_limit_sec': 5.0}, 5.0),
+    ],
+  )
+  def test_it_is_that_of_the_suite_or_the_budget_if_that_is_longer(
+    self, tmp_path, monkeypatch, changes, seconds
+  ):
+    monkeypatch.setattr(request.registry, 'is_runnable', lambda *arguments: True)
+    assert plans(tmp_path, **changes)[0].hard_limit_sec == seconds
+
+  def test_it_must_be_positive(self, tmp_path):
+    with pytest.raises(errors.UserError, match='--hard_limit_sec must be positive'):
+      plans(tmp_path, hard_limit_sec=0)

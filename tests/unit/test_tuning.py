@@ -192,7 +192,7 @@ def test_self_tuning_has_no_point():
     ({'lambda': LOG}, "has 'lambda'"),
     ([{'a': 1}, {'b': 1}], 'point 2 .* differs from the first in: a, b'),
     ([{'a': 1}, {'a': 1, 'b': 1}], 'differs from the first in: b'),
-    ([{'a': 1}, {}], 'point 2 of .* is {}'),
+    ([{'a': 1}, {}], 'point 2 of .* differs from the first in: a'),
     ([{'a': LOG}], 'Ranges belong into a dictionary'),
     ([1], 'point 1 of .* is 1'),
   ],

@@ -1,0 +1,291 @@
+"""Imports the files of one entry, by whatever names it knows them, and undoes it for the next.
+
+The folder of an entry becomes a package with a name of its own, so that relative imports work with
+or without an `__init__.py`. Entries also import their own files by absolute names: as if their
+folder, or one inside it, were on the search path; or by the place that they have in the official
+checkout, wherever they lie here. Such names are found by reading the sources: a name means a file
+of the entry if the file's path ends as the name does. All names of a file give one module object.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from algorithmic_efficiency.compat import imports
+from algorithmic_efficiency.compat.source import Source
+
+# Our own package, which has the name of the official checkout's folder of entries.
+_SUBMISSIONS = 'submissions'
+# What a name that begins so means is never up to the files of an entry.
+_NEVER_OWN = sys.stdlib_module_names | {
+  *('algoperf', 'algorithmic_efficiency', 'workloads', 'scoring'),
+  *('jax', 'jaxlib', 'flax', 'optax', 'chex', 'torch', 'numpy', 'absl'),
+}
+
+_active: Entry | None = None
+
+
+def load(file: Path) -> Entry:
+  """Imports an entry's module, in place of the entry that was loaded before.
+
+  Raises:
+    Exception: whatever the import raises; nothing is left of it then.
+  """
+  global _active
+  leave()
+  imports.install()
+  _active = entry = Entry(file.resolve())
+  try:
+    entry.enter()
+  except BaseException:
+    leave()
+    raise
+  return entry
+
+
+def leave() -> None:
+  """Undoes everything that was done for the entry that was loaded last. Idempotent."""
+  global _active
+  if _active is not None:
+    _active.exit()
+    _active = None
+
+
+class Entry(importlib.abc.MetaPathFinder):
+  """The modules of one entry, found by this object from `enter` to `exit`.
+
+  Attributes:
+    root: its folder.
+    module: the submission module.
+    uses: what its files take from other modules, as far as they have been imported.
+    put_back: what was given back to a framework for it, in words.
+  """
+
+  module: ModuleType
+
+  def __init__(self, file: Path):
+    self.root = file.parent
+    self.uses: set[str] = set()
+    self.put_back: list[str] = []
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    self._package = f'_algoeff_submission_{digest}'
+    self._main = f'{self._package}.{file.stem.replace(".", "_")}'
+    self._file = file
+    self._aliases: dict[str, Path | None] = {}  # None: nothing but the way to names below it
+    self._stand_ins: set[str] = set()
+    self._displaced: dict[str, ModuleType] = {}
+    self._search_path: list[str] = []
+    self._undo = contextlib.ExitStack()
+
+  def enter(self) -> None:
+    self._search_path = list(sys.path)
+    sys.meta_path.insert(0, self)
+    self.module = importlib.import_module(self._main)
+
+  def exit(self) -> None:
+    sys.meta_path.remove(self)
+    self._undo.close()
+    added = set(sys.path) - set(self._search_path)
+    found_there = {name for name in list(sys.modules) if _search_folder(name) in added}
+    sys.path[:] = self._search_path
+    ours = {name for name, place in self._aliases.items() if place is not None} | self._stand_ins
+    for name in list(sys.modules):
+      if self._is_own(name) or name in ours or name.partition('.')[0] in found_there:
+        _forget(name)
+    for name, module in self._displaced.items():
+      _remember(name, module)
+
+  def _is_own(self, name: str) -> bool:
+    return name.partition('.')[0] == self._package
+
+  # What a name means, when it is imported.
+
+  def find_spec(
+    self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+  ) -> ModuleSpec | None:
+    if fullname == self._main:
+      return self._spec(fullname, self._file)
+    if self._is_own(fullname):
+      place = _module(self.root, fullname.split('.')[1:], or_folder=True)
+      return None if place is None else self._spec(fullname, place)
+    if fullname not in self._aliases:
+      return self._spec_below_alias(fullname)
+    place = self._aliases[fullname]
+    if place is not None:
+      return ModuleSpec(fullname, imports.Alias(self._name_of(place)))
+    found = self._spec_of_others(fullname, path)
+    if found is None:
+      self._stand_ins.add(fullname)
+    return found or _package(fullname, ())
+
+  def _name_of(self, place: Path) -> str:
+    """The name of its own under which a file, or a folder, of the entry is imported."""
+    if place == self._file:
+      return self._main
+    *folders, last = (self._package, *place.relative_to(self.root).parts)
+    return '.'.join((*folders, last.removesuffix('.py')))
+
+  def _spec(self, name: str, place: Path) -> ModuleSpec | None:
+    """The spec of a file, or of a folder with or without an `__init__.py`."""
+    init = place / '__init__.py'
+    if init.is_file():
+      return importlib.util.spec_from_file_location(
+        name, init, loader=_Loader(self, name, init), submodule_search_locations=[str(place)]
+      )
+    if place.is_dir():
+      return _package(name, (place,))
+    return importlib.util.spec_from_file_location(name, place, loader=_Loader(self, name, place))
+
+  def _spec_below_alias(self, fullname: str) -> ModuleSpec | None:
+    """A module that no source names, in a folder of the entry that goes by another name."""
+    parent, _, child = fullname.rpartition('.')
+    folder = self._aliases.get(parent)
+    if folder is None or _module(folder, [child]) is None:
+      return None
+    return ModuleSpec(fullname, imports.Alias(f'{self._name_of(folder)}.{child}'))
+
+  def _spec_of_others(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    others = (finder for finder in sys.meta_path if finder is not self)
+    found = (finder.find_spec(fullname, path) for finder in others)
+    return next((spec for spec in found if spec is not None), None)
+
+  # What a name means, when it is read.
+
+  def learn(self, file: Path, source: Source) -> None:
+    """Prepares for what a file of the entry, which is about to be executed, imports and uses."""
+    for name in sorted(source.imports):
+      self._learn_name(name.split('.'), file)
+    new = source.uses - self.uses
+    self.uses |= new
+    if any(name.startswith('jax.') for name in new):
+      from algorithmic_efficiency.compat import jax_names
+
+      self.put_back += self._undo.enter_context(jax_names.put_back(new))
+
+  def _learn_name(self, parts: list[str], importer: Path) -> None:
+    found = self._resolve(parts, importer)
+    if found is None:
+      return
+    base, start = found
+    for end in range(1, len(parts) + 1):
+      name, place = '.'.join(parts[:end]), None
+      if end > start or parts[end - 1] == self.root.name:
+        place = _module(base, parts[start:end], or_folder=True)
+      if self._aliases.get(name) is None:
+        self._aliases[name] = place
+      if place is not None and name in sys.modules and not self._is_own(sys.modules[name].__name__):
+        self._displaced[name] = _forget(name)
+
+  def _resolve(self, parts: list[str], importer: Path) -> tuple[Path, int] | None:
+    """The folder from which an absolute name leads to a file of the entry, and from which of its
+    parts on; None if it means none.
+
+    In this order: the folder of the file that imports it, and those around it; the folder of the
+    entry, after its name; and, where nothing else goes by that name, any folder of the entry, with
+    as little as possible of the name left out.
+    """
+    if parts[0] in _NEVER_OWN:
+      return None
+    for base in importer.parents:
+      if _module(base, parts) is not None:
+        return base, 0
+      if base == self.root:
+        break
+    for start, part in enumerate(parts, 1):
+      if part == self.root.name and _module(self.root, parts[start:]) is not None:
+        return self.root, start
+    if parts[0] != _SUBMISSIONS and _is_importable(parts[0]):
+      return None
+    folders = self._folders()
+    for start in range(len(parts)):
+      for base in folders:
+        if _module(base, parts[start:]) is not None:
+          return base, start
+    return None
+
+  def _folders(self) -> list[Path]:
+    """The folder of the entry and those with code inside it, the outer ones first."""
+    inner = {file.parent for file in self.root.rglob('*.py')}
+    seen = {
+      folder
+      for folder in inner
+      if not any(part.startswith('.') for part in folder.relative_to(self.root).parts)
+    }
+    return sorted({self.root, *seen}, key=lambda folder: (len(folder.parts), folder))
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+  """Reads a file of an entry before it executes it, and leaves no compiled file behind."""
+
+  def __init__(self, entry: Entry, name: str, file: Path):
+    super().__init__(name, str(file))
+    self._entry = entry
+
+  def get_code(self, fullname: str) -> CodeType:
+    tree = ast.parse(self.get_data(self.path), self.path)
+    self._entry.learn(Path(self.path), Source.of(tree))
+    return compile(tree, self.path, 'exec', dont_inherit=True)
+
+
+def _module(base: Path, parts: Sequence[str], *, or_folder: bool = False) -> Path | None:
+  """The file, or the folder of a package, to which a dotted name leads from a folder.
+
+  Without `or_folder` a folder counts only if it has an `__init__.py`, or if there is no name left:
+  others may lie about for other reasons.
+  """
+  place = base.joinpath(*parts)
+  if not parts or (place / '__init__.py').is_file():
+    return place
+  file = place.with_name(f'{place.name}.py')
+  if file.is_file():
+    return file
+  return place if or_folder and place.is_dir() else None
+
+
+def _package(name: str, folders: Sequence[Path]) -> ModuleSpec:
+  spec = ModuleSpec(name, None, is_package=True)
+  spec.submodule_search_locations = [str(folder) for folder in folders]
+  return spec
+
+
+def _is_importable(top: str) -> bool:
+  try:
+    return importlib.util.find_spec(top) is not None
+  except ValueError:  # a module without a spec
+    return True
+
+
+def _search_folder(name: str) -> str | None:
+  """The folder in which a top-level module was found."""
+  spec = getattr(sys.modules[name], '__spec__', None)
+  if '.' in name or spec is None:
+    return None
+  places = spec.submodule_search_locations or [spec.origin]
+  return next((str(Path(place).parent) for place in places if place), None)
+
+
+def _forget(name: str) -> ModuleType:
+  """Takes a module out of the table of modules, and out of the package that holds it."""
+  module = sys.modules.pop(name)
+  parent, _, child = name.rpartition('.')
+  if getattr(sys.modules.get(parent), child, None) is module:
+    delattr(sys.modules[parent], child)
+  return module
+
+
+def _remember(name: str, module: ModuleType) -> None:
+  sys.modules[name] = module
+  parent, _, child = name.rpartition('.')
+  if parent in sys.modules:
+    setattr(sys.modules[parent], child, module)

@@ -1,0 +1,89 @@
+"""What an entry needs and does not find on this machine, in words."""
+
+from __future__ import annotations
+
+import importlib.util
+import traceback
+from pathlib import Path
+
+_CUDA_SIGNS = (
+  'not compiled with cuda',
+  'no nvidia driver',
+  'no cuda gpus are available',
+  'no platforms that are instances of gpu',
+)
+_GROUP_SIGN = 'process group has not been initialized'
+
+# Distributions whose name is not that of the package.
+_DISTRIBUTIONS = {
+  'absl': 'absl-py',
+  'gin': 'gin-config',
+  'haiku': 'dm-haiku',
+  'sklearn': 'scikit-learn',
+  'yaml': 'pyyaml',
+}
+_EXTRAS = {'jax': 'jax', 'flax': 'jax', 'optax': 'jax', 'torch': 'torch'}
+
+
+def unmet(error: BaseException, file: Path, num_ranks: int = 1) -> str | None:
+  """What is missing, if that is why an entry has failed where it begins; else None.
+
+  Args:
+    error: what was raised while it was imported, initialised, or made its first step.
+    file: its submission module.
+    num_ranks: processes of the trial.
+  """
+  if not _own_frames(error, file):
+    return None
+  text = str(error).lower()
+  if isinstance(error, ModuleNotFoundError) and error.name:
+    return _missing_module(error.name, in_a_line(error, file), file)
+  if any(sign in text for sign in _CUDA_SIGNS):
+    return f'The submission needs a CUDA GPU, and there is none here: {in_a_line(error, file)}.'
+  processes = '1 process' if num_ranks == 1 else f'{num_ranks} processes'
+  if _GROUP_SIGN in text:
+    return (
+      f'The submission needs several processes, and the trial has {processes}: '
+      f'{in_a_line(error, file)}. Give --num_devices.'
+    )
+  if isinstance(error, (NotImplementedError, ValueError)) and _is_raised_by(error, file):
+    return f'The submission refuses to run with {processes}: {in_a_line(error, file)}.'
+  return None
+
+
+def in_a_line(error: BaseException, file: Path) -> str:
+  """An exception in a line, and the last line of the entry's own that led to it."""
+  text = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip('.')
+  frames = _own_frames(error, file)
+  return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
+
+
+def _is_raised_by(error: BaseException, file: Path) -> bool:
+  """Whether a `raise` of the entry's own has raised it."""
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  return _is_own(frame, file) and (frame.line or '').startswith('raise ')
+
+
+def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary]:
+  frames = traceback.extract_tb(error.__traceback__)
+  return [frame for frame in frames if _is_own(frame, file)]
+
+
+def _is_own(frame: traceback.FrameSummary, file: Path) -> bool:
+  path = Path(frame.filename)
+  return path.is_relative_to(file.resolve().parent) and 'site-packages' not in path.parts
+
+
+def _missing_module(name: str, line: str, file: Path) -> str | None:
+  top, _, below = name.partition('.')
+  if below:
+    if importlib.util.find_spec(top) is None:
+      return None
+    return f'The submission needs {name}, which the {top} found here does not have: {line}.'
+  if top in _EXTRAS:
+    install = f"pip install 'algorithmic-efficiency[{_EXTRAS[top]}]'"
+  elif (requirements := file.with_name('requirements.txt')).is_file():
+    install = f'pip install -r {requirements}'
+  else:
+    install = f'pip install {_DISTRIBUTIONS.get(top, top)}'
+  return f'The submission needs {top}, which is not installed: {install}. {line}.'

@@ -1,0 +1,256 @@
+"""Arguments given as text: values, names and calls, checked against a signature."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from algorithmic_efficiency import errors
+
+_CALL = re.compile(r'[A-Za-z_][\w.]*\(.*\)', re.DOTALL)
+_NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
+
+
+def is_name(text: str) -> bool:
+  """Whether a text has the form of an import name with a dot in it."""
+  return _NAME.fullmatch(text) is not None
+
+
+def is_call(text: str) -> bool:
+  """Whether a text has the form of a call of a name."""
+  return _CALL.fullmatch(text) is not None
+
+
+def load(name: str) -> Callable[..., Any]:
+  """The class or function of an import name.
+
+  Raises:
+    UserError: it cannot be imported, is not there, or is none.
+  """
+  found = _imported(name)
+  if not callable(found) or inspect.ismodule(found):
+    raise errors.UserError(
+      f'An optimizer is a class or a function; {name} is a {type(found).__name__}.'
+    )
+  return found
+
+
+def _imported(name: str) -> Any:
+  try:
+    return pkgutil.resolve_name(name)
+  except AttributeError as error:
+    owner: Any = error.obj
+    word = str(error.name)
+    choices = [other for other in dir(owner) if not other.startswith('_')]
+    near = [other for other in choices if other.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    hint = f' Did you mean {" or ".join(map(repr, near))}?' if near else ''
+    raise errors.UserError(
+      f'{name} cannot be imported: there is no {word!r} in {owner.__name__}.{hint}'
+    ) from None
+
+
+def parse_value(text: str) -> Any:
+  """A value from its text: a number, a truth value, a tuple as a list, or else the text itself."""
+  folded = {'true': True, 'false': False, 'none': None, 'null': None}
+  if text.strip().lower() in folded:
+    return folded[text.strip().lower()]
+  try:
+    value = ast.literal_eval(text.strip())
+    json.dumps(value)
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    return text.strip()
+  return list(value) if isinstance(value, tuple) else value
+
+
+def bind(
+  function: Callable[..., Any], name: str, values: Mapping[str, Any], *, given: int = 0
+) -> dict[str, Any]:
+  """The keyword arguments of a class or function: checked against its signature, and names in them
+  made objects.
+
+  Args:
+    name: what it is called in messages.
+    given: how many of its first parameters the caller supplies.
+
+  Raises:
+    UserError: an argument is unknown, missing, or of the wrong type.
+  """
+  parameters = {
+    key: parameter
+    for key, parameter in list(inspect.signature(function).parameters.items())[given:]
+    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+  }
+  for key in values:
+    if key not in parameters:
+      raise _unknown(name, key, parameters)
+  missing = [
+    key
+    for key, parameter in parameters.items()
+    if parameter.default is parameter.empty and key not in values
+  ]
+  if missing:
+    raise errors.UserError(
+      f'{name} needs a value for {", ".join(missing)}; give it with --hparam {missing[0]}=VALUE.'
+    )
+  return {key: _value(f'{key} of {name}', value, parameters[key]) for key, value in values.items()}
+
+
+def _unknown(name: str, key: str, choices: Collection[str]) -> errors.UserError:
+  other = {'lr': 'learning_rate', 'learning_rate': 'lr'}.get(key, '')
+  if other in choices:
+    return errors.UserError(f'{name} calls its learning rate {other}, not {key}.')
+  return errors.unknown(f'hyperparameter of {name}', key, choices)
+
+
+_KINDS = {
+  'flag': 'true or false',
+  'whole': 'a whole number',
+  'number': 'a number',
+  'text': 'a text',
+  'sequence': 'a sequence, as in (0.9, 0.99)',
+  'object': 'an object by its import name, or a call of one',
+}
+_WORDS = {
+  'bool': 'flag',
+  'int': 'whole',
+  'float': 'number',
+  'complex': 'number',
+  'ArrayLike': 'number',
+  'Scalar': 'number',
+  'ScalarOrSchedule': 'number',
+  'str': 'text',
+  'Literal': 'text',
+  'tuple': 'sequence',
+  'Tuple': 'sequence',
+  'list': 'sequence',
+  'List': 'sequence',
+  'Sequence': 'sequence',
+  'Iterable': 'sequence',
+  'Callable': 'object',
+  'GradientTransformation': 'object',
+  'Optimizer': 'object',
+  'type': 'object',
+}
+_ANYTHING = frozenset(_KINDS)
+_SAY_NOTHING = {'Union', 'Optional', 'None', 'NoneType', 'typing', 'collections', 'abc', 'types'}
+
+
+def _value(what: str, value: Any, parameter: inspect.Parameter) -> Any:
+  """A JSON value as the argument that a parameter expects."""
+  kinds, optional = _expected(parameter)
+  if value is None and (optional or kinds == _ANYTHING):
+    return None
+  if isinstance(value, str) and 'object' in kinds and (is_call(value) or is_name(value)):
+    return called(value)
+  kind = _kind(value)
+  if kind == 'whole' and 'number' in kinds:
+    kind = 'number'
+  if kind == 'text' and 'number' not in kinds and 'object' in kinds:
+    return value  # the name of a type, such as bfloat16
+  if kind not in kinds:
+    shown = kinds - {'whole'} if 'number' in kinds else kinds
+    expected = ', or '.join(text for name, text in _KINDS.items() if name in shown)
+    raise errors.UserError(f'{what} must be {expected}; it is {value!r}.')
+  if isinstance(value, list) and isinstance(parameter.default, tuple):
+    if len(value) != len(parameter.default):
+      raise errors.UserError(
+        f'{what} must have {len(parameter.default)} values, as in {parameter.default}; it is '
+        f'{tuple(value)}.'
+      )
+    return tuple(value)
+  return value
+
+
+def _kind(value: Any) -> str:
+  if isinstance(value, bool):
+    return 'flag'
+  if isinstance(value, (int, float)):
+    return 'whole' if isinstance(value, int) else 'number'
+  return 'text' if isinstance(value, str) else 'sequence' if isinstance(value, list) else 'object'
+
+
+def _expected(parameter: inspect.Parameter) -> tuple[frozenset[str], bool]:
+  """The kinds of value that a parameter takes, and whether it takes none.
+
+  A default says more than an annotation: those of optax call a truth value a number.
+  """
+  default = parameter.default
+  words = annotation_words(parameter)
+  optional = default is None or bool({'None', 'NoneType', 'Optional'} & words)
+  by_words = set(_ANYTHING)  # of an annotation that says nothing to us
+  if words & _WORDS.keys():
+    by_words = {_WORDS.get(word, 'object') for word in words - _SAY_NOTHING}
+  if isinstance(default, bool):
+    return frozenset({'flag'}), optional
+  if isinstance(default, (int, float)):
+    kinds = {'whole'} if by_words == {'whole'} else {'number'}
+    return frozenset(kinds | ({'object'} & by_words if words else set())), optional
+  if isinstance(default, str):
+    return frozenset({'text'}), optional
+  if type(default) in (tuple, list):
+    return frozenset({'sequence'}), optional
+  if default is None or default is parameter.empty:
+    return frozenset(by_words - {'flag'} if 'number' in by_words else by_words), optional
+  return frozenset({'object'}), optional
+
+
+def annotation_words(parameter: inspect.Parameter) -> set[str]:
+  annotation = parameter.annotation
+  if annotation is parameter.empty:
+    return set()
+  text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+  if re.search(r'\bAny\b', text):
+    return set()
+  return set(re.findall(r'[A-Za-z_]\w*', text))
+
+
+def called(text: str) -> Any:
+  """The object of an import name, or what a call of it gives: `optax.sgd(learning_rate=0.1)`.
+
+  Raises:
+    UserError: it cannot be imported or called so.
+  """
+  if not is_call(text):
+    return _imported(text)
+  name, _, inside = text.partition('(')
+  function = load(name)
+  values = {}
+  for part in filter(None, split(inside[:-1], ',')):
+    key, equals, value = part.partition('=')
+    if not equals:
+      raise errors.UserError(f'Arguments must have names, as in lr=0.1; {text} has {part!r}.')
+    values[key.strip()] = parse_value(value)
+  return function(**bind(function, name, values))
+
+
+def split(text: str, separator: str) -> list[str]:
+  """The parts of a text between separators that lie outside all brackets and quotes.
+
+  Raises:
+    UserError: a bracket or a quote is not closed.
+  """
+  parts, depth, quote, start = [], 0, '', 0
+  for index, letter in enumerate(text):
+    if quote:
+      quote = '' if letter == quote else quote
+    elif letter in '\'"':
+      quote = letter
+    elif letter in '([{':
+      depth += 1
+    elif letter in ')]}':
+      depth -= 1
+    elif letter == separator and depth == 0:
+      parts.append(text[start:index].strip())
+      start = index + 1
+    if depth < 0:
+      break
+  if depth or quote:
+    raise errors.UserError(f'Brackets and quotes must be closed; those of {text!r} are not.')
+  return [*parts, text[start:].strip()]

@@ -1,0 +1,35 @@
+"""The optimizer of torch's interface that optimizer.json names, with the settings it has there.
+
+Under external tuning the values of the hyperparameter point come before those of the settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.updates import settings
+from algorithmic_efficiency.updates import torch_optimizers as optimizers
+from algorithmic_efficiency.updates.batch_size import get_batch_size
+from algorithmic_efficiency.updates.torch import data_selection
+from algorithmic_efficiency.updates.torch_optimizers import prepare_for_eval, update_params
+
+__all__ = [
+  'data_selection',
+  'get_batch_size',
+  'init_optimizer_state',
+  'prepare_for_eval',
+  'update_params',
+]
+
+SETTINGS = settings.Settings.read(Path(__file__).with_name(settings.FILE))
+
+
+def init_optimizer_state(
+  workload: spec.Workload,
+  model_params: spec.ParameterContainer,
+  model_state: spec.ModelAuxiliaryState,
+  hyperparameters: spec.Hyperparameters,
+  rng: spec.RandomState,
+) -> spec.OptimizerState:
+  return optimizers.start(workload, model_params, SETTINGS.at(hyperparameters))

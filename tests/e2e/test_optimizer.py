@@ -1,0 +1,101 @@
+"""Optimizers by their import name, on a real workload: they train, resume, and can be run again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_times
+
+pytestmark = pytest.mark.slow
+
+WORKLOADS = ('quick_vision',)
+# Hyperparameters with which each gets well below the loss of a guess within a few steps.
+OPTIMIZERS = {
+  'torch.optim.SGD': ['lr=0.1', 'momentum=0.9'],
+  'torch.optim.AdamW': ['lr=3e-3'],
+  'torch.optim.NAdam': ['lr=3e-3'],
+  'torch.optim.Adafactor': ['lr=3e-2'],
+  'torch.optim.Muon': ['lr=0.02', 'adam_lr=3e-3'],
+  'torch.optim.LBFGS': ['lr=0.3', 'max_iter=4', 'history_size=10'],
+  'optax.adamw': ['learning_rate=3e-3'],
+  'optax.lion': ['learning_rate=2e-3'],
+  'optax.contrib.muon': ['learning_rate=0.02', 'adam_learning_rate=3e-3'],
+  'optax.contrib.schedule_free_adamw': ['learning_rate=1e-2'],
+  'optax.contrib.prodigy': ['estim_lr0=1e-3'],
+  'optax.contrib.ademamix': ['learning_rate=3e-3'],
+  'optax.lbfgs': [],
+}
+
+
+def flags(optimizer: str) -> list[str]:
+  pytest.importorskip(optimizer.partition('.')[0])
+  return ['--optimizer', optimizer, *(f'--hparam={one}' for one in OPTIMIZERS[optimizer])]
+
+
+def command(root: Path, *more: str, workload: str = 'quick_vision') -> list[str]:
+  return [
+    *('run', '--workload', workload, '--allow_provisional', '--seed', '5', '--num_threads', '1'),
+    *('--experiment_dir', str(root), '--quiet', *more),
+  ]
+
+
+def losses(folder: Path) -> list[float]:
+  return [row['validation/loss'] for row in rows(folder).evals]
+
+
+@pytest.mark.parametrize('workload', WORKLOADS)
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+def test_every_one_trains(optimizer: str, workload: str, tmp_path: Path):
+  limit = ['--max_global_steps', '100']
+  done = algoeff(*command(tmp_path, *flags(optimizer), *limit, workload=workload), cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  first, *_, last = losses(trial_folder(tmp_path))
+  assert last < 0.75 * first
+
+
+@pytest.mark.parametrize(
+  ('optimizer', 'more'),
+  [
+    ('optax.contrib.schedule_free_adamw', ['--num_devices', '2']),
+    ('torch.optim.Muon', ['--num_devices', '2', '--ruleset', 'self', '--schedule', 'wsd']),
+  ],
+)
+def test_two_devices_a_kill_and_another_run_of_the_same(
+  optimizer: str, more: list[str], tmp_path: Path
+):
+  limit = ['--max_global_steps', '60', *more]
+  arguments = [*flags(optimizer), *limit]
+  whole = algoeff(*command(tmp_path / 'whole', *arguments), cwd=tmp_path)
+  assert whole.returncode == 0, whole.stderr
+  expected = trial_folder(tmp_path / 'whole')
+  found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'algorithmic_efficiency', *command(tmp_path / 'cut', *arguments)],
+    cwd=tmp_path,
+  )
+  wait_for_rows(found, 1, 2, process)
+  assert process.poll() is None, 'it got through before it could be killed'
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+
+  refused = algoeff(
+    *command(tmp_path / 'cut', *arguments, '--grad_clip', '1', '--resume'), cwd=tmp_path
+  )
+  assert (refused.returncode, 'began with other settings' in refused.stderr) == (2, True)
+  final = algoeff(*command(tmp_path / 'cut', *arguments, '--resume'), cwd=tmp_path)
+  assert final.returncode == 0, final.stderr
+  assert without_times(rows(found).evals) == without_times(rows(expected).evals)
+
+  copy = Path(shutil.copytree(expected / optimizer, tmp_path / 'entered'))
+  framework = ['--framework', record(expected).framework]
+  again = command(tmp_path / 'again', '--submission', str(copy), *framework, *limit[:4])
+  ruleset = ['--ruleset', record(expected).ruleset]
+  assert algoeff(*again, *ruleset, cwd=tmp_path).returncode == 0
+  repeated = trial_folder(tmp_path / 'again')
+  assert without_times(rows(repeated).evals) == without_times(rows(expected).evals)
+  assert record(repeated).submission_hash == record(expected).submission_hash
