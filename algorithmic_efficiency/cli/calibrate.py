@@ -11,6 +11,7 @@ Example: algoeff calibrate quick_vision --submissions adamw,nadamw,nesterov,mome
 from __future__ import annotations
 
 import argparse
+import fractions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--trials', type=int, required=True, metavar='N', help='points of the space of each of them')
   add('--seeds', type=int, required=True, metavar='M', help='how often the best point runs again')
   add('--step_budget', type=int, required=True, metavar='S', help='steps of every run')
+  add(
+    '--budget_factor',
+    type=_factor,
+    default=fractions.Fraction(4, 3),
+    metavar='F',
+    help="of the budget on these steps, such as 8; default: AlgoPerf's 4/3",
+  )
   add('--framework', required=True, choices=backends.FRAMEWORKS)
   add('--compare', metavar='RECORD', help='say whether an earlier record, a .json file, agrees')
   add('--seed', type=int, help='default: that of the runs that are there, else drawn')
@@ -47,6 +55,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
   add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
   add('--quiet', action='store_true', help='no progress')
+
+
+def _factor(text: str) -> fractions.Fraction:
+  try:
+    return fractions.Fraction(text)
+  except ZeroDivisionError:
+    raise argparse.ArgumentTypeError(f'{text} is no number') from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     trials=args.trials,
     seeds=args.seeds,
     step_budget=args.step_budget,
+    budget_factor=args.budget_factor,
     seed=args.seed,
     data_dir=args.data_dir,
     experiment_dir=args.experiment_dir,
@@ -83,7 +99,11 @@ def run(args: argparse.Namespace) -> int:
       compile=args.compile,
     ),
     workers=args.workers,
-    flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
+    flags={
+      name: str(value) if name == 'budget_factor' else value
+      for name, value in vars(args).items()
+      if name not in ('run', 'verb')
+    },
   )
   with interrupted_when_terminated():
     if not args.quiet:

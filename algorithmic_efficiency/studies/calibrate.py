@@ -7,6 +7,7 @@ that was asked for. No trial stops at a goal.
 from __future__ import annotations
 
 import dataclasses
+import fractions
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class Calibration:
     trials: points of the space of each submission.
     seeds: how often the best point runs again.
     step_budget: the steps of every run, which schedules are stretched over.
+    budget_factor: how many times these steps a trial of the benchmark may take.
     seed: None takes that of the runs that are there, or draws one.
     experiment_dir: where the runs go, into a folder of their own.
   """
@@ -64,6 +66,7 @@ class Calibration:
   trials: int
   seeds: int
   step_budget: int
+  budget_factor: fractions.Fraction = target_setting.BUDGET_FACTOR
   seed: int | None = None
   data_dir: str | None = None
   experiment_dir: str = 'runs'
@@ -140,10 +143,11 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
     num_trials=asked.trials,
     num_seeds=asked.seeds,
     step_budget=asked.step_budget,
+    budget_factor=str(asked.budget_factor),
     seed=found.plans[0].root_seed,
     present=definition.goal,
     goal=target_setting.goal_of([run for run, _ in reran], definition.goal),
-    budget=target_setting.budget_of(asked.step_budget),
+    budget=target_setting.budget_of(asked.step_budget, asked.budget_factor),
     search=tuple(run for run, _ in searched),
     reruns=tuple(run for run, _ in reran),
     environment=_environments([environment for _, environment in reran]),
@@ -155,6 +159,8 @@ def _check(asked: Calibration) -> None:
   for name, least in (('trials', 1), ('seeds', 2), ('step_budget', 2)):
     if getattr(asked, name) < least:
       raise errors.UserError(f'--{name} must be at least {least}; it is {getattr(asked, name)}.')
+  if asked.budget_factor < 1:
+    raise errors.UserError(f'--budget_factor must be at least 1; it is {asked.budget_factor}.')
   for name in asked.submissions:
     submission.locate(name, 'external', asked.framework)
 

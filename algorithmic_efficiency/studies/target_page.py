@@ -7,7 +7,7 @@ from pathlib import Path
 
 from algorithmic_efficiency import files
 from algorithmic_efficiency.definition import Goal
-from algorithmic_efficiency.studies.target_setting import BUDGET_FACTOR, Record, Run, best
+from algorithmic_efficiency.studies.target_setting import Record, Run, best
 
 
 def write(record: Record, path: Path) -> None:
@@ -47,7 +47,7 @@ def page(record: Record) -> str:
     f'- Best point: {_point(chosen)}, of {chosen.submission} (trial {chosen.number}).',
     f'- Rerun: {record.num_seeds} seeds. Validation target: the median of the best values. Test '
     'target: of the runs that reach it, the worst of the best values.',
-    f'- Budget: {BUDGET_FACTOR} of the steps of these runs.',
+    f'- Budget: {record.budget_factor} times the steps of these runs.',
     f'- Before: {_goal(record.present)}'
     + (', provisional.' if record.present.provisional else '.'),
     '',

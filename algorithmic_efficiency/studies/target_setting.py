@@ -4,7 +4,8 @@ It is that of AlgoPerf (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.0717
 the spaces of several submissions, with the same number of points for each; the best point of all of
 them again with several seeds; the median of the best validation values as the validation target;
 and, of the runs that reach it, the worst of the best test values as the test target. A trial of the
-benchmark may then take a third more steps than these runs had.
+benchmark may then take a third more steps than these runs had, or as many times more as the
+calibration says, where entries that are slower by far are to be told apart, too.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from typing import Any
 from algorithmic_efficiency import errors, files
 from algorithmic_efficiency.definition import Budget, Goal
 
-BUDGET_FACTOR = fractions.Fraction(
-  4, 3
-)  # of a budget, on the steps of the runs that set the target
+BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's; on the steps of the runs that set the target
 _SIGNIFICANT_DIGITS = 6
 _MEDIAN_SPREAD = math.sqrt(math.pi / 2)  # of a median's standard error, over that of a mean
 
@@ -53,6 +52,7 @@ class Record:
   """A calibration: what was asked for, what it ran on, every run, and the figures.
 
   Attributes:
+    budget_factor: of the budget, on the steps of these runs; a fraction, such as '4/3'.
     present: the goal that the definition had.
     goal, budget: what the runs give; the goal's targets are rounded to six digits, to the side on
       which the runs that set them still reach them.
@@ -65,6 +65,7 @@ class Record:
   num_trials: int
   num_seeds: int
   step_budget: int
+  budget_factor: str
   seed: int
   present: Goal
   goal: Goal
@@ -78,7 +79,8 @@ class Record:
     """The command that gives this record."""
     words = ['algoeff', 'calibrate', self.workload, '--submissions', ','.join(self.submissions)]
     words += ['--trials', str(self.num_trials), '--seeds', str(self.num_seeds)]
-    words += ['--step_budget', str(self.step_budget), '--framework', self.framework]
+    words += ['--step_budget', str(self.step_budget), '--budget_factor', self.budget_factor]
+    words += ['--framework', self.framework]
     return shlex.join([*words, '--seed', str(self.seed)])
 
   @property
@@ -153,9 +155,9 @@ def goal_of(reruns: Sequence[Run], present: Goal) -> Goal:
   return dataclasses.replace(goal, test=_rounded(worst, present.direction))
 
 
-def budget_of(step_budget: int) -> Budget:
-  """A third more steps than the runs had, for schedules to be stretched over, too."""
-  steps = math.ceil(step_budget * BUDGET_FACTOR)
+def budget_of(step_budget: int, factor: fractions.Fraction = BUDGET_FACTOR) -> Budget:
+  """So many times the steps of the runs, for schedules to be stretched over, too."""
+  steps = math.ceil(step_budget * factor)
   return Budget(step_hint=steps, max_steps=steps)
 
 

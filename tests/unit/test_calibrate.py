@@ -250,6 +250,7 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
   [
     (['--trials', '0'], '--trials must be at least 1; it is 0'),
     (['--seeds', '1'], '--seeds must be at least 2; it is 1'),
+    (['--budget_factor', '1/2'], '--budget_factor must be at least 1; it is 1/2'),
     (['--step_budget', '1'], '--step_budget must be at least 2; it is 1'),
     (['--compare', 'nowhere.json'], 'nowhere.json is not: No such file'),
     (['--max_hours', '0'], '--max_hours must be positive'),
@@ -259,6 +260,14 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
 def test_bad_numbers_start_nothing(fake, capsys, more, message):
   assert _calibrate(*more) == cli.USER_ERROR
   assert message in capsys.readouterr().err
+  assert not fake.started
+
+
+def test_a_factor_that_is_no_number_starts_nothing(fake, capsys):
+  with pytest.raises(SystemExit) as end:
+    _calibrate('--budget_factor', '1/0')
+  assert end.value.code == cli.USER_ERROR
+  assert 'argument --budget_factor: 1/0 is no number' in capsys.readouterr().err
   assert not fake.started
 
 

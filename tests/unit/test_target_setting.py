@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,7 @@ def record(*values, framework='jax', **changes):
     'num_trials': 2,
     'num_seeds': len(values),
     'step_budget': 30,
+    'budget_factor': '4/3',
     'seed': 7,
     'present': PRESENT,
     'goal': target_setting.goal_of(reruns, PRESENT),
@@ -94,6 +96,7 @@ def test_a_rounded_target_has_six_digits_and_is_reached_by_what_set_it(value, si
 
 def test_the_budget_is_a_third_more_than_the_runs_had():
   assert target_setting.budget_of(600) == Budget(step_hint=800, max_steps=800)
+  assert target_setting.budget_of(75, Fraction(8)) == Budget(step_hint=600, max_steps=600)
   assert target_setting.budget_of(100).max_steps == 134  # AlgoPerf's are rounded, too
 
 
@@ -159,7 +162,7 @@ def test_the_lines_to_paste_are_the_goal_and_the_budget():
 def test_the_command_is_the_one_that_gives_the_record():
   assert record(0.9, 0.91).command == (
     'algoeff calibrate mnist --submissions a,b --trials 2 --seeds 2 --step_budget 30 '
-    '--framework jax --seed 7'
+    '--budget_factor 4/3 --framework jax --seed 7'
   )
 
 

@@ -49,7 +49,7 @@ class ConvNet:
   running statistics that is kept at each step.
   """
 
-  channels: tuple[int, ...] = (16, 32)
+  channels: tuple[int, ...] = (32, 64)
   activation: str = 'relu'
   norm: Literal['batch'] | None = 'batch'
   bn_momentum: float = 0.9
