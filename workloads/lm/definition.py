@@ -50,6 +50,12 @@ class Decoder:
   tied_embeddings: bool = True
   mlp: Literal['glu', 'relu2'] = 'glu'
 
+  def __post_init__(self) -> None:
+    if self.dim % (2 * self.num_heads):
+      raise ValueError(
+        f'The width divides into heads of an even size; {self.dim} does not into {self.num_heads}.'
+      )
+
   @property
   def head_dim(self) -> int:
     return self.dim // self.num_heads
