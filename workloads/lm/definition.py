@@ -75,7 +75,8 @@ class TokenWindows:
       such files named by their split (`train*`, `validation*`, `test*`); or the names of the
       characters of Unicode 3.2.
     tokenizer: GPT-2's byte-level one from files that the user gives; one of the same kind whose
-      vocabulary is trained on the training documents; or a token for each character.
+      vocabulary is trained on the files that training documents come from; or a token for each
+      character.
     vocab_size: tokens, the separator included.
     sequence_length: tokens that are predicted in a window, which holds one more.
     overlap: tokens that a window shares with the next; with 1 each token but the first is predicted
