@@ -262,12 +262,12 @@ class Writer:
     """
     for name in [name for name in self._fields if name.startswith(prefix)]:
       description = self._fields.pop(name)
-      stored = [description[key] for key in ('file', 'offsets') if key in description]
-      for file in stored:
-        del self._files[file]
-      self._write_journal()
-      for file in stored:
-        (self.folder / file).unlink()
+      for key in {'file', 'offsets'} & set(description):
+        del self._files[description[key]]
+    self._write_journal()
+    # Also what an earlier attempt, that ended here, has taken out of the journal already.
+    for path in self.folder.glob(f'{prefix}*'):
+      path.unlink()
 
   def file(self, name: str, content: bytes) -> None:
     """Writes a file that belongs to the set beside its fields.

@@ -86,7 +86,7 @@ def attention(
   # As its implementation without cuDNN, but for the softmax, which that has in float32 always.
   scores = scale * jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=wide)
   if causal:
-    before = jnp.tri(scores.shape[-2], scores.shape[-1], dtype=bool)
+    before = jnp.tri(query.shape[1], key.shape[1], dtype=bool)
     mask = before if mask is None else mask & before
   if mask is not None:
     scores = jnp.where(mask, scores, jnp.finfo(wide).min)

@@ -97,10 +97,10 @@ def test_to_torch_after_to_jax_is_the_identity(definition):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'definition',
-  [definition for definition in DEFINITIONS if not definition.is_variant],
+  [one for one in DEFINITIONS if not one.is_variant and 'full' not in one.suites],
   ids=lambda definition: definition.name,
 )
-def test_logits_agree_in_float32_at_full_size(definition):
+def test_logits_agree_in_float32_at_full_size_where_a_cpu_can_hold_it(definition):
   weights = twins.random_weights(definition, seed=4, dtype=np.float32)
   batch = twins.batch(definition, definition.batch_sizes.train, seed=5, dtype=np.float32)
   in_jax = twins.with_jax(definition, weights, batch)

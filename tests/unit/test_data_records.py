@@ -169,3 +169,29 @@ def test_what_only_the_preparation_needed_is_removed(tmp_path):
   out.finish()
   assert sorted(path.name for path in root.iterdir()) == ['manifest.json', 'train.inputs.npy']
   assert json.loads((root / 'manifest.json').read_text())['splits'] == {'train': 2}
+
+
+def test_files_and_passing_fields_survive_an_interruption(tmp_path):
+  out = writer(tmp_path / 'toys')
+  out.file('words.json', b'{}')
+  out.ragged('runs-0/text', [np.arange(2), np.arange(3)], dtype=np.int32)
+  out.array('runs-1/inputs', [np.arange(4)], shape=(4,), dtype=np.int32)
+  out = writer(tmp_path / 'toys')
+  assert out.has('words.json') and out.has('runs-0/text')
+  assert out.field('runs-0/text').lengths.tolist() == [2, 3]
+  np.testing.assert_array_equal(out.field('runs-0/text')[1], [0, 1, 2])
+  out.array('train/inputs', [out.field('runs-1/inputs')], shape=(4,), dtype=np.int32)
+  (tmp_path / 'toys' / 'runs-2.inputs.npy').write_bytes(b'left by an attempt that was killed')
+  out.drop('runs')
+  assert not writer(tmp_path / 'toys').has('runs-0/text')
+  out.finish()
+  manifest = records.read_manifest(tmp_path / 'toys')
+  assert manifest['splits'] == {'train': 4}
+  assert set(manifest['files']) == {'words.json', 'train.inputs.npy'}
+  assert {path.name for path in (tmp_path / 'toys').iterdir()} == {
+    'manifest.json',
+    *manifest['files'],
+  }
+  (tmp_path / 'toys' / 'words.json').write_bytes(b'[]')
+  with pytest.raises(errors.UserError, match=r'words\.json has changed'):
+    records.open_prepared(tmp_path / 'toys')

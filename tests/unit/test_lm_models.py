@@ -126,6 +126,12 @@ def test_attention_stays_within_a_document_where_segments_say_so(model):
 # Parameters.
 
 
+@pytest.mark.parametrize('num_heads', [5, 64])
+def test_the_width_divides_into_heads_of_an_even_size(num_heads):
+  with pytest.raises(ValueError, match=f'64 does not into {num_heads}'):
+    replace(BASE.model, num_heads=num_heads)
+
+
 @pytest.mark.parametrize(
   ('name', 'least', 'most'),
   [('quick_lm', 1e5, 1e6), ('books_lm', 1e7, 2e7), ('finewebedu_lm', 252_815_372, 252_815_372)],

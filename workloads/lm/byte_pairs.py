@@ -30,14 +30,14 @@ def train(
   numbers = {token: number for number, token in enumerate(tokens)}
   merges: list[tuple[bytes, bytes]] = []
   for pair in text.most_frequent():
+    if len(merges) == num_merges:
+      break
     left, right = tokens[pair[0]], tokens[pair[1]]
     merged = numbers.setdefault(left + right, len(tokens))
     if merged == len(tokens):  # two pairs may make the same token
       tokens.append(left + right)
       merges.append((left, right))
       progress(len(merges))
-    if len(merges) == num_merges:
-      break
     text.merge(pair, merged)
   return merges
 

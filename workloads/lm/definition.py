@@ -50,6 +50,12 @@ class Decoder:
   tied_embeddings: bool = True
   mlp: Literal['glu', 'relu2'] = 'glu'
 
+  def __post_init__(self) -> None:
+    if self.dim % (2 * self.num_heads):
+      raise ValueError(
+        f'The width divides into heads of an even size; {self.dim} does not into {self.num_heads}.'
+      )
+
   @property
   def head_dim(self) -> int:
     return self.dim // self.num_heads
@@ -69,7 +75,8 @@ class TokenWindows:
       such files named by their split (`train*`, `validation*`, `test*`); or the names of the
       characters of Unicode 3.2.
     tokenizer: GPT-2's byte-level one from files that the user gives; one of the same kind whose
-      vocabulary is trained on the training documents; or a token for each character.
+      vocabulary is trained on the files that training documents come from; or a token for each
+      character.
     vocab_size: tokens, the separator included.
     sequence_length: tokens that are predicted in a window, which holds one more.
     overlap: tokens that a window shares with the next; with 1 each token but the first is predicted

@@ -83,7 +83,7 @@ def count_words(chunks: Sequence[Chunk], progress: Progress) -> Counter[str]:
   """How often each word of the documents occurs.
 
   Raises:
-    UserError: as `Chunk.texts`; tiktoken, which brings regular expressions, is not installed.
+    UserError: as `Chunk.texts`; the package regex is not installed.
   """
   require('regex', 'text')
   counts: Counter[str] = Counter()
@@ -165,6 +165,8 @@ def _runs(chunks: Sequence[Chunk]) -> list[int]:
 
 
 class _CountWords:
+  """How often each word of a chunk occurs."""
+
   def __init__(self, chunks: Sequence[Chunk]):
     self._chunks = chunks
 
