@@ -96,14 +96,14 @@ class JaxBackend:
 
   def place(self, batch: Batch) -> Batch:
     if self._has_device_axis:
-      return jax.device_put(jax.tree.map(self._cut, batch), self._batch_sharding)
-    return self._place_flat(batch)
+      batch = jax.tree.map(self._cut, batch)
+    return self._place_over_devices(batch)
 
   def _cut(self, rows: np.ndarray) -> np.ndarray:
     """[batch, ...] -> [devices, batch / devices, ...]."""
     return rows.reshape(self.num_devices, -1, *rows.shape[1:])
 
-  def _place_flat(self, batch: Batch) -> Batch:
+  def _place_over_devices(self, batch: Batch) -> Batch:
     if self.num_devices == 1:
       return jax.device_put(batch)
     if self.num_ranks == 1:
@@ -142,7 +142,7 @@ class JaxBackend:
         totals[name] += np.asarray(sum_and_weight, np.float64)
 
     for batch in batches:
-      placed = self._place_flat(_pad_rows(batch, num_rows, len(self._local_devices)))
+      placed = self._place_over_devices(_pad_rows(batch, num_rows, len(self._local_devices)))
       in_flight.append(workload._eval_step(params, model_state, placed, words))
       if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         fetch()

@@ -104,9 +104,11 @@ class TestNames:
         'def later(): return importlib.import_module("utils.second")'
       ),
       utils__first='',
-      utils__second='from . import first',
+      utils__second='from . import first\nimport third',
+      utils__third='VALUE = 3',
     )
     assert module.later().first is module.utils.first
+    assert module.later().third.VALUE == 3
 
   def test_the_file_nearest_to_the_first_that_imports_it_is_meant(self, tmp_path):
     module = load(
@@ -123,14 +125,16 @@ class TestNames:
     (tmp_path / 'pandas').mkdir()
     module = load(
       tmp_path,
-      submission='import json\nimport numpy\nimport numpy.linalg\nimport pandas\n',
+      submission='import json\nimport numpy\nimport numpy.linalg\nimport pandas.core\n',
       json='',
       numpy='',
       linalg='',
+      core='',
     )
     assert module.json.loads('1') == 1
     assert module.numpy.linalg.__name__ == 'numpy.linalg'
     assert hasattr(module.pandas, 'DataFrame')
+    assert module.pandas.core.__name__ == 'pandas.core'
 
   def test_our_own_package_of_that_name_keeps_working(self, tmp_path):
     ours = importlib.import_module('submissions.self_tuning')
@@ -144,6 +148,10 @@ class TestNames:
     assert not hasattr(ours, 'the_entry')
     with pytest.raises(ModuleNotFoundError):
       importlib.import_module('submissions.self_tuning.the_entry')
+
+  def test_the_submission_module_by_its_own_name(self, tmp_path):
+    module = load(tmp_path, submission='VALUE = 1\nimport part', part='import submission')
+    assert module.part.submission is module
 
   def test_a_file_with_dots_and_dashes_in_its_name(self, tmp_path):
     file = tmp_path / 'my-entry.v2.py'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 from fake_trial import FakeTrial, rules, step_rules
@@ -239,6 +240,28 @@ class TestStopReasons:
     trial = FakeTrial(rules(), update=lambda **arguments: result)
     with pytest.raises(errors.UserError, match='update_params must return'):
       trial.run.run()
+
+
+class Weights:
+  """Something that a reference can be weak to."""
+
+
+class TestDonation:
+  def test_the_runner_keeps_no_reference_to_what_a_submission_gives_up(self):
+    """Entries in JAX donate their parameters and states at every step."""
+    alive: list[weakref.ref] = []
+
+    def update(**arguments):
+      trial.calls.clear()  # the fakes keep what they see
+      trial.recorder.checkpoints.clear()
+      assert [reference() for reference in alive[:-3]] == [None] * len(alive[:-3])
+      fresh = tuple(Weights() for _ in range(3))
+      alive.extend(map(weakref.ref, fresh))
+      return fresh
+
+    trial = FakeTrial(step_rules(max_steps=12, period=5), update=update)
+    assert trial.run.run() == 'budget_spent'
+    assert len(alive) == 36
 
 
 class TestCalls:

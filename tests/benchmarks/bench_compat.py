@@ -1,0 +1,148 @@
+"""What the adaptation of a published entry costs: its step in the runner, against that of a native
+submission of the same update.
+
+The native one is the entry itself, but for the layout: plain arrays and `jax.jit`, where the entry
+has a device axis and `jax.pmap`. In PyTorch the imports alone differ. Both run on the same batches,
+each in a runner of its own; they alternate in short bursts, so that drift of the machine hits both
+alike, and processor time is taken beside wall time, which other work on the machine disturbs.
+What `jax.pmap` itself costs is in the ratio; what is ours, placing batches, is shown by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from algorithmic_efficiency import cli, integrity, registry
+from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch.messages import Reporter
+from algorithmic_efficiency.runner import TrialRun
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'e2e'))
+from entries import BY_NAME, FIVE_POINTS, StandIn
+
+NUM_BURSTS = 25
+STEPS_PER_BURST = 60
+
+# What has to be found again in the entry is put back for one entry at a time, and here run two.
+_ENTRY = {'jax.tree_map': 'jax.tree_util.tree_map'}
+_NATIVE = {
+  **_ENTRY,
+  'jax_utils.replicate(optimizer.init(zeros))': 'optimizer.init(zeros)',
+  """jax.pmap,
+    axis_name='batch',
+    in_axes=(None, None, 0, 0, 0, 0, 0, None),
+    static_broadcasted_argnums=(0, 1),""": 'jax.jit, static_argnums=(0, 1),',
+  "lax.psum((summed, count, grads), axis_name='batch')": '(summed, count, grads)',
+  'TRAIN, rng, update': 'TRAIN, rng[0], update',
+  'loss[0]': 'loss',
+}
+PAIRS = {
+  'jax': (BY_NAME['pmap_of_2024'], _ENTRY, _NATIVE),
+  'pytorch': (
+    BY_NAME['torch_of_2024'],
+    {'algorithmic_efficiency.pytorch_utils': 'algoperf.pytorch_utils'},
+    {'algorithmic_efficiency.pytorch_utils': 'algorithmic_efficiency.compat.pytorch_utils'},
+  ),
+}
+
+
+def main(*arguments: str) -> None:
+  """Arguments: a framework and a data folder with MNIST in it; without them, both on test data."""
+  if arguments:
+    _measure(*arguments)
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    source = Path(os.environ.get('ALGOEFF_TEST_DATA', '../shared/data')) / 'mnist'
+    if not source.is_dir():
+      print(f'left out: there is no {source}')
+      return
+    cli.main(['data', 'prepare', 'mnist', '--source', str(source), '--data_dir', folder])
+    for framework in PAIRS:  # each in a process of its own
+      subprocess.run([sys.executable, __file__, framework, folder], check=True)
+
+
+def _measure(framework: str, data_dir: str) -> None:
+  registry.pin_own_packages()
+  integrity.trust_this_thread()
+  entry, *swaps = PAIRS[framework]
+  with tempfile.TemporaryDirectory() as folder:
+    processes = [
+      TrialProcess(
+        _plan(dataclasses.replace(entry, name=name, swaps=swap), data_dir, folder), Reporter(None)
+      )
+      for name, swap in zip(('entry', 'native'), swaps, strict=True)
+    ]
+    runs = []
+    for process in processes:
+      runs.append(process.prepare())
+      _burst(runs[-1])  # compiles while it is the one that is loaded
+    bursts = [tuple(map(_burst, runs)) for _ in range(NUM_BURSTS)]
+    places = [tuple(map(_place_sec, runs)) for _ in range(NUM_BURSTS)]
+    for process in processes:
+      process.finish(status='finished', stop_reason='step_limit', reason='')
+  entry_sec, native_sec = (statistics.median(times) for times in zip(*places, strict=True))
+  print(f'{framework}, placing a batch: {entry_sec * 1e6:.1f} us, native {native_sec * 1e6:.1f} us')
+  for index, clock in enumerate(('wall', 'processor')):
+    pairs = [(entry[index], native[index]) for entry, native in bursts]
+    entry_sec, native_sec = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(
+      f'{framework}, {clock} time: published entry {entry_sec * 1e3:.3f} ms a step, native '
+      f'submission {native_sec * 1e3:.3f} ms, ratio {ratio:.4f}'
+    )
+
+
+def _plan(entry: StandIn, data_dir: str, folder: str) -> TrialPlan:
+  return TrialPlan(
+    workload='mnist',
+    framework=entry.framework,
+    submission=entry.name,
+    submission_path=str(entry.write(Path(folder))),
+    suite='lite',
+    ruleset='external',
+    study=1,
+    trial=1,
+    hyperparameters=FIVE_POINTS[0],
+    seed=1,
+    study_seed=1,
+    root_seed=1,
+    data_dir=data_dir,
+    folder=str(Path(folder).resolve() / f'trial_{entry.name}'),
+    devices=Devices(platform='cpu', num_threads=1),
+    evaluate=False,
+    save_checkpoints=False,
+  )
+
+
+def _place_sec(run: TrialRun) -> float:
+  """Seconds of the processor for putting a batch where the submission expects it."""
+  batch = next(run.queue._stream)
+  start = time.process_time()
+  for _ in range(STEPS_PER_BURST):
+    run.queue._place(batch)
+  return (time.process_time() - start) / STEPS_PER_BURST
+
+
+def _burst(run: TrialRun) -> tuple[float, float]:
+  """Seconds of a step, by the wall and by the processor."""
+  position = run.position
+  position.stop_reason = None
+  end = position.global_step + STEPS_PER_BURST
+  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
+  wall, processor = time.perf_counter(), time.process_time()
+  run.run()
+  wall, processor = time.perf_counter() - wall, time.process_time() - processor
+  return wall / STEPS_PER_BURST, processor / STEPS_PER_BURST
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
