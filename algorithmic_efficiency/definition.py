@@ -69,7 +69,7 @@ class Budget:
       if value is not None and not value > 0:
         raise ValueError(f'A budget must be positive: {name} is {value}.')
     if self.max_steps is not None and self.eval_period_steps is None:
-      period = max(1, self.max_steps // NUM_EVALS_PER_BUDGET)
+      period = max(1, round(self.max_steps / NUM_EVALS_PER_BUDGET))
       object.__setattr__(self, 'eval_period_steps', period)
 
 
