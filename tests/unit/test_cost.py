@@ -110,6 +110,13 @@ def test_without_the_baseline_of_the_suite_the_first_by_name_is_the_unit(measure
   assert costs(tmp_path)['twin', 1] == pytest.approx(-math.log(2))
 
 
+def test_a_baseline_that_comes_later_has_all_measured_anew(measure, tmp_path):
+  measure(FakeHost(step_sec=HOST), 'twin', 'slow')
+  measure(FakeHost(step_sec=HOST), 'twin', 'slow', 'nadamw')
+  assert costs(tmp_path)['twin', 1] == pytest.approx(0.0)  # the last one counts
+  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(2))
+
+
 def test_one_submission_alone_has_nothing_to_be_compared_with(measure, tmp_path):
   host = FakeHost(step_sec=HOST)
   assert measure(host, 'nadamw') == []

@@ -117,17 +117,20 @@ class TestAxis:
     measured(tmp_path, {'slow': 2.0}, studies=1, host='another')
     assert times(scored(tmp_path, statistics=False), 'slow') == [900.0]
 
-  def test_the_last_measurement_counts_and_those_against_another_baseline_do_not(self, tmp_path):
+  def test_the_last_measurement_of_a_study_counts(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
-    measured(tmp_path, {'slow': 5.0}, studies=1)
-    other = dataclasses.replace(
-      race_records.read_costs(tmp_path)[0], baseline='aaa', turns=((1.0, 7.0, 1.0),)
-    )
-    (tmp_path / race_records.COSTS_FILE).unlink()
-    race_records.append_costs(tmp_path, [other])
     measured(tmp_path, {'slow': 5.0}, studies=1)
     measured(tmp_path, {'slow': 2.0}, studies=1)
     assert times(scored(tmp_path, statistics=False), 'slow') == pytest.approx([200.0])
+
+  def test_a_cost_against_an_earlier_baseline_counts_not(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)
+    measured(tmp_path, {'slow': 5.0}, studies=2)
+    found = race_records.read_costs(tmp_path)
+    (tmp_path / race_records.COSTS_FILE).unlink()
+    race_records.append_costs(tmp_path, [dataclasses.replace(one, baseline='a') for one in found])
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    assert times(scored(tmp_path, statistics=False), 'slow') == pytest.approx([200.0, 200.0])
 
   def test_names_with_a_framework_behind_them_find_their_costs(self, tmp_path):
     for framework in ('jax', 'pytorch'):
@@ -226,9 +229,11 @@ class TestReport:
     )
 
   def test_trials_that_did_not_finish_are_not_compared(self, tmp_path):
-    run(tmp_path, {'nadamw': 100}, studies=1, status='failed', stop_reason='failed')
-    race_records.write_plan(tmp_path, [])
-    assert planned.forecasts(scored(tmp_path, statistics=False)) == ()
+    self.result(tmp_path, statistics=False)
+    for path in tmp_path.glob('slow/*/*/*/trial.json'):
+      path.write_text(path.read_text().replace('finished', 'failed'))
+    one, _ = planned.forecasts(scored(tmp_path, statistics=False))
+    assert (one.num_trials, one.expected_sec, one.actual_sec) == (3, 45.0, 36.0)
 
   def test_both_stand_in_the_files_and_on_the_page(self, tmp_path):
     result = self.result(tmp_path)

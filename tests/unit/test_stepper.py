@@ -95,7 +95,7 @@ def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
   cancelled = threading.Event()
   threading.Timer(0.3, cancelled.set).start()
   pid = tmp_path / 'pid'
-  code = f'open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(1000)'
+  code = f'open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(20)'
   with pytest.raises(KeyboardInterrupt), play(code, cancelled=cancelled) as trial:
     trial.wait()
   assert not Path(f'/proc/{pid.read_text()}').exists()
