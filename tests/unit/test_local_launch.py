@@ -280,3 +280,21 @@ class TestReplacing:
     found, notes = find_trials(tmp_path)
     assert [trial.path for trial in found] == [str(path)]
     assert notes == []
+
+
+def test_the_folder_of_an_optimizer_lies_in_that_of_the_trial(tmp_path, monkeypatch):
+  entry = tmp_path / 'torch.optim.SGD'
+  entry.mkdir()
+  (entry / 'optimizer.json').write_text('{}')
+  (entry / 'submission_pytorch.py').write_text('')
+  folder = tmp_path / 'trial_1'
+  there = f'os.path.exists({str(folder / entry.name / "optimizer.json")!r})'
+  play(
+    ([START], f'sys.exit(0 if {there} else 5)'),
+    folder=folder,
+    monkeypatch=monkeypatch,
+    submission_path=str(entry / 'submission_pytorch.py'),
+  )
+  record = measurements.read_trial(folder)
+  assert record is not None and 'exit code 0' in record.reason  # it was there from the start
+  assert (folder / entry.name / 'submission_pytorch.py').is_file()
