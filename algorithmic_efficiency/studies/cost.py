@@ -84,11 +84,10 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
   """What `measure` takes, by the probes of all submissions of a race on one workload."""
   if len(probes) < 2:
     return 0.0
-  starts = [
-    one.start_sec + one.first_step_sec for one in (*probes, probes[0])
-  ]  # the baseline's is there twice
+  processes = (*probes, probes[0])  # the baseline's is there twice
+  starts = sum(one.start_sec + one.first_step_sec for one in processes)
   burst = (1 + _AGAIN_SHARE) * max(BURST_SEC, MIN_STEPS * max(one.step_sec for one in probes))
-  return sum(starts) / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
+  return starts / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
 
 
 def num_alive(num_submissions: int, devices: Devices) -> int:
