@@ -135,6 +135,8 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
         found.append((before, own, after))
         before = after
     host = unit.host()
+    for each in (unit, *others):  # all end at the same time, and not one after the other
+      each.let_go()
   return [
     StepCost(
       submission=plan.submission,
@@ -179,6 +181,9 @@ class _Bursts:
     with self._failing():
       self._stepper.go(math.ceil(_AGAIN_SHARE * num_steps))
       return self._stepper.go(num_steps).step_sec
+
+  def let_go(self) -> None:
+    self._stepper.let_go()
 
   def host(self) -> str:
     return self._stepper.environment()['fingerprint']
