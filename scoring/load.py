@@ -214,6 +214,7 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
   environment = of_type('environment', dict, {})
   buckets = of_type('buckets', dict, {})
   step_sec = of_type('step_time_sec', float, None)
+  draws = of_type('charged_steps', int, 0) / (of_type('global_step', int, 0) or 1) or 1.0
   facts: dict[str, Any] = {
     'entry': of_type('submission', str, ''),
     'suite': of_type('suite', str, ''),
@@ -222,7 +223,7 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
     'stop_reason': of_type('stop_reason', str, ''),
     'reason': of_type('reason', str, ''),
     'seed': seeds.get('study') if isinstance(seeds.get('study'), int) else None,
-    'step_sec': step_sec if step_sec is not None and 0 < step_sec < float('inf') else None,
+    'step_sec': step_sec / draws if step_sec is not None and 0 < step_sec < math.inf else None,
     'wall_sec': sum(buckets.values()) if record.get('status') == 'finished' else None,
     'smoke': record.get('smoke') is True,
     'definition_hash': of_type('definition_hash', str, ''),

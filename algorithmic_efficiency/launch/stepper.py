@@ -139,6 +139,11 @@ class Stepper:
     assert record is not None, 'wait() comes first'
     return record.environment
 
+  def let_go(self) -> None:
+    """Tells the processes that there is no further order, so that they begin to end."""
+    for rank in self._ranks:
+      rank.let_go()
+
   def close(self) -> float:
     """Ends the processes, in peace; the seconds that this took."""
     begin = time.perf_counter()
@@ -146,8 +151,7 @@ class Stepper:
     return time.perf_counter() - begin
 
   def _end(self, *, grace_sec: float, keep_folder: bool = False) -> None:
-    for rank in self._ranks:
-      rank.let_go()
+    self.let_go()
     end = time.perf_counter() + grace_sec
     for rank in self._ranks:
       rank.end(max(0.0, end - time.perf_counter()))

@@ -84,11 +84,10 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
   """What `measure` takes, by the probes of all submissions of a race on one workload."""
   if len(probes) < 2:
     return 0.0
-  starts = [
-    one.start_sec + one.first_step_sec for one in (*probes, probes[0])
-  ]  # the baseline's is there twice
+  processes = (*probes, probes[0])  # the baseline's is there twice
+  starts = sum(one.start_sec + one.first_step_sec for one in processes)
   burst = (1 + _AGAIN_SHARE) * max(BURST_SEC, MIN_STEPS * max(one.step_sec for one in probes))
-  return sum(starts) / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
+  return starts / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
 
 
 def num_alive(num_submissions: int, devices: Devices) -> int:
@@ -136,6 +135,8 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
         found.append((before, own, after))
         before = after
     host = unit.host()
+    for each in (unit, *others):  # all end at the same time, and not one after the other
+      each.let_go()
   return [
     StepCost(
       submission=plan.submission,
@@ -180,6 +181,9 @@ class _Bursts:
     with self._failing():
       self._stepper.go(math.ceil(_AGAIN_SHARE * num_steps))
       return self._stepper.go(num_steps).step_sec
+
+  def let_go(self) -> None:
+    self._stepper.let_go()
 
   def host(self) -> str:
     return self._stepper.environment()['fingerprint']

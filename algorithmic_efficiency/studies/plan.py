@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from algorithmic_efficiency import errors, race_records, registry, submission
+from algorithmic_efficiency import backends, errors, race_records, registry
+from algorithmic_efficiency import submission as submissions
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.places import Place, places
+from algorithmic_efficiency.measurements import TrialRecord
 from algorithmic_efficiency.race_records import PlannedTrials
 from algorithmic_efficiency.studies import cost, price, state
 from algorithmic_efficiency.studies.price import EXPECTED_SHARE
@@ -144,11 +147,12 @@ def from_budgets(race: Race, purse: Purse) -> Estimate:
   """
   suite = registry.suite(race.suite)
   tuning = suite.rules_of(race.ruleset)
+  _check(race)
   num_each = (race.studies or tuning.num_studies) * (race.trials or tuning.num_trials)
   names, provisional = _priced_workloads(race)
   trials = []
   for name, framework, entry in itertools.product(names, race.frameworks, race.entries):
-    found, _ = submission.locate(entry.submission, race.ruleset, framework)
+    found, _ = submissions.locate(entry.submission, race.ruleset, framework)
     budget = budget_of(registry.workload(name, race.suite), suite, race.ruleset)
     if budget.max_sec is None:
       raise errors.UserError(
@@ -181,6 +185,16 @@ def from_budgets(race: Race, purse: Purse) -> Estimate:
     basis=f'the budgets of {suite.name}, on {suite.hardware}',
     left_out=('starting, compiling, evaluations and checkpoints', *provisional),
   )
+
+
+def _check(race: Race) -> None:
+  """What `expand` makes sure of where trials can be run."""
+  for name, value in (('studies', race.studies), ('trials', race.trials)):
+    if value is not None and value <= 0:
+      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  for framework in race.frameworks:
+    if framework not in backends.FRAMEWORKS:
+      raise errors.unknown('framework', framework, backends.FRAMEWORKS)
 
 
 def _priced_workloads(race: Race) -> tuple[Sequence[str], tuple[str, ...]]:
@@ -218,13 +232,8 @@ def from_probes(
   plans = expand(race)
   probes = probe_all(plans, shares, on_probe)
   records = [*state.records(race.folder if evidence is None else evidence).values()]
-  cells = {cell_of(plan): plan for plan in plans}
-  prices = {
-    cell: _price(plan, probes[cell], price.expected_share(plan, records))
-    for cell, plan in cells.items()
-  }
-  states = state.scan(plans)
-  to_do = [found.plan for found in states if found.kind in _TO_DO]
+  prices = {cell_of(plan): _price(plan, probes[cell_of(plan)], records) for plan in plans}
+  to_do = plans if race.overwrite else _unfinished(plans)
   num_devices = max(probe.num_devices for probe in probes.values())
   num_parallel = purse.num_parallel(num_devices, default=len(shares))
   timings = _timings(race, plans, probes, shares[0]) if race.is_weighed else {}
@@ -234,19 +243,7 @@ def from_probes(
     all_sec.append(prices[cell_of(plan)].sec)
   hours = _sum(all_sec).times(num_devices / 3600)
   return Estimate(
-    trials=tuple(
-      PlannedTrials(
-        submission=plan.submission,
-        workload=plan.workload,
-        framework=plan.framework,
-        num_trials=sum(cell_of(other) == cell for other in plans),
-        at_most_sec=prices[cell].sec.at_most,
-        expected_sec=prices[cell].sec.expected,
-        off_clock_sec=probes[cell].off_clock_sec,
-        basis=prices[cell].basis,
-      )
-      for cell, plan in cells.items()
-    ),
+    trials=_planned(plans, prices, probes),
     num_runs=len(plans),
     num_done=len(plans) - len(to_do),
     num_parallel=num_parallel,
@@ -261,6 +258,10 @@ def from_probes(
   )
 
 
+def _unfinished(plans: Sequence[TrialPlan]) -> list[TrialPlan]:
+  return [found.plan for found in state.scan(plans) if found.kind in _TO_DO]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Price:
   """Of one trial."""
@@ -270,8 +271,8 @@ class _Price:
   basis: str
 
 
-def _price(plan: TrialPlan, probe: Probe, share: price.Share) -> _Price:
-  rules = price.rules_of(plan)
+def _price(plan: TrialPlan, probe: Probe, records: Sequence[TrialRecord]) -> _Price:
+  rules, share = price.rules_of(plan), price.expected_share(plan, records)
   expected = price.trial(rules, probe, checkpoints=plan.save_checkpoints, share=share.share)
   at_most = price.trial(rules, probe, checkpoints=plan.save_checkpoints)
   return _Price(
@@ -281,12 +282,32 @@ def _price(plan: TrialPlan, probe: Probe, share: price.Share) -> _Price:
   )
 
 
+def _planned(
+  plans: Sequence[TrialPlan], prices: Mapping[Cell, _Price], probes: Mapping[Cell, Probe]
+) -> tuple[PlannedTrials, ...]:
+  numbers = Counter(map(cell_of, plans))
+  return tuple(
+    PlannedTrials(
+      submission=submission,
+      workload=workload,
+      framework=framework,
+      num_trials=numbers[submission, workload, framework],
+      at_most_sec=one.sec.at_most,
+      expected_sec=one.sec.expected,
+      off_clock_sec=probes[submission, workload, framework].off_clock_sec,
+      basis=one.basis,
+    )
+    for (submission, workload, framework), one in prices.items()
+  )
+
+
 def _timings(
   race: Race, plans: Sequence[TrialPlan], probes: Mapping[Cell, Probe], place: Place
 ) -> dict[tuple[int, str, str], list[Bounds]]:
   """What the alternating bursts take that are still to be done, by study, workload, framework."""
   num_cpus = len(place.cpus) or num_usable_cpus()
-  done = {(one.study, one.workload, one.framework) for one in race_records.read_costs(race.folder)}
+  costs = () if race.overwrite else race_records.read_costs(race.folder)
+  done = {(one.study, one.workload, one.framework) for one in costs}
   found = {}
   for plan in plans:
     key = (plan.study, plan.workload, plan.framework)

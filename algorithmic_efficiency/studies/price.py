@@ -45,6 +45,7 @@ def expected_share(plan: TrialPlan, records: Iterable[TrialRecord]) -> Share:
     record
     for record in records
     if record.status == 'finished'
+    and record.stop_reason != 'step_limit'  # which says nothing of goals
     and (record.submission, record.workload) == (plan.submission, plan.workload)
     and record.smoke == plan.smoke
     and record.definition_hash == definition.fingerprint()

@@ -93,5 +93,8 @@ class FakeStepper:
   def environment(self) -> Mapping[str, Any]:
     return {'fingerprint': 'some host', 'devices': {'num_devices': self._host.num_devices}}
 
+  def let_go(self) -> None:
+    pass
+
   def close(self) -> float:
     return 0.25

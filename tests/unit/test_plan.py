@@ -194,6 +194,7 @@ class TestExpectation:
     'changes',
     [
       {'status': 'failed', 'stop_reason': 'failed'},
+      {'stop_reason': 'step_limit'},
       {'submission': 'another'},
       {'definition_hash': 'of another definition'},
       {'options': {'stop_at': 'validation'}},
@@ -259,6 +260,9 @@ class TestRace:
     assert (found.num_runs, found.num_done) == (5, 1)
     assert found.trials[0].basis == '1 trial that ran before'
     assert found.wall_sec.expected == pytest.approx(4 * found.trials[0].expected_sec)
+    again = self.estimate(race(tmp_path, overwrite=True))
+    assert again.num_done == 0
+    assert again.wall_sec.expected == pytest.approx(5 * found.trials[0].expected_sec)
     elsewhere = self.estimate(
       race(tmp_path, experiment_dir=str(tmp_path / 'new')), evidence=tmp_path / 'runs'
     )
@@ -332,6 +336,8 @@ class TestCommand:
       ('--from_budget --submissions nadanw', "Did you mean 'nadamw'?"),
       ('--from_budget --suite algoperf_a10', "Did you mean 'algoperf_a100'?"),
       ('--from_budget --suite lite', 'are in steps'),
+      ('--from_budget --frameworks jx', "Did you mean 'jax'?"),
+      ('--from_budget --studies -1', '--studies must be positive; it is -1'),
       ('--evidence nowhere', '--evidence must name a folder of runs'),
     ],
   )

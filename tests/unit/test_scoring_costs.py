@@ -98,6 +98,13 @@ class TestAxis:
     assert times(result, 'slow') == [900.0]
     assert result.outcomes.log_floor.isna().all()
 
+  def test_a_step_of_a_run_is_a_batch_drawn(self, tmp_path):
+    """Regression: who drew two batches for an update paid for them as steps, and as a slow step."""
+    run(tmp_path, {'nadamw': 100}, studies=1)
+    twice = {'global_step': 50, 'charged_steps': 100}
+    run(tmp_path, {'two': 100}, studies=1, step_sec={'two': 2.0}, **twice)
+    assert times(scored(tmp_path, statistics=False), 'two') == [100.0]
+
   def test_a_study_that_was_not_measured_takes_the_median_of_the_others(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=4)
     measured(tmp_path, {'slow': [2.0, 8.0, 3.0]}, studies=3)
