@@ -32,6 +32,8 @@ LOSS_DTYPE = {'cpu': 'float32', 'gpu': 'bfloat16'}
 KINDS = ('plain', 'chunked')
 NUM_ROUNDS = 3
 
+RUNNER_STEPS_PER_BURST = 30
+
 # The whole model.
 GPU_WORKLOAD = 'finewebedu_lm'
 NUM_WARM_STEPS, NUM_TIMED_STEPS = 5, 20
@@ -194,8 +196,8 @@ def _of_process_mib(name: str) -> float:
 def _step() -> None:
   with tempfile.TemporaryDirectory() as folder:
     for framework in backends.FRAMEWORKS:
-      command = [sys.executable, bench_runner.__file__, framework, folder, 'quick_lm', 'quick']
-      subprocess.run(command, check=True)
+      arguments = [framework, folder, 'quick_lm', 'quick', str(RUNNER_STEPS_PER_BURST)]
+      subprocess.run([sys.executable, bench_runner.__file__, *arguments], check=True)
 
 
 # The whole model on a GPU.

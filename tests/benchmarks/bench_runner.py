@@ -44,15 +44,24 @@ def main(*arguments: str) -> None:
       subprocess.run([sys.executable, __file__, framework, folder], check=True)
 
 
-def _measure(framework: str, data_dir: str, workload: str = 'mnist', suite: str = 'lite') -> None:
+def _measure(
+  framework: str,
+  data_dir: str,
+  workload: str = 'mnist',
+  suite: str = 'lite',
+  steps_per_burst: int | str = STEPS_PER_BURST,
+) -> None:
+  num_steps = int(steps_per_burst)
   registry.pin_own_packages()
   integrity.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_plan(framework, data_dir, folder, workload, suite), Reporter(None))
     run = process.prepare()
-    _runner_burst(run)  # compiles
-    _bare_burst(run)
-    bursts = [(_runner_burst(run), _bare_burst(run)) for _ in range(NUM_BURSTS)]
+    _runner_burst(run, num_steps)  # compiles
+    _bare_burst(run, num_steps)
+    bursts = [
+      (_runner_burst(run, num_steps), _bare_burst(run, num_steps)) for _ in range(NUM_BURSTS)
+    ]
     loop_sec = _empty_loop_sec(run)
     process.finish(status='finished', stop_reason='step_limit', reason='')
   runner_sec = statistics.median(runner for runner, _ in bursts)
@@ -89,7 +98,7 @@ def _plan(framework: str, data_dir: str, folder: str, workload: str, suite: str)
   )
 
 
-def _runner_burst(run: TrialRun, num_steps: int = STEPS_PER_BURST) -> float:
+def _runner_burst(run: TrialRun, num_steps: int) -> float:
   position = run.position
   position.stop_reason = None
   end = position.global_step + num_steps
@@ -116,14 +125,14 @@ def _empty_loop_sec(run: TrialRun) -> float:
   return (long - short) / (NUM_EMPTY_STEPS - STEPS_PER_BURST)
 
 
-def _bare_burst(run: TrialRun) -> float:
+def _bare_burst(run: TrialRun, num_steps: int) -> float:
   stream, place = run.queue._stream, run.queue._place
   update, backend = run.submission.update_params, run.machine
   optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
   types = run.workload.model_params_types
   rng = backend.key(seeds.key_words(1, 'bench'))
   start = time.perf_counter()
-  for step in range(STEPS_PER_BURST):
+  for step in range(num_steps):
     optimizer_state, params, model_state = update(
       workload=run.workload,
       current_param_container=params,
@@ -140,7 +149,7 @@ def _bare_burst(run: TrialRun) -> float:
   backend.synchronize((params, model_state))
   elapsed = time.perf_counter() - start
   run.optimizer_state, run.params, run.model_state = optimizer_state, params, model_state
-  return elapsed / STEPS_PER_BURST
+  return elapsed / num_steps
 
 
 if __name__ == '__main__':
