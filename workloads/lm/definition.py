@@ -177,8 +177,8 @@ _QUICK = replace(
   goal=Goal(metric='ppl', direction='min', validation=3.5, test=3.5, provisional=True),
   suites={'quick': Budget(step_hint=600, max_steps=600)},
   # Of the names by code point, number i is validation where i % 20 is 18, test where it is 19.
-  splits=Splits(train=4_992, eval_train=275, validation=275, test=276),
-  batch_sizes=BatchSizes(train=32, eval=280),
+  splits=Splits(train=4_992, eval_train=96, validation=275, test=276),
+  batch_sizes=BatchSizes(train=32, eval=96),
   smoke=_smoke(_QUICK_DATA),
 )
 
