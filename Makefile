@@ -23,7 +23,7 @@ DECLARED := pyproject.toml constraints.txt
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-slow bench lint types rules clean
 help:
-	@echo 'make demo    race two training algorithms on a small real data set (about 3 minutes)'
+	@echo 'make demo    race two training algorithms on two small real data sets (a few minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
 	@echo 'make test-slow, bench, lint, types: slow tests, measurements, linter, type checker'
 	@echo 'make rules   write the tables of RULES.md anew'
@@ -48,15 +48,9 @@ endif
 	$(INSTALL) -e '.[jax,torch,quick,data,text,report,monitor,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
-RACE := run --workload quick_vision --framework jax --suite quick --ruleset external --studies 5 \
-  --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite --allow_provisional
-
 demo: $(VENV)/.installed-demo
-	'$(BIN)/algoeff' $(RACE) --submission nadamw
-	'$(BIN)/algoeff' $(RACE) --submission momentum
-	'$(BIN)/algoeff' score '$(DEMO_DIR)' --suite quick --ruleset external --allow_provisional \
-	  --include nadamw,momentum \
-	  --output_dir '$(DEMO_DIR)/scores'
+	'$(BIN)/algoeff' bench --suite quick --submissions nadamw,nesterov --ruleset self --frameworks jax \
+	  --studies 3 --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite
 
 test: $(VENV)/.installed-test
 	'$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --durations 10
