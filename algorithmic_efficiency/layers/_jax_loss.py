@@ -251,5 +251,6 @@ def _join(x: jax.Array, length: int) -> jax.Array:
 
 
 def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
+  """The sum of the products, in float32 or wider: its cotangent, which scales x, is not rounded."""
   dtype = jnp.promote_types(x.dtype, jnp.float32)
   return jnp.sum(x.astype(dtype) * y.astype(dtype))

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 jax = pytest.importorskip('jax')
 import jax.numpy as jnp  # noqa: E402
+import jax_toy  # noqa: E402
 
+from algorithmic_efficiency.backends._jax_workload import JaxWorkload  # noqa: E402
 from algorithmic_efficiency.layers import chunks  # noqa: E402
 from algorithmic_efficiency.layers import jax as layers  # noqa: E402
 from algorithmic_efficiency.layers.jax import VocabLogits  # noqa: E402
@@ -252,6 +254,14 @@ def test_whoever_wants_the_array_gets_it():
   array = layers.plain(VocabLogits(hidden=hidden, kernel=kernel))
   twin.assert_close(array, one.logits, 2e-6)
   assert layers.plain(array) is array
+
+
+def test_probabilities_are_those_of_the_array():
+  one = twin.case()
+  hidden, kernel = arrays(one)
+  workload = JaxWorkload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  probs = workload.output_activation_fn(VocabLogits(hidden=hidden, kernel=kernel))
+  twin.assert_close(probs, np.exp(twin.log_probs(one)), 2e-6)
 
 
 def test_eight_devices_share_the_loss_without_gathering_the_batch():

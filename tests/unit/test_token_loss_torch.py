@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip('torch')
+import torch_toy  # noqa: E402
 from token_loss_rank import TiedModel  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from algorithmic_efficiency.backends._torch_workload import TorchWorkload  # noqa: E402
 from algorithmic_efficiency.layers import _torch_loss  # noqa: E402
 from algorithmic_efficiency.layers import torch as layers  # noqa: E402
 from algorithmic_efficiency.layers.torch import VocabLogits  # noqa: E402
@@ -226,6 +228,16 @@ def test_whoever_wants_the_array_gets_it():
   array = layers.plain(VocabLogits(hidden=hidden, kernel=kernel))
   twin.assert_close(array.detach(), one.logits, 2e-6)
   assert layers.plain(array) is array
+
+
+def test_probabilities_are_those_of_the_array():
+  one = twin.case()
+  hidden, kernel = tensors(one)
+  workload = TorchWorkload(
+    torch_toy.definition(), torch_toy.task(), torch_toy.BUDGET, device=torch.device('cpu')
+  )
+  probs = workload.output_activation_fn(VocabLogits(hidden=hidden, kernel=kernel))
+  twin.assert_close(probs.detach(), np.exp(twin.log_probs(one)), 2e-6)
 
 
 def test_models_and_losses_compile_without_a_break(monkeypatch):
