@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, get_args
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors, optimizer_entry, registry
 from algorithmic_efficiency.definition import Split
 from algorithmic_efficiency.suites import SUITES
 
@@ -45,9 +45,9 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--submissions',
     required=True,
-    type=names,
+    type=_submissions,
     metavar='A,B',
-    help='names, folders or module files; NAME=SUBMISSION is scored as NAME',
+    help='names, folders, module files or calls of optimizers; NAME=SUBMISSION is scored as NAME',
   )
   add('--ruleset', choices=('external', 'self'), default='external')
   add(
@@ -96,6 +96,11 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
 
 def names(text: str) -> tuple[str, ...]:
   return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
+def _submissions(text: str) -> tuple[str, ...]:
+  """The parts of a list, in which the calls of optimizers have commas of their own."""
+  return tuple(part.strip() for part in optimizer_entry.entries_of(text) if part.strip())
 
 
 def race_of(args: argparse.Namespace) -> Race:

@@ -24,17 +24,19 @@ _NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-  """A submission, by name, folder or module file, and the name that it is scored by: its own, or
-  another, so that one submission may race under two."""
+  """A submission, by name, folder, module file or call of an optimizer, and the name that it is
+  scored by: its own, or another, so that one submission may race under two."""
 
   submission: str
   name: str | None = None
 
   @classmethod
   def parse(cls, text: str) -> Entry:
-    """Reads `SUBMISSION` or `NAME=SUBMISSION`."""
+    """Reads `SUBMISSION` or `NAME=SUBMISSION`; within a call the sign means something else."""
     name, given, submission = text.partition('=')
-    return cls(submission=submission, name=name) if given else cls(submission=name)
+    if not given or '(' in name:
+      return cls(submission=text)
+    return cls(submission=submission, name=name)
 
 
 @dataclass(frozen=True, kw_only=True)

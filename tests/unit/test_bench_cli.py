@@ -20,6 +20,7 @@ GOOD = {
   'submissions': 'nadamw,twin=nadamw',
   'ruleset': 'self',
   'frameworks': 'jax',
+  'workloads': 'quick_vision',
   'studies': '1',
 }
 
@@ -51,6 +52,17 @@ class TestWords:
     assert race().entries == (
       Entry(submission='nadamw'),
       Entry(submission='nadamw', name='twin'),
+    )
+
+  def test_calls_of_optimizers_have_commas_of_their_own(self):
+    given = 'nadamw, sgd=torch.optim.SGD(lr=0.1, momentum=0.9),optax.lion(1e-3; schedule=wsd)'
+    parser = argparse.ArgumentParser()
+    bench.race_arguments(parser)
+    asked = bench.race_of(parser.parse_args(words(submissions=given)[1:]))
+    assert asked.entries == (
+      Entry(submission='nadamw'),
+      Entry(submission='torch.optim.SGD(lr=0.1, momentum=0.9)', name='sgd'),
+      Entry(submission='optax.lion(1e-3; schedule=wsd)'),
     )
 
   def test_a_path_may_stand_behind_a_name(self):

@@ -312,8 +312,8 @@ class TestCommand:
 
   def test_from_probes(self, host, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = 'plan --suite quick --submissions nadamw,twin=nadamw --ruleset self --frameworks jax'
-    assert main([*words.split(), '--allow_provisional']) == 0
+    words = 'plan --suite quick --workloads quick_vision --submissions nadamw,twin=nadamw'
+    assert main([*words.split(), '--ruleset', 'self', '--frameworks', 'jax']) == 0
     shown = capsys.readouterr().out
     assert '10 trials, by steps and batches that were probed on this machine.' in shown
     assert 'assumed: 3/4 of the budget' in shown

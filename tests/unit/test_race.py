@@ -28,6 +28,7 @@ def race(folder: Path, *submissions: str, **changes: Any) -> Race:
     'suite': 'quick',
     'entries': tuple(map(Entry.parse, submissions or ('nadamw', 'momentum'))),
     'frameworks': ('jax',),
+    'workloads': ('quick_vision',),
     'allow_provisional': True,
     'experiment_dir': str(folder),
     **changes,
@@ -65,27 +66,40 @@ class TestOrder:
     plans = expand(race(tmp_path, 'nadamw'))
     assert len(plans) == numbers.num_studies * numbers.num_trials
 
+  @pytest.mark.parametrize(
+    ('text', 'submission', 'name'),
+    [
+      ('nadamw', 'nadamw', None),
+      ('mine=./a/folder', './a/folder', 'mine'),
+      ('torch.optim.SGD(lr=0.1)', 'torch.optim.SGD(lr=0.1)', None),
+      ('sgd=torch.optim.SGD(lr=0.1; schedule=wsd)', 'torch.optim.SGD(lr=0.1; schedule=wsd)', 'sgd'),
+    ],
+  )
+  def test_a_name_stands_before_the_submission(self, text, submission, name):
+    assert Entry.parse(text) == Entry(submission=submission, name=name)
+
   def test_what_is_named_twice_runs_once(self, tmp_path):
     twice = {'frameworks': ('jax', 'jax'), 'workloads': ('quick_vision', 'quick_vision')}
     assert len(expand(race(tmp_path, 'nadamw', trials=1, studies=1, **twice))) == 1
 
   def test_members_that_cannot_run_are_left_out(self, tmp_path):
-    plans = expand(race(tmp_path, suite='lite', trials=1, studies=1))
+    plans = expand(race(tmp_path, suite='lite', workloads=None, trials=1, studies=1))
     runnable = [
       name for name, one in registry.members('lite').items() if registry.is_runnable(one, 'jax')
     ]
     assert sorted({plan.workload for plan in plans}) == sorted(runnable)
 
   def test_members_whose_goals_are_provisional_are_left_out(self, tmp_path, monkeypatch):
-    make_provisional(monkeypatch, 'quick_vision')
+    members = set(registry.members('quick'))
+    make_provisional(monkeypatch, *members)
     found = dict(registry.workloads())
     goal = dataclasses.replace(found['quick_vision'].goal, provisional=False)
     found['another'] = dataclasses.replace(found['quick_vision'], name='another', goal=goal)
     monkeypatch.setattr(registry, 'workloads', lambda: found)
-    asked = race(tmp_path, allow_provisional=False)
+    asked = race(tmp_path, workloads=None, allow_provisional=False)
     assert {plan.workload for plan in expand(asked)} == {'another'}
     allowed = dataclasses.replace(asked, allow_provisional=True)
-    assert {plan.workload for plan in expand(allowed)} == {'another', 'quick_vision'}
+    assert {plan.workload for plan in expand(allowed)} == {'another', *members}
 
 
 class TestPairing:

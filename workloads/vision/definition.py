@@ -83,7 +83,7 @@ _QUICK = WorkloadDefinition(
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
   train_mean=(4.8787,),
   train_stddev=(6.0181,),
-  target_source='calibration/quick_vision_jax.md, with which calibration/quick_vision_pytorch.md agrees',
+  target_source='calibration/quick_vision_jax.md, with which quick_vision_pytorch.md agrees',
 )
 
 _MNIST_SMOKE = Mlp(hidden_dim=8)
