@@ -38,7 +38,7 @@ def evaluate(sums, definition=DEFINITION):
 
 @pytest.fixture(autouse=True)
 def no_stream(monkeypatch):
-  monkeypatch.setattr(evaluation, '_stream', lambda *_: [])
+  monkeypatch.setattr(evaluation, '_stream', lambda *_: (batch for batch in ()))
 
 
 def test_perplexity_is_that_of_the_whole_split_and_not_a_mean_of_perplexities():

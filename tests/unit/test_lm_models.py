@@ -140,7 +140,7 @@ def test_the_width_divides_into_heads_of_an_even_size(num_heads):
 def test_sizes(framework, name, least, most):
   definition = registry.workload(name)
   found = backend_module(framework).parameters(definition, task_code(framework))
-  assert least <= sum(math.prod(shape) for _, shape, _ in found) <= most
+  assert least <= sum(math.prod(one.shape) for one in found) <= most
 
 
 TYPES = {
@@ -194,7 +194,7 @@ def test_types_of_parameters(framework, name):
   found = backend_module(framework).parameters(definition, task_code(framework))
   expected = TYPES[framework]
   expected = {key: kind for key, kind in expected.items() if key not in WITHOUT[name][framework]}
-  assert {key: kind for key, _, kind in found} == expected
+  assert {one.name: one.type.name for one in found} == expected
 
 
 def test_a_tied_embedding_is_known_by_both_names_in_pytorch():

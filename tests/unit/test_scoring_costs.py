@@ -74,7 +74,7 @@ def measured(
 
 
 def scored(root: Path, **options: Any):
-  options = {'ruleset': 'self', 'allow_provisional': True, 'num_resamples': 20, **options}
+  options = {'ruleset': 'self', 'workloads': ('quick_vision',), 'num_resamples': 20, **options}
   return scoring.score(scoring.load(root), 'quick', **options)
 
 
