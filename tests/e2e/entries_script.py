@@ -23,7 +23,7 @@ from algorithmic_efficiency.assembly import TrialProcess
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.checkpoint import Checkpoints
 from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.launch.worker import _failure
+from algorithmic_efficiency.launch.worker import stop_reason_of
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 SUITES = {'quick_vision': 'quick', 'mnist': 'lite'}
@@ -120,7 +120,7 @@ def _run(plan: TrialPlan, break_after: int | None = None) -> dict[str, Any]:
       return {**outcome, 'refusal': lack}
     if not isinstance(error, _Broken):
       traceback.print_exc()
-    outcome |= {'stop_reason': _failure(error), 'reason': process.in_a_line(error)}
+    outcome |= {'stop_reason': stop_reason_of(error), 'reason': process.in_a_line(error)}
   finally:
     keys = ('status', 'stop_reason', 'reason')
     process.finish(**{'stop_reason': 'failed', **{k: outcome[k] for k in keys if k in outcome}})

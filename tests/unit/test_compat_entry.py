@@ -17,6 +17,7 @@ OFFICIAL = 'submissions.submissions_algorithms_v0_5.AlgoPerf_Team_99.external_tu
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
+  entry.leave()  # what tests of others have loaded
   modules, path = dict(sys.modules), list(sys.path)
   yield
   entry.leave()
