@@ -428,10 +428,10 @@ def test_a_compiled_module_has_the_same_names_and_numbers(toy, tmp_path, monkeyp
   assert any(tmp_path.iterdir())
 
 
-def test_without_a_compilation_cache_nothing_compiled_is_found_again(monkeypatch):
-  monkeypatch.setattr(torch.compiler.config, 'force_disable_caches', False)
-  backend_torch.start(Devices(platform='cpu', compile='on'))
-  assert torch.compiler.config.force_disable_caches
+def test_without_a_compilation_cache_nothing_compiled_is_found_again():
+  with torch.compiler.config.patch(force_disable_caches=False):
+    backend_torch.start(Devices(platform='cpu', compile='on'))
+    assert torch.compiler.config.force_disable_caches
 
 
 # Evaluation and numbers.
