@@ -38,6 +38,8 @@ class TrialPlan:
     splits: the splits that an evaluation covers.
     full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
       between look at the first batch of validation, and cover all where it reaches the goal.
+    budget: what it may spend instead of what its suite says; for trials that are never scored.
+    watched: whether its process reports what the submission does that `faults` has.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
     suite_file: the file that the suite was read from, if it is one of a user's.
     flags: the command's own flags, written down as they were.
@@ -69,6 +71,8 @@ class TrialPlan:
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
+  budget: Budget | None = None
+  watched: bool = False
   trackers: tuple[str, ...] = ()
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
@@ -82,6 +86,8 @@ class TrialPlan:
   def from_json(cls, text: str) -> TrialPlan:
     fields = json.loads(text)
     fields['devices'] = Devices(**fields['devices'])
+    if fields['budget'] is not None:
+      fields['budget'] = Budget(**fields['budget'])
     for name in ('splits', 'trackers', 'roots', 'task_folders'):
       fields[name] = tuple(fields[name])
     return cls(**fields)

@@ -191,6 +191,10 @@ class JaxBackend:
       peak['device'] = max(known)
     return peak
 
+  def live_arrays(self) -> tuple[int, int]:
+    arrays = jax.live_arrays()
+    return len(arrays), sum(array.nbytes for array in arrays)
+
   def describe(self) -> dict[str, Any]:
     device = self._local_devices[0]
     versions = {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'flax')}

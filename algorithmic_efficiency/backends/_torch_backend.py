@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import hashlib
 import resource
 from collections.abc import Callable, Iterable, Mapping
@@ -188,6 +189,10 @@ class TorchBackend:
     if self._on_cuda:
       peak['device'] = torch.cuda.max_memory_allocated(self.device)
     return peak
+
+  def live_arrays(self) -> tuple[int, int]:
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return len(tensors), sum(tensor.nbytes for tensor in tensors)
 
   def describe(self) -> dict[str, Any]:
     versions = {'torch': str(torch.__version__)}

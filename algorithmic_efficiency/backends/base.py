@@ -158,6 +158,10 @@ class Backend(Protocol):
     """High-water marks: 'host' always, 'device' (largest of the devices) where it is known."""
     ...
 
+  def live_arrays(self) -> tuple[int, int]:
+    """Number and bytes of the arrays that something in this process still holds."""
+    ...
+
   def describe(self) -> dict[str, Any]:
     """Framework version, platform, device kind and number, threads: for the environment record."""
     ...
