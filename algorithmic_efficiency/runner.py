@@ -271,6 +271,8 @@ class TrialRun:
     rules, position = self.rules, self.position
     if not rules.evaluate:
       return False
+    if rules.eval_steps:
+      return position.global_step in rules.eval_steps
     if position.global_step == 1:
       return True
     if rules.axis == 'seconds':
