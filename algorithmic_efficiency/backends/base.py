@@ -140,6 +140,10 @@ class Backend(Protocol):
     """Something that differs when a parameter has been changed in place."""
     ...
 
+  def digest(self, params: Any) -> bytes:
+    """A hash of the values of all parameters."""
+    ...
+
   def all_finite(self, params: Any) -> bool:
     """Whether every parameter is finite."""
     ...

@@ -51,6 +51,7 @@ class _Look:
   num_arrays: int
   array_bytes: int
   process_bytes: int
+  params: bytes  # a hash
 
 
 class Watch:
@@ -133,9 +134,13 @@ class Watch:
     assert self._backend is not None
     gc.collect()
     number, num_bytes = self._backend.live_arrays()
-    self._looks.append(_Look(global_step, number, num_bytes, _process_bytes()))
+    digest = self._backend.digest(params)
     if not self._backend.all_finite(params):
-      self._say('not_finite', 'The parameters are not finite.', None)
+      self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
+    elif self._looks and self._looks[-1].params == digest:
+      before = self._looks[-1].global_step
+      self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
+    self._looks.append(_Look(global_step, number, num_bytes, _process_bytes(), digest))
 
   # When it is over.
 

@@ -297,8 +297,6 @@ def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:
   (again / f'checkpoint_{final.step}').unlink()
   before = Checkpoints(again).load()
   assert before is not None
-  if difference(before.payload['params'], final.payload['params']) is None:
-    yield 'no_change', f'The parameters of step {final.step} are those of step {before.step}.'
   yield from _resumed(replace(plan, folder=str(again), resume=True, watched=False), before, final)
 
 

@@ -96,13 +96,13 @@ def functions(file: Path) -> dict[str, tuple[str, int]]:
   """
   defined: dict[str, tuple[str, int]] = {}
   imported: dict[str, tuple[str, int]] = {}
-  for path, tree in trees(file).items():
-    for node in ast.walk(tree):
+  for path, tree in reversed(trees(file).items()):  # the module itself comes last, and counts
+    for node in tree.body:
       if isinstance(node, ast.FunctionDef):
-        defined.setdefault(node.name, (str(path), node.lineno))
+        defined[node.name] = (str(path), node.lineno)
       elif isinstance(node, ast.ImportFrom):
         for alias in node.names:
-          imported.setdefault(alias.asname or alias.name, (str(path), node.lineno))
+          imported[alias.asname or alias.name] = (str(path), node.lineno)
   return imported | defined
 
 
