@@ -119,7 +119,7 @@ class TrialProcess:
     plan = self._plan
     suite = registry.suite(plan.suite)
     definition = registry.workload(plan.workload, suite.name)
-    budget = budget_of(definition, suite, plan.ruleset, plan.smoke)
+    budget = plan.budget or budget_of(definition, suite, plan.ruleset, plan.smoke)
     if plan.smoke:
       definition = definition.for_smoke()
     backend = backends.start(plan.framework, plan.devices)
@@ -223,7 +223,9 @@ class TrialProcess:
     self._free_sec += self._watch.lap('init_optimizer') - start
     charge_initialisation(self._free_sec, parts.rules, self._watch)
     if backend.fingerprint(params) != before:
-      raise integrity.IntegrityError('init_optimizer_state changed the parameters of the model.')
+      raise integrity.IntegrityError(
+        'init_optimizer_state changed the parameters of the model.', 'init_changes_model'
+      )
     return TrialRun(
       rules=parts.rules,
       goal=parts.definition.goal,

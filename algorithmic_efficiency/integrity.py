@@ -15,6 +15,7 @@ import contextlib
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,11 @@ def harness() -> _Trust:
   return _Trust(True)
 
 
+def is_trusted() -> bool:
+  """Whether the calling thread does the harness's own work."""
+  return getattr(_trust, 'value', False)
+
+
 def submission() -> _Trust:
   """The block is the submission's."""
   return _Trust(False)
@@ -78,7 +84,17 @@ def trust_command(part: str) -> None:
 
 
 class IntegrityError(RuntimeError):
-  """A submission broke a rule that the harness can see; the trial is invalid."""
+  """A submission broke a rule that the harness can see; the trial is invalid.
+
+  Attributes:
+    fault: what kind of fault it is, by its name in `faults.KINDS`.
+    stack: where it was when it broke the rule, the innermost frame last.
+  """
+
+  def __init__(self, message: str, fault: str):
+    super().__init__(message)
+    self.fault = fault
+    self.stack = traceback.extract_stack()
 
 
 @dataclass
@@ -90,13 +106,13 @@ class Guard:
     unwritable: folders in which only the harness may write (the trial's records).
     writable: folders inside those in which anybody may (the compilation cache, which a framework
       fills while a function of the submission runs).
-    violations: what was tried, in words.
+    violations: what was tried.
   """
 
   unreadable: tuple[Path, ...] = ()
   unwritable: tuple[Path, ...] = ()
   writable: tuple[Path, ...] = ()
-  violations: list[str] = field(default_factory=list)
+  violations: list[IntegrityError] = field(default_factory=list)
 
   def __post_init__(self) -> None:
     self._unreadable: tuple[str, ...] = tuple(os.path.realpath(path) for path in self.unreadable)
@@ -133,7 +149,7 @@ class Guard:
   def _audit(self, event: str, args: tuple) -> None:
     if event != 'open' and event not in _CHANGES:
       return
-    if getattr(_trust, 'value', False):
+    if is_trusted():
       if self._learning and event == 'open':
         self._learn(args[0])
       return
@@ -161,17 +177,20 @@ class Guard:
     if any(_inside(real, folder) for folder in self._unreadable):
       self.refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
     if writes and self._is_refused(real):
-      self.refuse(f'The submission changed a file of the trial folder: {os.path.basename(real)}.')
+      self.refuse(
+        f'The submission changed a file of the trial folder: {os.path.basename(real)}.', 'harness'
+      )
 
   def _is_refused(self, path: str) -> bool:
     if any(_inside(path, folder) for folder in self._writable):
       return False
     return any(_inside(path, folder) for folder in self._unwritable)
 
-  def refuse(self, message: str) -> NoReturn:
+  def refuse(self, message: str, fault: str = 'data') -> NoReturn:
     """Remembers a violation and raises it."""
-    self.violations.append(message)
-    raise IntegrityError(message)
+    error = IntegrityError(message, fault)
+    self.violations.append(error)
+    raise error
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -200,6 +219,11 @@ class UntimedWork:
           'are not timed, were under way.'
         )
     return None
+
+
+def untrusted_workers() -> list[_Worker]:
+  """The threads and processes that are there and that the harness did not start."""
+  return list(_untrusted_cpu_sec())
 
 
 def _untrusted_cpu_sec() -> dict[_Worker, float]:

@@ -97,9 +97,10 @@ class Display:
       parts.append(f'{seconds:.1f} of {rules.max_sec:.0f} s')
       left = rules.max_sec - seconds
     else:
-      parts.append(f'{state["charged_steps"]} of {rules.max_steps} steps in {seconds:.1f} s')
+      end = rules.max_steps or rules.max_global_steps or 0
+      parts.append(f'{state["charged_steps"]} of {end} steps in {seconds:.1f} s')
       rate = state['steps_per_sec']
-      left = ((rules.max_steps or 0) - state['charged_steps']) / rate if rate else None
+      left = (end - state['charged_steps']) / rate if rate else None
     if left is not None:
       parts.append(f'at most {duration(max(0.0, left))} left')
     if state['steps_per_sec']:

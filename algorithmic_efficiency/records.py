@@ -14,6 +14,8 @@ from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.measurements import RunLog, TrialRecord
 from algorithmic_efficiency.trial_plan import TrialPlan
 
+CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
+
 
 class Records(Protocol):
   """The recorder of a trial's loop, which also keeps the trial's own record."""
@@ -156,7 +158,7 @@ class TrialRecords:
       self._checkpoints.save(position.global_step, payload)
     except TypeError as error:
       self._checkpoints = None
-      self.note(f'The trial cannot be resumed: its state cannot be saved. {error}')
+      self.note(f'{CANNOT_BE_SAVED} {error}')
 
   def progress(self, state: Mapping[str, Any]) -> None:
     self._report.send('progress', **state)

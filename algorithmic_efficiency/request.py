@@ -43,6 +43,7 @@ class Request:
       called (see `optimizer_entry`).
     suite: None takes the first that the definition lists.
     tuning_search_space: None takes the submission's own.
+    point: the one point that is run, whatever the search space; None takes those of the space.
     trials, hparam_start_index, hparam_end_index: how many points there are, and the slice of them
       (from 0, end exclusive) that is run.
     study, studies: the number of one study, or how many from 1 on.
@@ -59,6 +60,7 @@ class Request:
   suite: str | None = None
   ruleset: Ruleset = 'external'
   tuning_search_space: str | None = None
+  point: Mapping[str, Any] | None = None
   trials: int = 1
   hparam_start_index: int | None = None
   hparam_end_index: int | None = None
@@ -83,6 +85,7 @@ class Request:
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
+  eval_steps: tuple[int, ...] = ()
   trackers: tuple[str, ...] = ()
   flags: Mapping[str, Any] = field(default_factory=dict)
 
@@ -175,6 +178,7 @@ def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) 
           evaluate=request.evaluate,
           splits=request.splits,
           full_eval_every=request.full_eval_every,
+          eval_steps=request.eval_steps,
           trackers=request.trackers,
           roots=tuple(roots),
           task_folders=tuple(task_folders),
@@ -326,6 +330,8 @@ def _points(
         '--ruleset external.'
       )
     points: list[Mapping[str, Any] | None] = [None] * request.trials
+  elif request.point is not None:
+    points = [request.point]
   else:
     space = tuning.load(_search_space(request, file))
     is_sliced = (request.hparam_start_index, request.hparam_end_index) != (None, None)

@@ -271,6 +271,8 @@ class TrialRun:
     rules, position = self.rules, self.position
     if not rules.evaluate:
       return False
+    if rules.eval_steps:
+      return position.global_step in rules.eval_steps
     if position.global_step == 1:
       return True
     if rules.axis == 'seconds':
@@ -304,7 +306,7 @@ class TrialRun:
       watch.lap('eval')
       worked = self._untimed.end()
       if worked is not None:
-        self.guard.violations.append(worked)
+        self.guard.violations.append(integrity.IntegrityError(worked, 'left_running'))
       if values is not None:
         self._record(values)
         position.stop_reason = self._reason_in(values)
@@ -478,7 +480,7 @@ class TrialRun:
 
   def _check_integrity(self) -> None:
     if self.guard.violations:
-      raise integrity.IntegrityError(self.guard.violations[0])
+      raise self.guard.violations[0]
 
 
 def charge_initialisation(run_sec: float, rules: Rules, watch: Stopwatch) -> None:
@@ -493,7 +495,8 @@ def charge_initialisation(run_sec: float, rules: Rules, watch: Stopwatch) -> Non
   if rules.axis != 'seconds':
     raise integrity.IntegrityError(
       f'get_batch_size and init_optimizer_state may take {rules.free_init_sec:.0f} s; they took '
-      f'{run_sec:.0f} s.'
+      f'{run_sec:.0f} s.',
+      'init_too_long',
     )
   watch.charge(excess)
 

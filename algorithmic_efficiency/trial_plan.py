@@ -38,6 +38,10 @@ class TrialPlan:
     splits: the splits that an evaluation covers.
     full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
       between look at the first batch of validation, and cover all where it reaches the goal.
+    budget: what it may spend instead of what its suite says; for trials that are never scored.
+    watched: whether its process reports what the submission does that `faults` has.
+    eval_steps: the steps after which it is evaluated, the last of which ends it, whatever its suite
+      says of evaluations and budgets; for trials that are never scored.
     trackers: names of what else the rows are sent to, such as 'tensorboard'.
     suite_file: the file that the suite was read from, if it is one of a user's.
     flags: the command's own flags, written down as they were.
@@ -69,6 +73,9 @@ class TrialPlan:
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
+  eval_steps: tuple[int, ...] = ()
+  budget: Budget | None = None
+  watched: bool = False
   trackers: tuple[str, ...] = ()
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
@@ -82,7 +89,9 @@ class TrialPlan:
   def from_json(cls, text: str) -> TrialPlan:
     fields = json.loads(text)
     fields['devices'] = Devices(**fields['devices'])
-    for name in ('splits', 'trackers', 'roots', 'task_folders'):
+    if fields['budget'] is not None:
+      fields['budget'] = Budget(**fields['budget'])
+    for name in ('splits', 'eval_steps', 'trackers', 'roots', 'task_folders'):
       fields[name] = tuple(fields[name])
     return cls(**fields)
 
@@ -103,6 +112,7 @@ class TrialPlan:
       'stop_on_divergence': self.stop_on_divergence,
       'splits': list(self.splits),
       'full_eval_every': self.full_eval_every,
+      **({'eval_steps': list(self.eval_steps)} if self.eval_steps else {}),
     }
 
   def record(self) -> TrialRecord:
@@ -137,11 +147,12 @@ class Rules:
   stop_on_divergence: bool = False
   evaluate: bool = True
   full_eval_every: int = 1
+  eval_steps: tuple[int, ...] = ()  # instead of the periods
 
   @classmethod
   def of(cls, plan: TrialPlan, suite: Suite, budget: Budget) -> Rules:
     """The rules of a plan in a suite; `budget` is the one of its ruleset (`budget_of`)."""
-    return cls(
+    rules = cls(
       axis='cost_adjusted_steps' if plan.smoke else suite.axis,
       max_sec=budget.max_sec,
       max_steps=budget.max_steps,
@@ -153,7 +164,12 @@ class Rules:
       stop_on_divergence=plan.stop_on_divergence,
       evaluate=plan.evaluate,
       full_eval_every=plan.full_eval_every,
+      eval_steps=plan.eval_steps,
     )
+    if not plan.eval_steps:
+      return rules
+    last = plan.eval_steps[-1]
+    return dataclasses.replace(rules, max_sec=None, max_steps=None, max_global_steps=last)
 
 
 def budget_of(

@@ -10,6 +10,7 @@ evaluated.
 from __future__ import annotations
 
 import collections
+import hashlib
 import importlib.metadata
 import operator
 import resource
@@ -164,6 +165,12 @@ class JaxBackend:
     """The arrays themselves: they cannot be changed, but the dicts that hold them can."""
     return _Leaves(jax.tree.leaves(params))
 
+  def digest(self, params: Any) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in jax.device_get(jax.tree.leaves(params)):
+      digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.digest()
+
   def all_finite(self, params: Any) -> bool:
     return bool(self._all_finite(jax.tree.leaves(params)))
 
@@ -190,6 +197,10 @@ class JaxBackend:
     if known:
       peak['device'] = max(known)
     return peak
+
+  def live_arrays(self) -> tuple[int, int]:
+    arrays = jax.live_arrays()
+    return len(arrays), sum(array.nbytes for array in arrays)
 
   def describe(self) -> dict[str, Any]:
     device = self._local_devices[0]

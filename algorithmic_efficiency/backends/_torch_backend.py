@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import hashlib
 import resource
 from collections.abc import Callable, Iterable, Mapping
@@ -148,6 +149,9 @@ class TorchBackend:
 
   def fingerprint(self, params: nn.Module) -> bytes:
     """A hash of every parameter: version counters do not see what is written through `.data`."""
+    return self.digest(params)
+
+  def digest(self, params: nn.Module) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in unwrap(params).named_parameters():
       digest.update(name.encode())
@@ -188,6 +192,10 @@ class TorchBackend:
     if self._on_cuda:
       peak['device'] = torch.cuda.max_memory_allocated(self.device)
     return peak
+
+  def live_arrays(self) -> tuple[int, int]:
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return len(tensors), sum(tensor.nbytes for tensor in tensors)
 
   def describe(self) -> dict[str, Any]:
     versions = {'torch': str(torch.__version__)}

@@ -140,6 +140,10 @@ class Backend(Protocol):
     """Something that differs when a parameter has been changed in place."""
     ...
 
+  def digest(self, params: Any) -> bytes:
+    """A hash of the values of all parameters."""
+    ...
+
   def all_finite(self, params: Any) -> bool:
     """Whether every parameter is finite."""
     ...
@@ -156,6 +160,10 @@ class Backend(Protocol):
 
   def peak_memory_bytes(self) -> dict[str, int]:
     """High-water marks: 'host' always, 'device' (largest of the devices) where it is known."""
+    ...
+
+  def live_arrays(self) -> tuple[int, int]:
+    """Number and bytes of the arrays that something in this process still holds."""
     ...
 
   def describe(self) -> dict[str, Any]:

@@ -62,6 +62,23 @@ def leave() -> None:
     _active = None
 
 
+def sources(file: Path) -> dict[Path, ast.Module]:
+  """The files of an entry that its module imports, itself among them, read but not executed.
+
+  Raises:
+    SyntaxError: one of them is not valid Python.
+  """
+  entry = Entry(file.resolve())
+  found: dict[Path, ast.Module] = {}
+  queue = [file.resolve()]
+  while queue:
+    current = queue.pop()
+    if current not in found:
+      found[current] = ast.parse(current.read_bytes(), str(current))
+      queue += entry.imported_by(current, found[current])
+  return found
+
+
 class Entry(importlib.abc.MetaPathFinder):
   """The modules of one entry, found by this object from `enter` to `exit`.
 
@@ -161,6 +178,23 @@ class Entry(importlib.abc.MetaPathFinder):
     return next((spec for spec in found if spec is not None), None)
 
   # What a name means, when it is read.
+
+  def imported_by(self, file: Path, tree: ast.Module) -> list[Path]:
+    """The files of the entry that a file of it may import."""
+    places = []
+    for name in Source.of(tree).imports:
+      parts = name.split('.')
+      if (found := self._resolve(parts, file)) is not None:
+        base, start = found
+        places += [_module(base, parts[start:end]) for end in range(start + 1, len(parts) + 1)]
+    for node in ast.walk(tree):
+      if isinstance(node, ast.ImportFrom) and node.level:
+        base = file.parents[node.level - 1]
+        below = node.module.split('.') if node.module else []
+        places.append(_module(base, below))
+        places += [_module(base, [*below, alias.name]) for alias in node.names]
+    files = [place / '__init__.py' if place.is_dir() else place for place in filter(None, places)]
+    return [path for path in files if path.is_file() and path.is_relative_to(self.root)]
 
   def learn(self, file: Path, source: Source) -> None:
     """Prepares for what a file of the entry, which is about to be executed, imports and uses."""

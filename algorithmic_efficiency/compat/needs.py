@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 _CUDA_SIGNS = (
@@ -58,19 +59,26 @@ def in_a_line(error: BaseException, file: Path) -> str:
   return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
 
 
+def last_own(frames: Iterable[traceback.FrameSummary], file: Path) -> tuple[str, int] | None:
+  """File and line of the innermost of these frames that is the entry's own."""
+  own = [frame for frame in frames if is_own(frame.filename, file)]
+  return (own[-1].filename, own[-1].lineno or 0) if own else None
+
+
 def _is_raised_by(error: BaseException, file: Path) -> bool:
   """Whether a `raise` of the entry's own has raised it."""
   frame = traceback.extract_tb(error.__traceback__)[-1]
-  return _is_own(frame, file) and (frame.line or '').startswith('raise ')
+  return is_own(frame.filename, file) and (frame.line or '').startswith('raise ')
 
 
 def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary]:
   frames = traceback.extract_tb(error.__traceback__)
-  return [frame for frame in frames if _is_own(frame, file)]
+  return [frame for frame in frames if is_own(frame.filename, file)]
 
 
-def _is_own(frame: traceback.FrameSummary, file: Path) -> bool:
-  path = Path(frame.filename)
+def is_own(filename: str, file: Path) -> bool:
+  """Whether a file is one of the entry whose submission module is `file`."""
+  path = Path(filename)
   return path.is_relative_to(file.resolve().parent) and 'site-packages' not in path.parts
 
 

@@ -24,34 +24,42 @@ class Source:
   def of(cls, tree: ast.AST) -> Source:
     imports: set[str] = set()
     uses: set[str] = set()
-    meanings: dict[str, str] = {}
     for node in ast.walk(tree):
       if isinstance(node, ast.Import):
-        for alias in node.names:
-          imports.add(alias.name)
-          top = alias.name.partition('.')[0]
-          meanings[alias.asname or top] = alias.name if alias.asname else top
+        imports.update(alias.name for alias in node.names)
       elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-        imports.add(node.module)
-        for alias in node.names:
-          name = f'{node.module}.{alias.name}'
-          imports.add(name)
-          uses.add(name)
-          meanings[alias.asname or alias.name] = name
-    return cls(frozenset(imports), frozenset(uses | set(_uses(tree, meanings))))
+        names = {f'{node.module}.{alias.name}' for alias in node.names}
+        imports |= {node.module, *names}
+        uses |= names
+    return cls(frozenset(imports), frozenset(uses | set(_uses(tree, meanings(tree)))))
+
+
+def meanings(tree: ast.AST) -> dict[str, str]:
+  """What the names that a source imports stand for, by full name."""
+  found: dict[str, str] = {}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        top = alias.name.partition('.')[0]
+        found[alias.asname or top] = alias.name if alias.asname else top
+    elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+      for alias in node.names:
+        found[alias.asname or alias.name] = f'{node.module}.{alias.name}'
+  return found
 
 
 def _uses(tree: ast.AST, meanings: dict[str, str]) -> Iterator[str]:
   for node in ast.walk(tree):
-    if (name := _full_name(node, meanings)) is not None:
+    if (name := full_name(node, meanings)) is not None:
       yield name
-    elif isinstance(node, ast.Call) and (name := _full_name(node.func, meanings)) is not None:
+    elif isinstance(node, ast.Call) and (name := full_name(node.func, meanings)) is not None:
       yield from (f'{name}({keyword.arg})' for keyword in node.keywords if keyword.arg)
 
 
-def _full_name(node: ast.AST, meanings: dict[str, str]) -> str | None:
+def full_name(node: ast.AST, meanings: dict[str, str]) -> str | None:
+  """The full name of what an expression takes from a module; None if it takes nothing."""
   if isinstance(node, ast.Name):
     return meanings.get(node.id)
-  if isinstance(node, ast.Attribute) and (base := _full_name(node.value, meanings)) is not None:
+  if isinstance(node, ast.Attribute) and (base := full_name(node.value, meanings)) is not None:
     return f'{base}.{node.attr}'
   return None

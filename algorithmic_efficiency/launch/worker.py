@@ -57,7 +57,7 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
 
   process = TrialProcess(plan, report)
   try:
-    stop_reason = process.run()
+    stop_reason = _watched_run(process, plan, report) if plan.watched else process.run()
   except errors.UserError as error:
     return _end_with(str(error), process, report)
   except integrity.IntegrityError as error:
@@ -77,6 +77,22 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
     report.send('user_error', message=str(error))
     return EXIT_USER_ERROR
   return 0
+
+
+def _watched_run(process: TrialProcess, plan: TrialPlan, report: Reporter) -> str:
+  """Runs the trial to its end, as `process.run` does, and reports what the submission does."""
+  from algorithmic_efficiency.launch.watch import Watch
+
+  watch = Watch(plan, report)
+  try:
+    run = process.prepare()
+    watch.attend(run, process.parts.backend)
+    stop_reason = run.run()
+  except Exception as error:
+    watch.failed(error, process.unmet_need(error))
+    raise
+  watch.ended()
+  return stop_reason
 
 
 def _end_with(mistake: str, process: TrialProcess, report: Reporter) -> int:

@@ -1,4 +1,4 @@
-"""Writes the tables of RULES.md from the suites and the definitions: `make rules`."""
+"""Writes the tables of RULES.md from the suites, definitions and faults: `make rules`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from algorithmic_efficiency import registry
 from algorithmic_efficiency.definition import Budget, Goal, WorkloadDefinition
+from algorithmic_efficiency.faults import KINDS
 from algorithmic_efficiency.suites import SUITES, Ruleset, Suite
 
 RULES = Path(__file__).resolve().parents[2] / 'RULES.md'
@@ -16,7 +17,8 @@ _AXES = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
 def updated(text: str) -> str:
   """The text with each marker followed by its table, whatever stood there before."""
-  for marker, lines in (('suites', suites()), ('budgets', budgets())):
+  tables = {'suites': suites(), 'checks': checks(), 'budgets': budgets()}
+  for marker, lines in tables.items():
     block = re.compile(rf'<!-- {marker} -->\n(?:.*?<!-- end of {marker} -->\n)?', re.DOTALL)
     if not block.search(text):
       raise ValueError(f'{RULES.name} has lost its marker <!-- {marker} -->.')
@@ -72,6 +74,14 @@ def budgets() -> Iterator[str]:
       ),
       rows,
     )
+
+
+def checks() -> Iterator[str]:
+  rows = [
+    (f'`{name}`', kind.severity, kind.found_by, f'It {kind.what}.', kind.remedy)
+    for name, kind in KINDS.items()
+  ]
+  yield from _table(('id', 'is', 'found by', 'what', 'remedy'), rows)
 
 
 def _runs(suite: Suite, num_workloads: int) -> str:

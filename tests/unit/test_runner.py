@@ -45,6 +45,16 @@ class TestEvaluationTimes:
     assert trial.run.run() == 'budget_spent'
     assert steps(trial) == [1, 5, 10, 12]
 
+  @pytest.mark.parametrize('axis', ['seconds', 'cost_adjusted_steps'])
+  def test_evaluation_at_given_steps_alone(self, axis):
+    trial = FakeTrial(
+      rules(
+        axis=axis, max_sec=None, eval_period_sec=1.0, eval_steps=(3, 4, 30), max_global_steps=30
+      )
+    )
+    assert trial.run.run() == 'step_limit'
+    assert steps(trial) == [3, 4, 30]
+
   def test_glances_between_whole_evaluations_are_logged_and_count_nowhere(self):
     trial = FakeTrial(
       step_rules(max_steps=22, period=5, full_eval_every=3), glance=lambda step: 0.5

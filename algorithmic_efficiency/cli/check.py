@@ -1,0 +1,153 @@
+"""Checks a submission before anybody pays for it.
+
+Its files are read, and it is run on every base workload that can run here, at tiny sizes on
+generated data: 60 steps, then the last ten again from a checkpoint. What breaks the rules (RULES.md
+lists it) or would break later is named with file, line and remedy. Exit code 0 without faults, 1
+with faults, 2 where there is nothing to check.
+
+Example: algoeff check ./my_optimizer --workloads mnist,quick_lm
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency.cli.bench import names
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.studies.check import Report, Row
+
+SUMMARY = 'say what is wrong with a submission before it is run'
+
+FAULTS = 1
+_WORDS = {'fault': '[red]fault[/]', 'remark': '[yellow]remark[/]', None: 'pass'}
+_NOT_CHECKED = '[dim]-[/]'
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add('submission', metavar='SUBMISSION', help='a name, a folder, a module file or an optimizer')
+  add('--framework', choices=backends.FRAMEWORKS, help='default: those it is made for')
+  add(
+    '--ruleset',
+    choices=('external', 'self'),
+    help='default: external, if the submission has a search space, else self',
+  )
+  add('--workloads', type=names, metavar='A,B', help='default: every base workload that can run')
+  add('--thorough', action='store_true', help='also variants, all points, and two devices')
+  add('--json', action='store_true', help='print everything as JSON')
+  add(
+    '--hard_limit_sec',
+    type=float,
+    metavar='SEC',
+    help='end a trial that is silent for so long (120)',
+  )
+  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
+  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
+  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
+
+
+def run(args: argparse.Namespace) -> int:
+  from algorithmic_efficiency.session import interrupted_when_terminated
+  from algorithmic_efficiency.studies import check
+
+  for path in args.path:
+    registry.add_root(path)
+  for path in args.workload_path:
+    registry.add_task(path)
+  asked = check.Check(
+    submission=args.submission,
+    frameworks=(args.framework,) if args.framework else None,
+    ruleset=args.ruleset,
+    workloads=args.workloads,
+    thorough=args.thorough,
+    platform=args.platform,
+    hard_limit_sec=args.hard_limit_sec or check.HARD_LIMIT_SEC,
+  )
+  with interrupted_when_terminated():
+    report = check.run(asked, _tell)
+  if args.json:
+    print(json.dumps(_as_json(report), indent=2))
+  else:
+    _print(report)
+  return FAULTS if report.num_faults else 0
+
+
+def _tell(row: Row) -> None:
+  """Says how far the check has come, beside what it prints."""
+  print(f'checked {row.title} ({row.framework})', file=sys.stderr, flush=True)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+  from algorithmic_efficiency.faults import KINDS
+  from algorithmic_efficiency.studies.check import SUBJECTS
+
+  return {
+    'submission': report.submission,
+    'ruleset': report.ruleset,
+    'num_faults': report.num_faults,
+    'rows': [
+      {
+        'title': row.title,
+        'framework': row.framework,
+        **{
+          subject: (row.worst(subject) or 'pass') if subject in row.checked else None
+          for subject in SUBJECTS
+        },
+      }
+      for row in report.rows
+    ],
+    'findings': [
+      {
+        'id': finding.kind,
+        'severity': KINDS[finding.kind].severity,
+        'file': finding.file,
+        'line': finding.line,
+        'text': finding.text,
+        'remedy': KINDS[finding.kind].remedy,
+        'where': where,
+      }
+      for finding, where in report.findings.items()
+    ],
+  }
+
+
+def _print(report: Report) -> None:
+  from rich.console import Console
+  from rich.table import Table
+
+  from algorithmic_efficiency.studies.check import SUBJECTS
+
+  table = Table(box=None, pad_edge=False)
+  for title in ('checked', 'framework', *SUBJECTS):
+    table.add_column(title)
+  for row in report.rows:
+    cells = [
+      _WORDS[row.worst(subject)] if subject in row.checked else _NOT_CHECKED for subject in SUBJECTS
+    ]
+    table.add_row(row.title, row.framework, *cells)
+  Console(highlight=False).print(table)
+  print('\n'.join(_lines(report)))
+
+
+def _lines(report: Report) -> Iterator[str]:
+  from algorithmic_efficiency.faults import KINDS
+
+  for finding, where in report.findings.items():
+    kind = KINDS[finding.kind]
+    yield ''
+    yield f'{os.path.relpath(finding.file)}:{finding.line}: {kind.severity} {finding.kind}'
+    yield f'  {finding.text}'
+    yield f'  {kind.remedy}'
+    yield f'  Found: {", ".join(where)}.'
+  number = report.num_faults
+  faults = 'no fault' if number == 0 else '1 fault' if number == 1 else f'{number} faults'
+  remarks = len(report.findings) - number
+  yield ''
+  yield f'{report.submission} ({report.ruleset} tuning): {faults}, {remarks} to look at.'

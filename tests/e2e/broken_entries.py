@@ -1,0 +1,246 @@
+# ruff: noqa: E501 - the code of an entry stands as its author would write it
+"""Entries that break a rule, or would break later: what `algoeff check` must find by running them.
+
+Each is the honest submission of `attacks.py` with parts replaced, written so that reading it shows
+nothing. The line that must be named ends with `# here`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from attacks import HONEST
+
+MARK = '# here'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+  """One entry.
+
+  Attributes:
+    kind: what must be found, by its name in `faults.KINDS`.
+    code: Python that comes after the honest submission and replaces parts of it.
+  """
+
+  name: str
+  kind: str
+  code: str
+
+  @property
+  def module(self) -> str:
+    return HONEST + '\n\nhonest_update = update_params\n' + textwrap.dedent(self.code)
+
+  @property
+  def line(self) -> int:
+    lines = self.module.splitlines()
+    [number] = [number for number, line in enumerate(lines, 1) if line.endswith(MARK)]
+    return number
+
+  def write(self, folder: Path) -> Path:
+    file = folder / 'submission_pytorch.py'
+    file.write_text(self.module)
+    return file
+
+
+BROKEN = (
+  Broken(
+    name='environment_in_a_step',
+    kind='environment',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        getattr(os, 'put' + 'env')('ALGOEFF_BROKEN', '1')  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='number_of_threads',
+    kind='settings',
+    code="""
+    def update_params(global_step, **arguments):  # here
+      getattr(torch, 'set_num_' + 'threads')(2)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='thread_that_stays',
+    kind='left_running',
+    code="""
+    def wait():  # here
+      time.sleep(1000)
+
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        threading.Thread(target=wait, daemon=True, name='waiter').start()
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='process_that_stays',
+    kind='left_running',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        subprocess.Popen(['sleep', '1000'])  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='evaluates_by_itself',
+    kind='data',
+    code="""
+    def update_params(workload, global_step, **arguments):
+      if global_step == 2:
+        evaluate = getattr(workload, 'eval_' + 'model')
+        try:
+          evaluate()  # here
+        except Exception:
+          pass
+      return honest_update(workload=workload, global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='network',
+    kind='network',
+    code="""
+    import importlib
+
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      try:
+        importlib.import_module('soc' + 'ket').create_connection(('127.0.0.1', 9), timeout=1)  # here
+      except OSError:
+        pass
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Broken(
+    name='trains_in_init',
+    kind='init_changes_model',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
+      with torch.no_grad():
+        for parameter in model_params.parameters():
+          parameter.mul_(0.5)
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Broken(
+    name='two_results',
+    kind='interface',
+    code="""
+    def update_params(**arguments):  # here
+      return honest_update(**arguments)[:2]
+    """,
+  ),
+  Broken(
+    name='fails_at_a_step',
+    kind='exception',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 30:
+        raise KeyError('a_name_that_is_not_there')  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='never_returns',
+    kind='ended',
+    code="""
+    def update_params(global_step, **arguments):  # here
+      if global_step == 3:
+        time.sleep(1000)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='divides_by_zero',
+    kind='not_finite',
+    code="""
+    def update_params(current_param_container, **arguments):  # here
+      result = honest_update(current_param_container=current_param_container, **arguments)
+      with torch.no_grad():
+        next(current_param_container.parameters()).div_(0.0)
+      return result
+    """,
+  ),
+  Broken(
+    name='forgets_the_parameters',
+    kind='no_change',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      copies = [parameter.detach().clone() for parameter in model_params.parameters()]
+      return {'optimizer': torch.optim.SGD(copies, lr=0.05)}
+
+    def update_params(**arguments):  # here
+      return honest_update(**arguments)
+    """,
+  ),
+  Broken(
+    name='climbs',
+    kind='loss_rises',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05, maximize=True)}
+
+    def update_params(**arguments):  # here
+      return honest_update(**arguments)
+    """,
+  ),
+  Broken(
+    name='keeps_every_batch',
+    kind='memory_grows',
+    code="""
+    kept = []
+
+    def update_params(batch, **arguments):  # here
+      kept.append(batch['inputs'] * 1.0)
+      return honest_update(batch=batch, **arguments)
+    """,
+  ),
+  Broken(
+    name='grows_outside_arrays',
+    kind='memory_grows',
+    code="""
+    kept = []
+
+    def update_params(batch, **arguments):  # here
+      kept.append(bytes(range(256)) * 4096)
+      return honest_update(batch=batch, **arguments)
+    """,
+  ),
+  Broken(
+    name='state_with_a_lock',
+    kind='not_saved',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05), 'lock': threading.Lock()}
+    """,
+  ),
+  Broken(
+    name='state_that_changes_its_shape',
+    kind='not_restored',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+
+    def update_params(optimizer_state, **arguments):
+      optimizer_state['best'] = torch.zeros(3)
+      return honest_update(optimizer_state=optimizer_state, **arguments)
+    """,
+  ),
+  Broken(
+    name='counts_in_a_global',
+    kind='resume_differs',
+    code="""
+    counted = [0]
+
+    def update_params(optimizer_state, **arguments):  # here
+      counted[0] += 1
+      optimizer_state['optimizer'].param_groups[0]['lr'] = 0.05 / counted[0]
+      return honest_update(optimizer_state=optimizer_state, **arguments)
+    """,
+  ),
+)

@@ -1,0 +1,95 @@
+"""`algoeff check` on entries that are broken, and on those that are not."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from attacks import HONEST
+from broken_entries import BROKEN, Broken
+from trials import algoeff
+
+from algorithmic_efficiency import registry
+from algorithmic_efficiency.faults import KINDS
+from algorithmic_efficiency.studies import check, check_source
+
+pytestmark = pytest.mark.slow
+
+WORKLOAD = 'quick_vision'
+SILENT_SEC = 45.0  # what counts as never returning, where that is waited for
+
+
+def checked(broken: Broken, file: Path) -> check.Report:
+  limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HARD_LIMIT_SEC
+  return check.run(
+    check.Check(submission=str(file), workloads=(WORKLOAD,), hard_limit_sec=limit_sec)
+  )
+
+
+@pytest.mark.parametrize('broken', BROKEN, ids=lambda broken: broken.name)
+def test_what_is_broken_is_named_with_file_and_line(broken: Broken, tmp_path: Path):
+  file = broken.write(tmp_path)
+  assert check_source.findings(file) == [] or broken.name.endswith('_that_stays')
+  report = checked(broken, file)
+  found = {finding.kind: finding for finding in report.findings if finding.kind != 'threads'}
+  assert broken.kind in found
+  assert (found[broken.kind].file, found[broken.kind].line) == (str(file), broken.line)
+  others = {kind for kind in found if kind != broken.kind and KINDS[kind].severity == 'fault'}
+  assert not others
+  assert report.num_faults == (KINDS[broken.kind].severity == 'fault')
+
+
+def test_every_kind_that_is_found_by_running_has_an_entry():
+  by_running = {name for name, kind in KINDS.items() if kind.found_by != 'reading'}
+  without = by_running - {broken.kind for broken in BROKEN}
+  assert without == {'harness', 'init_too_long', 'init_work'}  # an attack, and two long waits
+
+
+def test_an_honest_entry_has_no_fault(tmp_path: Path):
+  file = tmp_path / 'submission.py'
+  file.write_text(HONEST)
+  result = algoeff('check', file, '--workloads', WORKLOAD, '--json', cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
+  found = json.loads(result.stdout)
+  assert [(row['title'], row['framework']) for row in found['rows']] == [
+    ('sources', 'pytorch'),
+    (WORKLOAD, 'pytorch'),
+  ]
+  assert found['num_faults'] == 0
+  assert {found['rows'][1][subject] for subject in check.SUBJECTS} == {'pass'}
+
+
+def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
+  [broken] = [broken for broken in BROKEN if broken.kind == 'exception']
+  file = broken.write(tmp_path)
+  result = algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
+  assert result.returncode == 1, result.stderr
+  assert f'submission_pytorch.py:{broken.line}: fault exception' in result.stdout
+  assert KINDS['exception'].remedy in result.stdout
+  row = next(line for line in result.stdout.splitlines() if line.startswith(WORKLOAD))
+  assert re.split(r'\s\s+', row.strip()) == [
+    *(WORKLOAD, 'pytorch', 'pass', 'fault', '-', '-', '-', '-', '-')
+  ]
+
+
+@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+@pytest.mark.parametrize('name', ['adamw', 'momentum', 'nadamw', 'nesterov'])
+def test_our_own_submissions_have_no_fault(name: str, framework: str):
+  for ruleset in ('external', 'self'):
+    report = check.run(
+      check.Check(
+        submission=name, frameworks=(framework,), ruleset=ruleset, workloads=(WORKLOAD, 'quick_lm')
+      )
+    )
+    assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'fault']
+
+
+def test_thorough_adds_variants_points_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+  monkeypatch.setattr(check.registry, 'workloads', lambda: {WORKLOAD: registry.workload(WORKLOAD)})
+  report = check.run(check.Check(submission='adamw', frameworks=('pytorch',), thorough=True))
+  titles = [row.title for row in report.rows]
+  points = [f'{WORKLOAD}, point {number}' for number in range(2, 6)]
+  assert titles == ['sources', WORKLOAD, *points, f'{WORKLOAD}, 2 devices']
+  assert report.num_faults == 0
