@@ -13,10 +13,10 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 
 pytestmark = pytest.mark.slow
 
-WORKLOADS = ('quick_vision',)
+WORKLOADS = ('quick_vision', 'quick_lm')
 # Hyperparameters with which each gets well below the loss of a guess within a few steps.
 OPTIMIZERS = {
-  'torch.optim.SGD': ['lr=0.1', 'momentum=0.9'],
+  'torch.optim.SGD': ['lr=0.3', 'momentum=0.9'],
   'torch.optim.AdamW': ['lr=3e-3'],
   'torch.optim.NAdam': ['lr=3e-3'],
   'torch.optim.Adafactor': ['lr=3e-2'],
