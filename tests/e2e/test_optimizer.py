@@ -13,10 +13,11 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 
 pytestmark = pytest.mark.slow
 
-WORKLOADS = ('quick_vision', 'quick_lm')
+# The part of the loss of a guess that is left after 100 steps, at most; a language is never certain.
+WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85}
 # Hyperparameters with which each gets well below the loss of a guess within a few steps.
 OPTIMIZERS = {
-  'torch.optim.SGD': ['lr=0.3', 'momentum=0.9'],
+  'torch.optim.SGD': ['lr=0.1', 'momentum=0.98'],
   'torch.optim.AdamW': ['lr=3e-3'],
   'torch.optim.NAdam': ['lr=3e-3'],
   'torch.optim.Adafactor': ['lr=3e-2'],
@@ -55,7 +56,7 @@ def test_every_one_trains(optimizer: str, workload: str, tmp_path: Path):
   done = algoeff(*command(tmp_path, *flags(optimizer), *limit, workload=workload), cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   first, *_, last = losses(trial_folder(tmp_path))
-  assert last < 0.75 * first
+  assert last < WORKLOADS[workload] * first
 
 
 @pytest.mark.parametrize(
