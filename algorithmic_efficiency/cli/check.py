@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     workloads=args.workloads,
     thorough=args.thorough,
     platform=args.platform,
-    hard_limit_sec=args.hard_limit_sec or check.HARD_LIMIT_SEC,
+    hard_limit_sec=check.HARD_LIMIT_SEC if args.hard_limit_sec is None else args.hard_limit_sec,
   )
   with interrupted_when_terminated():
     report = check.run(asked, _tell)

@@ -284,10 +284,11 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
 
 def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:
   """What the rows and checkpoints of a trial that has ended show: kind and text."""
-  first, *_, last = measurements.read(plan.path).evals
-  loss = next(name for name in first if name.startswith('train/') and name.endswith('loss'))
-  if last[loss] > first[loss]:
-    yield 'loss_rises', f'{loss} went from {first[loss]:.4g} to {last[loss]:.4g}.'
+  evals = measurements.read(plan.path).evals
+  first, last = evals[0], evals[-1]
+  for loss in (name for name in first if name.startswith('train/') and name.endswith('loss')):
+    if last[loss] > first[loss]:
+      yield 'loss_rises', f'{loss} went from {first[loss]:.4g} to {last[loss]:.4g}.'
   final = Checkpoints(plan.path).load()
   if final is None:
     yield 'not_saved', _why_not_saved(plan)
@@ -296,7 +297,8 @@ def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:
   shutil.copytree(plan.path, again)
   (again / f'checkpoint_{final.step}').unlink()
   before = Checkpoints(again).load()
-  assert before is not None
+  if before is None:
+    return  # it said that it was complete before there was anything to resume
   yield from _resumed(replace(plan, folder=str(again), resume=True, watched=False), before, final)
 
 

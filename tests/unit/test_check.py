@@ -1,0 +1,134 @@
+"""What a check makes of what it has found, and what it says to mistakes of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import cli, registry
+from algorithmic_efficiency.faults import KINDS, Finding
+from algorithmic_efficiency.studies import check
+
+STATE = {
+  'params': {'a': np.arange(3.0), 'b': [1, (2.0, None)]},
+  'count': np.float32(1.5),
+  'nan': np.array([np.nan]),
+}
+
+
+@pytest.mark.parametrize(
+  ('changed', 'path'),
+  [
+    ({}, None),
+    ({'count': np.float32(1.25)}, '/count'),
+    ({'count': np.float64(1.5)}, '/count'),
+    ({'nan': np.array([0.0])}, '/nan'),
+    ({'params': {'a': np.array([0.0, 1.0, -2.0]), 'b': [1, (2.0, None)]}}, '/params/a'),
+    ({'params': {'a': np.arange(3.0), 'b': [1, (2.5, None)]}}, '/params/b/1/0'),
+    ({'params': {'a': np.arange(3.0), 'b': [1]}}, '/params/b'),
+    ({'params': {'a': np.arange(3.0)}}, '/params'),
+    ({'nan': np.array([[np.nan]])}, '/nan'),
+  ],
+)
+def test_the_first_difference_of_two_states_is_named(changed: dict, path: str | None):
+  assert check.difference(STATE, STATE | changed) == path
+
+
+def test_zeros_of_either_sign_differ_by_a_bit():
+  assert check.difference([0.0], [-0.0]) == '/0'
+
+
+def finding(kind: str, line: int = 1) -> Finding:
+  return Finding(kind=kind, text='It does.', file='submission.py', line=line)
+
+
+def row(title: str, *findings: Finding) -> check.Row:
+  return check.Row(
+    title=title, framework='jax', checked=frozenset(check.SUBJECTS), findings=findings
+  )
+
+
+def test_what_is_found_in_several_places_is_told_once_and_faults_first():
+  rows = (
+    row('sources', finding('files', 3)),
+    row('one', finding('exception'), finding('loss_rises')),
+    row('two', finding('exception'), finding('exception', 2)),
+  )
+  report = check.Report(submission='entry', ruleset='self', rows=rows)
+  found = {(one.kind, one.line): where for one, where in report.findings.items()}
+  assert found['exception', 1] == ['one (jax)', 'two (jax)']
+  assert [kind for kind, _ in found] == ['exception', 'exception', 'files', 'loss_rises']
+  assert report.num_faults == 2
+
+
+def test_a_cell_has_the_worst_that_was_found_on_its_subject():
+  shown = row('one', finding('loss_rises'), finding('no_change'), finding('files'))
+  assert [shown.worst(subject) for subject in ('learns', 'rules', 'runs')] == [
+    'fault',
+    'remark',
+    None,
+  ]
+
+
+def test_every_subject_has_kinds_and_every_remedy_is_a_sentence():
+  assert {kind.subject for kind in KINDS.values()} == set(check.SUBJECTS)
+  assert all(kind.remedy.endswith('.') and not kind.what.endswith('.') for kind in KINDS.values())
+
+
+SUBMISSION = """
+import {framework}
+def get_batch_size(workload_name): return 8
+def init_optimizer_state(*arguments): return None
+def update_params(**arguments): return None
+def data_selection(*arguments): return None
+"""
+
+
+@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+def test_the_framework_is_that_which_the_module_imports(framework: str, tmp_path: Path):
+  pytest.importorskip('jax')
+  pytest.importorskip('torch')
+  file = tmp_path / 'submission.py'
+  file.write_text(SUBMISSION.format(framework=framework.replace('pytorch', 'torch')))
+  [version] = check._versions(check.Check(submission=str(file)), 'self')
+  assert version.framework == framework
+
+
+def test_the_ruleset_is_that_which_the_submission_is_made_for(tmp_path: Path):
+  file = tmp_path / 'submission.py'
+  assert check._ruleset(str(file)) == 'self'
+  (tmp_path / 'tuning_search_space.json').write_text('[]')
+  assert check._ruleset(str(file)) == check._ruleset(str(tmp_path)) == 'external'
+  assert check._ruleset('torch.optim.SGD(lr=0.1)') == 'external'
+  assert check._ruleset(next(name for kind, name in registry.submissions())) == 'external'
+
+
+@pytest.mark.parametrize(
+  ('words', 'parts'),
+  [
+    (['adamv'], ["'adamv'", "Did you mean 'adamw'?"]),
+    (['no/such/folder'], ['no/such/folder', 'does not exist']),
+    (['adamw', '--workloads', 'quick_visio'], ["Did you mean 'quick_vision'?"]),
+    (['adamw', '--workloads', 'ogbg'], ['ogbg cannot run with']),
+    (['adamw', '--workloads', 'mnist', '--hard_limit_sec', '0'], ['--hard_limit_sec must be']),
+  ],
+)
+def test_a_mistake_of_the_user_is_one_message(
+  words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+):
+  assert cli.main(['check', *words]) == 2
+  said = capsys.readouterr()
+  assert said.out == ''
+  assert said.err.count('\n') == 1
+  assert all(part in said.err for part in parts)
+
+
+def test_a_module_that_is_no_python_is_named_with_its_line(
+  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+  file = tmp_path / 'submission.py'
+  file.write_text('import jax\nx = (\n')
+  assert cli.main(['check', str(file)]) == 2
+  assert f'{file}, line 2' in capsys.readouterr().err
