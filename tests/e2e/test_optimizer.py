@@ -13,7 +13,7 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 
 pytestmark = pytest.mark.slow
 
-# The part of the loss of a guess that is left after 100 steps, at most; a language is never certain.
+# What is left of the loss of a guess after 100 steps, at most; a language is never certain.
 WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85}
 # Hyperparameters with which each gets well below the loss of a guess within a few steps.
 OPTIMIZERS = {
