@@ -62,13 +62,15 @@ def _from_bursts(
       if one.baseline == baseline and not one.is_floor:
         found.setdefault(one.submission, {})[f'study_{one.study}'] = one.log_cost
     entries, studies = outcomes['entry'].to_numpy()[rows], outcomes['study'].to_numpy()[rows]
-    missing = sorted(set(entries) - set(found))
+    reached = outcomes['step'].notna().to_numpy()[rows]
+    missing = sorted(set(entries[reached]) - set(found))
     if missing:
       detail = f'{", ".join(missing)} not timed against {baseline}'
       notes.append(Note('step_times', _place(*place), detail))
       continue
     for row, entry, study in zip(rows, entries, studies, strict=True):
-      cost[row] = 1.0 if entry == baseline else math.exp(_of_study(found[entry], study))
+      is_unit = entry == baseline or entry not in found  # a miss needs no cost
+      cost[row] = 1.0 if is_unit else math.exp(_of_study(found[entry], study))
     log_floor[rows] = max((abs(one.log_cost) for one in there if one.is_floor), default=0.0)
   return cost, log_floor
 

@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def _factor(text: str) -> fractions.Fraction:
   try:
     return fractions.Fraction(text)
-  except ZeroDivisionError:
+  except (ValueError, ZeroDivisionError):
     raise argparse.ArgumentTypeError(f'{text} is no number') from None
 
 

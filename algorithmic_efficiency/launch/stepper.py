@@ -176,6 +176,7 @@ class _Rank:
 
   def __init__(self, plan: TrialPlan, environment: Mapping[str, str]):
     self._buffer = LineBuffer()
+    self._hard_limit_sec = plan.hard_limit_sec
     self._messages: list[Mapping[str, Any]] = []
     self._output = plan.path / f'output_rank{plan.devices.rank}.txt'
     with open(self._output, 'wb') as output:
@@ -192,11 +193,17 @@ class _Rank:
       self._process.stdin.flush()
 
   def take(self, kind: str, cancelled: threading.Event) -> Mapping[str, Any]:
-    """The next message, which is of this kind unless the process has failed."""
+    """The next message, which is of this kind unless the process has failed, or says nothing for
+    longer than a trial may."""
+    begin = time.perf_counter()
     while not self._messages:
       if cancelled.is_set():
         raise KeyboardInterrupt
       if not select.select([self._pipe], [], [], _POLL_SEC)[0]:
+        if time.perf_counter() - begin > self._hard_limit_sec:
+          raise StepperError(
+            f'its process gave no sign of life for {self._hard_limit_sec:g} s, the hard limit'
+          )
         continue
       data = os.read(self._pipe, 65536)
       if not data:

@@ -126,13 +126,13 @@ class Purse:
 
 
 def store(estimate: Estimate, folder: Path) -> None:
-  """Keeps an estimate beside the runs, so that it can be compared with what they took. That of a
-  race that has begun does not take the place of an earlier one.
+  """Keeps an estimate beside the runs, so that it can be compared with what they took; not that of
+  a race that has begun, which knows some of that already.
 
   Raises:
     UserError: it could not be written.
   """
-  if not (estimate.num_done and race_records.read_plan(folder)):
+  if not estimate.num_done:
     race_records.write_plan(folder, estimate.trials)
 
 

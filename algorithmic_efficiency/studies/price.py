@@ -13,7 +13,7 @@ from algorithmic_efficiency.studies.probe import Probe
 from algorithmic_efficiency.trial_plan import Rules, TrialPlan, budget_of
 
 EXPECTED_SHARE = Fraction(3, 4)
-"""Of its budget: what the runs that set the targets took, by the protocol of calibration."""
+"""Of its budget, where nothing is known: a cautious guess."""
 
 _CHECKPOINTS_KEPT = 2
 

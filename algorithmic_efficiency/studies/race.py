@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, registry, request
+from algorithmic_efficiency import errors, registry, request, submission
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.definition import Split
 from algorithmic_efficiency.launch.places import places
@@ -224,6 +225,14 @@ def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, Trial
     path: record for path, record in found.items() if not (race.overwrite and path in planned)
   }
   state.check_belongs(staying, plans[0])
+  fingerprint = functools.cache(submission.fingerprint)
   for path, record in staying.items():
-    if path in planned:
-      request.check_resumable(planned[path], record)
+    if path not in planned:
+      continue
+    request.check_resumable(planned[path], record)
+    if record.submission_hash not in ('', fingerprint(Path(planned[path].submission_path))):
+      raise errors.UserError(
+        f'A race scores one version of each submission; the files of {record.submission} have been '
+        f'changed since {path} was run. Choose another --experiment_dir, or replace the runs with '
+        '--overwrite.'
+      )

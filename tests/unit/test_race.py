@@ -203,6 +203,7 @@ class TestFolder:
       ({'seeds': {'seed': 5}}, 'with seed 5, and this race has 4'),
       ({'definition_hash': 'other'}, 'the workload quick_vision has been changed'),
       ({'suite_hash': 'other'}, 'the suite quick has been changed'),
+      ({'submission_hash': 'other'}, 'the files of nadamw have been changed'),
       ({'hyperparameters': {'learning_rate': 1.0}}, 'began with hyperparameters'),
       ({'options': {'stop_at': 'validation'}}, 'began with options'),
     ],

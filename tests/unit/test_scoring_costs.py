@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scoring_runs import hit_at, write_trial
+from scoring_runs import hit_at, miss, write_trial
 
 import scoring
 from algorithmic_efficiency import race_records
@@ -28,9 +28,10 @@ def run(
   host: str = 'h',
   workload: str = 'quick_vision',
   framework: str = 'jax',
+  reached: bool = True,
   **record: Any,
 ) -> None:
-  """Trials that reach the goal after so many steps."""
+  """Trials that reach the goal after so many steps, or do not."""
   for name, number in steps.items():
     for study in range(1, studies + 1):
       fields = {
@@ -44,7 +45,7 @@ def run(
         'buckets': {'setup': 3.0, 'update': 9.0},
         **record,
       }
-      rows = hit_at(workload, 50.0, steps=number)
+      rows = hit_at(workload, 50.0, steps=number) if reached else miss(workload)
       write_trial(root, name, workload, rows, study=study, framework=framework, record=fields)
 
 
@@ -118,6 +119,14 @@ class TestAxis:
     assert times(result, 'slow') == [900.0] and times(result, 'other') == [400.0]
     (note,) = [note for note in result.notes if note.kind == 'step_times']
     assert 'quick_vision on host h' in note.where and note.detail.startswith('other not timed')
+
+  def test_one_that_reached_nothing_needs_no_cost(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
+    run(tmp_path, {'crashed': 100}, studies=1, status='failed', reached=False)
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == pytest.approx([200.0])
+    assert times(result, 'crashed') == [math.inf]
 
   def test_hosts_never_mix(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0}, host='h')

@@ -31,7 +31,7 @@ LEG = {
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   """A trial whose process runs this code; it has `send(message)`, `orders` and the plan."""
 
-  def start(code: str, **options) -> Stepper:
+  def start(code: str, *, hard_limit_sec: float = 60.0, **options) -> Stepper:
     head = (
       'import json, os, sys, time\n'
       'def send(message):\n'
@@ -40,7 +40,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
     monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
-    return Stepper(plan(tmp_path / 'trial'), Place(), **options)
+    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec)
+    return Stepper(trial, Place(), **options)
 
   return start
 
@@ -89,6 +90,15 @@ def test_a_process_that_dies_is_noticed(play, end, words):
   ):
     trial.wait()
     trial.go(1)
+
+
+def test_a_process_that_says_nothing_is_given_up(play):
+  silent = 'time.sleep(20)'
+  with (
+    pytest.raises(StepperError, match=r'no sign of life for 0\.3 s'),
+    play(silent, hard_limit_sec=0.3) as trial,
+  ):
+    trial.wait()
 
 
 def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
