@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - the code of an entry stands as its author would write it
 """Entries that break a rule, or would break later: what `algoeff check` must find by running them.
 
-Each is the honest submission of `attacks.py` with parts replaced, written so that reading it shows
-nothing. The line that must be named ends with `# here`.
+Each is an honest entry (in PyTorch that of `attacks.py`) with parts replaced, written so that
+reading it shows nothing. The line that must be named ends with `# here`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from attacks import HONEST
+from entry_bases import JIT
 
 MARK = '# here'
+BASES = {'jax': JIT, 'pytorch': HONEST}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +25,19 @@ class Broken:
 
   Attributes:
     kind: what must be found, by its name in `faults.KINDS`.
-    code: Python that comes after the honest submission and replaces parts of it.
+    code: Python that comes after the honest entry and replaces parts of it.
   """
 
   name: str
   kind: str
   code: str
+  framework: Literal['jax', 'pytorch'] = 'pytorch'
 
   @property
   def module(self) -> str:
-    return HONEST + '\n\nhonest_update = update_params\n' + textwrap.dedent(self.code)
+    return (
+      BASES[self.framework] + '\n\nhonest_update = update_params\n' + textwrap.dedent(self.code)
+    )
 
   @property
   def line(self) -> int:
@@ -40,7 +46,7 @@ class Broken:
     return number
 
   def write(self, folder: Path) -> Path:
-    file = folder / 'submission_pytorch.py'
+    file = folder / f'submission_{self.framework}.py'
     file.write_text(self.module)
     return file
 
@@ -241,6 +247,54 @@ BROKEN = (
       counted[0] += 1
       optimizer_state['optimizer'].param_groups[0]['lr'] = 0.05 / counted[0]
       return honest_update(optimizer_state=optimizer_state, **arguments)
+    """,
+  ),
+  Broken(
+    name='parameters_of_before',
+    kind='no_change',
+    framework='jax',
+    code="""
+    def update_params(train_state, current_param_container, **arguments):  # here
+      before = jax.tree.map(jnp.copy, current_param_container)  # which the step donates
+      state, _, model_state = honest_update(train_state=train_state, current_param_container=current_param_container, **arguments)
+      return state, before, model_state
+    """,
+  ),
+  Broken(
+    name='infinite_gradients',
+    kind='not_finite',
+    framework='jax',
+    code="""
+    def transformed(grads):
+      return jax.tree.map(lambda grad: grad / 0, grads)
+
+    def update_params(train_state, **arguments):  # here
+      return honest_update(train_state=train_state, **arguments)
+    """,
+  ),
+  Broken(
+    name='keeps_every_sum',
+    kind='memory_grows',
+    framework='jax',
+    code="""
+    kept = []
+
+    def update_params(train_state, batch, **arguments):  # here
+      kept.append(batch['inputs'].sum())
+      return honest_update(train_state=train_state, batch=batch, **arguments)
+    """,
+  ),
+  Broken(
+    name='decays_by_a_global',
+    kind='resume_differs',
+    framework='jax',
+    code="""
+    counted = [0]
+
+    def update_params(train_state, **arguments):  # here
+      counted[0] += 1
+      state, params, model_state = honest_update(train_state=train_state, **arguments)
+      return state, jax.tree.map(lambda p: p * (1 - 1e-4 * counted[0]), params), model_state
     """,
   ),
 )

@@ -11,7 +11,6 @@ from attacks import HONEST
 from broken_entries import BROKEN, Broken
 from trials import algoeff
 
-from algorithmic_efficiency import registry
 from algorithmic_efficiency.faults import KINDS
 from algorithmic_efficiency.studies import check, check_source
 
@@ -86,10 +85,12 @@ def test_our_own_submissions_have_no_fault(name: str, framework: str):
     assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'fault']
 
 
-def test_thorough_adds_variants_points_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-  monkeypatch.setattr(check.registry, 'workloads', lambda: {WORKLOAD: registry.workload(WORKLOAD)})
-  report = check.run(check.Check(submission='adamw', frameworks=('pytorch',), thorough=True))
-  titles = [row.title for row in report.rows]
+def test_thorough_runs_every_point_and_two_devices():
+  asked = check.Check(
+    submission='adamw', frameworks=('pytorch',), workloads=(WORKLOAD,), thorough=True
+  )
+  report = check.run(asked)
   points = [f'{WORKLOAD}, point {number}' for number in range(2, 6)]
+  titles = [row.title for row in report.rows]
   assert titles == ['sources', WORKLOAD, *points, f'{WORKLOAD}, 2 devices']
   assert report.num_faults == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,23 @@ def test_the_ruleset_is_that_which_the_submission_is_made_for(tmp_path: Path):
   assert check._ruleset(str(file)) == check._ruleset(str(tmp_path)) == 'external'
   assert check._ruleset('torch.optim.SGD(lr=0.1)') == 'external'
   assert check._ruleset(next(name for kind, name in registry.submissions())) == 'external'
+
+
+def test_thorough_adds_the_variants():
+  pytest.importorskip('jax')
+  asked = check.Check(submission='adamw', frameworks=('jax',))
+  plans = {}
+  for thorough in (False, True):
+    this = dataclasses.replace(asked, thorough=thorough)
+    [version] = check._versions(this, 'external')
+    plans[thorough] = {plan.workload for _, plan in check._trials(this, 'external', version)}
+  can_run = {
+    name: definition
+    for name, definition in registry.workloads().items()
+    if registry.is_runnable(definition, 'jax') and definition.suites
+  }
+  assert plans[True] == set(can_run)
+  assert plans[False] == {name for name, one in can_run.items() if not one.is_variant}
 
 
 @pytest.mark.parametrize(
