@@ -26,8 +26,8 @@ from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.launch.worker import stop_reason_of
 from algorithmic_efficiency.trial_plan import TrialPlan
 
-SUITES = {'quick_vision': 'quick', 'mnist': 'lite', 'quick_lm': 'quick'}
-NUM_STEPS = {'quick_vision': 45, 'mnist': 70, 'quick_lm': 45}
+SUITES = {'quick_vision': 'quick', 'mnist': 'lite'}
+NUM_STEPS = {'quick_vision': 45, 'mnist': 70}
 
 
 class _Broken(Exception):
