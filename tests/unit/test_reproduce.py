@@ -122,12 +122,13 @@ def test_one_of_several_points_is_chosen(fake, tmp_path, capsys):
   assert fake.plans[-1].hyperparameters == other
 
 
-def test_the_run_itself_is_no_log(fake, tmp_path):
+def test_the_run_itself_is_no_log(fake, tmp_path, capsys):
   write_logs(tmp_path / 'logs')
-  assert reproduce('--experiment_dir', 'logs') == 0
-  assert reproduce('--experiment_dir', 'logs') == 0
+  assert reproduce('--experiment_dir', 'logs', '--json') == 0
   assert fake.plans[0].path.is_relative_to(tmp_path / 'logs')
-  assert fake.plans[1].eval_steps == STEPS
+  capsys.readouterr()
+  assert reproduce('--experiment_dir', 'logs', '--json') == 0
+  assert len(json.loads(capsys.readouterr().out)['logs']) == 4
 
 
 def test_logs_without_a_point_are_of_self_tuning(fake, tmp_path, monkeypatch):
