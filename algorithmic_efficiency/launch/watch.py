@@ -138,9 +138,14 @@ class Watch:
     if not self._backend.all_finite(params):
       self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
     elif self._looks and self._looks[-1].params == digest:
-      before = self._looks[-1].global_step
-      self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
+      self._check_change(self._looks[-1].global_step, global_step)
     self._looks.append(_Look(global_step, number, num_bytes, _process_bytes(), digest))
+
+  def _check_change(self, before: int, global_step: int) -> None:
+    """Parameters are as they were; so they may be after one step, in which it said that training is
+    complete."""
+    if global_step - before > 1:
+      self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
 
   # When it is over.
 

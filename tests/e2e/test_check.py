@@ -60,6 +60,22 @@ def test_an_honest_entry_has_no_fault(tmp_path: Path):
   assert {found['rows'][1][subject] for subject in check.SUBJECTS} == {'pass'}
 
 
+def test_an_entry_may_say_that_it_is_complete_right_after_an_evaluation(tmp_path: Path):
+  code = """
+honest_update = update_params
+
+
+def update_params(global_step, **arguments):
+  if global_step == 40:
+    raise spec.TrainingCompleteError
+  return honest_update(global_step=global_step, **arguments)
+"""
+  file = tmp_path / 'submission_pytorch.py'
+  file.write_text(HONEST + code)
+  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,)))
+  assert not report.findings
+
+
 def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   [broken] = [broken for broken in BROKEN if broken.kind == 'exception']
   file = broken.write(tmp_path)
