@@ -22,7 +22,7 @@ OPTIMIZERS = {
   'torch.optim.NAdam': ['lr=3e-3'],
   'torch.optim.Adafactor': ['lr=3e-2'],
   'torch.optim.Muon': ['lr=0.02', 'adam_lr=3e-3'],
-  'torch.optim.LBFGS': ['lr=0.3', 'max_iter=4', 'history_size=10'],
+  'torch.optim.LBFGS': ['lr=0.3', 'line_search_fn=strong_wolfe', 'max_iter=4', 'history_size=10'],
   'optax.adamw': ['learning_rate=3e-3'],
   'optax.lion': ['learning_rate=2e-3'],
   'optax.contrib.muon': ['learning_rate=0.02', 'adam_learning_rate=3e-3'],
