@@ -152,7 +152,7 @@ _BOOKS = replace(
   data=_BOOKS_DATA,
   goal=Goal(metric='ppl', direction='min', validation=60.0, provisional=True),
   suites={'lite': Budget(step_hint=2_400, max_steps=2_400)},
-  splits=Splits(train=23_943, eval_train=275, validation=275, test=None),
+  splits=Splits(train=23_943, eval_train=96, validation=275, test=None),
   batch_sizes=BatchSizes(train=16, eval=64),
   smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_BOOKS_DATA).data),
   target_source='provisional: a guess, not calibrated yet',
