@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from algorithmic_efficiency.layers.chunks import chunk_length
 
+_NUM_PARTS = 8  # of the vocabulary, in which a chunk's gradient is added to that of the kernel
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -227,15 +229,32 @@ def _losses_and_gradients(
     gradient = (jnp.exp(_log_probs(logits)) - target_probs) * weights[..., None]
     gradient = gradient.astype(hidden.dtype)
     losses = _losses(logits, targets, label_smoothing)
-    kernel_gradient += jnp.einsum(
-      'blv,bld->vd', gradient, hidden, preferred_element_type=kernel_gradient.dtype
-    )
+    kernel_gradient = _add_by_parts(kernel_gradient, gradient, hidden)
     return kernel_gradient, (losses, gradient @ narrow)
 
   chunks = tuple(_split(x, size) for x in (hidden, targets, weights))
   kernel_gradient, per_token = jax.lax.scan(add_chunk, jnp.zeros_like(kernel), chunks)
   losses, hidden_gradient = (_join(x, hidden.shape[1]) for x in per_token)
   return losses, hidden_gradient, kernel_gradient
+
+
+def _add_by_parts(
+  kernel_gradient: jax.Array, gradient: jax.Array, hidden: jax.Array
+) -> jax.Array:
+  """Adds the gradient of a chunk to the kernel's, a part of the vocabulary at a time, so that no
+  second array of the kernel's size is held."""
+  vocab_size = len(kernel_gradient)
+  size = -(-vocab_size // _NUM_PARTS)
+
+  def add_part(part: jax.Array, kernel_gradient: jax.Array) -> jax.Array:
+    first = jnp.minimum(part * size, vocab_size - size)  # the last part reaches back
+    words = jax.lax.dynamic_slice_in_dim(gradient, first, size, axis=-1)
+    words = jnp.where(first + jnp.arange(size) >= part * size, words, 0)
+    added = jnp.einsum('blv,bld->vd', words, hidden, preferred_element_type=kernel_gradient.dtype)
+    added += jax.lax.dynamic_slice_in_dim(kernel_gradient, first, size)
+    return jax.lax.dynamic_update_slice_in_dim(kernel_gradient, added, first, 0)
+
+  return jax.lax.fori_loop(0, _NUM_PARTS, add_part, kernel_gradient)
 
 
 def _split(x: jax.Array, size: int) -> jax.Array:
