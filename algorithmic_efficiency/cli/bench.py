@@ -29,7 +29,6 @@ _SPLITS = get_args(Split)
 def arguments(parser: argparse.ArgumentParser) -> None:
   race_arguments(parser)
   add = parser.add_argument
-  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
   add(
     '--max_hours', type=float, metavar='H', help='first probe, and refuse more device-hours than H'
   )
@@ -66,6 +65,7 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--resume', action='store_true', help='what is done anyway: go on with the runs that are there'
   )
+  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
   add('--overwrite', action='store_true', help='replace the trials that are there')
   add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
   add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
   if not args.no_score:
     _require_scoring()
   if args.max_hours is not None:
-    _refuse_dearer(race, args.max_hours)
+    _refuse_dearer(race, args.max_hours, args.retry_failed)
   with interrupted_when_terminated():
     result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
   return 1 if failed else 0
 
 
-def _refuse_dearer(race: Race, max_hours: float) -> None:
+def _refuse_dearer(race: Race, max_hours: float, retry_failed: bool) -> None:
   """Prices a race as `algoeff plan` does, and goes no further if it may take more than `max_hours`.
 
   Raises:
@@ -180,7 +180,7 @@ def _refuse_dearer(race: Race, max_hours: float) -> None:
   from algorithmic_efficiency.studies import plan
 
   purse = plan.Purse(max_hours=max_hours)
-  estimate = probed(race, purse)
+  estimate = probed(race, purse, retry_failed=retry_failed)
   purse.check(estimate)
   plan.store(estimate, race.folder)
 

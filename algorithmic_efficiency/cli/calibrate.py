@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
   with interrupted_when_terminated():
     if not args.quiet:
       say('Probing what a trial takes, where one is left to run.')
-    expected = calibrate.estimate(asked)
+    expected = calibrate.estimate(asked, retry_failed=args.retry_failed)
     if expected is not None:
       purse.check(expected)
       if not args.quiet:

@@ -107,7 +107,7 @@ def _jobs(
     if group is not None:
       jobs.append(_StepCosts(plans=group, runs=race.folder, anew=race.overwrite))
       trials.append(None)
-    if found.kind in ('absent', 'unfinished') or (retry_failed and found.kind == 'failed'):
+    if found.is_to_run(retry_failed=retry_failed):
       jobs.append(pool.Trial(plan=found.plan))
       trials.append(index)
   return jobs, trials

@@ -25,8 +25,6 @@ from algorithmic_efficiency.studies.probe import Cell, Probe, cell_of, probe_all
 from algorithmic_efficiency.studies.race import Race, expand
 from algorithmic_efficiency.trial_plan import TrialPlan, budget_of
 
-_TO_DO = ('absent', 'unfinished')
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -217,12 +215,14 @@ def from_probes(
   purse: Purse,
   *,
   evidence: Path | None = None,
+  retry_failed: bool = False,
   on_probe: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimate:
   """Prices a race by probes on this machine.
 
   Args:
     evidence: a folder of earlier runs, which say where trials stop; None is that of the race.
+    retry_failed: whether trials that failed by their own fault are run again.
     on_probe: is told how many probes are done, and of how many.
 
   Raises:
@@ -233,7 +233,7 @@ def from_probes(
   probes = probe_all(plans, shares, on_probe)
   records = [*state.records(race.folder if evidence is None else evidence).values()]
   prices = {cell_of(plan): _price(plan, probes[cell_of(plan)], records) for plan in plans}
-  to_do = plans if race.overwrite else _unfinished(plans)
+  to_do = plans if race.overwrite else _to_run(plans, retry_failed)
   num_devices = max(probe.num_devices for probe in probes.values())
   num_parallel = purse.num_parallel(num_devices, default=len(shares))
   timings = _timings(race, plans, probes, shares[0]) if race.is_weighed else {}
@@ -258,8 +258,8 @@ def from_probes(
   )
 
 
-def _unfinished(plans: Sequence[TrialPlan]) -> list[TrialPlan]:
-  return [found.plan for found in state.scan(plans) if found.kind in _TO_DO]
+def _to_run(plans: Sequence[TrialPlan], retry_failed: bool) -> list[TrialPlan]:
+  return [one.plan for one in state.scan(plans) if one.is_to_run(retry_failed=retry_failed)]
 
 
 @dataclass(frozen=True, kw_only=True)

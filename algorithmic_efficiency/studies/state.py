@@ -32,6 +32,10 @@ class TrialState:
   record: TrialRecord | None
   kind: Kind
 
+  def is_to_run(self, *, retry_failed: bool) -> bool:
+    """Whether a race runs it, or lets it go on."""
+    return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind == 'failed')
+
 
 def records(folder: Path) -> dict[Path, TrialRecord]:
   """The record of every trial in a folder of runs, by the trial's folder.

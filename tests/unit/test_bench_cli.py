@@ -139,7 +139,7 @@ class TestCap:
       basis='',
       left_out=(),
     )
-    monkeypatch.setattr(plan, 'probed', lambda race, purse: estimate)
+    monkeypatch.setattr(plan, 'probed', lambda race, purse, retry_failed: estimate)
     (tmp_path / 'a.py').write_text('{}')
     code = main(words('--smoke', '--quiet', submissions='a.py', max_hours=cap))
     assert code == (2 if is_dearer else 0)

@@ -268,6 +268,16 @@ class TestRace:
     )
     assert elsewhere.trials[0].basis == '1 trial that ran before'
 
+  def test_what_failed_costs_nothing_unless_it_is_run_again(self, host, tmp_path):
+    given = race(tmp_path)
+    first, second, *_ = expand(given)
+    for one, stop_reason in ((first, 'failed'), (second, 'interrupted')):
+      one.path.mkdir(parents=True)
+      dataclasses.replace(one.record(), status='failed', stop_reason=stop_reason).write(one.path)
+    left, again = self.estimate(given), self.estimate(given, retry_failed=True)
+    assert (left.num_done, again.num_done) == (1, 0)
+    assert again.wall_sec.at_most == pytest.approx(5 / 4 * left.wall_sec.at_most)
+
   def test_it_is_stored_before_the_race_and_not_afterwards(self, host, tmp_path):
     found = self.estimate(race(tmp_path))
     plan.store(found, tmp_path)
