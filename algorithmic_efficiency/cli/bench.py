@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
   if not args.no_score:
     _require_scoring()
   if args.max_hours is not None:
-    _refuse_dearer(race, args.max_hours, args.retry_failed)
+    _refuse_dearer(args, race)
   with interrupted_when_terminated():
     result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
@@ -170,17 +170,21 @@ def run(args: argparse.Namespace) -> int:
   return 1 if failed else 0
 
 
-def _refuse_dearer(race: Race, max_hours: float, retry_failed: bool) -> None:
-  """Prices a race as `algoeff plan` does, and goes no further if it may take more than `max_hours`.
+def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
+  """Prices a race as `algoeff plan` does, and goes no further if it may take more than --max_hours.
 
   Raises:
     UserError: it may.
   """
   from algorithmic_efficiency.cli.plan import probed
+  from algorithmic_efficiency.progress import say
   from algorithmic_efficiency.studies import plan
 
-  purse = plan.Purse(max_hours=max_hours)
-  estimate = probed(race, purse, retry_failed=retry_failed)
+  purse = plan.Purse(max_hours=args.max_hours)
+  estimate = probed(race, purse, retry_failed=args.retry_failed)
+  if not args.quiet:
+    for problem in estimate.problems:
+      say(problem)
   purse.check(estimate)
   plan.store(estimate, race.folder)
 

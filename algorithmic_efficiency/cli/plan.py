@@ -111,6 +111,7 @@ def lines(estimate: Estimate) -> list[str]:
     '',
     'A trial:',
     *_table(trials),
+    *estimate.problems,
     '',
     f'Not counted: {"; ".join(estimate.left_out)}.',
   ]
