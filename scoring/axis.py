@@ -7,7 +7,7 @@ spread over studies.
 
 A race measures costs in alternating bursts of the submission and the baseline. Where all the
 submissions of a workload and host were measured so, those are the costs; otherwise they are the
-median step times of the runs.
+median step times of the runs. What was measured on one host says nothing of the runs of another.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def _from_bursts(
   for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
     there = [one for one in costs if (one.workload, one.host, one.framework) == place]
     if not there:
+      if any((one.workload, one.framework) == (place[0], place[2]) for one in costs):
+        notes.append(Note('step_times', _place(*place), 'timed on other hosts alone'))
       continue
     baseline = there[-1].baseline
     found: dict[str, dict[str, float]] = {baseline: {}}

@@ -131,7 +131,15 @@ class TestAxis:
   def test_hosts_never_mix(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0}, host='h')
     measured(tmp_path, {'slow': 2.0}, studies=1, host='another')
-    assert times(scored(tmp_path, statistics=False), 'slow') == [900.0]
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == [900.0]
+    (note,) = [note for note in result.notes if note.kind == 'step_times']
+    assert 'quick_vision on host h' in note.where and 'on other hosts alone' in note.detail
+
+  def test_costs_of_another_workload_are_not_missed(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
+    measured(tmp_path, {'slow': 2.0}, studies=1, workload='mnist')
+    assert not [n for n in scored(tmp_path, statistics=False).notes if n.kind == 'step_times']
 
   def test_the_last_measurement_of_a_study_counts(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
