@@ -15,7 +15,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from algorithmic_efficiency import backends, errors, race_records, registry
@@ -24,6 +24,7 @@ from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.race_records import StepCost, Turn
 from algorithmic_efficiency.studies.probe import Probe
+from algorithmic_efficiency.submission import fingerprint
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 NUM_TURNS = 7
@@ -64,10 +65,14 @@ def measure(
   one = plans[0]
   name = registry.suite(one.suite).baseline_among(first)
   key = (one.workload, one.framework, one.study)
+  hashes = _hashes(first.values())
   done = {
     cost.submission
     for cost in race_records.read_costs(folder)
-    if not anew and (cost.workload, cost.framework, cost.study) == key and cost.baseline == name
+    if not anew
+    and (cost.workload, cost.framework, cost.study) == key
+    and cost.baseline == name
+    and cost.is_of(hashes)
   }
   missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
   start = functools.partial(Stepper, place=place, cancelled=cancelled)
@@ -146,9 +151,14 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
       study=plan.study,
       host=host,
       turns=tuple(found),
+      hashes=_hashes((baseline, plan)),
     )
     for plan, found in zip(plans, turns, strict=True)
   ]
+
+
+def _hashes(plans: Iterable[TrialPlan]) -> dict[str, str]:
+  return {plan.submission: fingerprint(Path(plan.submission_path)) for plan in plans}
 
 
 class _FailedError(Exception):

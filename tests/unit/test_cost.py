@@ -17,13 +17,15 @@ from algorithmic_efficiency.trial_plan import TrialPlan
 HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
 
 
-def plans(*names: str, study: int = 1, framework: str = 'jax') -> list[TrialPlan]:
+def plans(
+  *names: str, study: int = 1, framework: str = 'jax', file: str = __file__
+) -> list[TrialPlan]:
   return [
     TrialPlan(
       workload='quick_vision',
       framework=framework,
       submission=name,
-      submission_path='submission.py',
+      submission_path=file,
       suite='quick',
       ruleset='self',
       study=study,
@@ -103,6 +105,20 @@ def test_what_was_measured_is_not_measured_again(measure, tmp_path):
   measure(again, 'nadamw', 'slow', study=2)
   measure(again, 'nadamw', 'slow', framework='pytorch')
   assert len(race_records.read_costs(tmp_path)) == 2 + 1 + 2 + 2
+
+
+def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):
+  file = tmp_path / 'entry.py'
+  file.write_text('x = 1')
+  measure(FakeHost(step_sec=HOST), 'nadamw', 'slow', file=str(file))
+  again = FakeHost(step_sec=HOST)
+  measure(again, 'nadamw', 'slow', file=str(file))
+  assert again.calls == []
+  file.write_text('x = 2')
+  measure(again, 'nadamw', 'slow', file=str(file))
+  floor, slow, *_ = race_records.read_costs(tmp_path)
+  assert (list(slow.hashes), list(floor.hashes)) == (['nadamw', 'slow'], ['nadamw'])
+  assert len(race_records.read_costs(tmp_path)) == 4
 
 
 def test_without_the_baseline_of_the_suite_the_first_by_name_is_the_unit(measure, tmp_path):
