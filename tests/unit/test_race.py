@@ -252,6 +252,12 @@ class TestScan:
     begin(first, status=status, stop_reason=stop_reason)
     assert [found.kind for found in state.scan([first, second])] == [kind, 'absent']
 
+  @pytest.mark.parametrize(('times', 'kind'), [(0, 'unfinished'), (1, 'unfinished'), (2, 'failed')])
+  def test_memory_that_is_exhausted_again_is_its_own_fault(self, times, kind, tmp_path):
+    [plan, *_] = expand(race(tmp_path))
+    begin(plan, status='failed', stop_reason='out_of_memory', num_out_of_memory=times)
+    assert state.scan([plan])[0].kind == kind
+
   def test_two_hundred_finished_trials_take_less_than_a_second(self, tmp_path):
     plans = expand(race(tmp_path, *(f'entry_{index}=nadamw' for index in range(8))))
     environment = {f'fact_{index}': 'x' * 40 for index in range(60)}
