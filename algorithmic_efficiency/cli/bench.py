@@ -1,8 +1,8 @@
 """Runs a race: every submission on every workload of a suite, interleaved, and scores it.
 
 The state is the folder of runs itself. The same command again goes on: what is done is skipped,
-what was cut off is continued, what failed by its own fault is told, and run again only with
---retry_failed.
+what was cut off is continued, what failed by its own fault or is invalid is told, and run again
+only with --retry_failed.
 
 Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw --ruleset self \\
   --frameworks jax --allow_provisional --experiment_dir races/first
@@ -65,7 +65,7 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--resume', action='store_true', help='what is done anyway: go on with the runs that are there'
   )
-  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
+  add('--retry_failed', action='store_true', help='run again what failed or is invalid')
   add('--overwrite', action='store_true', help='replace the trials that are there')
   add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
   add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
@@ -213,7 +213,10 @@ def _sum_up(result: Result, *, quiet: bool) -> bool:
   for ((submission, workload, framework), why), number in causes.items():
     say(f'{submission} on {workload} ({framework}), {number} trial(s): {why}')
   if result.num_left_failed:
-    say(f'Failed before and not run again: {result.num_left_failed}; --retry_failed runs them.')
+    say(
+      f'Failed or invalid before, and not run again: {result.num_left_failed}; --retry_failed runs '
+      'them.'
+    )
   for problem in result.problems:
     say(problem)
   return bool(causes)

@@ -224,7 +224,7 @@ def from_probes(
 
   Args:
     evidence: a folder of earlier runs, which say where trials stop; None is that of the race.
-    retry_failed: whether trials that failed by their own fault are run again.
+    retry_failed: whether trials that failed by their own fault, or are invalid, are run again.
     on_probe: is told how many probes are done, and of how many.
 
   Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,13 @@ class TrialState:
 
   def is_to_run(self, *, retry_failed: bool) -> bool:
     """Whether a race runs it, or lets it go on."""
-    return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind == 'failed')
+    return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind != 'finished')
+
+  @property
+  def plan_to_run(self) -> TrialPlan:
+    """How it is run: what is invalid is replaced, as its rows may not be its own."""
+    anew = self.kind == 'invalid'
+    return replace(self.plan, resume=False, overwrite=True) if anew else self.plan
 
 
 def records(folder: Path) -> dict[Path, TrialRecord]:

@@ -112,12 +112,15 @@ class TestAgain:
     run(tmp_path, scripts, studies=1)
     assert record(plan.path).num_out_of_memory == 1
 
-  def test_an_invalid_trial_is_never_run_again(self, tmp_path):
-    [plan, *_] = run(tmp_path, {'a': {}}).plans
+  def test_an_invalid_trial_waits_for_the_word_and_begins_anew(self, tmp_path):
+    [plan, *_] = run(tmp_path, {'a': {'rows': 5}}).plans
     dataclasses.replace(record(plan.path), status='invalid').write(plan.path)
-    again = run(tmp_path, {'a': {}}, retry_failed=True)
-    assert again.outcomes[0].status == 'invalid'
+    again = run(tmp_path, {'a': {'rows': 3}})
+    assert (again.outcomes[0].status, again.num_left_failed) == ('invalid', 1)
     assert sessions(tmp_path, plan.path) == 1
+    retried = run(tmp_path, {'a': {'rows': 3}}, retry_failed=True)
+    assert (retried.outcomes[0].status, retried.num_left_failed) == ('finished', 0)
+    assert len(measurements.read(plan.path).evals) == 3  # none of the rows that were there
 
   def test_what_was_cut_off_goes_on_after_its_last_row(self, tmp_path):
     [plan, *_] = run(tmp_path, {'a': {'rows': 2}}).plans
