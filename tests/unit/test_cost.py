@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_stepper import FakeHost
@@ -75,6 +76,35 @@ def test_the_baseline_has_a_turn_between_any_two_others(measure, tmp_path):
   turn = ['slow', 'nadamw', 'nadamw', 'nadamw', 'twin', 'nadamw']  # the second is the copy
   assert bursts == ['nadamw', *turn * cost.NUM_TURNS]
   assert num_steps == math.ceil(cost.BURST_SEC / HOST['nadamw'])  # as many for all
+
+
+def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_without_it(
+  measure, tmp_path
+):
+  """Of steps that take 0.5 s there are 4 in a burst of 2 s, of those of 30 s one."""
+  host = FakeHost(step_sec={'nadamw': 0.01, 'slow': 0.5, 'slowest': 30.0})
+  measure(host, 'nadamw', 'slow', 'slowest')
+  bursts = {
+    name: max(n for each, n, _ in host.calls[-40:] if each == name) for name in host.step_sec
+  }
+  assert bursts == {'nadamw': 20, 'slow': 4, 'slowest': 1}
+  assert (
+    sum(n for name, n, _ in host.calls if name == 'slowest') == 1 + 3 + 1 + 1 + 2 * cost.NUM_TURNS
+  )
+  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(50))
+  assert costs(tmp_path)['slowest', 1] == pytest.approx(math.log(3000))
+
+
+def test_what_it_takes_is_foretold(measure):
+  host = FakeHost(step_sec={**HOST, 'slow': 0.5})
+  measure(host, 'nadamw', 'slow')
+  probes = [
+    SimpleNamespace(start_sec=host.start_sec, first_step_sec=1.0 + sec, step_sec=sec)
+    for sec in (0.01, 0.5)
+  ]
+  warming_up = 2 * (3 + 1 + 8) * 0.01 + (3 + 1 + 4) * 0.5
+  first_burst = 22 * 0.01  # of the baseline
+  assert cost.expected_sec(probes, 1) == pytest.approx(host.now - warming_up - first_burst)
 
 
 def test_the_records_say_what_was_measured_and_where(measure, tmp_path):
