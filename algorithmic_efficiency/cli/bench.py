@@ -158,14 +158,15 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.studies import bench
 
   race = race_of(args)
-  if not args.no_score:
+  is_scored = not (args.no_score or race.smoke)
+  if is_scored:
     _require_scoring()
   if args.max_hours is not None:
     _refuse_dearer(args, race)
   with interrupted_when_terminated():
     result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
-  if not (args.no_score or race.smoke):
+  if is_scored:
     _score(args, race, result)
   return 1 if failed else 0
 

@@ -14,6 +14,7 @@ from algorithmic_efficiency.cli import bench, main, plan
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.studies.plan import Bounds, Estimate
 from algorithmic_efficiency.studies.race import Entry, Race
+from scoring import report
 
 GOOD = {
   'suite': 'quick',
@@ -102,6 +103,7 @@ class TestMistakes:
       ((), {'submissions': 'nadamw,nadamw'}, 'NAME=SUBMISSION'),
       ((), {'workloads': 'quick_visoin'}, "Did you mean 'quick_vision'"),
       ((), {'studies': '0'}, '--studies must be positive'),
+      ((), {'trials': '3'}, 'Under self tuning a study has one trial; --trials is 3'),
       ((), {'full_eval_every': '0'}, '--full_eval_every must be positive'),
       ((), {'workers': '0'}, '--workers must be positive'),
       ((), {'splits': 'validatoin'}, "Did you mean 'validation'"),
@@ -159,6 +161,16 @@ class TestEnd:
     assert out[0] == 'Trials to run: 2'
     assert out[-1] == 'Trials finished: 2 of 2'
     assert not (tmp_path / 'runs' / 'scores').exists()  # a smoke run is never scored
+
+  def test_what_is_not_scored_needs_nothing_that_scores(self, tmp_path, capsys, monkeypatch):
+    def missing():
+      raise request.errors.UserError('The report needs jinja2.')
+
+    monkeypatch.setattr(report, 'require_installed', missing)
+    command = words('--quiet', submissions=self.entries(tmp_path, a='finish'))
+    assert main([*command, '--smoke']) == 0
+    assert main([*command, '--allow_provisional']) == 2
+    assert 'The report needs jinja2.' in capsys.readouterr().err
 
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='crash', b='finish', c='kill')
