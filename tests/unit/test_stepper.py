@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ LEG = {
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   """A trial whose process runs this code; it has `send(message)`, `orders` and the plan."""
 
-  def start(code: str, *, hard_limit_sec: float = 60.0, **options) -> Stepper:
+  def start(code: str, *, hard_limit_sec: float = 60.0, num_ranks: int = 1, **options) -> Stepper:
     head = (
       'import json, os, sys, time\n'
       'def send(message):\n'
@@ -40,7 +41,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
     monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
-    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec)
+    devices = Devices(platform='cpu', num_ranks=num_ranks)
+    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec, devices=devices)
     return Stepper(trial, Place(), **options)
 
   return start
@@ -90,6 +92,36 @@ def test_a_process_that_dies_is_noticed(play, end, words):
   ):
     trial.wait()
     trial.go(1)
+
+
+@pytest.mark.parametrize(
+  ('end', 'words'),
+  [
+    ('os.kill(os.getpid(), 9)', 'rank 1 was ended by SIGKILL'),
+    ('send({"kind": "failed", "reason": "ValueError: no", "mendable": False})', 'ValueError: no'),
+  ],
+)
+def test_one_of_several_processes_that_fails_is_noticed_while_the_others_wait_for_it(
+  play, end, words
+):
+  code = (
+    f'send({READY}); orders.readline()\nif plan["devices"]["rank"] == 1:\n  {end}\ntime.sleep(60)'
+  )
+  begin = time.monotonic()
+  with pytest.raises(StepperError, match=words), play(code, num_ranks=2) as trial:
+    trial.wait()
+    trial.go(1)
+  assert time.monotonic() - begin < 20
+
+
+def test_the_process_that_died_is_named_and_not_one_that_misses_it(play):
+  failed = {'kind': 'failed', 'reason': 'connection closed by peer', 'mendable': False}
+  code = (
+    f'if plan["devices"]["rank"] == 1:\n  os.kill(os.getpid(), 9)\nsend({failed}); time.sleep(60)'
+  )
+  with pytest.raises(StepperError, match='rank 1 was ended'), play(code, num_ranks=2) as trial:
+    time.sleep(0.5)  # both are heard of at once
+    trial.wait()
 
 
 def test_a_process_that_says_nothing_is_given_up(play):
