@@ -10,11 +10,9 @@ import dataclasses
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from typing import Any, Self
 
 from algorithmic_efficiency import backends, errors, measurements
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.folder import scratch
 from algorithmic_efficiency.launch.messages import LineBuffer
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.trial_plan import TrialPlan
@@ -105,9 +104,10 @@ class Stepper:
     self._cancelled = cancelled or threading.Event()
     self._environment = {**place.environment(), **backends.sharing(num_sharing)}
     self._ranks: list[_Rank] = []
+    self._left = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
-    self.folder = Path(tempfile.mkdtemp(prefix='algoeff-')).resolve()
+    self.folder = self._left.enter_context(scratch())
     try:
       for plan in local.rank_plans(aside(self._plan, self.folder)):
         self._ranks.append(_Rank(plan, self._environment))
@@ -181,7 +181,7 @@ class Stepper:
       rank.end(max(0.0, end - time.perf_counter()))
     self._ranks.clear()
     if not keep_folder:
-      shutil.rmtree(self.folder, ignore_errors=True)
+      self._left.close()
 
 
 def aside(plan: TrialPlan, folder: Path) -> TrialPlan:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from test_local_launch import plan
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import stepper
+from algorithmic_efficiency.launch.folder import scratch
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.step_worker import obey
 from algorithmic_efficiency.launch.stepper import Leg, Stepper, StepperError, aside
@@ -141,6 +145,27 @@ def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
   with pytest.raises(KeyboardInterrupt), play(code, cancelled=cancelled) as trial:
     trial.wait()
   assert not Path(f'/proc/{pid.read_text()}').exists()
+
+
+def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  code = (
+    'import time\nfrom algorithmic_efficiency.launch.folder import scratch\n'
+    'with scratch() as path: print(path, flush=True); time.sleep(60)'
+  )
+  (tmp_path / 'algoeff-of-somebody').mkdir()
+  command = [sys.executable, '-c', code]
+  environment = {**os.environ, 'TMPDIR': str(tmp_path)}
+  with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    left = Path(process.stdout.readline().strip())
+    (left / 'file').touch()
+    with scratch() as own, scratch() as other:
+      assert {left, own, other} < set(tmp_path.iterdir())
+    assert left.is_dir()
+    process.kill()
+  with scratch() as own:
+    assert sorted(tmp_path.iterdir()) == sorted([own, tmp_path / 'algoeff-of-somebody'])
+  assert [path.name for path in tmp_path.iterdir()] == ['algoeff-of-somebody']
 
 
 def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
