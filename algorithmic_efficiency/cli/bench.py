@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--max_hours', type=float, metavar='H', help='first probe, and refuse more device-hours than H'
   )
   add('--no_score', action='store_true', help='run the trials, and leave the scoring to `score`')
+  add('--mix_hosts', action='store_true', help='score seconds of several hosts side by side')
   add('--output_dir', metavar='DIR', help='of tables and report; default: scores/ among the runs')
   add('--quiet', action='store_true', help='no progress')
 
@@ -233,6 +234,8 @@ def _score(args: argparse.Namespace, race: Race, result: Result) -> None:
   words += ['--output_dir', args.output_dir or str(race.folder / 'scores')]
   if race.allow_provisional:
     words.append('--allow_provisional')
+  if args.mix_hosts:
+    words.append('--mix_hosts')
   if race.workloads is not None:
     words += ['--workloads', ','.join(race.workloads)]
   score.run(parser.parse_args(words), only=frozenset(str(plan.path) for plan in result.plans))

@@ -10,7 +10,7 @@ import pytest
 from fake_worker import SESSIONS_FILE
 
 from algorithmic_efficiency import request
-from algorithmic_efficiency.cli import bench, main, plan
+from algorithmic_efficiency.cli import bench, main, plan, score
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.studies.plan import Bounds, Estimate
 from algorithmic_efficiency.studies.race import Entry, Race
@@ -24,6 +24,21 @@ GOOD = {
   'workloads': 'quick_vision',
   'studies': '1',
 }
+
+SECONDS = """
+name = "mine"
+title = "A race in seconds"
+axis = "seconds"
+hardware = "this machine"
+
+[rulesets.self]
+studies = 1
+
+[workloads.quick_vision]
+max_sec = 10.0
+eval_period_sec = 5.0
+step_hint = 600
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +186,17 @@ class TestEnd:
     assert main([*command, '--smoke']) == 0
     assert main([*command, '--allow_provisional']) == 2
     assert 'The report needs jinja2.' in capsys.readouterr().err
+
+  def test_hosts_are_mixed_in_its_score_when_asked_for(self, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(score, 'run', lambda args, only: asked.append((args.mix_hosts, len(only))))
+    given = self.entries(tmp_path, a='finish')
+    file = tmp_path / 'mine.toml'
+    file.write_text(SECONDS)
+    command = words('--quiet', suite=str(file), submissions=given)
+    assert main(command) == 0
+    assert main([*command, '--mix_hosts']) == 0
+    assert asked == [(False, 1), (True, 1)]
 
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='crash', b='finish', c='kill')
