@@ -12,6 +12,7 @@ import pytest
 
 from algorithmic_efficiency import errors, measurements, registry, request
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch.places import places
 from algorithmic_efficiency.request import Request
 from algorithmic_efficiency.studies import state
 from algorithmic_efficiency.studies.race import Entry, Race, expand
@@ -126,7 +127,8 @@ class TestPairing:
         experiment_dir=str(tmp_path),
       )
     )
-    assert last == alone
+    [place] = places(alone.devices)  # a race states the threads, too
+    assert last == dataclasses.replace(alone, devices=place.devices(alone.devices, 'jax'))
 
   def test_a_race_goes_on_with_its_seed(self, tmp_path):
     first = expand(race(tmp_path))
