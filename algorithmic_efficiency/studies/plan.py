@@ -262,12 +262,7 @@ def from_probes(
     peak_memory_bytes=_peak_memory(race, probes, num_parallel),
     basis='steps and batches that were probed on this machine',
     left_out=('scoring and the report',),
-    problems=tuple(
-      f'{name} on {workload} ({framework}) is priced by the steps of {stand_ins[cell][0]}, as its '
-      f'own fail: {reason}'
-      for cell, reason in failures.items()
-      for name, workload, framework in [cell]
-    ),
+    problems=tuple(_problem(cell, stand_ins[cell], reason) for cell, reason in failures.items()),
   )
 
 
@@ -282,6 +277,14 @@ def _stand_in(cell: Cell, probes: Mapping[Cell, Probe], failures: Mapping[Cell, 
       f'{workload} ({framework}). Mend one, or leave the workload out. {"; ".join(why)}'
     )
   return max(others, key=lambda other: probes[other].step_sec)
+
+
+def _problem(cell: Cell, stand_in: Cell, reason: str) -> str:
+  submission, workload, framework = cell
+  return (
+    f'{submission} on {workload} ({framework}) is priced by the steps of {stand_in[0]}, as its own '
+    f'fail: {reason}'
+  )
 
 
 def _to_run(plans: Sequence[TrialPlan], retry_failed: bool) -> list[TrialPlan]:
