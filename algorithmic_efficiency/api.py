@@ -79,7 +79,7 @@ def bench(
   Args:
     suite: a name, or a TOML file.
     submissions: names, folders or module files; 'NAME=SUBMISSION' is scored as NAME.
-    retry_failed: whether trials that failed by their own fault are run again.
+    retry_failed: whether trials that failed by their own fault, or are invalid, are run again.
     options: further fields of `studies.race.Race`, such as ruleset, studies, workers or seed.
 
   Raises:

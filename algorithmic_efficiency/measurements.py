@@ -345,6 +345,7 @@ class TrialRecord:
     step_time_sec: the median time of a step.
     wall_sec, parent_wall_sec: the wall time of the last process of the trial by its own clock (its
       part of the sum of the buckets) and by its parent's.
+    num_out_of_memory: how many times in a row, on this host, its memory ended it.
     seeds: named seeds, among them the trial's and its study's.
     buckets: seconds by bucket; they sum to the wall time.
     options: what the trial was spared or not, by the names of the command's flags.
@@ -373,6 +374,7 @@ class TrialRecord:
   step_time_sec: float | None = None
   wall_sec: float = 0.0
   parent_wall_sec: float | None = None
+  num_out_of_memory: int = 0
   seeds: Mapping[str, int] = field(default_factory=dict)
   buckets: Mapping[str, float] = field(default_factory=dict)
   peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)

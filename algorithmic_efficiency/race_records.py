@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class StepCost:
       was measured, and what its cost differs from 1 by is noise.
     host: the fingerprint of what both ran on.
     turns: seconds of a step of the baseline before, of the submission, of the baseline after.
+    hashes: of the files of both, by name; empty in a record that does not say.
   """
 
   submission: str
@@ -39,6 +40,7 @@ class StepCost:
   study: int
   host: str
   turns: tuple[Turn, ...]
+  hashes: Mapping[str, str] = field(default_factory=dict)
 
   @property
   def log_cost(self) -> float:
@@ -50,6 +52,10 @@ class StepCost:
   @property
   def is_floor(self) -> bool:
     return self.submission == self.baseline
+
+  def is_of(self, hashes: Mapping[str, str]) -> bool:
+    """Whether both were measured as they are now: with these files, as far as both know them."""
+    return all(hashes.get(name, measured) == measured for name, measured in self.hashes.items())
 
 
 def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:

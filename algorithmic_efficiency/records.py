@@ -193,7 +193,7 @@ def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
   if before.submission_hash not in ('', now.submission_hash):
     found.append('The files of the submission were changed before the trial was resumed.')
   threads = [record.environment.get('devices', {}).get('num_threads') for record in (before, now)]
-  if threads[0] != threads[1]:
+  if threads[0] not in (None, threads[1]):  # older records need not say
     found.append(
       f'The trial began with {threads[0]} threads and was resumed with {threads[1]}: results are '
       'equal to the last bit at equal thread counts only.'

@@ -7,7 +7,7 @@ spread over studies.
 
 A race measures costs in alternating bursts of the submission and the baseline. Where all the
 submissions of a workload and host were measured so, those are the costs; otherwise they are the
-median step times of the runs.
+median step times of the runs. What was measured on one host says nothing of the runs of another.
 """
 
 from __future__ import annotations
@@ -53,15 +53,25 @@ def _from_bursts(
   """Cost and floor of each row; NaN where not all submissions of its place were measured."""
   cost, log_floor = np.full((2, len(outcomes)), np.nan)
   for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
-    there = [one for one in costs if (one.workload, one.host, one.framework) == place]
+    entries, studies, hashes = (
+      outcomes[name].to_numpy()[rows] for name in ('entry', 'study', 'submission_hash')
+    )
+    raced = {entry: known for entry, known in zip(entries, hashes, strict=True) if known}
+    valid = [
+      one for one in costs if (one.workload, one.framework) == place[::2] and one.is_of(raced)
+    ]
+    there = [one for one in valid if one.host == place[1]]
     if not there:
+      if valid:
+        notes.append(Note('step_times', _place(*place), 'timed on other hosts alone'))
       continue
     baseline = there[-1].baseline
     found: dict[str, dict[str, float]] = {baseline: {}}
-    for one in there:
-      if one.baseline == baseline and not one.is_floor:
-        found.setdefault(one.submission, {})[f'study_{one.study}'] = one.log_cost
-    entries, studies = outcomes['entry'].to_numpy()[rows], outcomes['study'].to_numpy()[rows]
+    floors: dict[str, float] = {}
+    for one in there:  # the last measure of a study counts
+      if one.baseline == baseline:
+        log_costs = floors if one.is_floor else found.setdefault(one.submission, {})
+        log_costs[f'study_{one.study}'] = one.log_cost
     reached = outcomes['step'].notna().to_numpy()[rows]
     missing = sorted(set(entries[reached]) - set(found))
     if missing:
@@ -71,7 +81,7 @@ def _from_bursts(
     for row, entry, study in zip(rows, entries, studies, strict=True):
       is_unit = entry == baseline or entry not in found  # a miss needs no cost
       cost[row] = 1.0 if is_unit else math.exp(_of_study(found[entry], study))
-    log_floor[rows] = max((abs(one.log_cost) for one in there if one.is_floor), default=0.0)
+    log_floor[rows] = max(map(abs, floors.values()), default=0.0)
   return cost, log_floor
 
 

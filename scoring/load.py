@@ -59,6 +59,7 @@ class Trial:
   smoke: bool = False
   definition_hash: str = ''
   suite_hash: str = ''
+  submission_hash: str = ''
   environment: Any = None
 
   @property
@@ -228,6 +229,7 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
     'smoke': record.get('smoke') is True,
     'definition_hash': of_type('definition_hash', str, ''),
     'suite_hash': of_type('suite_hash', str, ''),
+    'submission_hash': of_type('submission_hash', str, ''),
     'host': _text(environment, 'fingerprint'),
     'machine': _text(environment, 'machine_fingerprint'),
     'environment': environment or None,

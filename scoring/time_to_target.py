@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FACTS = (
   *(*KEYS, 'path', 'status', 'suite', 'ruleset', 'stop_reason', 'host', 'machine', 'seed'),
   *('step_sec', 'batch_size', 'hyperparameters', 'definition_hash', 'suite_hash', 'entry'),
+  'submission_hash',
 )
 
 

@@ -13,6 +13,7 @@ import collections
 import hashlib
 import importlib.metadata
 import operator
+import os
 import resource
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -212,13 +213,18 @@ class JaxBackend:
       'device_kind': device.device_kind,
       'num_devices': self.num_devices,
       'num_ranks': self.num_ranks,
-      'num_threads': self._devices.num_threads,
+      'num_threads': self._devices.num_threads or _num_cpus(),
       'compilation_cache': jax.config.jax_compilation_cache_dir,
     }
 
   def stop(self) -> None:
     if self.num_ranks > 1:
       jax.distributed.shutdown()
+
+
+def _num_cpus() -> int:
+  """Those that this process is bound to, which is how many threads XLA takes unless it is told."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class _Leaves:

@@ -1,8 +1,8 @@
 """Runs a race: every submission on every workload of a suite, interleaved, and scores it.
 
 The state is the folder of runs itself. The same command again goes on: what is done is skipped,
-what was cut off is continued, what failed by its own fault is told, and run again only with
---retry_failed.
+what was cut off is continued, what failed by its own fault or is invalid is told, and run again
+only with --retry_failed.
 
 Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw --ruleset self \\
   --frameworks jax --allow_provisional --experiment_dir races/first
@@ -29,11 +29,11 @@ _SPLITS = get_args(Split)
 def arguments(parser: argparse.ArgumentParser) -> None:
   race_arguments(parser)
   add = parser.add_argument
-  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
   add(
     '--max_hours', type=float, metavar='H', help='first probe, and refuse more device-hours than H'
   )
   add('--no_score', action='store_true', help='run the trials, and leave the scoring to `score`')
+  add('--mix_hosts', action='store_true', help='score seconds of several hosts side by side')
   add('--output_dir', metavar='DIR', help='of tables and report; default: scores/ among the runs')
   add('--quiet', action='store_true', help='no progress')
 
@@ -66,6 +66,7 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--resume', action='store_true', help='what is done anyway: go on with the runs that are there'
   )
+  add('--retry_failed', action='store_true', help='run again what failed or is invalid')
   add('--overwrite', action='store_true', help='replace the trials that are there')
   add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
   add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
@@ -158,29 +159,34 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.studies import bench
 
   race = race_of(args)
-  if not args.no_score:
+  is_scored = not (args.no_score or race.smoke)
+  if is_scored:
     _require_scoring()
   if args.max_hours is not None:
-    _refuse_dearer(race, args.max_hours)
+    _refuse_dearer(args, race)
   with interrupted_when_terminated():
     result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
-  if not (args.no_score or race.smoke):
+  if is_scored:
     _score(args, race, result)
   return 1 if failed else 0
 
 
-def _refuse_dearer(race: Race, max_hours: float) -> None:
-  """Prices a race as `algoeff plan` does, and goes no further if it may take more than `max_hours`.
+def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
+  """Prices a race as `algoeff plan` does, and goes no further if it may take more than --max_hours.
 
   Raises:
     UserError: it may.
   """
   from algorithmic_efficiency.cli.plan import probed
+  from algorithmic_efficiency.progress import say
   from algorithmic_efficiency.studies import plan
 
-  purse = plan.Purse(max_hours=max_hours)
-  estimate = probed(race, purse)
+  purse = plan.Purse(max_hours=args.max_hours)
+  estimate = probed(race, purse, retry_failed=args.retry_failed)
+  if not args.quiet:
+    for problem in estimate.problems:
+      say(problem)
   purse.check(estimate)
   plan.store(estimate, race.folder)
 
@@ -209,7 +215,10 @@ def _sum_up(result: Result, *, quiet: bool) -> bool:
   for ((submission, workload, framework), why), number in causes.items():
     say(f'{submission} on {workload} ({framework}), {number} trial(s): {why}')
   if result.num_left_failed:
-    say(f'Failed before and not run again: {result.num_left_failed}; --retry_failed runs them.')
+    say(
+      f'Failed or invalid before, and not run again: {result.num_left_failed}; --retry_failed runs '
+      'them.'
+    )
   for problem in result.problems:
     say(problem)
   return bool(causes)
@@ -225,6 +234,8 @@ def _score(args: argparse.Namespace, race: Race, result: Result) -> None:
   words += ['--output_dir', args.output_dir or str(race.folder / 'scores')]
   if race.allow_provisional:
     words.append('--allow_provisional')
+  if args.mix_hosts:
+    words.append('--mix_hosts')
   if race.workloads is not None:
     words += ['--workloads', ','.join(race.workloads)]
   score.run(parser.parse_args(words), only=frozenset(str(plan.path) for plan in result.plans))

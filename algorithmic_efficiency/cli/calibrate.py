@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--output_dir', default='calibration', metavar='DIR', help='of the record')
   add('--workers', type=int, metavar='N', help='trials at a time; default: 1, or 1 a group of GPUs')
   add('--max_hours', type=float, metavar='H', help='refuse if it may take more device-hours')
-  add('--retry_failed', action='store_true', help='run again what failed by its own fault')
+  add('--retry_failed', action='store_true', help='run again what failed or is invalid')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--num_devices', type=int, metavar='N', help='of one trial')
   add('--num_threads', type=int, metavar='N', help='host threads of a process')
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
   with interrupted_when_terminated():
     if not args.quiet:
       say('Probing what a trial takes, where one is left to run.')
-    expected = calibrate.estimate(asked)
+    expected = calibrate.estimate(asked, retry_failed=args.retry_failed)
     if expected is not None:
       purse.check(expected)
       if not args.quiet:

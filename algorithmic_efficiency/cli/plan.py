@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
   if args.from_budget:
     estimate = plan.from_budgets(race, purse)
   else:
-    estimate = probed(race, purse, args.evidence)
+    estimate = probed(race, purse, args.evidence, retry_failed=args.retry_failed)
   purse.check(estimate)
   if not args.from_budget:
     plan.store(estimate, race.folder)
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def probed(race: Race, purse: Purse, evidence: str | None = None) -> Estimate:
+def probed(
+  race: Race, purse: Purse, evidence: str | None = None, *, retry_failed: bool
+) -> Estimate:
   """The estimate from probes, with a word on how they get on while they run.
 
   Raises:
@@ -81,6 +83,7 @@ def probed(race: Race, purse: Purse, evidence: str | None = None) -> Estimate:
       race,
       purse,
       evidence=runs,
+      retry_failed=retry_failed,
       on_probe=lambda done, total: status.update(f'Probing: {done} of {total} done'),
     )
 
@@ -108,6 +111,7 @@ def lines(estimate: Estimate) -> list[str]:
     '',
     'A trial:',
     *_table(trials),
+    *estimate.problems,
     '',
     f'Not counted: {"; ".join(estimate.left_out)}.',
   ]

@@ -1,5 +1,5 @@
 """The folder of a trial: locked while the trial runs, and what it replaces is kept until it has
-rows of its own."""
+rows of its own. And folders for trials that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
 
@@ -14,6 +16,7 @@ from algorithmic_efficiency import errors, measurements
 
 _LOCK_FILE = '.lock'
 _ASIDE = '.replaced'
+_SCRATCH = 'algoeff-'
 
 
 def aside_of(path: Path) -> Path:
@@ -38,6 +41,28 @@ def lock(folder: Path, taken: str) -> IO[str]:
     pass
   lock.close()
   raise errors.UserError(taken)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+  """A temporary folder, for as long as the block lasts; those that killed processes have left are
+  taken away. It is locked before it has the name by which it is looked for."""
+  _remove_abandoned(Path(tempfile.gettempdir()))
+  hidden = Path(tempfile.mkdtemp(prefix=f'.{_SCRATCH}')).resolve()
+  with lock(hidden, f'{hidden} is in use.'):
+    path = hidden.rename(hidden.with_name(hidden.name.removeprefix('.')))
+    try:
+      yield path
+    finally:
+      shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+  for path in parent.glob(f'{_SCRATCH}*'):
+    with contextlib.suppress(OSError, errors.UserError):  # in use, gone meanwhile, or not ours
+      if path.lstat().st_uid == os.getuid() and (path / _LOCK_FILE).is_file():
+        with lock(path, f'{path} is in use.'):
+          shutil.rmtree(path, ignore_errors=True)
 
 
 def mend(parent: Path) -> None:

@@ -90,6 +90,7 @@ def run_trial(
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, cancelled, environment, None))
   with TrialFolder(plan.path, replace=plan.overwrite) as folder:
+    before = measurements.read_trial(plan.path)
     optimizer_entry.keep(Path(plan.submission_path), plan.path)
 
     def take(message: Mapping[str, Any]) -> None:
@@ -101,7 +102,7 @@ def run_trial(
       ranks = _run_ranks(rank_plans(plan), take, cancelled, environment, plan.path)
     except KeyboardInterrupt:
       if not (folder.is_replacing() and folder.discard_if_empty()):
-        _write_outcome(plan, _interrupted(plan))
+        _write_outcome(plan, _interrupted(plan), before)
       raise
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
     if mistake is not None and not mistakes_are_outcomes:
@@ -109,7 +110,7 @@ def run_trial(
       raise errors.UserError(mistake)
     folder.forget_replaced()
     outcome = _outcome(plan, ranks) if mistake is None else mistaken(plan, mistake)
-    _write_outcome(plan, outcome)
+    _write_outcome(plan, outcome, before)
     return outcome
 
 
@@ -394,8 +395,11 @@ def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
   return 'The rows on disk are not those that the trial reported while it ran.'
 
 
-def _write_outcome(plan: TrialPlan, outcome: Outcome) -> None:
-  """Writes how the trial ended, as the parent sees it, into its record."""
+def _write_outcome(
+  plan: TrialPlan, outcome: Outcome, before: measurements.TrialRecord | None
+) -> None:
+  """Writes how the trial ended, as the parent sees it, into its record; `before` is that of its
+  last attempt."""
   path = outcome.folder / measurements.TRIAL_FILE
   try:
     record = files.decode(path.read_text())
@@ -407,4 +411,14 @@ def _write_outcome(plan: TrialPlan, outcome: Outcome) -> None:
     reason=outcome.reason,
     parent_wall_sec=outcome.parent_wall_sec,
   )
+  record['num_out_of_memory'] = _num_out_of_memory(record, before)
   files.write_json_atomic(path, record)
+
+
+def _num_out_of_memory(record: Mapping[str, Any], before: measurements.TrialRecord | None) -> int:
+  if record['stop_reason'] != 'out_of_memory':
+    return 0
+  host = record['environment'].get('fingerprint')
+  if before is None or before.environment.get('fingerprint') != host:
+    return 1
+  return before.num_out_of_memory + 1

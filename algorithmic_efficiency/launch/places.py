@@ -17,10 +17,13 @@ class Place:
   Attributes:
     cpus: the CPUs that its processes are bound to; empty leaves them all.
     gpus: the GPUs that its processes see, as CUDA_VISIBLE_DEVICES has them; empty leaves them all.
+    num_threads: the host threads of a trial that asks for no number, divided among its processes;
+      None leaves the framework's own choice.
   """
 
   cpus: tuple[int, ...] = ()
   gpus: tuple[str, ...] = ()
+  num_threads: int | None = None
 
   def bind(self) -> None:
     """Binds the calling thread, and every process that it starts from now on, to the CPUs, where
@@ -41,8 +44,8 @@ class Place:
       num_processes=None,
     )
     threads = asked.num_threads
-    if threads is None and self.cpus:
-      threads = max(1, len(self.cpus) // num_ranks)
+    if threads is None and self.num_threads is not None:
+      threads = max(1, self.num_threads // num_ranks)
     return replace(asked, num_ranks=num_ranks, num_threads=threads)
 
 
@@ -63,10 +66,12 @@ def places(asked: Devices, num_workers: int | None = None) -> tuple[Place, ...]:
     raise errors.UserError('The platform gpu was asked for, but this machine shows no GPU.')
   groups = _gpu_groups(gpus, asked.num_devices, num_workers) if gpus else ()
   number = num_workers or len(groups) or 1
+  if number == 1:  # it has the machine for itself, and is bound to nothing less
+    return (Place(num_threads=None if gpus else max(1, int(num_usable_cpus()))),)
   shares = _cpu_shares(number, asked.num_threads)
   return tuple(
-    Place(cpus=shares[index], gpus=groups[index] if number > 1 and groups else ())
-    for index in range(number)
+    Place(cpus=cpus, gpus=groups[index] if groups else (), num_threads=len(cpus))
+    for index, cpus in enumerate(shares)
   )
 
 
@@ -85,9 +90,7 @@ def _gpu_groups(
 
 
 def _cpu_shares(number: int, num_threads: int | None) -> list[tuple[int, ...]]:
-  """The CPUs of each place; a place that has the machine for itself is bound to none."""
-  if number == 1:
-    return [()]
+  """The CPUs of each of several places."""
   share = int(num_usable_cpus()) // number
   if share < (num_threads or 1):
     raise errors.UserError(

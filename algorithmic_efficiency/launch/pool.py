@@ -23,7 +23,7 @@ class Job(Protocol):
   """Something that has a place of the machine for itself while it runs.
 
   It runs in the thread of the place. Once `cancelled` is set it ends soon, and raises
-  KeyboardInterrupt. What it raises as a UserError ends it alone.
+  KeyboardInterrupt. What goes wrong with it alone is its outcome; what it raises ends all jobs.
   """
 
   def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome: ...

@@ -10,11 +10,9 @@ import dataclasses
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from typing import Any, Self
 
 from algorithmic_efficiency import backends, errors, measurements
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.folder import scratch
 from algorithmic_efficiency.launch.messages import LineBuffer
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.trial_plan import TrialPlan
@@ -105,9 +104,10 @@ class Stepper:
     self._cancelled = cancelled or threading.Event()
     self._environment = {**place.environment(), **backends.sharing(num_sharing)}
     self._ranks: list[_Rank] = []
+    self._left = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
-    self.folder = Path(tempfile.mkdtemp(prefix='algoeff-')).resolve()
+    self.folder = self._left.enter_context(scratch())
     try:
       for plan in local.rank_plans(aside(self._plan, self.folder)):
         self._ranks.append(_Rank(plan, self._environment))
@@ -121,7 +121,7 @@ class Stepper:
 
   def wait(self) -> None:
     """Waits until the trial stands before its first step."""
-    said = [rank.take('ready', self._cancelled) for rank in self._ranks]
+    said = self._answers('ready')
     self.start = Start(eval_batch_size=said[0]['eval_batch_size'], clock_sec=said[0]['clock_sec'])
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
@@ -129,9 +129,33 @@ class Stepper:
     order = {'num_steps': num_steps, 'max_batches': max_batches}
     for rank in self._ranks:
       rank.tell(order)
-    answers = [rank.take('leg', self._cancelled) for rank in self._ranks]
+    answers = self._answers('leg')
     fields = {field.name: answers[0][field.name] for field in dataclasses.fields(Leg)}
     return Leg(**fields)
+
+  def _answers(self, kind: str) -> list[Mapping[str, Any]]:
+    """The next message of each process, which is of this kind unless one has failed, or says
+    nothing for longer than a trial may. One that has failed ends the waiting for the others, as
+    they may wait for it themselves."""
+    begin = time.perf_counter()
+    while True:
+      for rank in sorted(self._ranks, key=lambda rank: len(rank.messages)):
+        rank.check()  # first those that died without a word, of which others may complain
+      silent = [rank for rank in self._ranks if not rank.messages]
+      if not silent:
+        break
+      if self._cancelled.is_set():
+        raise KeyboardInterrupt
+      ready, *_ = select.select(silent, [], [], _POLL_SEC)
+      for rank in ready:
+        rank.read()
+      if not ready and time.perf_counter() - begin > self._plan.hard_limit_sec:
+        raise StepperError(
+          f'its process gave no sign of life for {self._plan.hard_limit_sec:g} s, the hard limit'
+        )
+    messages = [rank.messages.pop(0) for rank in self._ranks]
+    assert all(message['kind'] == kind for message in messages)
+    return messages
 
   def environment(self) -> Mapping[str, Any]:
     """What the trial runs on, as its record has it."""
@@ -157,7 +181,7 @@ class Stepper:
       rank.end(max(0.0, end - time.perf_counter()))
     self._ranks.clear()
     if not keep_folder:
-      shutil.rmtree(self.folder, ignore_errors=True)
+      self._left.close()
 
 
 def aside(plan: TrialPlan, folder: Path) -> TrialPlan:
@@ -172,12 +196,13 @@ def aside(plan: TrialPlan, folder: Path) -> TrialPlan:
 
 
 class _Rank:
-  """One process."""
+  """One process; `messages` are those that nobody has taken yet."""
 
   def __init__(self, plan: TrialPlan, environment: Mapping[str, str]):
+    self.messages: list[Mapping[str, Any]] = []
     self._buffer = LineBuffer()
-    self._hard_limit_sec = plan.hard_limit_sec
-    self._messages: list[Mapping[str, Any]] = []
+    self._has_hung_up = False
+    self._name = f'rank {plan.devices.rank}' if plan.devices.num_ranks > 1 else 'its process'
     self._output = plan.path / f'output_rank{plan.devices.rank}.txt'
     with open(self._output, 'wb') as output:
       self._process, self._pipe = local.spawn(_WORKER, environment, output)
@@ -188,40 +213,38 @@ class _Rank:
 
   def _write(self, line: str) -> None:
     assert self._process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # `take` says why
+    with contextlib.suppress(BrokenPipeError):  # `check` says why
       self._process.stdin.write(line.encode() + b'\n')
       self._process.stdin.flush()
 
-  def take(self, kind: str, cancelled: threading.Event) -> Mapping[str, Any]:
-    """The next message, which is of this kind unless the process has failed, or says nothing for
-    longer than a trial may."""
-    begin = time.perf_counter()
-    while not self._messages:
-      if cancelled.is_set():
-        raise KeyboardInterrupt
-      if not select.select([self._pipe], [], [], _POLL_SEC)[0]:
-        if time.perf_counter() - begin > self._hard_limit_sec:
-          raise StepperError(
-            f'its process gave no sign of life for {self._hard_limit_sec:g} s, the hard limit'
-          )
-        continue
-      data = os.read(self._pipe, 65536)
-      if not data:
-        raise StepperError(self._last_words())
-      self._messages += self._buffer.feed(data)
-    message = self._messages.pop(0)
-    if message['kind'] == 'failed':
-      raise (errors.UserError if message['mendable'] else StepperError)(message['reason'])
-    assert message['kind'] == kind
-    return message
+  def fileno(self) -> int:
+    """Where its messages come, for `select`."""
+    return self._pipe
+
+  def read(self) -> None:
+    """Takes in what it has said."""
+    data = os.read(self._pipe, 65536)
+    self._has_hung_up = not data
+    self.messages += self._buffer.feed(data)
+
+  def check(self) -> None:
+    """
+    Raises:
+      StepperError, UserError: it has failed, or has ended without a word.
+    """
+    if self.messages and self.messages[0]['kind'] == 'failed':
+      kind = errors.UserError if self.messages[0]['mendable'] else StepperError
+      raise kind(self.messages[0]['reason'])
+    if self._has_hung_up and not self.messages:
+      raise StepperError(self._last_words())
 
   def _last_words(self) -> str:
     code = self._process.wait()
     if code < 0:
-      return f'its process was ended by {signal.Signals(-code).name}'
+      return f'{self._name} was ended by {signal.Signals(-code).name}'
     lines = self._output.read_text(errors='replace').split('\n')
     last = next(filter(None, reversed(lines)), 'no word')
-    return f'its process ended with exit code {code}: {last}'
+    return f'{self._name} ended with exit code {code}: {last}'
 
   def let_go(self) -> None:
     """Tells the process that there will be no further order."""

@@ -27,7 +27,8 @@ class Result:
 
   Attributes:
     plans, outcomes: every planned trial, and how it ended, in the same order.
-    num_left_failed: how many had failed before by their own fault, and were not run again.
+    num_left_failed: how many had failed before by their own fault, or were invalid, and were not
+      run again.
     problems: what else went wrong, in words.
   """
 
@@ -75,7 +76,7 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> Resul
   return Result(
     plans=tuple(plans),
     outcomes=tuple(board.outcomes()),
-    num_left_failed=0 if retry_failed else sum(found.kind == 'failed' for found in states),
+    num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
     problems=tuple(outcome.reason for outcome in measured if outcome.reason),
   )
 
@@ -107,8 +108,8 @@ def _jobs(
     if group is not None:
       jobs.append(_StepCosts(plans=group, runs=race.folder, anew=race.overwrite))
       trials.append(None)
-    if found.kind in ('absent', 'unfinished') or (retry_failed and found.kind == 'failed'):
-      jobs.append(pool.Trial(plan=found.plan))
+    if found.is_to_run(retry_failed=retry_failed):
+      jobs.append(pool.Trial(plan=found.plan_to_run))
       trials.append(index)
   return jobs, trials
 

@@ -25,7 +25,6 @@ from algorithmic_efficiency.studies.target_setting import Record, Run
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 _SEARCH, _RERUN = 'search', 'rerun'  # folders; the latter is the name of the best point's runs, too
-_TO_DO = ('absent', 'unfinished')
 _SUITE = """\
 # The runs by which the goal of {workload} is set.
 name = "{name}"
@@ -83,7 +82,7 @@ class Calibration:
     return Path(self.experiment_dir).expanduser() / f'calibrate_{self.name}'
 
 
-def estimate(asked: Calibration) -> Estimate | None:
+def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | None:
   """What is left of a calibration will take, each rerun counted as the dearest trial of the search;
   None if nothing is left.
 
@@ -94,12 +93,13 @@ def estimate(asked: Calibration) -> Estimate | None:
   race = _search(asked)
   plans = expand(race)
   bench.check_data(plans)
-  left = any(found.kind in _TO_DO for found in state.scan(plans))
+  left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(plans))
   done = [record.status for record in state.records(asked.folder / _RERUN).values()]
   num_reruns = max(0, asked.seeds - done.count('finished'))
   if not left and not num_reruns:
     return None
-  return _with_reruns(plan.from_probes(race, plan.Purse()), num_reruns)
+  search = plan.from_probes(race, plan.Purse(), retry_failed=retry_failed)
+  return _with_reruns(search, num_reruns)
 
 
 def _with_reruns(search: Estimate, number: int) -> Estimate:

@@ -5,7 +5,6 @@ sizes, as a trial that is resumed once.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from algorithmic_efficiency.compat.source import Source
 from algorithmic_efficiency.definition import Budget
 from algorithmic_efficiency.faults import KINDS, Finding, Severity, Subject
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.folder import scratch
 from algorithmic_efficiency.records import CANNOT_BE_SAVED
 from algorithmic_efficiency.studies import check_source
 from algorithmic_efficiency.suites import Ruleset
@@ -150,8 +150,8 @@ def run(check: Check, on_row: Callable[[Row], None] = lambda row: None) -> Repor
     add(Row(title='sources', framework=one.framework, checked=checked, findings=findings))
   for one, plans in trials:
     for title, plan in plans:
-      with tempfile.TemporaryDirectory(prefix='algoeff-check-') as folder:
-        add(_tried(title, replace(plan, folder=str(Path(folder).resolve() / 'trial')), one))
+      with scratch() as folder:
+        add(_tried(title, replace(plan, folder=str(folder / 'trial')), one))
   return Report(submission=versions[0].name, ruleset=ruleset, rows=tuple(rows))
 
 

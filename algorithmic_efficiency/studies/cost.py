@@ -15,7 +15,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from algorithmic_efficiency import backends, errors, race_records, registry
@@ -24,11 +24,13 @@ from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.race_records import StepCost, Turn
 from algorithmic_efficiency.studies.probe import Probe
+from algorithmic_efficiency.submission import fingerprint
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 NUM_TURNS = 7
-BURST_SEC = 0.2
-MIN_STEPS = 8  # of a burst, however long they take
+BURST_SEC = 0.2  # of the fastest submission, at least
+MIN_STEPS = 8  # of a burst, unless they take too long
+MAX_BURST_SEC = 2.0
 _WARM_UP_STEPS = 3  # after the first; a program may be compiled again for its own output
 _AGAIN_SHARE = 0.1  # of a burst: steps that are not timed, after another process had the machine
 _MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
@@ -64,10 +66,14 @@ def measure(
   one = plans[0]
   name = registry.suite(one.suite).baseline_among(first)
   key = (one.workload, one.framework, one.study)
+  hashes = _hashes(first.values())
   done = {
     cost.submission
     for cost in race_records.read_costs(folder)
-    if not anew and (cost.workload, cost.framework, cost.study) == key and cost.baseline == name
+    if not anew
+    and (cost.workload, cost.framework, cost.study) == key
+    and cost.baseline == name
+    and cost.is_of(hashes)
   }
   missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
   start = functools.partial(Stepper, place=place, cancelled=cancelled)
@@ -86,8 +92,27 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
     return 0.0
   processes = (*probes, probes[0])  # the baseline's is there twice
   starts = sum(one.start_sec + one.first_step_sec for one in processes)
-  burst = (1 + _AGAIN_SHARE) * max(BURST_SEC, MIN_STEPS * max(one.step_sec for one in probes))
-  return starts / max(1.0, num_cpus) + 2 * NUM_TURNS * len(probes) * burst
+  step_secs = [one.step_sec for one in probes]
+  bursts = [
+    (number + _num_again(number)) * sec
+    for number, sec in zip(num_steps(step_secs), step_secs, strict=True)
+  ]
+  return starts / max(1.0, num_cpus) + NUM_TURNS * (sum(bursts) + len(bursts) * bursts[0])
+
+
+def num_steps(step_secs: Sequence[float]) -> list[int]:
+  """How many steps there are in a burst of each submission, by the seconds of its steps.
+
+  Equally many, so that what a burst costs besides cancels; they are enough for the fastest. Of one
+  that is so slow that this would take too long there are fewer, one at least; beside its steps,
+  what a burst costs besides is nothing.
+  """
+  enough = max(MIN_STEPS, math.ceil(BURST_SEC / min(step_secs)))
+  return [max(1, min(enough, int(MAX_BURST_SEC / sec))) for sec in step_secs]
+
+
+def _num_again(number: int) -> int:
+  return math.ceil(_AGAIN_SHARE * number)
 
 
 def num_alive(num_submissions: int, devices: Devices) -> int:
@@ -125,13 +150,12 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
     ]
     for each in (unit, *others):
       each.wait()
-    # Bursts of all have equally many steps, so that what a burst costs besides cancels.
-    num_steps = max(each.warm_up() for each in (unit, *others))
+    number, *numbers = num_steps([each.warm_up() for each in (unit, *others)])
     turns: list[list[Turn]] = [[] for _ in others]
-    before = unit.burst(num_steps)
+    before = unit.burst(number)
     for _ in range(NUM_TURNS):
-      for other, found in zip(others, turns, strict=True):
-        own, after = other.burst(num_steps), unit.burst(num_steps)
+      for other, own_number, found in zip(others, numbers, turns, strict=True):
+        own, after = other.burst(own_number), unit.burst(number)
         found.append((before, own, after))
         before = after
     host = unit.host()
@@ -146,9 +170,14 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
       study=plan.study,
       host=host,
       turns=tuple(found),
+      hashes=_hashes((baseline, plan)),
     )
     for plan, found in zip(plans, turns, strict=True)
   ]
+
+
+def _hashes(plans: Iterable[TrialPlan]) -> dict[str, str]:
+  return {plan.submission: fingerprint(Path(plan.submission_path)) for plan in plans}
 
 
 class _FailedError(Exception):
@@ -168,19 +197,20 @@ class _Bursts:
     with self._failing():
       self._stepper.wait()
 
-  def warm_up(self) -> int:
-    """The number of steps that a burst needs."""
+  def warm_up(self) -> float:
+    """Seconds of a step, however many batches it draws."""
     with self._failing():
       self._stepper.go(1)
       self._stepper.go(_WARM_UP_STEPS)
-      leg = self._stepper.go(MIN_STEPS)
-    return max(MIN_STEPS, math.ceil(BURST_SEC * leg.num_steps / leg.sec))
+      one = self._stepper.go(1)
+      leg = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))
+    return leg.sec / leg.num_steps
 
-  def burst(self, num_steps: int) -> float:
-    """Seconds of a step."""
+  def burst(self, number: int) -> float:
+    """Seconds of a charged step, from so many steps."""
     with self._failing():
-      self._stepper.go(math.ceil(_AGAIN_SHARE * num_steps))
-      return self._stepper.go(num_steps).step_sec
+      self._stepper.go(_num_again(number))
+      return self._stepper.go(number).step_sec
 
   def let_go(self) -> None:
     self._stepper.let_go()

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from algorithmic_efficiency import backends, errors, race_records, registry
@@ -24,8 +24,6 @@ from algorithmic_efficiency.studies.price import EXPECTED_SHARE
 from algorithmic_efficiency.studies.probe import Cell, Probe, cell_of, probe_all
 from algorithmic_efficiency.studies.race import Race, expand
 from algorithmic_efficiency.trial_plan import TrialPlan, budget_of
-
-_TO_DO = ('absent', 'unfinished')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,7 @@ class Estimate:
       there at a time, on the host and, where it is known, on a device.
     basis: what all this is founded on, in words.
     left_out: what it does not count, in words.
+    problems: what could not be found out, and what stands in for it, in words.
   """
 
   trials: tuple[PlannedTrials, ...]
@@ -68,6 +67,7 @@ class Estimate:
   peak_memory_bytes: Mapping[str, int] | None = None
   basis: str
   left_out: tuple[str, ...]
+  problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,23 +217,30 @@ def from_probes(
   purse: Purse,
   *,
   evidence: Path | None = None,
+  retry_failed: bool = False,
   on_probe: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimate:
   """Prices a race by probes on this machine.
 
   Args:
     evidence: a folder of earlier runs, which say where trials stop; None is that of the race.
+    retry_failed: whether trials that failed by their own fault, or are invalid, are run again.
     on_probe: is told how many probes are done, and of how many.
 
   Raises:
-    UserError: something in the race is wrong, there are too few devices, or a trial fails.
+    UserError: something in the race is wrong, there are too few devices, or no submission gets
+      through its first steps on a workload.
   """
   shares = places(race.devices, race.workers)
   plans = expand(race)
-  probes = probe_all(plans, shares, on_probe)
+  probes, failures = probe_all(plans, shares, on_probe)
+  stand_ins = {cell: _stand_in(cell, probes, failures) for cell in failures}
+  probes |= {cell: probes[other] for cell, other in stand_ins.items()}
   records = [*state.records(race.folder if evidence is None else evidence).values()]
   prices = {cell_of(plan): _price(plan, probes[cell_of(plan)], records) for plan in plans}
-  to_do = plans if race.overwrite else _unfinished(plans)
+  for cell, (other, *_) in stand_ins.items():
+    prices[cell] = replace(prices[cell], basis=f'unknown, as its first steps fail; by {other}')
+  to_do = plans if race.overwrite else _to_run(plans, retry_failed)
   num_devices = max(probe.num_devices for probe in probes.values())
   num_parallel = purse.num_parallel(num_devices, default=len(shares))
   timings = _timings(race, plans, probes, shares[0]) if race.is_weighed else {}
@@ -255,11 +262,33 @@ def from_probes(
     peak_memory_bytes=_peak_memory(race, probes, num_parallel),
     basis='steps and batches that were probed on this machine',
     left_out=('scoring and the report',),
+    problems=tuple(_problem(cell, stand_ins[cell], reason) for cell, reason in failures.items()),
   )
 
 
-def _unfinished(plans: Sequence[TrialPlan]) -> list[TrialPlan]:
-  return [found.plan for found in state.scan(plans) if found.kind in _TO_DO]
+def _stand_in(cell: Cell, probes: Mapping[Cell, Probe], failures: Mapping[Cell, str]) -> Cell:
+  """The slowest on the workload of a submission that fails, by whose steps it is priced."""
+  others = [other for other in probes if other[1:] == cell[1:]]
+  if not others:
+    _, workload, framework = cell
+    why = [f'{other[0]}: {reason}' for other, reason in failures.items() if other[1:] == cell[1:]]
+    raise errors.UserError(
+      'A race is priced by the first steps of its trials, and no submission gets through them on '
+      f'{workload} ({framework}). Mend one, or leave the workload out. {"; ".join(why)}'
+    )
+  return max(others, key=lambda other: probes[other].step_sec)
+
+
+def _problem(cell: Cell, stand_in: Cell, reason: str) -> str:
+  submission, workload, framework = cell
+  return (
+    f'{submission} on {workload} ({framework}) is priced by the steps of {stand_in[0]}, as its own '
+    f'fail: {reason}'
+  )
+
+
+def _to_run(plans: Sequence[TrialPlan], retry_failed: bool) -> list[TrialPlan]:
+  return [one.plan for one in state.scan(plans) if one.is_to_run(retry_failed=retry_failed)]
 
 
 @dataclass(frozen=True, kw_only=True)

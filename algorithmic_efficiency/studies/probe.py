@@ -69,7 +69,7 @@ def probe_all(
   plans: Sequence[TrialPlan],
   places: Sequence[Place],
   on_probe: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[Cell, Probe]:
+) -> tuple[dict[Cell, Probe], dict[Cell, str]]:
   """Probes each submission on each workload with each framework, in each place one at a time, so
   that neighbours slow each other down as they will in the race.
 
@@ -77,8 +77,8 @@ def probe_all(
     plans: trials; one of each cell is enough.
     on_probe: is told how many probes are done, and of how many.
 
-  Raises:
-    UserError: a trial fails.
+  Returns:
+    What was found, and of trials that fail why they do.
   """
   first: dict[Cell, TrialPlan] = {}
   for plan in plans:
@@ -96,7 +96,11 @@ def probe_all(
     on_probe(done, len(jobs))
 
   pool.run(jobs, places=places, on_event=take)
-  return {cell_of(job.plan): job.result() for job in jobs}
+  found = {cell_of(job.plan): job.found for job in jobs}
+  return (
+    {cell: one for cell, one in found.items() if isinstance(one, Probe)},
+    {cell: one for cell, one in found.items() if isinstance(one, str)},
+  )
 
 
 def cell_of(plan: TrialPlan) -> Cell:
@@ -104,29 +108,20 @@ def cell_of(plan: TrialPlan) -> Cell:
 
 
 class _Job:
-  """The probing of one trial, as a job of the pool."""
+  """The probing of one trial, as a job of the pool; `found` says why, where the trial fails."""
 
   def __init__(self, plan: TrialPlan, limit_sec: float):
     self.plan = plan
     self._limit_sec = limit_sec
-    self._found: Probe | str = ''
+    self.found: Probe | str = ''
 
   def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
-      self._found = probe(self.plan, place, limit_sec=self._limit_sec, cancelled=cancelled)
+      self.found = probe(self.plan, place, limit_sec=self._limit_sec, cancelled=cancelled)
     except (StepperError, errors.UserError) as error:
-      self._found = str(error)
-    status = 'finished' if isinstance(self._found, Probe) else 'failed'
+      self.found = str(error)
+    status = 'finished' if isinstance(self.found, Probe) else 'failed'
     return Outcome(folder=self.plan.path, status=status, stop_reason='', reason='')
-
-  def result(self) -> Probe:
-    if isinstance(self._found, Probe):
-      return self._found
-    plan = self.plan
-    raise errors.UserError(
-      f'A trial is priced by its first steps; that of {plan.submission} on {plan.workload} '
-      f'({plan.framework}) fails: {self._found} Mend it, or leave it out.'
-    )
 
 
 def probe(

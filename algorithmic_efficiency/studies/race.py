@@ -55,6 +55,9 @@ class Race:
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
       `trial_plan.TrialPlan`.
+
+  Raises:
+    UserError: more trials than the ruleset has.
   """
 
   suite: str
@@ -80,6 +83,13 @@ class Race:
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
   flags: Mapping[str, Any] = field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    if self.ruleset == 'self' and (self.trials or 1) > 1:
+      raise errors.UserError(
+        f'Under self tuning a study has one trial; --trials is {self.trials}. Leave it out, or '
+        'race with --ruleset external.'
+      )
 
   @property
   def folder(self) -> Path:

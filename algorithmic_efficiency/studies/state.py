@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,7 @@ from algorithmic_efficiency.trial_plan import TrialPlan
 
 Kind = Literal['absent', 'unfinished', 'failed', 'invalid', 'finished']
 
-# Why a trial may have failed through no fault of its own: these go on when the race does.
-_FROM_OUTSIDE = ('interrupted', 'out_of_memory')
+_MOST_OUT_OF_MEMORY = 2  # times in a row; then it is not the neighbours who took the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +23,23 @@ class TrialState:
 
   Attributes:
     record: None where it has not begun.
-    kind: 'unfinished' is what was cut off from outside (an interrupt, a kill, exhausted memory) and
-      goes on when the race does; 'failed' is what ended by its own fault.
+    kind: 'unfinished' is what was cut off from outside (an interrupt, a kill, exhausted memory for
+      the first time) and goes on when the race does; 'failed' is what ended by its own fault.
   """
 
   plan: TrialPlan
   record: TrialRecord | None
   kind: Kind
+
+  def is_to_run(self, *, retry_failed: bool) -> bool:
+    """Whether a race runs it, or lets it go on."""
+    return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind != 'finished')
+
+  @property
+  def plan_to_run(self) -> TrialPlan:
+    """How it is run: what is invalid is replaced, as its rows may not be its own."""
+    anew = self.kind == 'invalid'
+    return replace(self.plan, resume=False, overwrite=True) if anew else self.plan
 
 
 def records(folder: Path) -> dict[Path, TrialRecord]:
@@ -72,7 +81,9 @@ def _kind(record: TrialRecord) -> Kind:
     return 'finished'
   if record.status == 'invalid':
     return 'invalid'
-  if record.status == 'running' or record.stop_reason in _FROM_OUTSIDE:
+  if record.status == 'running' or record.stop_reason == 'interrupted':
+    return 'unfinished'
+  if record.stop_reason == 'out_of_memory' and record.num_out_of_memory < _MOST_OUT_OF_MEMORY:
     return 'unfinished'
   return 'failed'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -562,5 +563,6 @@ def test_what_the_environment_record_needs(backend):
   described = backend.describe()
   assert described['versions']['jax'] == jax.__version__
   assert (described['platform'], described['num_devices']) == ('cpu', 1)
+  assert described['num_threads'] == len(os.sched_getaffinity(0))  # which nobody has asked for
   json.dumps(described)
   assert backend.peak_memory_bytes()['host'] > 1e7

@@ -90,12 +90,37 @@ class TestAgain:
     assert [outcome.status for outcome in retried.outcomes] == ['finished'] * 3
     assert retried.num_left_failed == 0
 
-  def test_an_invalid_trial_is_never_run_again(self, tmp_path):
-    [plan, *_] = run(tmp_path, {'a': {}}).plans
+  def test_one_that_runs_out_of_memory_is_given_up_after_the_second_time(self, tmp_path):
+    scripts = {'a': {'then': 'oom'}, 'b': {'then': 'kill'}}
+    for number, left in ((1, 0), (2, 0), (2, 2)):
+      found = run(tmp_path, scripts, studies=1)
+      assert [sessions(tmp_path, plan.path) for plan in found.plans] == [number] * 2
+      assert {outcome.stop_reason for outcome in found.outcomes} == {'out_of_memory'}
+      assert found.num_left_failed == left
+    assert found.outcomes[0].reason == 'MemoryError: as the script says'
+    run(tmp_path, {name: {} for name in scripts}, studies=1, retry_failed=True)
+    assert {record(plan.path).num_out_of_memory for plan in found.plans} == {0}
+
+  def test_only_what_came_in_a_row_and_on_one_host_counts(self, tmp_path):
+    scripts = {'a': {'then': 'oom'}}
+    [plan] = run(tmp_path, scripts, studies=1).plans
+    elsewhere = {'fingerprint': 'of another host'}
+    dataclasses.replace(record(plan.path), environment=elsewhere).write(plan.path)
+    run(tmp_path, scripts, studies=1)
+    assert record(plan.path).num_out_of_memory == 1
+    dataclasses.replace(record(plan.path), status='running', num_out_of_memory=0).write(plan.path)
+    run(tmp_path, scripts, studies=1)
+    assert record(plan.path).num_out_of_memory == 1
+
+  def test_an_invalid_trial_waits_for_the_word_and_begins_anew(self, tmp_path):
+    [plan, *_] = run(tmp_path, {'a': {'rows': 5}}).plans
     dataclasses.replace(record(plan.path), status='invalid').write(plan.path)
-    again = run(tmp_path, {'a': {}}, retry_failed=True)
-    assert again.outcomes[0].status == 'invalid'
+    again = run(tmp_path, {'a': {'rows': 3}})
+    assert (again.outcomes[0].status, again.num_left_failed) == ('invalid', 1)
     assert sessions(tmp_path, plan.path) == 1
+    retried = run(tmp_path, {'a': {'rows': 3}}, retry_failed=True)
+    assert (retried.outcomes[0].status, retried.num_left_failed) == ('finished', 0)
+    assert len(measurements.read(plan.path).evals) == 3  # none of the rows that were there
 
   def test_what_was_cut_off_goes_on_after_its_last_row(self, tmp_path):
     [plan, *_] = run(tmp_path, {'a': {'rows': 2}}).plans

@@ -10,10 +10,11 @@ import pytest
 from fake_worker import SESSIONS_FILE
 
 from algorithmic_efficiency import request
-from algorithmic_efficiency.cli import bench, main, plan
+from algorithmic_efficiency.cli import bench, main, plan, score
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.studies.plan import Bounds, Estimate
 from algorithmic_efficiency.studies.race import Entry, Race
+from scoring import report
 
 GOOD = {
   'suite': 'quick',
@@ -23,6 +24,21 @@ GOOD = {
   'workloads': 'quick_vision',
   'studies': '1',
 }
+
+SECONDS = """
+name = "mine"
+title = "A race in seconds"
+axis = "seconds"
+hardware = "this machine"
+
+[rulesets.self]
+studies = 1
+
+[workloads.quick_vision]
+max_sec = 10.0
+eval_period_sec = 5.0
+step_hint = 600
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +118,7 @@ class TestMistakes:
       ((), {'submissions': 'nadamw,nadamw'}, 'NAME=SUBMISSION'),
       ((), {'workloads': 'quick_visoin'}, "Did you mean 'quick_vision'"),
       ((), {'studies': '0'}, '--studies must be positive'),
+      ((), {'trials': '3'}, 'Under self tuning a study has one trial; --trials is 3'),
       ((), {'full_eval_every': '0'}, '--full_eval_every must be positive'),
       ((), {'workers': '0'}, '--workers must be positive'),
       ((), {'splits': 'validatoin'}, "Did you mean 'validation'"),
@@ -139,7 +156,7 @@ class TestCap:
       basis='',
       left_out=(),
     )
-    monkeypatch.setattr(plan, 'probed', lambda race, purse: estimate)
+    monkeypatch.setattr(plan, 'probed', lambda race, purse, retry_failed: estimate)
     (tmp_path / 'a.py').write_text('{}')
     code = main(words('--smoke', '--quiet', submissions='a.py', max_hours=cap))
     assert code == (2 if is_dearer else 0)
@@ -159,6 +176,27 @@ class TestEnd:
     assert out[0] == 'Trials to run: 2'
     assert out[-1] == 'Trials finished: 2 of 2'
     assert not (tmp_path / 'runs' / 'scores').exists()  # a smoke run is never scored
+
+  def test_what_is_not_scored_needs_nothing_that_scores(self, tmp_path, capsys, monkeypatch):
+    def missing():
+      raise request.errors.UserError('The report needs jinja2.')
+
+    monkeypatch.setattr(report, 'require_installed', missing)
+    command = words('--quiet', submissions=self.entries(tmp_path, a='finish'))
+    assert main([*command, '--smoke']) == 0
+    assert main([*command, '--allow_provisional']) == 2
+    assert 'The report needs jinja2.' in capsys.readouterr().err
+
+  def test_hosts_are_mixed_in_its_score_when_asked_for(self, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(score, 'run', lambda args, only: asked.append((args.mix_hosts, len(only))))
+    given = self.entries(tmp_path, a='finish')
+    file = tmp_path / 'mine.toml'
+    file.write_text(SECONDS)
+    command = words('--quiet', suite=str(file), submissions=given)
+    assert main(command) == 0
+    assert main([*command, '--mix_hosts']) == 0
+    assert asked == [(False, 1), (True, 1)]
 
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='crash', b='finish', c='kill')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_stepper import FakeHost
@@ -17,13 +18,15 @@ from algorithmic_efficiency.trial_plan import TrialPlan
 HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
 
 
-def plans(*names: str, study: int = 1, framework: str = 'jax') -> list[TrialPlan]:
+def plans(
+  *names: str, study: int = 1, framework: str = 'jax', file: str = __file__
+) -> list[TrialPlan]:
   return [
     TrialPlan(
       workload='quick_vision',
       framework=framework,
       submission=name,
-      submission_path='submission.py',
+      submission_path=file,
       suite='quick',
       ruleset='self',
       study=study,
@@ -75,6 +78,35 @@ def test_the_baseline_has_a_turn_between_any_two_others(measure, tmp_path):
   assert num_steps == math.ceil(cost.BURST_SEC / HOST['nadamw'])  # as many for all
 
 
+def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_without_it(
+  measure, tmp_path
+):
+  """Of steps that take 0.5 s there are 4 in a burst of 2 s, of those of 30 s one."""
+  host = FakeHost(step_sec={'nadamw': 0.01, 'slow': 0.5, 'slowest': 30.0})
+  measure(host, 'nadamw', 'slow', 'slowest')
+  bursts = {
+    name: max(n for each, n, _ in host.calls[-40:] if each == name) for name in host.step_sec
+  }
+  assert bursts == {'nadamw': 20, 'slow': 4, 'slowest': 1}
+  assert (
+    sum(n for name, n, _ in host.calls if name == 'slowest') == 1 + 3 + 1 + 1 + 2 * cost.NUM_TURNS
+  )
+  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(50))
+  assert costs(tmp_path)['slowest', 1] == pytest.approx(math.log(3000))
+
+
+def test_what_it_takes_is_foretold(measure):
+  host = FakeHost(step_sec={**HOST, 'slow': 0.5})
+  measure(host, 'nadamw', 'slow')
+  probes = [
+    SimpleNamespace(start_sec=host.start_sec, first_step_sec=1.0 + sec, step_sec=sec)
+    for sec in (0.01, 0.5)
+  ]
+  warming_up = 2 * (3 + 1 + 8) * 0.01 + (3 + 1 + 4) * 0.5
+  first_burst = 22 * 0.01  # of the baseline
+  assert cost.expected_sec(probes, 1) == pytest.approx(host.now - warming_up - first_burst)
+
+
 def test_the_records_say_what_was_measured_and_where(measure, tmp_path):
   measure(FakeHost(step_sec=HOST), 'nadamw', 'slow', study=4)
   slow, floor = race_records.read_costs(tmp_path)[::-1]
@@ -103,6 +135,20 @@ def test_what_was_measured_is_not_measured_again(measure, tmp_path):
   measure(again, 'nadamw', 'slow', study=2)
   measure(again, 'nadamw', 'slow', framework='pytorch')
   assert len(race_records.read_costs(tmp_path)) == 2 + 1 + 2 + 2
+
+
+def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):
+  file = tmp_path / 'entry.py'
+  file.write_text('x = 1')
+  measure(FakeHost(step_sec=HOST), 'nadamw', 'slow', file=str(file))
+  again = FakeHost(step_sec=HOST)
+  measure(again, 'nadamw', 'slow', file=str(file))
+  assert again.calls == []
+  file.write_text('x = 2')
+  measure(again, 'nadamw', 'slow', file=str(file))
+  floor, slow, *_ = race_records.read_costs(tmp_path)
+  assert (list(slow.hashes), list(floor.hashes)) == (['nadamw', 'slow'], ['nadamw'])
+  assert len(race_records.read_costs(tmp_path)) == 4
 
 
 def test_without_the_baseline_of_the_suite_the_first_by_name_is_the_unit(measure, tmp_path):

@@ -23,9 +23,16 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures('eight_cpus')
 class TestCpus:
-  def test_one_trial_at_a_time_has_the_machine_as_it_is(self):
-    assert places(CPU) == (Place(),)
-    assert Place().devices(CPU, 'jax') == CPU
+  @pytest.mark.parametrize(('usable', 'threads'), [(8, 8), (2.5, 2), (0.5, 1)])
+  def test_one_trial_at_a_time_is_bound_to_nothing_and_states_its_threads(
+    self, usable, threads, monkeypatch
+  ):
+    monkeypatch.setattr(module, 'num_usable_cpus', lambda: usable)
+    [place] = places(CPU)
+    assert place == places(CPU, 1)[0] == Place(num_threads=threads)
+    assert place.devices(CPU, 'jax').num_threads == threads
+    asked = Devices(platform='cpu', num_threads=3)
+    assert place.devices(asked, 'jax') == asked
 
   def test_workers_get_equal_and_disjoint_shares(self):
     found = places(CPU, 3)

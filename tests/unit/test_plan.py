@@ -121,18 +121,20 @@ class TestProbe:
     probe.probe(self.one(tmp_path, devices=devices), Place())
     assert sum(num_steps == 1 and batches == 1 for _, num_steps, batches in host.calls) == 1
 
-  def test_each_submission_is_probed_once_and_one_that_fails_is_a_mistake(self, host, tmp_path):
+  def test_each_submission_is_probed_once_and_one_that_fails_says_why(self, host, tmp_path):
     plans = expand(race(tmp_path, 'nadamw', 'slow'))
     seen = []
-    found = probe.probe_all(plans, [Place()], lambda done, total: seen.append((done, total)))
+    found, failures = probe.probe_all(plans, [Place()], lambda *number: seen.append(number))
+    assert failures == {}
     assert {cell: one.step_sec for cell, one in found.items()} == {
       ('nadamw', 'quick_vision', 'jax'): pytest.approx(0.01),
       ('slow', 'quick_vision', 'jax'): pytest.approx(0.03),
     }
     assert seen[-1] == (2, 2)
     host.fails = {'slow': 'ValueError: no.'}
-    with pytest.raises(UserError, match=r'slow on quick_vision \(jax\) fails: ValueError: no\.'):
-      probe.probe_all(plans, [Place()])
+    found, failures = probe.probe_all(plans, [Place()])
+    assert [name for name, *_ in found] == ['nadamw']
+    assert failures == {('slow', 'quick_vision', 'jax'): 'ValueError: no.'}
 
 
 class TestPriceOfATrial:
@@ -268,6 +270,35 @@ class TestRace:
     )
     assert elsewhere.trials[0].basis == '1 trial that ran before'
 
+  def test_one_that_fails_costs_what_the_slowest_does_at_most(self, host, tmp_path):
+    given = race(tmp_path, 'nadamw', 'slow', 'twin')
+    whole = self.estimate(given)
+    host.fails = {'twin': 'ValueError: no.'}
+    found = self.estimate(given)
+    _, slow, twin = found.trials
+    assert (twin.submission, twin.at_most_sec) == ('twin', slow.at_most_sec)
+    assert twin.basis == 'unknown, as its first steps fail; by slow'
+    assert found.wall_sec.at_most > whole.wall_sec.at_most
+    assert found.problems == (
+      'twin on quick_vision (jax) is priced by the steps of slow, as its own fail: ValueError: no.',
+    )
+
+  def test_where_all_fail_there_is_no_price(self, host, tmp_path):
+    host.fails = {'nadamw': 'ValueError: no.', 'slow': 'MemoryError'}
+    with pytest.raises(UserError, match=r'nadamw: ValueError: no\.; slow: MemoryError') as refused:
+      self.estimate(race(tmp_path, 'nadamw', 'slow'))
+    assert 'no submission gets through them on quick_vision (jax)' in str(refused.value)
+
+  def test_what_failed_costs_nothing_unless_it_is_run_again(self, host, tmp_path):
+    given = race(tmp_path)
+    first, second, *_ = expand(given)
+    for one, stop_reason in ((first, 'failed'), (second, 'interrupted')):
+      one.path.mkdir(parents=True)
+      dataclasses.replace(one.record(), status='failed', stop_reason=stop_reason).write(one.path)
+    left, again = self.estimate(given), self.estimate(given, retry_failed=True)
+    assert (left.num_done, again.num_done) == (1, 0)
+    assert again.wall_sec.at_most == pytest.approx(5 / 4 * left.wall_sec.at_most)
+
   def test_it_is_stored_before_the_race_and_not_afterwards(self, host, tmp_path):
     found = self.estimate(race(tmp_path))
     plan.store(found, tmp_path)
@@ -320,6 +351,13 @@ class TestCommand:
     stored = race_records.read_plan(tmp_path / 'runs')
     assert [one.submission for one in stored] == ['nadamw', 'twin']
 
+  def test_what_could_not_be_probed_is_said(self, host, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    host.fails = {'twin': 'ValueError: no.'}
+    words = 'plan --suite quick --workloads quick_vision --submissions nadamw,twin=nadamw'
+    assert main([*words.split(), '--ruleset', 'self', '--frameworks', 'jax']) == 0
+    assert 'as its own fail: ValueError: no.' in capsys.readouterr().out
+
   @pytest.mark.parametrize(
     ('flags', 'words'),
     [
@@ -337,6 +375,7 @@ class TestCommand:
       ('--from_budget --suite algoperf_a10', "Did you mean 'algoperf_a100'?"),
       ('--from_budget --suite lite', 'are in steps'),
       ('--from_budget --frameworks jx', "Did you mean 'jax'?"),
+      ('--from_budget --ruleset self --trials 2', 'Under self tuning a study has one trial'),
       ('--from_budget --studies -1', '--studies must be positive; it is -1'),
       ('--evidence nowhere', '--evidence must name a folder of runs'),
     ],

@@ -12,6 +12,7 @@ import pytest
 
 from algorithmic_efficiency import errors, measurements, registry, request
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.launch.places import places
 from algorithmic_efficiency.request import Request
 from algorithmic_efficiency.studies import state
 from algorithmic_efficiency.studies.race import Entry, Race, expand
@@ -126,7 +127,8 @@ class TestPairing:
         experiment_dir=str(tmp_path),
       )
     )
-    assert last == alone
+    [place] = places(alone.devices)  # a race states the threads, too
+    assert last == dataclasses.replace(alone, devices=place.devices(alone.devices, 'jax'))
 
   def test_a_race_goes_on_with_its_seed(self, tmp_path):
     first = expand(race(tmp_path))
@@ -251,6 +253,12 @@ class TestScan:
     first, second, *_ = expand(race(tmp_path))
     begin(first, status=status, stop_reason=stop_reason)
     assert [found.kind for found in state.scan([first, second])] == [kind, 'absent']
+
+  @pytest.mark.parametrize(('times', 'kind'), [(0, 'unfinished'), (1, 'unfinished'), (2, 'failed')])
+  def test_memory_that_is_exhausted_again_is_its_own_fault(self, times, kind, tmp_path):
+    [plan, *_] = expand(race(tmp_path))
+    begin(plan, status='failed', stop_reason='out_of_memory', num_out_of_memory=times)
+    assert state.scan([plan])[0].kind == kind
 
   def test_two_hundred_finished_trials_take_less_than_a_second(self, tmp_path):
     plans = expand(race(tmp_path, *(f'entry_{index}=nadamw' for index in range(8))))

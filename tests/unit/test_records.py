@@ -33,3 +33,4 @@ def test_a_submission_that_was_edited_is_noted():
 def test_another_number_of_threads_is_noted():
   [note] = records.changes(record(num_threads=2), record(num_threads=1))
   assert 'began with 2 threads and was resumed with 1' in note
+  assert records.changes(record(num_threads=None), record(num_threads=2)) == []

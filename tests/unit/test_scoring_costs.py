@@ -57,6 +57,7 @@ def measured(
   studies: int = 5,
   host: str = 'h',
   workload: str = 'quick_vision',
+  hashes: dict[str, str] | None = None,
 ) -> None:
   """Costs beside the runs; a list has one for each study."""
   for name, given in {**ratios, 'nadamw': floors}.items():
@@ -70,6 +71,7 @@ def measured(
         study=study,
         host=host,
         turns=((1.0, ratio, 1.0),),
+        hashes=hashes or {},
       )
       race_records.append_costs(root, [cost])
 
@@ -131,13 +133,41 @@ class TestAxis:
   def test_hosts_never_mix(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0}, host='h')
     measured(tmp_path, {'slow': 2.0}, studies=1, host='another')
-    assert times(scored(tmp_path, statistics=False), 'slow') == [900.0]
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == [900.0]
+    (note,) = [note for note in result.notes if note.kind == 'step_times']
+    assert 'quick_vision on host h' in note.where and 'on other hosts alone' in note.detail
+
+  def test_costs_of_another_workload_are_not_missed(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
+    measured(tmp_path, {'slow': 2.0}, studies=1, workload='mnist')
+    assert not [n for n in scored(tmp_path, statistics=False).notes if n.kind == 'step_times']
 
   def test_the_last_measurement_of_a_study_counts(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
     measured(tmp_path, {'slow': 5.0}, studies=1)
     measured(tmp_path, {'slow': 2.0}, studies=1)
     assert times(scored(tmp_path, statistics=False), 'slow') == pytest.approx([200.0])
+
+  def test_floors_of_an_earlier_measurement_or_baseline_are_forgotten(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)
+    measured(tmp_path, {'slow': 2.0}, studies=2, floors=1.5)
+    floor = race_records.read_costs(tmp_path)[-1]
+    other = dataclasses.replace(floor, baseline='a', submission='a', study=3)
+    race_records.append_costs(tmp_path, [other])
+    measured(tmp_path, {'slow': 2.0}, studies=2, floors=1.25)
+    found = scored(tmp_path, statistics=False).outcomes.log_floor
+    assert found.tolist() == pytest.approx([math.log(1.25)] * 4)
+
+  def test_costs_of_files_that_were_changed_since_count_not(self, tmp_path):
+    run(tmp_path, {'nadamw': 100}, studies=2, submission_hash='n')
+    run(tmp_path, {'slow': 100}, studies=2, step_sec={'slow': 9.0}, submission_hash='new')
+    measured(tmp_path, {'slow': 5.0}, studies=2, floors=1.5, hashes={'nadamw': 'n', 'slow': 'old'})
+    assert times(scored(tmp_path, statistics=False), 'slow') == [900.0, 900.0]
+    measured(tmp_path, {'slow': 2.0}, studies=1, hashes={'nadamw': 'n', 'slow': 'new'})
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == pytest.approx([200.0, 200.0])
+    assert result.outcomes.log_floor.tolist() == [0.0] * 4
 
   def test_a_cost_against_an_earlier_baseline_counts_not(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from test_local_launch import plan
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import stepper
+from algorithmic_efficiency.launch.folder import scratch
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.step_worker import obey
 from algorithmic_efficiency.launch.stepper import Leg, Stepper, StepperError, aside
@@ -31,7 +36,7 @@ LEG = {
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   """A trial whose process runs this code; it has `send(message)`, `orders` and the plan."""
 
-  def start(code: str, *, hard_limit_sec: float = 60.0, **options) -> Stepper:
+  def start(code: str, *, hard_limit_sec: float = 60.0, num_ranks: int = 1, **options) -> Stepper:
     head = (
       'import json, os, sys, time\n'
       'def send(message):\n'
@@ -40,7 +45,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
     monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
-    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec)
+    devices = Devices(platform='cpu', num_ranks=num_ranks)
+    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec, devices=devices)
     return Stepper(trial, Place(), **options)
 
   return start
@@ -92,6 +98,36 @@ def test_a_process_that_dies_is_noticed(play, end, words):
     trial.go(1)
 
 
+@pytest.mark.parametrize(
+  ('end', 'words'),
+  [
+    ('os.kill(os.getpid(), 9)', 'rank 1 was ended by SIGKILL'),
+    ('send({"kind": "failed", "reason": "ValueError: no", "mendable": False})', 'ValueError: no'),
+  ],
+)
+def test_one_of_several_processes_that_fails_is_noticed_while_the_others_wait_for_it(
+  play, end, words
+):
+  code = (
+    f'send({READY}); orders.readline()\nif plan["devices"]["rank"] == 1:\n  {end}\ntime.sleep(60)'
+  )
+  begin = time.monotonic()
+  with pytest.raises(StepperError, match=words), play(code, num_ranks=2) as trial:
+    trial.wait()
+    trial.go(1)
+  assert time.monotonic() - begin < 20
+
+
+def test_the_process_that_died_is_named_and_not_one_that_misses_it(play):
+  failed = {'kind': 'failed', 'reason': 'connection closed by peer', 'mendable': False}
+  code = (
+    f'if plan["devices"]["rank"] == 1:\n  os.kill(os.getpid(), 9)\nsend({failed}); time.sleep(60)'
+  )
+  with pytest.raises(StepperError, match='rank 1 was ended'), play(code, num_ranks=2) as trial:
+    time.sleep(0.5)  # both are heard of at once
+    trial.wait()
+
+
 def test_a_process_that_says_nothing_is_given_up(play):
   silent = 'time.sleep(20)'
   with (
@@ -109,6 +145,27 @@ def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
   with pytest.raises(KeyboardInterrupt), play(code, cancelled=cancelled) as trial:
     trial.wait()
   assert not Path(f'/proc/{pid.read_text()}').exists()
+
+
+def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  code = (
+    'import time\nfrom algorithmic_efficiency.launch.folder import scratch\n'
+    'with scratch() as path: print(path, flush=True); time.sleep(60)'
+  )
+  (tmp_path / 'algoeff-of-somebody').mkdir()
+  command = [sys.executable, '-c', code]
+  environment = {**os.environ, 'TMPDIR': str(tmp_path)}
+  with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    left = Path(process.stdout.readline().strip())
+    (left / 'file').touch()
+    with scratch() as own, scratch() as other:
+      assert {left, own, other} < set(tmp_path.iterdir())
+    assert left.is_dir()
+    process.kill()
+  with scratch() as own:
+    assert sorted(tmp_path.iterdir()) == sorted([own, tmp_path / 'algoeff-of-somebody'])
+  assert [path.name for path in tmp_path.iterdir()] == ['algoeff-of-somebody']
 
 
 def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
