@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     '--hard_limit_sec',
     type=float,
     metavar='SEC',
-    help='end a trial that is silent for so long (120)',
+    help='end a trial that is silent for so long (180)',
   )
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')

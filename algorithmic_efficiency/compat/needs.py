@@ -48,7 +48,7 @@ def unmet(error: BaseException, file: Path, num_ranks: int = 1) -> str | None:
       f'{in_a_line(error, file)}. Give --num_devices.'
     )
   if isinstance(error, (NotImplementedError, ValueError)) and _is_raised_by(error, file):
-    return f'The submission refuses to run with {processes}: {in_a_line(error, file)}.'
+    return f'The submission refuses to run here, with {processes}: {in_a_line(error, file)}.'
   return None
 
 

@@ -78,6 +78,7 @@ def run_trial(
   """Runs one trial to its end and checks what it says of itself.
 
   Args:
+    on_message: is given what the first of its processes says, and the findings of all of them.
     environment: variables that its processes get besides our own.
     cancelled: once it is set the trial is interrupted, and KeyboardInterrupt is raised.
     mistakes_are_outcomes: whether a mistake of the user's that ends the trial is written down as
@@ -253,7 +254,9 @@ def _watch(
           selector.unregister(key.fd)
           key.data.hung_up = True
         for message in key.data.buffer.feed(data):
-          _receive(key.data, message, now, on_message if key.data is ranks[0] else None)
+          _receive(key.data, message, now)
+          if key.data is ranks[0] or message['kind'] == 'finding':  # which any of them may make
+            on_message(message)
       if over_at is None and _is_over(ranks):
         over_at = time.perf_counter()
       if over_at is not None and time.perf_counter() - over_at > _GRACE_SEC:
@@ -277,9 +280,7 @@ def _has_failed(rank: _Rank) -> bool:
   return rank.ended is not None and rank.last['status'] != 'finished'
 
 
-def _receive(
-  rank: _Rank, message: Mapping[str, Any], now: float, on_message: OnMessage | None
-) -> None:
+def _receive(rank: _Rank, message: Mapping[str, Any], now: float) -> None:
   kind = message['kind']
   if kind == 'start':
     rank.started = now - message['age_sec']  # the core was imported a moment before
@@ -289,8 +290,6 @@ def _receive(
     rank.user_error = message['message']
   elif kind == 'row':
     rank.rows.update(message['line'].encode() + b'\n')
-  if on_message is not None:
-    on_message(message)
 
 
 def _end(ranks: list[_Rank]) -> None:

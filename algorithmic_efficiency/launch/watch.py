@@ -1,7 +1,8 @@
 """Watches what a submission does while its trial runs, for `algoeff check`.
 
 What is found goes to the parent, as messages of the kind 'finding' with the fields of
-`faults.Finding`; where the submission's own line is not known, file and line are empty.
+`faults.Finding` and whether it has ended the process; where the submission's own line is not known,
+file and line are empty.
 """
 
 from __future__ import annotations
@@ -83,13 +84,14 @@ class Watch:
   def failed(self, error: Exception, need: str | None) -> None:
     """Reports what ended the trial; `need` is what the machine lacks, if that is why."""
     if isinstance(error, integrity.IntegrityError):
-      self._say(error.fault, str(error), needs.last_own(error.stack, self._file))
+      self._say(error.fault, str(error), needs.last_own(error.stack, self._file), ends=True)
       return
     place = needs.last_own(traceback.extract_tb(error.__traceback__), self._file)
     if need is not None or isinstance(error, errors.UserError):
-      self._say('interface', need or str(error), place)
+      self._say('interface', need or str(error), place, ends=True)
     else:
-      self._say('exception', f'{type(error).__name__}: {error}'.splitlines()[0], place)
+      text = f'{type(error).__name__}: {error}'.splitlines()[0]
+      self._say('exception', text, place, ends=True)
 
   def ended(self) -> None:
     """Looks at what is left when the last step is done."""
@@ -104,12 +106,12 @@ class Watch:
       text = f'init_optimizer_state took {init_sec:.1f} s, {steps} steps took {step_sec:.1f} s.'
       self._say('init_work', text, None)
 
-  def _say(self, kind: str, text: str, place: _Place) -> None:
+  def _say(self, kind: str, text: str, place: _Place, *, ends: bool = False) -> None:
     """Reports something once for each place."""
     if (kind, place) not in self._said:
       self._said.add((kind, place))
       file, line = place or ('', 0)
-      self._report.send('finding', fault=kind, text=text, file=file, line=line)
+      self._report.send('finding', fault=kind, text=text, file=file, line=line, ends=ends)
 
   # While it runs.
 

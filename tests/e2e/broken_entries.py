@@ -26,12 +26,17 @@ class Broken:
   Attributes:
     kind: what must be found, by its name in `faults.KINDS`.
     code: Python that comes after the honest entry and replaces parts of it.
+    limit: what initialising may take, where that is shortened so that nobody waits for minutes, as
+      `limits_worker.py` reads it.
+    shows: what reading it shows beside that, by names in `faults.KINDS`.
   """
 
   name: str
   kind: str
   code: str
   framework: Literal['jax', 'pytorch'] = 'pytorch'
+  limit: str = ''
+  shows: frozenset[str] = frozenset()
 
   @property
   def module(self) -> str:
@@ -74,6 +79,7 @@ BROKEN = (
   Broken(
     name='thread_that_stays',
     kind='left_running',
+    shows=frozenset({'threads'}),
     code="""
     def wait():  # here
       time.sleep(1000)
@@ -87,6 +93,7 @@ BROKEN = (
   Broken(
     name='process_that_stays',
     kind='left_running',
+    shows=frozenset({'threads'}),
     code="""
     def update_params(global_step, **arguments):
       if global_step == 2:
@@ -120,6 +127,57 @@ BROKEN = (
       except OSError:
         pass
       return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Broken(
+    name='writes_into_the_log',
+    kind='harness',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 2:
+        for name in os.listdir('/proc/self/fd'):
+          if os.path.realpath(f'/proc/self/fd/{name}').endswith('.jsonl'):
+            os.close(os.open(f'/proc/self/fd/{name}', os.O_WRONLY))  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='another_process_writes_into_the_log',
+    kind='harness',
+    shows=frozenset({'threads'}),
+    code="""
+    def update_params(global_step, **arguments):  # here
+      if global_step == 12:
+        for name in os.listdir('/proc/self/fd'):
+          log = os.path.realpath(f'/proc/self/fd/{name}')
+          if log.endswith('.jsonl'):
+            subprocess.run(['sed', '-i', 's/accuracy/precision/', log], check=True)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='searches_in_init',
+    kind='init_too_long',
+    limit='free_init_sec=1',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
+      time.sleep(2)
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Broken(
+    name='lingers_in_init',
+    kind='init_work',
+    limit='min_init_sec=1',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
+      time.sleep(8)
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+
+    def update_params(global_step, **arguments):
+      if global_step == 5:  # so that steps take less
+        raise spec.TrainingCompleteError
+      return honest_update(global_step=global_step, **arguments)
     """,
   ),
   Broken(
@@ -295,6 +353,41 @@ BROKEN = (
       counted[0] += 1
       state, params, model_state = honest_update(train_state=train_state, **arguments)
       return state, jax.tree.map(lambda p: p * (1 - 1e-4 * counted[0]), params), model_state
+    """,
+  ),
+)
+
+# What the second device alone shows.
+BROKEN_ON_TWO_DEVICES = (
+  Broken(
+    name='environment_of_the_second_process',
+    kind='environment',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 2 and torch.distributed.is_initialized() and torch.distributed.get_rank():
+        getattr(os, 'put' + 'env')('ALGOEFF_BROKEN', '1')  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='second_process_fails',
+    kind='exception',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 2 and torch.distributed.is_initialized() and torch.distributed.get_rank():
+        raise KeyError('a_name_that_is_not_there')  # here
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='one_device_is_enough',
+    kind='exception',
+    framework='jax',
+    code="""
+    def update_params(train_state, global_step, **arguments):
+      if global_step == 2:
+        [device] = jax.devices()  # here
+      return honest_update(train_state=train_state, global_step=global_step, **arguments)
     """,
   ),
 )

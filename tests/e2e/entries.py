@@ -194,8 +194,8 @@ STAND_INS: tuple[StandIn, ...] = (
     code="""
     import re
 
-    SCALES = ((r'Embed.*embedding', 0.5), (r'(query|key|value|out)/kernel', 0.7),
-              (r'(Norm|norm).*(scale|bias)', 1.0), (r'kernel', 1.0), (r'bias', 2.0))
+    SCALES = ((r'[Ee]mbed.*embedding', 0.5), (r'(query|key|value|out)/kernel', 0.7),
+              (r'(Norm|norm|ln|attn).*(scale|bias)', 1.0), (r'kernel', 1.0), (r'bias', 2.0))
 
 
     def scale_of(path, shape):
@@ -840,7 +840,7 @@ STAND_INS: tuple[StandIn, ...] = (
       if size % 8:
         raise ValueError(f'The 8 trainers of a group must divide the world size; it is {size}.')
     """,
-    refusal=('refuses to run with 1 process', '8 trainers of a group', 'submission.py, line'),
+    refusal=('refuses to run here, with 1 process', '8 trainers of a group', 'submission.py, line'),
   ),
   StandIn(
     name='a_group_of_processes',

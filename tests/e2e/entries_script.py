@@ -26,8 +26,8 @@ from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.launch.worker import stop_reason_of
 from algorithmic_efficiency.trial_plan import TrialPlan
 
-SUITES = {'quick_vision': 'quick', 'mnist': 'lite'}
-NUM_STEPS = {'quick_vision': 45, 'mnist': 70}
+SUITES = {'quick_vision': 'quick', 'mnist': 'lite', 'quick_lm': 'quick'}
+NUM_STEPS = {'quick_vision': 45, 'mnist': 70, 'quick_lm': 45}
 
 
 class _Broken(Exception):
@@ -77,6 +77,7 @@ def _plan(args: argparse.Namespace, name: str, number: int) -> TrialPlan:
       address=f'127.0.0.1:{args.port + 3 * number}' if args.num_ranks > 1 else '',
     ),
     max_global_steps=NUM_STEPS[args.workload],
+    stop_at='never',
   )
 
 

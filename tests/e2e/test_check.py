@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from attacks import HONEST
-from broken_entries import BROKEN, Broken
+from broken_entries import BROKEN, BROKEN_ON_TWO_DEVICES, Broken
 from trials import algoeff
 
 from algorithmic_efficiency.faults import KINDS
+from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.studies import check, check_source
 
 pytestmark = pytest.mark.slow
 
 WORKLOAD = 'quick_vision'
+LIMITS_WORKER = Path(__file__).with_name('limits_worker.py')
 SILENT_SEC = 45.0  # what counts as never returning, where that is waited for
 
 
@@ -28,11 +31,16 @@ def checked(broken: Broken, file: Path) -> check.Report:
 
 
 @pytest.mark.parametrize('broken', BROKEN, ids=lambda broken: broken.name)
-def test_what_is_broken_is_named_with_file_and_line(broken: Broken, tmp_path: Path):
+def test_what_is_broken_is_named_with_file_and_line(
+  broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+  if broken.limit:
+    worker = (sys.executable, '-P', str(LIMITS_WORKER), broken.limit)
+    monkeypatch.setattr(local, 'WORKER', worker)
   file = broken.write(tmp_path)
-  assert check_source.findings(file) == [] or broken.name.endswith('_that_stays')
+  assert {finding.kind for finding in check_source.findings(file)} == broken.shows
   report = checked(broken, file)
-  found = {finding.kind: finding for finding in report.findings if finding.kind != 'threads'}
+  found = {one.kind: one for one in report.findings if one.kind not in broken.shows}
   assert broken.kind in found
   assert (found[broken.kind].file, found[broken.kind].line) == (str(file), broken.line)
   others = {kind for kind in found if kind != broken.kind and KINDS[kind].severity == 'fault'}
@@ -42,8 +50,7 @@ def test_what_is_broken_is_named_with_file_and_line(broken: Broken, tmp_path: Pa
 
 def test_every_kind_that_is_found_by_running_has_an_entry():
   by_running = {name for name, kind in KINDS.items() if kind.found_by != 'reading'}
-  without = by_running - {broken.kind for broken in BROKEN}
-  assert without == {'harness', 'init_too_long', 'init_work'}  # an attack, and two long waits
+  assert by_running == {broken.kind for broken in BROKEN}
 
 
 def test_an_honest_entry_has_no_fault(tmp_path: Path):
@@ -101,9 +108,20 @@ def test_our_own_submissions_have_no_fault(name: str, framework: str):
     assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'fault']
 
 
-def test_thorough_runs_every_point_and_two_devices():
+@pytest.mark.parametrize('broken', BROKEN_ON_TWO_DEVICES, ids=lambda broken: broken.name)
+def test_what_two_devices_alone_show_is_told_once(broken: Broken, tmp_path: Path):
+  file = broken.write(tmp_path)
+  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,), thorough=True))
+  [(found, where)] = report.findings.items()
+  assert (found.kind, found.file, found.line) == (broken.kind, str(file), broken.line)
+  assert where == [f'{WORKLOAD}, 2 devices ({broken.framework})']
+  assert len(report.rows[-1].findings) == 1
+
+
+@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+def test_thorough_runs_every_point_and_two_devices(framework: str):
   asked = check.Check(
-    submission='adamw', frameworks=('pytorch',), workloads=(WORKLOAD,), thorough=True
+    submission='adamw', frameworks=(framework,), workloads=(WORKLOAD,), thorough=True
   )
   report = check.run(asked)
   points = [f'{WORKLOAD}, point {number}' for number in range(2, 6)]

@@ -20,6 +20,7 @@ from algorithmic_efficiency.launch.local import free_port
 
 SCRIPT = Path(__file__).with_name('entries_script.py')
 README = Path(__file__).parents[1] / 'README.md'
+TIMEOUT_SEC = 1_800  # for ten entries and their resumption on a busy machine
 NATIVE = 'nadamw'  # runs before and after the others
 # One device is run with most of the entries, two with those that show a difference.
 ON_TWO_DEVICES = {
@@ -65,7 +66,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
       subprocess.Popen([*command, f'--rank={rank}'], stdout=subprocess.PIPE, text=True)
       for rank in range(num_ranks)
     ]
-    outputs = [process.communicate(timeout=570)[0] for process in processes]
+    outputs = [process.communicate(timeout=TIMEOUT_SEC)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)
     first, *others, last = json.loads(outputs[0].splitlines()[-1])
     assert first['evals'] and metrics(first) == metrics(last), 'an entry has left something behind'
@@ -86,7 +87,7 @@ def check(result: dict[str, Any], entry: StandIn) -> None:
   """What it is to run: updates, evaluations, finite parameters, a lower loss, and the same after a
   break."""
   assert result['status'] == 'finished', result
-  assert result['stop_reason'] in (entry.stop_reason, 'goals_reached')
+  assert result['stop_reason'] == entry.stop_reason
   first, *_, last = result['evals']
   assert last['global_step'] >= 20
   assert last['train/loss'] < 0.95 * first['train/loss']

@@ -10,6 +10,7 @@ import pytest
 
 from algorithmic_efficiency import cli, registry
 from algorithmic_efficiency.faults import KINDS, Finding
+from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.studies import check
 
 STATE = {
@@ -62,6 +63,41 @@ def test_what_is_found_in_several_places_is_told_once_and_faults_first():
   assert found['exception', 1] == ['one (jax)', 'two (jax)']
   assert [kind for kind, _ in found] == ['exception', 'exception', 'files', 'loss_rises']
   assert report.num_faults == 2
+
+
+def message(kind: str, line: int, *, ends: bool = False) -> dict:
+  said = {'fault': kind, 'text': 'It does.', 'file': 'submission.py', 'line': line}
+  return {'kind': 'finding', **said, 'ends': ends}
+
+
+def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_first(
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+  file = tmp_path / 'submission.py'
+  file.write_text(SUBMISSION.format(framework='torch'))
+  asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
+  [version] = check._versions(asked, 'self')
+  [(title, plan)] = check._trials(asked, 'self', version)
+
+  def run_trial(plan, on_message, **options):
+    on_message(message('environment', 1))
+    on_message(message('environment', 1))
+    on_message(message('exception', 2, ends=True))
+    on_message(message('network', 3))
+    on_message(message('exception', 4, ends=True))
+    return Outcome(folder=tmp_path, status='failed', stop_reason='failed', reason='x')
+
+  monkeypatch.setattr(check.local, 'run_trial', run_trial)
+  tried = check._tried(title, plan, version)
+  assert [(one.kind, one.line) for one in tried.findings] == [
+    ('environment', 1),
+    ('exception', 2),
+    ('network', 3),
+  ]
+
+
+def test_initialising_for_too_long_is_found_before_the_trial_is_ended():
+  assert all(suite.free_init_sec < check.HARD_LIMIT_SEC for suite in registry.suites().values())
 
 
 def test_a_cell_has_the_worst_that_was_found_on_its_subject():

@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
       'raise ValueError("Default process group has not been initialized")',
       ('needs several processes', 'has 1 process', '--num_devices'),
     ),
-    ('raise ValueError("The world size is 1.")', ('refuses to run with 1 process', 'is 1 (')),
+    ('raise ValueError("The world size is 1.")', ('refuses to run here, with 1 process', 'is 1 (')),
   ],
 )
 def test_what_is_missing_is_said_with_the_place(file, code, parts):

@@ -48,6 +48,7 @@ def play(
   *scripts: tuple[list[dict[str, Any]], str],
   folder: Path,
   monkeypatch: pytest.MonkeyPatch,
+  on_message: local.OnMessage = lambda message: None,
   **changes: Any,
 ) -> local.Outcome:
   """Runs a trial whose processes send messages and then do something else: Python, in which SPEAK
@@ -70,7 +71,9 @@ def play(
     return local._Rank(process, receive)
 
   monkeypatch.setattr(local, '_start', start)
-  return local.run_trial(plan(folder, devices=Devices(num_ranks=len(scripts)), **changes))
+  return local.run_trial(
+    plan(folder, devices=Devices(num_ranks=len(scripts)), **changes), on_message
+  )
 
 
 class TestWaiting:
@@ -98,6 +101,17 @@ class TestWaiting:
     outcome = play(([START], 'os._exit(0)'), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
     assert outcome.status == 'failed'
     assert 'ended with exit code 0' in outcome.reason
+
+
+def test_findings_of_every_process_are_heard_and_all_else_of_the_first_alone(tmp_path, monkeypatch):
+  heard: list[dict[str, Any]] = []
+  scripts = [
+    ([START, {'kind': 'progress', 'rank': rank}, {'kind': 'finding', 'rank': rank}], '')
+    for rank in range(2)
+  ]
+  play(*scripts, folder=tmp_path / 'trial', monkeypatch=monkeypatch, on_message=heard.append)
+  said = {(message['kind'], message['rank']) for message in heard if message != START}
+  assert said == {('progress', 0), ('finding', 0), ('finding', 1)}
 
 
 class TestBlame:
