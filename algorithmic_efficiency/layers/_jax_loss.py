@@ -224,11 +224,17 @@ def _losses_and_gradients(
   def add_chunk(kernel_gradient: jax.Array, chunk: Any) -> tuple[jax.Array, Any]:
     hidden, targets, weights = chunk
     logits = _project(hidden, narrow)
-    target_probs = (1 - label_smoothing) * _is_target(logits, targets)
-    target_probs += label_smoothing / len(kernel)
-    gradient = (jnp.exp(_log_probs(logits)) - target_probs) * weights[..., None]
+    wide = logits.astype(weights.dtype)
+    highest = jnp.max(wide, axis=-1, keepdims=True)
+    log_sum = jnp.log(jnp.sum(jnp.exp(wide - highest), axis=-1, keepdims=True))
+    is_target = _is_target(logits, targets)
+    of_target = jnp.sum((wide - highest) * is_target, axis=-1)
+    losses = log_sum[..., 0] - (1 - label_smoothing) * of_target
+    losses -= label_smoothing * jnp.mean(wide - highest, axis=-1)
+    weights = weights[..., None]
+    gradient = (jnp.exp(wide - highest - log_sum) - label_smoothing / len(kernel)) * weights
+    gradient -= is_target * ((1 - label_smoothing) * weights)
     gradient = gradient.astype(hidden.dtype)
-    losses = _losses(logits, targets, label_smoothing)
     kernel_gradient = _add_by_parts(kernel_gradient, gradient, hidden)
     return kernel_gradient, (losses, gradient @ narrow)
 
@@ -238,9 +244,7 @@ def _losses_and_gradients(
   return losses, hidden_gradient, kernel_gradient
 
 
-def _add_by_parts(
-  kernel_gradient: jax.Array, gradient: jax.Array, hidden: jax.Array
-) -> jax.Array:
+def _add_by_parts(kernel_gradient: jax.Array, gradient: jax.Array, hidden: jax.Array) -> jax.Array:
   """Adds the gradient of a chunk to the kernel's, a part of the vocabulary at a time, so that no
   second array of the kernel's size is held."""
   vocab_size = len(kernel_gradient)
@@ -249,7 +253,7 @@ def _add_by_parts(
   def add_part(part: jax.Array, kernel_gradient: jax.Array) -> jax.Array:
     first = jnp.minimum(part * size, vocab_size - size)  # the last part reaches back
     words = jax.lax.dynamic_slice_in_dim(gradient, first, size, axis=-1)
-    words = jnp.where(first + jnp.arange(size) >= part * size, words, 0)
+    words *= first + jnp.arange(size) >= part * size
     added = jnp.einsum('blv,bld->vd', words, hidden, preferred_element_type=kernel_gradient.dtype)
     added += jax.lax.dynamic_slice_in_dim(kernel_gradient, first, size)
     return jax.lax.dynamic_update_slice_in_dim(kernel_gradient, added, first, 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 # Logits of fewer bytes are held whole; chunks are no smaller.
-_MIN_CHUNK_BYTES = 32 * 2**20
+_MIN_CHUNK_BYTES = 64 * 2**20
 # More chunks save little memory, and each reads and writes the gradient of the kernel once.
-_MAX_NUM_CHUNKS = 24
+_MAX_NUM_CHUNKS = 16
 
 
 def chunk_length(*, batch_size: int, length: int, vocab_size: int, itemsize: int) -> int:

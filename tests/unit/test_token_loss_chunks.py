@@ -11,10 +11,10 @@ from algorithmic_efficiency.layers.chunks import chunk_length
   ('batch_size', 'length', 'vocab_size', 'expected'),
   [
     (64, 64, 39, 64),  # 0.6 MiB
-    (16, 64, 8_192, 64),  # 32 MiB
-    (16, 64, 8_193, 32),
-    (4, 1024, 50_257, 43),  # 785 MiB, in 24 chunks
-    (64, 1024, 50_257, 43),  # 12 GiB, in 24
+    (16, 64, 16_384, 64),  # 64 MiB
+    (16, 64, 16_385, 32),
+    (4, 1024, 50_257, 79),  # 785 MiB, in 13 chunks
+    (64, 1024, 50_257, 64),  # 12 GiB, in 16
     (4096, 3, 50_257, 1),
     (0, 64, 39, 64),
     (64, 0, 39, 0),
@@ -26,5 +26,5 @@ def test_length_of_a_chunk(batch_size, length, vocab_size, expected):
 
 
 def test_wider_numbers_make_more_chunks():
-  sizes = {'batch_size': 16, 'length': 64, 'vocab_size': 8_192}
+  sizes = {'batch_size': 16, 'length': 64, 'vocab_size': 16_384}
   assert chunk_length(**sizes, itemsize=8) == 32
