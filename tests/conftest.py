@@ -33,6 +33,13 @@ def test_data() -> Path:
   return folder.resolve()
 
 
+@pytest.fixture(autouse=True)
+def no_suite_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+  from algorithmic_efficiency import registry
+
+  monkeypatch.setattr(registry, '_read_suites', {})
+
+
 @pytest.fixture
 def experiment_dir(tmp_path: Path) -> Path:
   return tmp_path / 'experiments'

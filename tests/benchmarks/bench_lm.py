@@ -30,7 +30,7 @@ LENGTH, DIM, VOCAB_SIZE = 1024, 1024, 50_257
 LOSS_BATCH_SIZE = {'cpu': 4, 'gpu': 64}
 LOSS_DTYPE = {'cpu': 'float32', 'gpu': 'bfloat16'}
 KINDS = ('plain', 'chunked')
-NUM_ROUNDS = 3
+NUM_ROUNDS = 6
 
 RUNNER_STEPS_PER_BURST = 30
 
@@ -99,7 +99,10 @@ def _loss_seconds(framework: str) -> dict[str, float]:
   steps = {kind: _LOSS_STEPS[framework](backend, kind)[0] for kind in KINDS}
   for step in steps.values():
     step()
-  rounds = [{kind: _seconds(step) for kind, step in steps.items()} for _ in range(NUM_ROUNDS)]
+  rounds = [
+    {kind: _seconds(steps[kind]) for kind in (KINDS if turn % 2 else reversed(KINDS))}
+    for turn in range(NUM_ROUNDS)
+  ]
   medians = {kind: statistics.median(one[kind][0] for one in rounds) for kind in KINDS}
   ratio, processor_ratio = (
     statistics.median(one['chunked'][i] / one['plain'][i] for one in rounds) for i in range(2)

@@ -98,7 +98,6 @@ class FakeBench:
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-  monkeypatch.setattr(registry, '_read_suites', {})
   monkeypatch.chdir(tmp_path)
   found = FakeBench()
   monkeypatch.setattr(bench, 'run', found.run)

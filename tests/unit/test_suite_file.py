@@ -26,11 +26,6 @@ WORKLOADS = '[workloads.mnist]\nmax_steps = 80\n'
 IN_SECONDS = TOP.replace('cost_adjusted_steps', 'seconds')
 
 
-@pytest.fixture(autouse=True)
-def no_suites_read(monkeypatch):
-  monkeypatch.setattr(registry, '_read_suites', {})
-
-
 @pytest.fixture
 def written(tmp_path):
   def write(*parts, name='mine.toml'):
