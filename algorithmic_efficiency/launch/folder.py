@@ -17,6 +17,7 @@ from algorithmic_efficiency import errors, measurements
 _LOCK_FILE = '.lock'
 _ASIDE = '.replaced'
 _SCRATCH = 'algoeff-'
+_SCRATCH_LOCK = '.scratch'  # which no folder of results has
 
 
 def aside_of(path: Path) -> Path:
@@ -24,18 +25,18 @@ def aside_of(path: Path) -> Path:
   return path.with_name(f'.{path.name}{_ASIDE}')
 
 
-def lock(folder: Path, taken: str) -> IO[str]:
+def lock(folder: Path, taken: str, name: str = _LOCK_FILE) -> IO[str]:
   """Locks a folder until what is returned is closed, or this process has ended.
 
   Raises:
     UserError: another process holds it; the message is `taken`.
     OSError: it cannot be written.
   """
-  lock = open(folder / _LOCK_FILE, 'w')  # noqa: SIM115 - held while the caller needs it
+  lock = open(folder / name, 'w')  # noqa: SIM115 - held while the caller needs it
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     # Between opening and locking it, its holder may have moved it away with its folder.
-    if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK_FILE)):
+    if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / name)):
       return lock
   except OSError:
     pass
@@ -49,7 +50,7 @@ def scratch() -> Iterator[Path]:
   taken away. It is locked before it has the name by which it is looked for."""
   _remove_abandoned(Path(tempfile.gettempdir()))
   hidden = Path(tempfile.mkdtemp(prefix=f'.{_SCRATCH}')).resolve()
-  with lock(hidden, f'{hidden} is in use.'):
+  with lock(hidden, f'{hidden} is in use.', _SCRATCH_LOCK):
     path = hidden.rename(hidden.with_name(hidden.name.removeprefix('.')))
     try:
       yield path
@@ -60,8 +61,8 @@ def scratch() -> Iterator[Path]:
 def _remove_abandoned(parent: Path) -> None:
   for path in parent.glob(f'{_SCRATCH}*'):
     with contextlib.suppress(OSError, errors.UserError):  # in use, gone meanwhile, or not ours
-      if path.lstat().st_uid == os.getuid() and (path / _LOCK_FILE).is_file():
-        with lock(path, f'{path} is in use.'):
+      if path.lstat().st_uid == os.getuid() and (path / _SCRATCH_LOCK).is_file():
+        with lock(path, f'{path} is in use.', _SCRATCH_LOCK):
           shutil.rmtree(path, ignore_errors=True)
 
 

@@ -258,7 +258,8 @@ def _plans(
 
 
 def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
-  found: dict[tuple[str, str, int], Finding] = {}  # each once, whichever process has made it
+  found: list[Finding] = []
+  told: set[tuple[str, str, int]] = set()  # each once, whichever process has made it
   has_ended = False
 
   def take(message: Mapping[str, Any]) -> None:
@@ -266,25 +267,27 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
     if message['kind'] != 'finding' or (message['ends'] and has_ended):
       return  # when a process has ended, the others fail for want of it
     has_ended |= message['ends']
-    add(message['fault'], message['text'], message['file'], message['line'])
+    place = (message['fault'], message['file'], message['line'])
+    if place not in told:
+      told.add(place)
+      add(message['fault'], message['text'], message['file'], message['line'])
 
   def add(kind: str, text: str, file: str = '', line: int = 0) -> None:
     if not file:
       made_in = _MADE_IN.get(kind, 'update_params')
       file, line = one.functions.get(made_in, (str(one.file), 1))
-    found.setdefault((kind, file, line), Finding(kind=kind, text=text, file=file, line=line))
+    found.append(Finding(kind=kind, text=text, file=file, line=line))
 
   outcome = local.run_trial(plan, take, mistakes_are_outcomes=True)
   if outcome.status != 'finished':
-    if not any(KINDS[kind].severity == 'fault' for kind, _, _ in found):
+    if not any(KINDS[finding.kind].severity == 'fault' for finding in found):
       add('harness' if outcome.status == 'invalid' else 'ended', outcome.reason)
     checked = frozenset[Subject]({'rules', 'runs'})
   else:
     for kind, text in _afterwards(plan):
       add(kind, text)
     checked = frozenset(SUBJECTS)
-  findings = tuple(found.values())
-  return Row(title=title, framework=plan.framework, checked=checked, findings=findings)
+  return Row(title=title, framework=plan.framework, checked=checked, findings=tuple(found))
 
 
 def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:

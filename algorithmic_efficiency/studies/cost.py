@@ -15,7 +15,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from algorithmic_efficiency import backends, errors, race_records, registry
@@ -66,7 +66,10 @@ def measure(
   one = plans[0]
   name = registry.suite(one.suite).baseline_among(first)
   key = (one.workload, one.framework, one.study)
-  hashes = _hashes(first.values())
+  try:
+    hashes = {plan.submission: fingerprint(Path(plan.submission_path)) for plan in first.values()}
+  except OSError as error:
+    return [f'The steps of {one.workload} ({one.framework}) could not be timed: {error}.']
   done = {
     cost.submission
     for cost in race_records.read_costs(folder)
@@ -80,14 +83,15 @@ def measure(
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
   for begin in range(0, len(missing), size):
-    costs, found = _measured(first[name], missing[begin : begin + size], start)
+    costs, found = _measured(first[name], missing[begin : begin + size], start, hashes)
     race_records.append_costs(folder, costs)
     problems += found
   return problems
 
 
 def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
-  """What `measure` takes, by the probes of all submissions of a race on one workload."""
+  """What `measure` takes, by the probes of all submissions of a race on one workload, of which the
+  baseline's is the first."""
   if len(probes) < 2:
     return 0.0
   processes = (*probes, probes[0])  # the baseline's is there twice
@@ -122,14 +126,14 @@ def num_alive(num_submissions: int, devices: Devices) -> int:
 
 
 def _measured(
-  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start
+  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
 ) -> tuple[list[StepCost], list[str]]:
   """The costs of a group; what fails is left out, and the others are begun anew."""
   problems: list[str] = []
   left = list(plans)
   while left:
     try:
-      return _alternating(baseline, left, start), problems
+      return _alternating(baseline, left, start, hashes), problems
     except _FailedError as failure:
       plan = failure.plan
       problems.append(
@@ -142,7 +146,9 @@ def _measured(
   return [], problems
 
 
-def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start) -> list[StepCost]:
+def _alternating(
+  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
+) -> list[StepCost]:
   with contextlib.ExitStack() as alive:
     unit, *others = [
       _Bursts(plan, alive.enter_context(start(plan, num_sharing=1 + len(plans))))
@@ -170,14 +176,10 @@ def _alternating(baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start)
       study=plan.study,
       host=host,
       turns=tuple(found),
-      hashes=_hashes((baseline, plan)),
+      hashes={name: hashes[name] for name in (baseline.submission, plan.submission)},
     )
     for plan, found in zip(plans, turns, strict=True)
   ]
-
-
-def _hashes(plans: Iterable[TrialPlan]) -> dict[str, str]:
-  return {plan.submission: fingerprint(Path(plan.submission_path)) for plan in plans}
 
 
 class _FailedError(Exception):

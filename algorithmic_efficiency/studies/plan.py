@@ -341,8 +341,11 @@ def _timings(
   for plan in plans:
     key = (plan.study, plan.workload, plan.framework)
     if key not in done and key not in found:
-      group = [probe for cell, probe in probes.items() if cell[1:] == key[1:]]
-      sec = cost.expected_sec(group, num_cpus)
+      group = {cell[0]: probe for cell, probe in probes.items() if cell[1:] == key[1:]}
+      if group:
+        first = registry.suite(plan.suite).baseline_among(group)
+        group = {first: group[first], **group}
+      sec = cost.expected_sec(tuple(group.values()), num_cpus)
       found[key] = [Bounds(expected=sec, at_most=sec)]
   return found
 

@@ -21,6 +21,7 @@ from algorithmic_efficiency.launch.local import free_port
 SCRIPT = Path(__file__).with_name('entries_script.py')
 README = Path(__file__).parents[1] / 'README.md'
 TIMEOUT_SEC = 1_800  # for ten entries and their resumption on a busy machine
+pytestmark = pytest.mark.timeout(TIMEOUT_SEC + 60)
 NATIVE = 'nadamw'  # runs before and after the others
 # One device is run with most of the entries, two with those that show a difference.
 ON_TWO_DEVICES = {
@@ -66,7 +67,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
       subprocess.Popen([*command, f'--rank={rank}'], stdout=subprocess.PIPE, text=True)
       for rank in range(num_ranks)
     ]
-    outputs = [process.communicate(timeout=TIMEOUT_SEC)[0] for process in processes]
+    try:
+      outputs = [process.communicate(timeout=TIMEOUT_SEC)[0] for process in processes]
+    finally:
+      for process in processes:
+        process.kill()
     assert all(process.returncode == 0 for process in processes)
     first, *others, last = json.loads(outputs[0].splitlines()[-1])
     assert first['evals'] and metrics(first) == metrics(last), 'an entry has left something behind'

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import trials
 
-algoeff = functools.partial(trials.algoeff, timeout=1_200)  # for four trials on a busy machine
+TIMEOUT_SEC = 1_200  # of a command: four trials on a busy machine
+
+pytestmark = pytest.mark.timeout(4 * TIMEOUT_SEC)
+algoeff = functools.partial(trials.algoeff, timeout=TIMEOUT_SEC)
 
 
 def make_logs(folder: Path, workload: str, framework: str, steps: int, *flags: object) -> None:

@@ -42,14 +42,16 @@ def children(parent: int) -> list[int]:
   return found
 
 
-def wait_for_a_start(folder: Path, number: int, launcher: subprocess.Popen) -> int:
+def wait_for_a_start(
+  folder: Path, number: int, launcher: subprocess.Popen
+) -> fake_race.Session:
   """The latest process of a trial, as soon as so many have been started."""
   end = time.monotonic() + PATIENCE_SEC
   while len(found := fake_race.sessions(folder)) < number:
     assert launcher.poll() is None, 'it was to be killed, and has ended'
     assert time.monotonic() < end
     time.sleep(0.005)
-  return found[-1].pid
+  return found[-1]
 
 
 def kill_the_launcher(launcher: subprocess.Popen) -> None:
@@ -70,14 +72,16 @@ def test_none_lost_and_none_repeated(studies: int, num_kills: int, tmp_path: Pat
   generator = random.Random(7)
   plans = expand(fake_race.race(tmp_path, SCRIPTS, studies=studies))
   cuts = 0
+  killed = set()  # trials; what is killed twice in a row is given up, as if for its memory
   launcher = start(tmp_path, studies)
   for number in range(num_kills):
     begun = len(fake_race.sessions(tmp_path))
     latest = wait_for_a_start(tmp_path, max(begun, len(plans) * number // num_kills) + 1, launcher)
     time.sleep(generator.uniform(0, TRIAL_SEC))
-    if number % 2:
+    if number % 2 and latest.trial not in killed:
       with contextlib.suppress(ProcessLookupError):  # it was quicker
-        os.kill(latest, signal.SIGKILL)
+        os.kill(latest.pid, signal.SIGKILL)
+      killed.add(latest.trial)
       cuts += 1
     else:
       kill_the_launcher(launcher)

@@ -236,6 +236,16 @@ class TestRace:
     assert found.wall_sec.at_most == pytest.approx(trials + 5 * each, rel=1e-3)
     assert found.peak_memory_bytes == {'host': 3000}  # both, and the baseline once more
 
+  def test_the_timing_has_the_baseline_between_any_two_wherever_it_is_named(self, host, tmp_path):
+    fast, slow = (dataclasses.replace(PROBE, step_sec=sec) for sec in (0.01, 0.5))
+    probes = {('nadamw', 'quick_vision', 'jax'): fast, ('other', 'quick_vision', 'jax'): slow}
+    given = race(tmp_path, 'nadamw', 'other', studies=1)
+    first, last = (
+      plan._timings(given, expand(given), dict(order), Place())
+      for order in (probes.items(), reversed(probes.items()))
+    )
+    assert first == last
+
   def test_places_and_devices_share_the_work(self, host, tmp_path, monkeypatch):
     given = race(tmp_path, studies=4, workers=2)
     monkeypatch.setattr(plan, 'places', lambda devices, workers: (Place(),) * (workers or 1))

@@ -118,13 +118,17 @@ def test_one_of_several_processes_that_fails_is_noticed_while_the_others_wait_fo
   assert time.monotonic() - begin < 20
 
 
-def test_the_process_that_died_is_named_and_not_one_that_misses_it(play):
+def test_the_process_that_died_is_named_and_not_one_that_misses_it(play, tmp_path):
+  dying, said = tmp_path / 'dying', tmp_path / 'said'
   failed = {'kind': 'failed', 'reason': 'connection closed by peer', 'mendable': False}
   code = (
-    f'if plan["devices"]["rank"] == 1:\n  os.kill(os.getpid(), 9)\nsend({failed}); time.sleep(60)'
+    f'if plan["devices"]["rank"] == 1:\n  open({str(dying)!r}, "w")\n  os.kill(os.getpid(), 9)\n'
+    f'while not os.path.exists({str(dying)!r}): time.sleep(0.01)\ntime.sleep(0.5)\n'
+    f'send({failed}); open({str(said)!r}, "w"); time.sleep(60)'
   )
   with pytest.raises(StepperError, match='rank 1 was ended'), play(code, num_ranks=2) as trial:
-    time.sleep(0.5)  # both are heard of at once
+    while not said.exists():  # both are heard of at once
+      time.sleep(0.01)
     trial.wait()
 
 
@@ -154,6 +158,7 @@ def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path,
     'with scratch() as path: print(path, flush=True); time.sleep(60)'
   )
   (tmp_path / 'algoeff-of-somebody').mkdir()
+  (tmp_path / 'algoeff-of-somebody' / '.lock').touch()  # as a folder of runs has
   command = [sys.executable, '-c', code]
   environment = {**os.environ, 'TMPDIR': str(tmp_path)}
   with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
