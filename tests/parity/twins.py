@@ -65,7 +65,10 @@ def random_weights(definition: WorkloadDefinition, seed: int, dtype: type) -> di
   for tensor in model.state_dict().values():
     array = tensor.numpy()
     if array.dtype.kind == 'f' and tensor.data_ptr() not in drawn:
-      array = array + random.uniform(0.05, 0.15, size=array.shape)
+      # Kernels have both signs: queries and keys of one direction would let attention be even, and
+      # the gradient of its scale be nothing but rounding.
+      low = -0.15 if array.ndim > 1 else 0.05
+      array = array + random.uniform(low, 0.15, size=array.shape)
       drawn[tensor.data_ptr()] = array.astype(np.float32).astype(dtype)
   return {
     name: drawn.get(tensor.data_ptr(), tensor.numpy()).copy()
