@@ -42,9 +42,7 @@ def children(parent: int) -> list[int]:
   return found
 
 
-def wait_for_a_start(
-  folder: Path, number: int, launcher: subprocess.Popen
-) -> fake_race.Session:
+def wait_for_a_start(folder: Path, number: int, launcher: subprocess.Popen) -> fake_race.Session:
   """The latest process of a trial, as soon as so many have been started."""
   end = time.monotonic() + PATIENCE_SEC
   while len(found := fake_race.sessions(folder)) < number:
