@@ -175,12 +175,14 @@ def _devices() -> Devices:
       num_processes=None,
     )
     return replace(common, num_ranks=num_processes)
+  address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
   return replace(
     common,
     rank=int(os.environ['RANK']),
     num_ranks=num_ranks,
     local_rank=int(os.environ['LOCAL_RANK']),
-    address=f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}',
+    address=address,
+    store=address if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True' else '',
   )
 
 

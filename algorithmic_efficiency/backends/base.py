@@ -31,6 +31,8 @@ class Devices:
       framework's own choice.
     rank, num_ranks: this process among the processes of the trial.
     address: host:port at which the processes meet; unused with one.
+    store: host:port of a PyTorch store that a launcher keeps for all its trials; without one, rank
+      0 keeps it at the address.
     local_rank: rank among the processes on this host.
     compile: 'auto' compiles where it pays (JAX always; PyTorch on CUDA only).
     compilation_cache: folder of the persistent compilation cache; None leaves JAX's own setting.
@@ -42,6 +44,7 @@ class Devices:
   rank: int = 0
   num_ranks: int = 1
   address: str = ''
+  store: str = ''
   local_rank: int = 0
   compile: Literal['auto', 'on', 'off'] = 'auto'
   compilation_cache: str | None = None

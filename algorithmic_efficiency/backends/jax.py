@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, ports
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.definition import WorkloadDefinition
@@ -30,7 +30,8 @@ def start(devices: Devices) -> JaxBackend:
   returns another backend on the same devices and cannot change what the first one configured.
 
   Raises:
-    errors.UserError: JAX or flax is not installed, or the devices asked for are not there.
+    errors.UserError: JAX or flax is not installed, the devices asked for are not there, or the
+      address is taken.
   """
   _require_frameworks()
   if devices.num_devices is not None and devices.num_devices % devices.num_ranks:
@@ -88,6 +89,8 @@ def _configure(devices: Devices) -> None:
   if devices.num_devices is not None:
     jax.config.update('jax_num_cpu_devices', devices.num_devices // devices.num_ranks)
   if devices.num_ranks > 1:
+    if devices.rank == 0:
+      ports.require_free(devices.address)  # JAX itself would crash
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     jax.distributed.initialize(
       coordinator_address=devices.address,

@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import errors, integrity
+from algorithmic_efficiency import errors, integrity, ports
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.definition import WorkloadDefinition
@@ -35,7 +35,8 @@ def start(devices: Devices) -> TorchBackend:
   among the processes in the environment finds it there, or nothing where there is one process.
 
   Raises:
-    errors.UserError: PyTorch is not installed, or the devices asked for are not there.
+    errors.UserError: PyTorch is not installed, the devices asked for are not there, or the address
+      is taken.
   """
   _require_torch()
   import torch
@@ -149,19 +150,17 @@ def _join(devices: Devices, device: torch.device) -> None:
 
 
 def _open_store(devices: Devices) -> torch.distributed.Store:
-  """The store at the trial's address: kept by rank 0, unless a launcher keeps one there already."""
+  """The store in which the processes of the trial meet: a launcher's, or one that rank 0 keeps."""
   from datetime import timedelta
 
-  from torch.distributed import DistNetworkError, TCPStore
+  from torch.distributed import TCPStore
 
-  host, _, port = devices.address.rpartition(':')
+  host, _, port = (devices.store or devices.address).rpartition(':')
+  is_kept_here = devices.rank == 0 and not devices.store
+  if is_kept_here:
+    ports.require_free(devices.address)  # to ask a stranger for a store never ends
   timeout = timedelta(seconds=TIMEOUT_SEC)
-  if devices.rank == 0:
-    try:
-      return TCPStore(host, int(port), is_master=True, timeout=timeout, wait_for_workers=False)
-    except DistNetworkError:
-      pass  # the address is taken: by a launcher's store, or else the attempt below says so
-  return TCPStore(host, int(port), is_master=False, timeout=timeout)
+  return TCPStore(host, int(port), is_master=is_kept_here, timeout=timeout, wait_for_workers=False)
 
 
 def _agree_on_name(store: torch.distributed.Store, devices: Devices) -> str:

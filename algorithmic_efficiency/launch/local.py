@@ -11,7 +11,6 @@ import hashlib
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from algorithmic_efficiency import errors, files, measurements, optimizer_entry, registry
+from algorithmic_efficiency import errors, files, measurements, optimizer_entry, ports, registry
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.folder import TrialFolder
 from algorithmic_efficiency.launch.messages import LineBuffer
@@ -162,19 +161,13 @@ def rank_plans(plan: TrialPlan) -> list[TrialPlan]:
     return [plan]
   common = replace(
     devices,
-    address=f'127.0.0.1:{free_port()}',
+    address=f'127.0.0.1:{ports.free_port()}',
     num_threads=devices.num_threads or max(1, int(num_usable_cpus() / devices.num_ranks)),
   )
   return [
     replace(plan, devices=replace(common, rank=rank, local_rank=rank))
     for rank in range(devices.num_ranks)
   ]
-
-
-def free_port() -> int:
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    return probe.getsockname()[1]
 
 
 def _start(plan: TrialPlan, environment: Mapping[str, str], output_folder: Path | None) -> _Rank:

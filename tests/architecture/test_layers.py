@@ -15,7 +15,7 @@ LAYERS = {
   **dict.fromkeys(('spec', 'definition', 'measurements', 'race_records'), CONTRACTS),
   **dict.fromkeys(('errors', 'files', 'csv_table'), CONTRACTS),  # what the measurements stand on
   **dict.fromkeys(('', 'clock', 'registry', 'suites', 'suite_file', 'seeds', 'tuning'), TOOLS),
-  **dict.fromkeys(('environment', 'utilization', 'integrity', 'faults'), TOOLS),
+  **dict.fromkeys(('environment', 'utilization', 'integrity', 'faults', 'ports'), TOOLS),
   **dict.fromkeys(('data', 'metrics', 'trackers'), TOOLS),
   **dict.fromkeys(('backends', 'layers', 'updates', 'compat', 'diagnostics'), FRAMEWORK),
   **dict.fromkeys(('submission', 'runner', 'evaluation', 'checkpoint'), RUNNING),

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from algorithmic_efficiency.ports import free_port
 
 _FLAGS = (
   *('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'),
@@ -102,9 +103,7 @@ def browser() -> Iterator[Browser]:
   driver = shutil.which('chromedriver')
   if driver is None or shutil.which('chromium') is None:
     pytest.skip('no chromium and chromedriver on this machine')
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    port = probe.getsockname()[1]
+  port = free_port()
   process = subprocess.Popen(
     [driver, f'--port={port}'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trials import rank_outputs
 
 from algorithmic_efficiency import registry
-from algorithmic_efficiency.launch.local import free_port
+from algorithmic_efficiency.ports import free_port
 
 SCRIPT = Path(__file__).with_name('devices_script.py')
 WORKLOADS = ('quick_vision', 'quick_lm', 'mnist')
@@ -35,16 +34,8 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
   num_ranks = options.get('num_ranks', 1)
   flags = [f'--{name}={value}' for name, value in options.items()]
   flags += [f'--data_dir={data_dir}', f'--address=127.0.0.1:{free_port()}']
-  processes = [
-    subprocess.Popen(
-      [sys.executable, str(SCRIPT), framework, workload, *flags, f'--rank={rank}'],
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    for rank in range(num_ranks)
-  ]
-  outputs = [process.communicate(timeout=300)[0] for process in processes]
-  assert all(process.returncode == 0 for process in processes)
+  ranks = [(framework, workload, *flags, f'--rank={rank}') for rank in range(num_ranks)]
+  outputs = rank_outputs(SCRIPT, ranks, timeout=300)
   return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 

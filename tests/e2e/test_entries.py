@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import pytest
 from entries import BY_NAME, ROWS, STAND_INS, StandIn
 from entries_script import SUITES
-from trials import algoeff, record, rows, trial_folder
+from trials import algoeff, rank_outputs, record, rows, trial_folder
 
-from algorithmic_efficiency.launch.local import free_port
+from algorithmic_efficiency.ports import free_port
 
 SCRIPT = Path(__file__).with_name('entries_script.py')
 README = Path(__file__).parents[1] / 'README.md'
-TIMEOUT_SEC = 1_800  # for ten entries and their resumption on a busy machine
+TIMEOUT_SEC = 900  # for ten entries and their resumption on a busy machine
 pytestmark = pytest.mark.timeout(TIMEOUT_SEC + 60)
 NATIVE = 'nadamw'  # runs before and after the others
 # One device is run with most of the entries, two with those that show a difference.
@@ -60,19 +59,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     for name in names:
       BY_NAME[name].write(root / 'entries')
     num_ranks = num_devices if framework == 'pytorch' else 1
-    command = [sys.executable, str(SCRIPT), framework, workload, str(root), NATIVE, *names, NATIVE]
-    command += [f'--num_devices={num_devices}', f'--num_ranks={num_ranks}', f'--data_dir={data}']
-    command.append(f'--port={free_port()}')
-    processes = [
-      subprocess.Popen([*command, f'--rank={rank}'], stdout=subprocess.PIPE, text=True)
-      for rank in range(num_ranks)
-    ]
-    try:
-      outputs = [process.communicate(timeout=TIMEOUT_SEC)[0] for process in processes]
-    finally:
-      for process in processes:
-        process.kill()
-    assert all(process.returncode == 0 for process in processes)
+    common = [framework, workload, str(root), NATIVE, *names, NATIVE, f'--data_dir={data}']
+    common += [f'--num_devices={num_devices}', f'--num_ranks={num_ranks}']
+    common.append(f'--port={free_port()}')
+    ranks = [[*common, f'--rank={rank}'] for rank in range(num_ranks)]
+    outputs = rank_outputs(SCRIPT, ranks, TIMEOUT_SEC)
     first, *others, last = json.loads(outputs[0].splitlines()[-1])
     assert first['evals'] and metrics(first) == metrics(last), 'an entry has left something behind'
     return {result['name']: result for result in others}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,36 @@ def algoeff(
     stdin=subprocess.DEVNULL,
     check=False,
   )
+
+
+def rank_outputs(script: Path, ranks: Sequence[Sequence[str]], timeout: float) -> list[str]:
+  """What the processes of a group print, one for each list of arguments.
+
+  None outlives this. When one has failed the others need not be waited for, and those that have not
+  ended in time may hang: all that are still there show on standard error where they stand.
+  """
+  command = (sys.executable, '-X', 'faulthandler', str(script))
+  with contextlib.ExitStack() as stack:
+    outputs = [stack.enter_context(tempfile.TemporaryFile('w+')) for _ in ranks]
+    processes = [
+      subprocess.Popen([*command, *arguments], stdout=output)
+      for arguments, output in zip(ranks, outputs, strict=True)
+    ]
+    end = time.monotonic() + timeout
+    try:
+      while time.monotonic() < end:
+        codes = [process.poll() for process in processes]
+        if None not in codes or any(codes):
+          break
+        time.sleep(0.05)
+    finally:
+      for process in processes:
+        process.send_signal(signal.SIGABRT)
+        process.wait()
+    assert [process.returncode for process in processes] == [0] * len(ranks)
+    for output in outputs:
+      output.seek(0)
+    return [output.read() for output in outputs]
 
 
 def trial_folder(root: Path) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from algorithmic_efficiency.ports import free_port
 
 SCRIPT = Path(__file__).with_name('jax_devices_script.py')
 
@@ -69,9 +70,7 @@ def test_training_falls_and_imports_no_other_framework(single):
 
 @pytest.mark.slow
 def test_two_processes_of_two_devices_train_and_evaluate_as_one(single):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = f'localhost:{free_port()}'
   ranks = [_start(4, 2, rank, address) for rank in range(2)]
   result = _result(ranks[0])
   _, err = ranks[1].communicate(timeout=120)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,14 +21,9 @@ from torch.distributed import TCPStore
 
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.ports import free_port
 
 SCRIPT = Path(torch_ranks_script.__file__)
-
-
-def free_port() -> int:
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

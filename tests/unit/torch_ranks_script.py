@@ -2,8 +2,8 @@
 
 Run in a process of its own: python torch_ranks_script.py MODE RANK NUM_RANKS ADDRESS OUT
 
-MODE 'train' does that twice, as two trials of one launch; 'die' has the last rank kill itself, and
-'hang' has it stop, while the others wait for it.
+MODE 'train' does that twice, as two trials of one launch that keeps a store for them; 'die' has the
+last rank kill itself, and 'hang' has it stop, while the others wait for it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main(mode: str, rank: int, num_ranks: int, address: str, out: str) -> None:
     num_ranks=num_ranks,
     local_rank=rank,
     address=address,
+    store=address if mode == 'train' else '',
   )
   result: dict[str, Any] = {}
   for trial in range(2 if mode == 'train' else 1):

@@ -1,0 +1,61 @@
+"""Where the processes of a trial meet."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from algorithmic_efficiency import backends, ports
+from algorithmic_efficiency.errors import UserError
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+  """A port at which somebody listens, and answers nobody."""
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    listener.listen()
+    yield listener.getsockname()[1]
+
+
+def test_a_free_port_can_be_listened_at():
+  with socket.socket() as listener:
+    listener.bind(('', ports.free_port()))
+    listener.listen()
+
+
+def test_a_free_port_is_not_given_to_whoever_asks_for_any():
+  """Regression: a connection of another process had it before rank 0 listened there."""
+  setting = Path('/proc/sys/net/ipv4/ip_local_port_range')
+  if not setting.exists() or setting.read_text().split()[0] != '32768':
+    pytest.skip('this system gives other ports than most do')
+  assert ports.free_port() < 32768
+
+
+def test_ports_that_are_taken_are_passed_over(taken, monkeypatch):
+  monkeypatch.setattr(ports, '_PORTS', range(taken, taken + 1))
+  with pytest.raises(UserError, match='None of 100 ports'):
+    ports.free_port()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere systems may allow two')
+@pytest.mark.parametrize('framework', backends.FRAMEWORKS)
+def test_a_taken_address_is_a_user_error(framework, taken):
+  """Regression: PyTorch asked the stranger for a store, and waited without end; JAX crashed."""
+  pytest.importorskip({'jax': 'jax', 'pytorch': 'torch'}[framework])
+  code = f"""
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
+try:
+  backends.start({framework!r}, Devices(platform='cpu', num_ranks=2, address='127.0.0.1:{taken}'))
+except errors.UserError as error:
+  print(error)
+"""
+  command = [sys.executable, '-c', code]
+  printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+  assert f'127.0.0.1:{taken}: another program has the port' in printed
