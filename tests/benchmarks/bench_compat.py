@@ -3,9 +3,12 @@ submission of the same update.
 
 The native one is the entry itself, but for the layout: plain arrays and `jax.jit`, where the entry
 has a device axis and `jax.pmap`. In PyTorch the imports alone differ. Both run on the same batches,
-each in a runner of its own; they alternate in short bursts, so that drift of the machine hits both
-alike, and processor time is taken beside wall time, which other work on the machine disturbs.
-What `jax.pmap` itself costs is in the ratio; what is ours, placing batches, is shown by itself.
+each in a runner of its own, and each in a bare loop that feeds it as its author would: the entry
+with rows cut by a device axis, as AlgoPerf's runner did. All four alternate in bursts, so that the
+machine's drift hits them alike; processor time is taken beside wall time, which other work on the
+machine disturbs. What `jax.pmap` and the rest of the entry cost anywhere lies between the bare
+loops; by how much more the two in the runner differ is the adaptation. The one thing that it does
+in a step, placing a batch, is shown by itself besides.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from algorithmic_efficiency import cli, integrity, registry
+from algorithmic_efficiency import cli, integrity, registry, seeds, spec
 from algorithmic_efficiency.assembly import TrialProcess
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.messages import Reporter
@@ -29,8 +34,8 @@ from algorithmic_efficiency.trial_plan import TrialPlan
 sys.path.insert(0, str(Path(__file__).parents[1] / 'e2e'))
 from entries import BY_NAME, FIVE_POINTS, StandIn
 
-NUM_BURSTS = 25
-STEPS_PER_BURST = 60
+NUM_BURSTS = 12
+STEPS_PER_BURST = 200  # the end of a run, with its flush to the disk, is spread over these
 
 # What has to be found again in the entry is put back for one entry at a time, and here run two.
 _ENTRY = {'jax.tree_map': 'jax.tree_util.tree_map'}
@@ -52,6 +57,25 @@ PAIRS = {
     {'algorithmic_efficiency.pytorch_utils': 'algoperf.pytorch_utils'},
     {'algorithmic_efficiency.pytorch_utils': 'algorithmic_efficiency.compat.pytorch_utils'},
   ),
+}
+
+
+def _on_one_device(batch: dict[str, Any]) -> dict[str, Any]:
+  """[batch, ...] -> [1, batch, ...]."""
+  return {name: rows[None] for name, rows in batch.items()}
+
+
+def _tensors(batch: dict[str, Any]) -> dict[str, Any]:
+  import torch
+
+  return {name: torch.from_numpy(rows) for name, rows in batch.items()}
+
+
+_FEEDS: dict[tuple[str, str], Callable[[Any], Any]] = {
+  ('jax', 'entry'): _on_one_device,
+  ('jax', 'native'): dict,
+  ('pytorch', 'entry'): _tensors,
+  ('pytorch', 'native'): _tensors,
 }
 
 
@@ -85,23 +109,35 @@ def _measure(framework: str, data_dir: str) -> None:
     for process in processes:
       runs.append(process.prepare())
       _burst(runs[-1])  # compiles while it is the one that is loaded
-    bursts = [tuple(map(_burst, runs)) for _ in range(NUM_BURSTS)]
+    feeds = [_FEEDS[framework, name] for name in ('entry', 'native')]
+    for run, feed in zip(runs, feeds, strict=True):
+      _bare_burst(run, feed)
+    bursts = []
+    for _ in range(NUM_BURSTS):
+      bare = [_bare_burst(run, feed) for run, feed in zip(runs, feeds, strict=True)]
+      bursts.append((*map(_burst, runs), *bare))
     places = [tuple(map(_place_sec, runs)) for _ in range(NUM_BURSTS)]
     for process in processes:
       process.finish(status='finished', stop_reason='step_limit', reason='')
   entry_sec, native_sec = (statistics.median(times) for times in zip(*places, strict=True))
-  share = (entry_sec - native_sec) / statistics.median(native for _, (native, _) in bursts)
+  share = (entry_sec - native_sec) / statistics.median(native for _, (native, _), *_ in bursts)
   print(
     f'{framework}, placing a batch: {entry_sec * 1e6:.1f} us, native {native_sec * 1e6:.1f} us, '
     f'{share:.2%} of a native step more'
   )
   for index, clock in enumerate(('wall', 'processor')):
-    pairs = [(entry[index], native[index]) for entry, native in bursts]
-    entry_sec, native_sec = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
+    rounds = [tuple(burst[index] for burst in loops) for loops in bursts]
+    times = [statistics.median(column) * 1e3 for column in zip(*rounds, strict=True)]
+    both, bare, adaptation = (
+      statistics.median(column)
+      for column in zip(
+        *((e / n, be / bn, (e / n) / (be / bn)) for e, n, be, bn in rounds), strict=True
+      )
+    )
     print(
-      f'{framework}, {clock} time: published entry {entry_sec * 1e3:.3f} ms a step, native '
-      f'submission {native_sec * 1e3:.3f} ms, ratio {ratio:.4f}'
+      f'{framework}, {clock} time of a step: published entry {times[0]:.3f} ms, native submission '
+      f'{times[1]:.3f} ms, ratio {both:.4f}; in bare loops {times[2]:.3f} ms, {times[3]:.3f} ms, '
+      f'{bare:.4f}; ratio of the ratios, which is the adaptation: {adaptation:.4f}'
     )
 
 
@@ -145,6 +181,32 @@ def _burst(run: TrialRun) -> tuple[float, float]:
   wall, processor = time.perf_counter(), time.process_time()
   run.run()
   wall, processor = time.perf_counter() - wall, time.process_time() - processor
+  return wall / STEPS_PER_BURST, processor / STEPS_PER_BURST
+
+
+def _bare_burst(run: TrialRun, feed: Callable[[Any], Any]) -> tuple[float, float]:
+  """Seconds of a step in a loop without the runner, by the wall and by the processor."""
+  stream, update = run.queue._stream, run.submission.update_params
+  optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
+  types, rng = run.workload.model_params_types, run.machine.key(seeds.key_words(1, 'bench'))
+  wall, processor = time.perf_counter(), time.process_time()
+  for step in range(STEPS_PER_BURST):
+    optimizer_state, params, model_state = update(
+      workload=run.workload,
+      current_param_container=params,
+      current_params_types=types,
+      model_state=model_state,
+      hyperparameters=run.hyperparameters,
+      batch=feed(next(stream)),
+      loss_type=spec.LossType.SOFTMAX_CROSS_ENTROPY,
+      optimizer_state=optimizer_state,
+      eval_results=[],
+      global_step=step,
+      rng=rng,
+    )
+  run.machine.synchronize((params, model_state))
+  wall, processor = time.perf_counter() - wall, time.process_time() - processor
+  run.optimizer_state, run.params, run.model_state = optimizer_state, params, model_state
   return wall / STEPS_PER_BURST, processor / STEPS_PER_BURST
 
 
