@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from algorithmic_efficiency.layers.chunks import chunk_length
 
+_NUM_ARRAYS = 2  # the logits of a chunk, and their gradient
 _NUM_PARTS = 8  # of the vocabulary, in which a chunk's gradient is added to that of the kernel
 
 
@@ -131,6 +132,7 @@ def _chunk_length(logits: VocabLogits | jax.Array) -> int:
     length=length,
     vocab_size=len(logits.kernel),
     itemsize=jnp.dtype(_loss_dtype(logits)).itemsize,
+    num_arrays=_NUM_ARRAYS,
   )
 
 

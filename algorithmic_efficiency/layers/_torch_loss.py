@@ -17,6 +17,9 @@ from torch.utils import _pytree
 
 from algorithmic_efficiency.layers.chunks import chunk_length
 
+_NUM_ARRAYS = 1  # the logits of a chunk, which become their gradient, block by block
+_NUM_BLOCKS = 32
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VocabLogits:
@@ -127,6 +130,7 @@ def _chunk_length(logits: VocabLogits | torch.Tensor) -> int:
     length=length,
     vocab_size=len(logits.kernel),
     itemsize=_loss_dtype(logits).itemsize,
+    num_arrays=_NUM_ARRAYS,
   )
 
 
@@ -224,23 +228,43 @@ def _losses_and_gradients(
   logits = VocabLogits(hidden=hidden, kernel=kernel)
   losses, hidden_gradients, kernel_gradient = [], [], torch.zeros_like(kernel)
   for part, part_targets, part_weights in _chunks(logits, targets, weights):
-    log_probs = torch.log_softmax(plain(part), dim=-1, dtype=weights.dtype)
-    index, scale = part_targets.long()[..., None], part_weights[..., None]
-    of_targets = log_probs.gather(-1, index)
-    part_losses = -of_targets
-    if label_smoothing:
-      part_losses = (1 - label_smoothing) * part_losses - label_smoothing * log_probs.mean(
-        -1, keepdim=True
-      )
-    losses.append(part_losses[..., 0])
-    gradient = log_probs.exp_()
-    gradient.scatter_add_(-1, index, torch.full_like(of_targets, label_smoothing - 1))
-    if label_smoothing:
-      gradient -= label_smoothing / len(kernel)
-    gradient = gradient.mul_(scale).to(hidden.dtype)
-    hidden_gradients.append(gradient @ part.kernel)
-    _add_product(kernel_gradient, gradient.flatten(0, 1).T, part.hidden.flatten(0, 1))
+    array = plain(part)
+    rows = array.flatten(0, 1)
+    size = max(1, -(-len(rows) // _NUM_BLOCKS))
+    columns = (rows, part_targets.reshape(-1, 1), part_weights.reshape(-1, 1))
+    of_rows = [
+      _into_gradient(*block, label_smoothing=label_smoothing)
+      for block in zip(*(column.split(size) for column in columns), strict=True)
+    ]
+    losses.append(torch.cat(of_rows).view(part_targets.shape))
+    hidden_gradients.append(array @ part.kernel)
+    _add_product(kernel_gradient, rows.T, part.hidden.flatten(0, 1))
   return torch.cat(losses, dim=1), torch.cat(hidden_gradients, dim=1), kernel_gradient
+
+
+def _into_gradient(
+  logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, label_smoothing: float
+) -> torch.Tensor:
+  """Puts into the place of logits [rows, vocab] the gradient of the weighted sum of their losses.
+
+  Args:
+    targets, weights: [rows, 1].
+
+  Returns:
+    The losses [rows, 1].
+  """
+  log_probs = torch.log_softmax(logits, dim=-1, dtype=weights.dtype)
+  index = targets.long()
+  of_targets = log_probs.gather(-1, index)
+  losses = -of_targets
+  if label_smoothing:
+    losses = (1 - label_smoothing) * losses - label_smoothing * log_probs.mean(-1, keepdim=True)
+  gradient = log_probs.exp_()
+  gradient.scatter_add_(-1, index, torch.full_like(of_targets, label_smoothing - 1))
+  if label_smoothing:
+    gradient -= label_smoothing / logits.shape[-1]
+  torch.mul(gradient, weights, out=logits)
+  return losses
 
 
 def _add_product(total: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> None:

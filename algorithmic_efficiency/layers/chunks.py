@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-# Logits of fewer bytes are held whole; chunks are no smaller.
-_MIN_CHUNK_BYTES = 64 * 2**20
+# Smaller logits are held whole, and no chunk is smaller: bytes of all the arrays of its size that are
+# held at once.
+_MIN_BYTES = 128 * 2**20
 # More chunks save little memory, and each reads and writes the gradient of the kernel once.
 _MAX_NUM_CHUNKS = 16
 
 
-def chunk_length(*, batch_size: int, length: int, vocab_size: int, itemsize: int) -> int:
+def chunk_length(
+  *, batch_size: int, length: int, vocab_size: int, itemsize: int, num_arrays: int
+) -> int:
   """Positions of a chunk; logits are [batch, length, vocab], `itemsize` is the bytes of one.
 
   Cut is the length, never the batch, which may be spread over devices.
+
+  Args:
+    num_arrays: how many arrays as large as the logits of a chunk the framework holds at once.
   """
-  num_bytes = batch_size * length * vocab_size * itemsize
-  num_chunks = min(-(-num_bytes // _MIN_CHUNK_BYTES), _MAX_NUM_CHUNKS)
+  num_bytes = batch_size * length * vocab_size * itemsize * num_arrays
+  num_chunks = min(-(-num_bytes // _MIN_BYTES), _MAX_NUM_CHUNKS)
   return -(-length // max(num_chunks, 1))

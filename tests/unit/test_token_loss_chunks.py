@@ -21,10 +21,11 @@ from algorithmic_efficiency.layers.chunks import chunk_length
   ],
 )
 def test_length_of_a_chunk(batch_size, length, vocab_size, expected):
-  found = chunk_length(batch_size=batch_size, length=length, vocab_size=vocab_size, itemsize=4)
-  assert found == expected
+  sizes = {'batch_size': batch_size, 'length': length, 'vocab_size': vocab_size}
+  assert chunk_length(**sizes, itemsize=4, num_arrays=2) == expected
 
 
-def test_wider_numbers_make_more_chunks():
+def test_wider_numbers_and_more_arrays_make_more_chunks():
   sizes = {'batch_size': 16, 'length': 64, 'vocab_size': 16_384}
-  assert chunk_length(**sizes, itemsize=8) == 32
+  assert chunk_length(**sizes, itemsize=8, num_arrays=2) == 32
+  assert chunk_length(**sizes, itemsize=8, num_arrays=1) == 64

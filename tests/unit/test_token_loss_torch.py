@@ -60,7 +60,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
   monkeypatch, objective, of_tokens, label_smoothing, masked, dtype
 ):
   one, tolerance = twin.case(), TOLERANCE[dtype]
-  assert twin.cut(monkeypatch, one) == 8  # 37 positions are no multiple of it
+  assert twin.cut(monkeypatch, _torch_loss, one) == 8  # 37 positions are no multiple of it
   inputs = tensors(one, dtype)
   loss = loss_of(one, *inputs, masked=masked, label_smoothing=label_smoothing)
   objective(one, loss).backward()
@@ -83,7 +83,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
 )
 def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed):
   one = twin.case(*sizes, seed=seed)
-  twin.cut(monkeypatch, one, num_chunks)
+  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
   inputs = tensors(one, torch.float64)
   loss = loss_of(one, *inputs)['summed']
   loss.backward()
@@ -94,7 +94,7 @@ def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed)
 
 def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
 
   def gradient(prepare):
@@ -108,7 +108,7 @@ def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
 
 def test_a_mask_that_is_learned_gets_its_gradient(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   mask = torch.tensor(one.mask, requires_grad=True)
   logits = VocabLogits(**dict(zip(('hidden', 'kernel'), tensors(one, torch.float64), strict=True)))
   layers.token_loss(torch.tensor(one.targets), logits, mask)['summed'].backward()
@@ -118,7 +118,7 @@ def test_a_mask_that_is_learned_gets_its_gradient(monkeypatch):
 def test_to_go_backward_twice_gives_the_same_twice(monkeypatch):
   """The first pass scales the gradients in place, and the second must not scale them again."""
   one = twin.case()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   inputs = tensors(one, torch.float64)
   objective = 3 * loss_of(one, *inputs)['summed']
   first = torch.autograd.grad(objective, inputs, retain_graph=True)
@@ -140,13 +140,13 @@ def test_second_derivatives(monkeypatch, objective):
     return torch.autograd.grad(sum((x.sin() * x).sum() for x in gradients), inputs)
 
   expected = second()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   torch.testing.assert_close(second(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_without_gradients_none_are_computed(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   monkeypatch.setattr(_torch_loss, '_losses_and_gradients', None)
   with torch.no_grad():
     loss = loss_of(one, *tensors(one))
@@ -171,7 +171,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize('objective', [mean, by_token])
 def test_large_logits_are_never_there_at_once(monkeypatch, objective):
   one = twin.case(length=40, vocab_size=100)
-  assert twin.cut(monkeypatch, one) == 8
+  assert twin.cut(monkeypatch, _torch_loss, one) == 8
   with LargestTensor() as largest:
     objective(one, loss_of(one, *tensors(one, torch.float64))).backward()
   assert largest.num_elements == one.logits.size / 5
@@ -180,7 +180,7 @@ def test_large_logits_are_never_there_at_once(monkeypatch, objective):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
   one = twin.case()
-  twin.cut(monkeypatch, one, num_chunks)
+  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
   target_bytes = 1 + np.abs(one.of_tokens)
   hidden, kernel = tensors(one, torch.float64)
   found = layers.token_sums(
@@ -198,7 +198,7 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
   one = twin.with_ties(twin.case())
-  twin.cut(monkeypatch, one, num_chunks)
+  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
   hidden, kernel = tensors(one)
   ones = torch.ones(one.targets.shape)
   logits = VocabLogits(hidden=hidden, kernel=kernel)
@@ -210,7 +210,7 @@ def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monkeypatch, num_chunks):
   one = twin.rounded(twin.case(), lambda x: torch.tensor(x).bfloat16().double().numpy())
-  twin.cut(monkeypatch, one, num_chunks)
+  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
   hidden, kernel = tensors(one)
   hidden = hidden.detach().bfloat16().requires_grad_()
   loss = loss_of(one, hidden, kernel)
@@ -242,7 +242,7 @@ def test_probabilities_are_those_of_the_array():
 
 def test_models_and_losses_compile_without_a_break(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, one)
+  twin.cut(monkeypatch, _torch_loss, one)
   targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
 
   def step(model, loss):
