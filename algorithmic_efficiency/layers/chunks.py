@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Smaller logits are held whole, and no chunk is smaller: bytes of all the arrays of its size that are
-# held at once.
+# Smaller logits are held whole, and no chunk is smaller: bytes of all the arrays of that size which
+# are held at once.
 _MIN_BYTES = 128 * 2**20
 # More chunks save little memory, and each reads and writes the gradient of the kernel once.
 _MAX_NUM_CHUNKS = 16
