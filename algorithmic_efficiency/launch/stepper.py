@@ -239,7 +239,10 @@ class _Rank:
       raise StepperError(self._last_words())
 
   def _last_words(self) -> str:
-    code = self._process.wait()
+    try:
+      code = self._process.wait(_GRACE_SEC)
+    except subprocess.TimeoutExpired:
+      return f'{self._name} has closed what it was to answer through, and does not end'
     if code < 0:
       return f'{self._name} was ended by {signal.Signals(-code).name}'
     lines = self._output.read_text(errors='replace').split('\n')

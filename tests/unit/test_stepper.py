@@ -141,6 +141,15 @@ def test_a_process_that_says_nothing_is_given_up(play):
     trial.wait()
 
 
+def test_a_process_that_hangs_up_and_lives_on_is_given_up(play, monkeypatch):
+  """Regression: one that closed every descriptor was waited for without end."""
+  with play(f'send({READY})\nos.close(int(sys.argv[1]))\ntime.sleep(60)') as trial:
+    monkeypatch.setattr(stepper, '_GRACE_SEC', 0.2)
+    trial.wait()
+    with pytest.raises(StepperError, match='and does not end'):
+      trial.go(3)
+
+
 def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
   cancelled = threading.Event()
   threading.Timer(0.3, cancelled.set).start()
