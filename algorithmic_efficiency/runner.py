@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from algorithmic_efficiency import integrity, seeds, spec
+from algorithmic_efficiency import errors, integrity, seeds, spec
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.definition import Goal
 from algorithmic_efficiency.submission import Submission, copied_results
@@ -159,7 +159,17 @@ class TrialRun:
     return arguments
 
   def resume(self, position: Position, preemption_count: int) -> None:
-    """Goes on from where a checkpoint was taken; the arrays are restored by the caller."""
+    """Goes on from where a checkpoint was taken; the arrays are restored by the caller.
+
+    Raises:
+      UserError: the step limit leaves no step to make.
+    """
+    limit, done = self.rules.max_global_steps, position.global_step
+    if position.stop_reason is None and limit is not None and limit <= done:
+      raise errors.UserError(
+        f'The trial stands at step {done}, so --max_global_steps {limit} leaves it none to make. '
+        'Ask for more, or for no limit.'
+      )
     position.eval_results = [(step, dict(values)) for step, values in position.eval_results]
     position.step_times = [(seconds, steps) for seconds, steps in position.step_times]
     self.position = position

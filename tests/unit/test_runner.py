@@ -141,6 +141,27 @@ class TestClock:
     assert runner.step_time_sec(trial.run.position.step_times) == 0.125
 
 
+class TestResuming:
+  @pytest.mark.parametrize('limit', [7, 3])
+  def test_a_limit_that_leaves_no_step_is_refused(self, limit):
+    """Regression: one more step was made."""
+    trial = FakeTrial(step_rules(max_global_steps=limit))
+    with pytest.raises(errors.UserError, match=f'stands at step 7, so --max_global_steps {limit}'):
+      trial.run.resume(runner.Position(global_step=7), preemption_count=1)
+
+  def test_one_that_had_reached_its_limit_has_reached_it(self):
+    trial = FakeTrial(step_rules(max_global_steps=7))
+    trial.run.resume(runner.Position(global_step=7, stop_reason='step_limit'), preemption_count=1)
+    assert trial.run.run() == 'step_limit'
+    assert trial.calls == []
+
+  def test_up_to_the_limit_it_goes_on(self):
+    trial = FakeTrial(step_rules(max_global_steps=8))
+    trial.run.resume(runner.Position(global_step=7), preemption_count=1)
+    assert trial.run.run() == 'step_limit'
+    assert len(trial.calls) == 1
+
+
 class TestBudget:
   def test_budget_is_checked_at_every_step(self):
     """Regression: the reference looks at the budget only when an evaluation is due."""
