@@ -17,8 +17,12 @@ from torch.utils import _pytree
 
 from algorithmic_efficiency.layers.chunks import chunk_length
 
-_NUM_ARRAYS = 1  # the logits of a chunk, which become their gradient, block by block
-_NUM_BLOCKS = 32
+# Arrays as large as the logits of a chunk that are held at once.
+_NUM_ARRAYS = 2  # the logits and what is computed of them
+_NUM_ARRAYS_IN_PLACE = 1  # the logits, which become their gradient block by block
+# Each block is a dozen calls, so that there are fewer of small ones; more would save little memory.
+_MIN_BLOCK_BYTES = 16 * 2**20
+_MAX_NUM_BLOCKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,7 +124,7 @@ def _loss_dtype(logits: VocabLogits | torch.Tensor) -> torch.dtype:
   return torch.promote_types(array.dtype, torch.float32)
 
 
-def _chunk_length(logits: VocabLogits | torch.Tensor) -> int:
+def _chunk_length(logits: VocabLogits | torch.Tensor, num_arrays: int = _NUM_ARRAYS) -> int:
   """Positions of a chunk; the whole length of logits that are there already."""
   if not isinstance(logits, VocabLogits):
     return logits.shape[1]
@@ -130,19 +134,19 @@ def _chunk_length(logits: VocabLogits | torch.Tensor) -> int:
     length=length,
     vocab_size=len(logits.kernel),
     itemsize=_loss_dtype(logits).itemsize,
-    num_arrays=_NUM_ARRAYS,
+    num_arrays=num_arrays,
   )
 
 
 def _chunks(
-  logits: VocabLogits | torch.Tensor, *per_token: torch.Tensor
+  logits: VocabLogits | torch.Tensor, *per_token: torch.Tensor, num_arrays: int = _NUM_ARRAYS
 ) -> Iterator[tuple[Any, ...]]:
   """Parts of the length: of the logits, and of tensors [batch, length]."""
   if not isinstance(logits, VocabLogits):
     yield logits, *per_token
     return
   kernel = logits.kernel.to(logits.hidden.dtype)
-  size = _chunk_length(logits)
+  size = _chunk_length(logits, num_arrays)
   for hidden, *rest in zip(
     *(x.split(size, dim=1) for x in (logits.hidden, *per_token)), strict=True
   ):
@@ -226,20 +230,41 @@ def _losses_and_gradients(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
   """The losses, and the gradients of their weighted sum to the hidden states and the kernel."""
   logits = VocabLogits(hidden=hidden, kernel=kernel)
-  losses, hidden_gradients, kernel_gradient = [], [], torch.zeros_like(kernel)
-  for part, part_targets, part_weights in _chunks(logits, targets, weights):
-    array = plain(part)
-    rows = array.flatten(0, 1)
-    size = max(1, -(-len(rows) // _NUM_BLOCKS))
-    columns = (rows, part_targets.reshape(-1, 1), part_weights.reshape(-1, 1))
-    of_rows = [
-      _into_gradient(*block, label_smoothing=label_smoothing)
-      for block in zip(*(column.split(size) for column in columns), strict=True)
-    ]
-    losses.append(torch.cat(of_rows).view(part_targets.shape))
-    hidden_gradients.append(array @ part.kernel)
-    _add_product(kernel_gradient, rows.T, part.hidden.flatten(0, 1))
+  kernel_gradient = torch.zeros_like(kernel)
+  chunks = _chunks(logits, targets, weights, num_arrays=_NUM_ARRAYS_IN_PLACE)
+  parts = [_add_chunk(kernel_gradient, *chunk, label_smoothing=label_smoothing) for chunk in chunks]
+  losses, hidden_gradients = zip(*parts, strict=True)
   return torch.cat(losses, dim=1), torch.cat(hidden_gradients, dim=1), kernel_gradient
+
+
+def _add_chunk(
+  kernel_gradient: torch.Tensor,
+  logits: VocabLogits,
+  targets: torch.Tensor,
+  weights: torch.Tensor,
+  *,
+  label_smoothing: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+  """Adds a chunk's gradient to that of the kernel; gives its losses, and that to hidden states."""
+  array = plain(logits)
+  rows = array.view(-1, array.shape[-1])
+  size = _block_length(rows)
+  columns = (rows, targets.reshape(-1, 1), weights.reshape(-1, 1))
+  losses = [
+    _into_gradient(*block, label_smoothing=label_smoothing)
+    for block in zip(*(column.split(size) for column in columns), strict=True)
+  ]
+  _add_product(kernel_gradient, rows.T, logits.hidden.flatten(0, 1))
+  return torch.cat(losses).view(targets.shape), array @ logits.kernel
+
+
+def _block_length(rows: torch.Tensor) -> int:
+  """Rows of a block of the logits [rows, vocab]; a compiler fuses what is done to all of them."""
+  if torch.compiler.is_compiling():
+    return len(rows)
+  num_bytes = rows.numel() * torch.promote_types(rows.dtype, torch.float32).itemsize
+  num_blocks = max(1, min(num_bytes // _MIN_BLOCK_BYTES, _MAX_NUM_BLOCKS))
+  return -(-len(rows) // num_blocks)
 
 
 def _into_gradient(

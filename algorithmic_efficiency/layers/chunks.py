@@ -1,10 +1,10 @@
-"""How the token loss over a large vocabulary is cut, the same in both frameworks."""
+"""How the token loss over a large vocabulary is cut, by the same rule in both frameworks."""
 
 from __future__ import annotations
 
-# Smaller logits are held whole, and no chunk is smaller: bytes of all the arrays of that size which
-# are held at once.
-_MIN_BYTES = 128 * 2**20
+# What takes no more is held whole: bytes of all the arrays of that size which are held at once. A
+# chunk takes no more either, unless there would be too many.
+_WORK_BYTES = 128 * 2**20
 # More chunks save little memory, and each reads and writes the gradient of the kernel once.
 _MAX_NUM_CHUNKS = 16
 
@@ -20,5 +20,5 @@ def chunk_length(
     num_arrays: how many arrays as large as the logits of a chunk the framework holds at once.
   """
   num_bytes = batch_size * length * vocab_size * itemsize * num_arrays
-  num_chunks = min(-(-num_bytes // _MIN_BYTES), _MAX_NUM_CHUNKS)
+  num_chunks = min(-(-num_bytes // _WORK_BYTES), _MAX_NUM_CHUNKS)
   return -(-length // max(num_chunks, 1))

@@ -20,7 +20,7 @@ import jax.numpy as jnp  # noqa: E402
 import jax_toy  # noqa: E402
 
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload  # noqa: E402
-from algorithmic_efficiency.layers import _jax_loss, chunks  # noqa: E402
+from algorithmic_efficiency.layers import chunks  # noqa: E402
 from algorithmic_efficiency.layers import jax as layers  # noqa: E402
 from algorithmic_efficiency.layers.jax import VocabLogits  # noqa: E402
 
@@ -60,7 +60,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
 ):
   masked, label_smoothing = options
   one, tolerance = twin.case(), TOLERANCE[dtype]
-  assert twin.cut(monkeypatch, _jax_loss, one) == 8  # 37 positions are no multiple of it
+  assert twin.cut(monkeypatch, one) == 8  # 37 positions are no multiple of it
 
   @jax.jit
   def everything(hidden, kernel):
@@ -93,7 +93,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
 )
 def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed):
   one = twin.case(*sizes, seed=seed)
-  twin.cut(monkeypatch, _jax_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   with jax.enable_x64(True):
     gradients, loss = jax.jit(
       jax.grad(lambda *a: (loss_of(one, *a)['summed'],) * 2, argnums=(0, 1), has_aux=True)
@@ -105,7 +105,7 @@ def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed)
 
 def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _jax_loss, one)
+  twin.cut(monkeypatch, one)
 
   def tied(kernel, plain):
     logits = VocabLogits(hidden=jnp.tanh(kernel[one.targets[:, ::-1]]), kernel=kernel)
@@ -121,7 +121,7 @@ def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
 def test_forward_mode_and_second_derivatives(monkeypatch):
   """What an entry may ask for that estimates curvature."""
   one = twin.case(2, 9, 11, 4)
-  twin.cut(monkeypatch, _jax_loss, one)
+  twin.cut(monkeypatch, one)
   with jax.enable_x64(True):
     primals = arrays(one, 'float64')
     tangents = jax.tree.map(jnp.cos, primals)
@@ -145,7 +145,7 @@ def test_forward_mode_and_second_derivatives(monkeypatch):
 def test_logits_pass_through_the_transformations_of_jax(monkeypatch):
   """Each example by itself with vmap; with pmap a device axis, as older entries have it."""
   one = twin.case()
-  twin.cut(monkeypatch, _jax_loss, one, num_chunks=20)
+  twin.cut(monkeypatch, one, num_chunks=20)
   hidden, kernel = arrays(one)
   logits = jax.jit(VocabLogits)(hidden=hidden, kernel=kernel)
   assert isinstance(logits, VocabLogits)
@@ -165,7 +165,7 @@ def test_logits_pass_through_the_transformations_of_jax(monkeypatch):
 
 def test_a_second_call_compiles_nothing(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _jax_loss, one)
+  twin.cut(monkeypatch, one)
   kernel = one.kernel.astype(np.float32)
 
   @jax.jit
@@ -190,7 +190,7 @@ def test_small_logits_are_neither_cut_nor_computed_twice():
 
 def test_large_logits_are_never_there_at_once_and_computed_once(monkeypatch):
   """4 x 256 tokens, a vocabulary of 65,536: 256 MiB."""
-  monkeypatch.setattr(chunks, '_MIN_BYTES', 32 * 2**20)
+  monkeypatch.setattr(chunks, '_WORK_BYTES', 32 * 2**20)
   hidden = jax.ShapeDtypeStruct((4, 256, 8), jnp.float32)
   kernel = jax.ShapeDtypeStruct((65_536, 8), jnp.float32)
   targets = np.zeros((4, 256), np.int32)
@@ -206,7 +206,7 @@ def test_large_logits_are_never_there_at_once_and_computed_once(monkeypatch):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
   one = twin.case()
-  twin.cut(monkeypatch, _jax_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   target_bytes = 1 + np.abs(one.of_tokens)
   with jax.enable_x64(True):
     logits = VocabLogits(hidden=jnp.asarray(one.hidden), kernel=jnp.asarray(one.kernel))
@@ -220,7 +220,7 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
   one = twin.with_ties(twin.case())
-  twin.cut(monkeypatch, _jax_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   hidden, kernel = arrays(one)
   ones = np.ones(one.targets.shape, np.float32)
   logits = VocabLogits(hidden=hidden, kernel=kernel)
@@ -232,7 +232,7 @@ def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monkeypatch, num_chunks):
   one = twin.rounded(twin.case(), lambda x: np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64))
-  twin.cut(monkeypatch, _jax_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   hidden, kernel = jnp.asarray(one.hidden, jnp.bfloat16), jnp.asarray(one.kernel, jnp.float32)
 
   @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)

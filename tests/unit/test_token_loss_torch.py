@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,12 @@ from algorithmic_efficiency.layers.torch import VocabLogits  # noqa: E402
 
 # Of the largest element; each sum runs over some hundred terms at most.
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_little(monkeypatch):
+  """So that chunks are worked on in several blocks, as large ones are."""
+  monkeypatch.setattr(_torch_loss, '_MIN_BLOCK_BYTES', 1024)
 
 
 def tensors(one, dtype=torch.float32):
@@ -60,7 +67,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
   monkeypatch, objective, of_tokens, label_smoothing, masked, dtype
 ):
   one, tolerance = twin.case(), TOLERANCE[dtype]
-  assert twin.cut(monkeypatch, _torch_loss, one) == 8  # 37 positions are no multiple of it
+  assert twin.cut(monkeypatch, one) == 8  # 37 positions are no multiple of it
   inputs = tensors(one, dtype)
   loss = loss_of(one, *inputs, masked=masked, label_smoothing=label_smoothing)
   objective(one, loss).backward()
@@ -83,7 +90,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
 )
 def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed):
   one = twin.case(*sizes, seed=seed)
-  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   inputs = tensors(one, torch.float64)
   loss = loss_of(one, *inputs)['summed']
   loss.backward()
@@ -94,7 +101,7 @@ def test_any_shape_in_any_number_of_chunks(monkeypatch, sizes, num_chunks, seed)
 
 def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
 
   def gradient(prepare):
@@ -108,7 +115,7 @@ def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
 
 def test_a_mask_that_is_learned_gets_its_gradient(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   mask = torch.tensor(one.mask, requires_grad=True)
   logits = VocabLogits(**dict(zip(('hidden', 'kernel'), tensors(one, torch.float64), strict=True)))
   layers.token_loss(torch.tensor(one.targets), logits, mask)['summed'].backward()
@@ -118,7 +125,7 @@ def test_a_mask_that_is_learned_gets_its_gradient(monkeypatch):
 def test_to_go_backward_twice_gives_the_same_twice(monkeypatch):
   """The first pass scales the gradients in place, and the second must not scale them again."""
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   inputs = tensors(one, torch.float64)
   objective = 3 * loss_of(one, *inputs)['summed']
   first = torch.autograd.grad(objective, inputs, retain_graph=True)
@@ -140,13 +147,13 @@ def test_second_derivatives(monkeypatch, objective):
     return torch.autograd.grad(sum((x.sin() * x).sum() for x in gradients), inputs)
 
   expected = second()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   torch.testing.assert_close(second(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_without_gradients_none_are_computed(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   monkeypatch.setattr(_torch_loss, '_losses_and_gradients', None)
   with torch.no_grad():
     loss = loss_of(one, *tensors(one))
@@ -155,32 +162,53 @@ def test_without_gradients_none_are_computed(monkeypatch):
     loss_of(one, *tensors(one))
 
 
-class LargestTensor(TorchDispatchMode):
-  """Notes the number of elements of the largest tensor that any operation gives."""
+class Peak(TorchDispatchMode):
+  """Notes how many elements there were at once, at most, in all that operations gave."""
 
-  num_elements = 0
+  def __init__(self):
+    super().__init__()
+    self.num_elements = 0
+    self._given: list[weakref.ref[torch.Tensor]] = []
 
   def __torch_dispatch__(self, func, types, args=(), kwargs=None):
     result = func(*args, **(kwargs or {}))
-    for tensor in result if isinstance(result, (tuple, list)) else [result]:
-      if isinstance(tensor, torch.Tensor):
-        self.num_elements = max(self.num_elements, tensor.numel())
+    results = result if isinstance(result, (tuple, list)) else [result]
+    self._given += [weakref.ref(x) for x in results if isinstance(x, torch.Tensor)]
+    alive = [tensor for given in self._given if (tensor := given()) is not None]
+    sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().size() for x in alive}
+    self.num_elements = max(self.num_elements, sum(sizes.values()) // 8)
     return result
 
 
 @pytest.mark.parametrize('objective', [mean, by_token])
-def test_large_logits_are_never_there_at_once(monkeypatch, objective):
-  one = twin.case(length=40, vocab_size=100)
-  assert twin.cut(monkeypatch, _torch_loss, one) == 8
-  with LargestTensor() as largest:
-    objective(one, loss_of(one, *tensors(one, torch.float64))).backward()
-  assert largest.num_elements == one.logits.size / 5
+def test_of_large_logits_little_more_than_a_chunk_is_there_at_once(monkeypatch, objective):
+  one = twin.case(length=40, vocab_size=2000)
+  twin.cut(monkeypatch, one)
+  chunk = one.logits.size * twin.chunk_length(one, num_arrays=1) / 40
+  assert chunk == one.logits.size * 14 / 40
+  hidden, kernel = tensors(one, torch.float64)
+  with Peak() as peak:
+    objective(one, loss_of(one, hidden, kernel)).backward()
+  rest = 2 * hidden.numel() + 3 * kernel.numel()  # they and their gradients
+  assert chunk < peak.num_elements < 1.3 * chunk + rest
+
+
+def test_sums_hold_little_more_than_two_arrays_of_a_chunk(monkeypatch):
+  one = twin.case(length=40, vocab_size=2000)
+  assert twin.cut(monkeypatch, one) == 8
+  hidden, kernel = (tensor.detach() for tensor in tensors(one, torch.float64))
+  ones = torch.ones(one.targets.shape)
+  with Peak() as peak:
+    layers.token_sums(
+      torch.tensor(one.targets), VocabLogits(hidden=hidden, kernel=kernel), ones, ones
+    )
+  assert peak.num_elements < 2.1 * one.logits.size / 5 + kernel.numel()
 
 
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   target_bytes = 1 + np.abs(one.of_tokens)
   hidden, kernel = tensors(one, torch.float64)
   found = layers.token_sums(
@@ -198,7 +226,7 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
   one = twin.with_ties(twin.case())
-  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   hidden, kernel = tensors(one)
   ones = torch.ones(one.targets.shape)
   logits = VocabLogits(hidden=hidden, kernel=kernel)
@@ -210,7 +238,7 @@ def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monkeypatch, num_chunks):
   one = twin.rounded(twin.case(), lambda x: torch.tensor(x).bfloat16().double().numpy())
-  twin.cut(monkeypatch, _torch_loss, one, num_chunks)
+  twin.cut(monkeypatch, one, num_chunks)
   hidden, kernel = tensors(one)
   hidden = hidden.detach().bfloat16().requires_grad_()
   loss = loss_of(one, hidden, kernel)
@@ -242,7 +270,7 @@ def test_probabilities_are_those_of_the_array():
 
 def test_models_and_losses_compile_without_a_break(monkeypatch):
   one = twin.case()
-  twin.cut(monkeypatch, _torch_loss, one)
+  twin.cut(monkeypatch, one)
   targets, mask = torch.tensor(one.targets), torch.tensor(one.mask)
 
   def step(model, loss):

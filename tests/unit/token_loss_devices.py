@@ -13,7 +13,7 @@ import numpy as np
 import token_loss_twin as twin
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from algorithmic_efficiency.layers import _jax_loss, chunks
+from algorithmic_efficiency.layers import chunks
 from algorithmic_efficiency.layers.jax import VocabLogits, token_loss
 
 NUM_DEVICES = 8
@@ -28,7 +28,7 @@ def main() -> None:
   batch = (one.hidden.astype(np.float32), one.mask.astype(np.float32), one.targets)
   kernel = one.kernel.astype(np.float32)
 
-  chunks._MIN_BYTES = 4 * _jax_loss._NUM_ARRAYS * one.logits.size // 5
+  chunks._WORK_BYTES = 2 * 4 * one.logits.size // 5
   mesh = Mesh(np.array(jax.devices()), ('batch',))
   rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (['batch'], []))
   step = jax.jit(_summed_and_gradients)
@@ -36,7 +36,7 @@ def main() -> None:
   text = step.lower(*placed).compile().as_text()
   summed, of_hidden, of_kernel = step(*placed)
 
-  chunks._MIN_BYTES //= NUM_DEVICES
+  chunks._WORK_BYTES //= NUM_DEVICES
   shards = [x.reshape(NUM_DEVICES, -1, *x.shape[1:]) for x in batch]
   by_device = jax.pmap(_summed_and_gradients, in_axes=(None, 0, 0, 0))(kernel, *shards)
   result = {

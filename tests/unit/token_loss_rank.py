@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from algorithmic_efficiency.layers import _torch_loss, chunks
+from algorithmic_efficiency.layers import chunks
 from algorithmic_efficiency.layers import torch as layers
 
 
@@ -33,7 +33,7 @@ def main(rank: int, num_ranks: int, folder: str) -> None:
     'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=num_ranks
   )
   one = twin.case(batch_size=4)
-  chunks._MIN_BYTES = 8 * _torch_loss._NUM_ARRAYS * one.logits.size // num_ranks // 5
+  chunks._WORK_BYTES = 2 * 8 * one.logits.size // num_ranks // 5
   rows = slice(rank * len(one.targets) // num_ranks, (rank + 1) * len(one.targets) // num_ranks)
   targets, mask = torch.tensor(one.targets[rows]), torch.tensor(one.mask[rows])
   num_valid = one.mask.sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
 
 import numpy as np
 
@@ -40,20 +39,17 @@ def case(
   )
 
 
-def cut(monkeypatch, module: ModuleType, one: Case, num_chunks: int = 5) -> int:
-  """Has logits as large as those of the case, in float64, cut in the token loss of this module;
-  returns the length of a chunk."""
-  num_arrays = module._NUM_ARRAYS
-  num_bytes = 8 * num_arrays * one.logits.size
-  monkeypatch.setattr(chunks, '_MIN_BYTES', max(num_bytes // num_chunks, 1))
+def cut(monkeypatch, one: Case, num_chunks: int = 5) -> int:
+  """Has logits as large as those of the case, in float64, cut into so many chunks where two arrays
+  of the size of one are held at once; returns the length of a chunk."""
+  monkeypatch.setattr(chunks, '_WORK_BYTES', max(2 * 8 * one.logits.size // num_chunks, 1))
+  return chunk_length(one, num_arrays=2)
+
+
+def chunk_length(one: Case, num_arrays: int) -> int:
   batch_size, length, vocab_size = one.logits.shape
-  return chunks.chunk_length(
-    batch_size=batch_size,
-    length=length,
-    vocab_size=vocab_size,
-    itemsize=8,
-    num_arrays=num_arrays,
-  )
+  sizes = {'batch_size': batch_size, 'length': length, 'vocab_size': vocab_size}
+  return chunks.chunk_length(**sizes, itemsize=8, num_arrays=num_arrays)
 
 
 def log_probs(one: Case) -> np.ndarray:
