@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -31,9 +32,16 @@ def require_free(address: str) -> None:
     address: host:port at which this process is about to listen.
 
   Raises:
-    UserError: somebody else has the port.
+    UserError: somebody else has the port, or this process may not listen there.
   """
-  if not _is_free(int(address.rpartition(':')[2])):
+  port = int(address.rpartition(':')[2])
+  try:
+    is_free = _is_free(port)
+  except (OSError, OverflowError) as error:
+    raise errors.UserError(
+      f'The processes of the trial cannot meet at {address}: {error}. Name another MASTER_PORT.'
+    ) from error
+  if not is_free:
     raise errors.UserError(
       f'The processes of the trial cannot meet at {address}: another program has the port. Run the '
       'trial again; under a launcher of your own, name another MASTER_PORT.'
@@ -41,10 +49,19 @@ def require_free(address: str) -> None:
 
 
 def _is_free(port: int) -> bool:
-  with socket.socket() as probe:
+  """
+  Raises:
+    OSError, OverflowError: nobody could listen there, or not this process.
+  """
+  family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+  with socket.socket(family) as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those that will listen there
+    if family == socket.AF_INET6:
+      probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
       probe.bind(('', port))
-    except OSError:
+    except OSError as error:
+      if error.errno != errno.EADDRINUSE:
+        raise
       return False
   return True

@@ -122,7 +122,7 @@ def _tell_place(devices: Devices) -> None:
     for name in _PLACE_VARIABLES:
       os.environ.pop(name, None)
     return
-  host, _, port = devices.address.rpartition(':')
+  host, _, port = (devices.store or devices.address).rpartition(':')
   values = (devices.local_rank, devices.rank, devices.num_ranks, host, port)
   os.environ.update(zip(_PLACE_VARIABLES, map(str, values), strict=True))
 
@@ -138,7 +138,8 @@ def _join(devices: Devices, device: torch.device) -> None:
       'Several processes need torch.distributed, which this build of PyTorch does not have. '
       'Install one that has, or use one process.'
     )
-  store = _open_store(devices)
+  # A launcher's store serves all its trials, but each has an address of its own.
+  store = distributed.PrefixStore(devices.address, _open_store(devices))
   distributed.init_process_group(
     'nccl' if device.type == 'cuda' else 'gloo',
     store=distributed.PrefixStore(_agree_on_name(store, devices), store),

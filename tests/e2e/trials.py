@@ -51,12 +51,11 @@ def rank_outputs(script: Path, ranks: Sequence[Sequence[str]], timeout: float) -
   command = (sys.executable, '-X', 'faulthandler', str(script))
   with contextlib.ExitStack() as stack:
     outputs = [stack.enter_context(tempfile.TemporaryFile('w+')) for _ in ranks]
-    processes = [
-      subprocess.Popen([*command, *arguments], stdout=output)
-      for arguments, output in zip(ranks, outputs, strict=True)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
     end = time.monotonic() + timeout
     try:
+      for arguments, output in zip(ranks, outputs, strict=True):
+        processes.append(subprocess.Popen([*command, *arguments], stdout=output))
       while time.monotonic() < end:
         codes = [process.poll() for process in processes]
         if None not in codes or any(codes):
@@ -65,6 +64,9 @@ def rank_outputs(script: Path, ranks: Sequence[Sequence[str]], timeout: float) -
     finally:
       for process in processes:
         process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+          process.wait(timeout=10)
+        process.kill()
         process.wait()
     assert [process.returncode for process in processes] == [0] * len(ranks)
     for output in outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torch_ranks_script
-from torch.distributed import TCPStore
+from torch.distributed import DistStoreError, TCPStore
 
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices
@@ -129,6 +131,23 @@ def test_every_trial_of_a_launch_has_a_name_of_its_own():
       (name,) = {future.result(timeout=30) for future in agreed}
     names.add(name)
   assert len(names) == 2
+
+
+def test_trials_of_one_launch_that_are_out_of_step_do_not_mix(monkeypatch):
+  """Regression: the next trial's rank 0 joined the rank 1 that still waited for the last one's."""
+  store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+  for name in ('LOCAL_RANK', 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
+    monkeypatch.setenv(name, '')  # so that what `start` sets is undone
+  monkeypatch.setattr(backend_torch, 'TIMEOUT_SEC', 1.0)
+  late = Devices(
+    platform='cpu', num_ranks=2, rank=1, address='host:2', store=f'127.0.0.1:{store.port}'
+  )
+  with ThreadPoolExecutor() as pool:
+    waiting = pool.submit(backend_torch._join, late, torch.device('cpu'))
+    with pytest.raises(TimeoutError, match='Rank 1 did not come'):
+      backend_torch.start(dataclasses.replace(late, rank=0, address='host:3'))
+    with pytest.raises(DistStoreError):
+      waiting.result(timeout=30)
 
 
 def test_entries_find_their_place_in_the_environment(one, two):

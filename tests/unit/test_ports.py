@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -13,12 +14,18 @@ import pytest
 from algorithmic_efficiency import backends, ports
 from algorithmic_efficiency.errors import UserError
 
+needs_linux = pytest.mark.skipif(
+  sys.platform != 'linux', reason='elsewhere systems may let two listen at a port'
+)
+HOSTS = ['127.0.0.1', *(['::1'] if socket.has_dualstack_ipv6() else [])]
 
-@pytest.fixture
-def taken() -> Iterator[int]:
+
+@pytest.fixture(params=HOSTS)
+def taken(request: pytest.FixtureRequest) -> Iterator[int]:
   """A port at which somebody listens, and answers nobody."""
-  with socket.socket() as listener:
-    listener.bind(('127.0.0.1', 0))
+  family = socket.AF_INET6 if ':' in request.param else socket.AF_INET
+  with socket.socket(family) as listener:
+    listener.bind((request.param, 0))
     listener.listen()
     yield listener.getsockname()[1]
 
@@ -37,13 +44,31 @@ def test_a_free_port_is_not_given_to_whoever_asks_for_any():
   assert ports.free_port() < 32768
 
 
+@needs_linux
 def test_ports_that_are_taken_are_passed_over(taken, monkeypatch):
   monkeypatch.setattr(ports, '_PORTS', range(taken, taken + 1))
   with pytest.raises(UserError, match='None of 100 ports'):
     ports.free_port()
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere systems may allow two')
+@pytest.mark.parametrize(
+  ('port', 'why'), [(65_536, 'port must be 0-65535'), (70_000, 'port must be 0-65535')]
+)
+def test_what_is_no_port_is_a_user_error(port, why):
+  with pytest.raises(UserError, match=f'cannot meet at localhost:{port}: .*{why}'):
+    ports.require_free(f'localhost:{port}')
+
+
+def test_a_port_that_this_process_may_not_have_is_a_user_error(monkeypatch):
+  def bind(self, address):
+    raise PermissionError(errno.EACCES, 'Permission denied')
+
+  monkeypatch.setattr(socket, 'socket', type('Socket', (socket.socket,), {'bind': bind}))
+  with pytest.raises(UserError, match=r'cannot meet at localhost:80: .*Permission denied'):
+    ports.require_free('localhost:80')
+
+
+@needs_linux
 @pytest.mark.parametrize('framework', backends.FRAMEWORKS)
 def test_a_taken_address_is_a_user_error(framework, taken):
   """Regression: PyTorch asked the stranger for a store, and waited without end; JAX crashed."""

@@ -1,7 +1,7 @@
 """Trains the language model on books from the same weights in both frameworks.
 
 Do they stay together? Submission, schedule and batches are those of books.toml, but what the seeds
-of a study do to a race has no part in the difference.
+of a study do to a race has no part in the difference. The first half of the schedule is trained.
 Run, with `books_lm` prepared in the folder DATA: python tests/benchmarks/books/same_weights.py DATA
 """
 
