@@ -1,7 +1,7 @@
 """Trains the language model on books from the same weights in both frameworks.
 
-Do they stay together? Submission, schedule and batches are those of books.toml, but what the seeds
-of a study do to a race has no part in the difference. The first half of the schedule is trained.
+Do they stay together? Submission, schedule and batches are those of small_batches.toml; weights and
+order of the data are those with which its race begins in JAX, with this seed and in this study.
 Run, with `books_lm` prepared in the folder DATA: python tests/benchmarks/books/same_weights.py DATA
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithmic_efficiency import integrity, registry
+from algorithmic_efficiency import integrity, registry, seeds
 from algorithmic_efficiency.assembly import TrialProcess
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.messages import Reporter
@@ -25,8 +25,9 @@ from algorithmic_efficiency.runner import TrialRun
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 WORKLOAD = 'books_lm'
-SUITE = Path(__file__).with_name('books.toml')
-CHECKPOINTS = (0, 10, 20, 40, 60, 80, 100, 120)
+SUITE = Path(__file__).with_name('small_batches.toml')
+SEED, STUDY = 1, 2
+CHECKPOINTS = (0, 30, 60, 90, 120, 150, 180, 210, 240)
 NUM_EVAL_BATCHES = 4
 
 
@@ -83,6 +84,7 @@ def _begin_alike(run: TrialRun, framework: str, file: Path) -> None:
 
 
 def _plan(data_dir: str, framework: str, folder: str) -> TrialPlan:
+  study_seed = seeds.derive(SEED, 'study', STUDY)
   return TrialPlan(
     workload=WORKLOAD,
     framework=framework,
@@ -90,12 +92,12 @@ def _plan(data_dir: str, framework: str, folder: str) -> TrialPlan:
     submission_path=str(registry.submission('nadamw', 'self').file(framework)),
     suite=str(SUITE),
     ruleset='self',
-    study=1,
+    study=STUDY,
     trial=1,
     hyperparameters=None,
-    seed=1,
-    study_seed=1,
-    root_seed=1,
+    seed=seeds.derive(study_seed, 'trial', 1),
+    study_seed=study_seed,
+    root_seed=SEED,
     data_dir=data_dir,
     folder=str(Path(folder).resolve()),
     devices=Devices(platform='cpu'),
