@@ -1,6 +1,6 @@
 """Trains the language model on books from the same weights in both frameworks.
 
-Do they stay together? Submission, schedule and batches are those of small_batches.toml; weights and
+Do they stay together? Submission, schedule and batches are those of books.toml; weights and
 order of the data are those with which its race begins in JAX, with this seed and in this study.
 Run, with `books_lm` prepared in the folder DATA: python tests/benchmarks/books/same_weights.py DATA
 """
@@ -25,7 +25,7 @@ from algorithmic_efficiency.runner import TrialRun
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 WORKLOAD = 'books_lm'
-SUITE = Path(__file__).with_name('small_batches.toml')
+SUITE = Path(__file__).with_name('books.toml')
 SEED, STUDY = 1, 2
 CHECKPOINTS = (0, 30, 60, 90, 120, 150, 180, 210, 240)
 NUM_EVAL_BATCHES = 4
