@@ -122,8 +122,7 @@ def _tell_place(devices: Devices) -> None:
     for name in _PLACE_VARIABLES:
       os.environ.pop(name, None)
     return
-  host, _, port = (devices.store or devices.address).rpartition(':')
-  values = (devices.local_rank, devices.rank, devices.num_ranks, host, port)
+  values = (devices.local_rank, devices.rank, devices.num_ranks, *_store_place(devices))
   os.environ.update(zip(_PLACE_VARIABLES, map(str, values), strict=True))
 
 
@@ -156,12 +155,18 @@ def _open_store(devices: Devices) -> torch.distributed.Store:
 
   from torch.distributed import TCPStore
 
-  host, _, port = (devices.store or devices.address).rpartition(':')
+  host, port = _store_place(devices)
   is_kept_here = devices.rank == 0 and not devices.store
   if is_kept_here:
     ports.require_free(devices.address)  # to ask a stranger for a store never ends
   timeout = timedelta(seconds=TIMEOUT_SEC)
-  return TCPStore(host, int(port), is_master=is_kept_here, timeout=timeout, wait_for_workers=False)
+  return TCPStore(host, port, is_master=is_kept_here, timeout=timeout, wait_for_workers=False)
+
+
+def _store_place(devices: Devices) -> tuple[str, int]:
+  """Host and port of the store."""
+  host, _, port = (devices.store or devices.address).rpartition(':')
+  return host, int(port)
 
 
 def _agree_on_name(store: torch.distributed.Store, devices: Devices) -> str:

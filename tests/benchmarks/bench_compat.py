@@ -24,7 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import cli, integrity, registry, seeds, spec
+import bench_runner
+
+from algorithmic_efficiency import cli, integrity, registry
 from algorithmic_efficiency.assembly import TrialProcess
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.messages import Reporter
@@ -126,18 +128,16 @@ def _measure(framework: str, data_dir: str) -> None:
     f'{share:.2%} of a native step more'
   )
   for index, clock in enumerate(('wall', 'processor')):
-    rounds = [tuple(burst[index] for burst in loops) for loops in bursts]
+    rounds = [[burst[index] for burst in loops] for loops in bursts]
     times = [statistics.median(column) * 1e3 for column in zip(*rounds, strict=True)]
-    both, bare, adaptation = (
-      statistics.median(column)
-      for column in zip(
-        *((e / n, be / bn, (e / n) / (be / bn)) for e, n, be, bn in rounds), strict=True
-      )
-    )
+    ratios = [(entry / native, bare / bare_native) for entry, native, bare, bare_native in rounds]
+    in_runner, in_bare_loops = (statistics.median(column) for column in zip(*ratios, strict=True))
+    adaptation = statistics.median(one / other for one, other in ratios)
     print(
       f'{framework}, {clock} time of a step: published entry {times[0]:.3f} ms, native submission '
-      f'{times[1]:.3f} ms, ratio {both:.4f}; in bare loops {times[2]:.3f} ms, {times[3]:.3f} ms, '
-      f'{bare:.4f}; ratio of the ratios, which is the adaptation: {adaptation:.4f}'
+      f'{times[1]:.3f} ms, ratio {in_runner:.4f}; in bare loops {times[2]:.3f} ms, '
+      f'{times[3]:.3f} ms, {in_bare_loops:.4f}; ratio of the ratios, which is the adaptation: '
+      f'{adaptation:.4f}'
     )
 
 
@@ -173,40 +173,19 @@ def _place_sec(run: TrialRun) -> float:
 
 
 def _burst(run: TrialRun) -> tuple[float, float]:
-  """Seconds of a step, by the wall and by the processor."""
-  position = run.position
-  position.stop_reason = None
-  end = position.global_step + STEPS_PER_BURST
-  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
-  wall, processor = time.perf_counter(), time.process_time()
-  run.run()
-  wall, processor = time.perf_counter() - wall, time.process_time() - processor
-  return wall / STEPS_PER_BURST, processor / STEPS_PER_BURST
+  """Seconds of a step in the runner, by the wall and by the processor."""
+  return _of_a_step(bench_runner.seconds(lambda: bench_runner.make_steps(run, STEPS_PER_BURST)))
 
 
 def _bare_burst(run: TrialRun, feed: Callable[[Any], Any]) -> tuple[float, float]:
-  """Seconds of a step in a loop without the runner, by the wall and by the processor."""
-  stream, update = run.queue._stream, run.submission.update_params
-  optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
-  types, rng = run.workload.model_params_types, run.machine.key(seeds.key_words(1, 'bench'))
-  wall, processor = time.perf_counter(), time.process_time()
-  for step in range(STEPS_PER_BURST):
-    optimizer_state, params, model_state = update(
-      workload=run.workload,
-      current_param_container=params,
-      current_params_types=types,
-      model_state=model_state,
-      hyperparameters=run.hyperparameters,
-      batch=feed(next(stream)),
-      loss_type=spec.LossType.SOFTMAX_CROSS_ENTROPY,
-      optimizer_state=optimizer_state,
-      eval_results=[],
-      global_step=step,
-      rng=rng,
-    )
-  run.machine.synchronize((params, model_state))
-  wall, processor = time.perf_counter() - wall, time.process_time() - processor
-  run.optimizer_state, run.params, run.model_state = optimizer_state, params, model_state
+  """The same in a loop without it."""
+  return _of_a_step(
+    bench_runner.seconds(lambda: bench_runner.make_bare_steps(run, STEPS_PER_BURST, feed))
+  )
+
+
+def _of_a_step(burst_sec: tuple[float, float]) -> tuple[float, float]:
+  wall, processor = burst_sec
   return wall / STEPS_PER_BURST, processor / STEPS_PER_BURST
 
 

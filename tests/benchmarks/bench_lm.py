@@ -100,7 +100,7 @@ def _loss_seconds(framework: str) -> dict[str, float]:
   for step in steps.values():
     step()
   rounds = [
-    {kind: _seconds(steps[kind]) for kind in (KINDS if turn % 2 else reversed(KINDS))}
+    {kind: bench_runner.seconds(steps[kind]) for kind in (KINDS if turn % 2 else reversed(KINDS))}
     for turn in range(NUM_ROUNDS)
   ]
   medians = {kind: statistics.median(one[kind][0] for one in rounds) for kind in KINDS}
@@ -108,13 +108,6 @@ def _loss_seconds(framework: str) -> dict[str, float]:
     statistics.median(one['chunked'][i] / one['plain'][i] for one in rounds) for i in range(2)
   )
   return {**medians, 'ratio': ratio, 'processor_ratio': processor_ratio}
-
-
-def _seconds(step: Callable[[], None]) -> tuple[float, float]:
-  """On the wall's clock, and on those of this process's threads together."""
-  start, processor_start = time.perf_counter(), time.process_time()
-  step()
-  return time.perf_counter() - start, time.process_time() - processor_start
 
 
 def _inputs(batch_size: int) -> tuple[np.ndarray, ...]:

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from algorithmic_efficiency import backends, cli, integrity, registry, seeds, spec
 from algorithmic_efficiency.assembly import TrialProcess
@@ -99,13 +101,11 @@ def _plan(framework: str, data_dir: str, folder: str, workload: str, suite: str)
 
 
 def _runner_burst(run: TrialRun, num_steps: int) -> float:
-  position = run.position
-  position.stop_reason = None
-  end = position.global_step + num_steps
-  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
-  start = time.perf_counter()
-  run.run()
-  return (time.perf_counter() - start) / num_steps
+  return seconds(lambda: make_steps(run, num_steps))[0] / num_steps
+
+
+def _bare_burst(run: TrialRun, num_steps: int) -> float:
+  return seconds(lambda: make_bare_steps(run, num_steps, run.queue._place))[0] / num_steps
 
 
 def _empty_loop_sec(run: TrialRun) -> float:
@@ -125,20 +125,34 @@ def _empty_loop_sec(run: TrialRun) -> float:
   return (long - short) / (NUM_EMPTY_STEPS - STEPS_PER_BURST)
 
 
-def _bare_burst(run: TrialRun, num_steps: int) -> float:
-  stream, place = run.queue._stream, run.queue._place
-  update, backend = run.submission.update_params, run.machine
+def seconds(work: Callable[[], None]) -> tuple[float, float]:
+  """On the wall's clock, and on those of this process's threads together."""
+  start, processor_start = time.perf_counter(), time.process_time()
+  work()
+  return time.perf_counter() - start, time.process_time() - processor_start
+
+
+def make_steps(run: TrialRun, num_steps: int) -> None:
+  """In the runner."""
+  position = run.position
+  position.stop_reason = None
+  end = position.global_step + num_steps
+  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
+  run.run()
+
+
+def make_bare_steps(run: TrialRun, num_steps: int, place: Callable[[Any], Any]) -> None:
+  """In a loop without the runner."""
+  stream, update, backend = run.queue._stream, run.submission.update_params, run.machine
   optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
-  types = run.workload.model_params_types
-  rng = backend.key(seeds.key_words(1, 'bench'))
-  start = time.perf_counter()
+  types, rng = run.workload.model_params_types, backend.key(seeds.key_words(1, 'bench'))
   for step in range(num_steps):
     optimizer_state, params, model_state = update(
       workload=run.workload,
       current_param_container=params,
       current_params_types=types,
       model_state=model_state,
-      hyperparameters=None,
+      hyperparameters=run.hyperparameters,
       batch=place(next(stream)),
       loss_type=spec.LossType.SOFTMAX_CROSS_ENTROPY,
       optimizer_state=optimizer_state,
@@ -147,9 +161,7 @@ def _bare_burst(run: TrialRun, num_steps: int) -> float:
       rng=rng,
     )
   backend.synchronize((params, model_state))
-  elapsed = time.perf_counter() - start
   run.optimizer_state, run.params, run.model_state = optimizer_state, params, model_state
-  return elapsed / num_steps
 
 
 if __name__ == '__main__':
