@@ -138,9 +138,16 @@ def cpu_model() -> str:
   return platform.processor() or platform.machine()
 
 
+def bound_cpus() -> list[int]:
+  """Numbers of the CPUs that this process is bound to; all where a system cannot bind it."""
+  if hasattr(os, 'sched_getaffinity'):
+    return sorted(os.sched_getaffinity(0))
+  return list(range(os.cpu_count() or 1))
+
+
 def num_usable_cpus() -> float:
   """CPUs that this process may use: those it is bound to, or less where a quota says so."""
-  bound = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  bound = len(bound_cpus())
   quota, _, period = _text(_CGROUP / 'cpu.max').partition(' ')
   return min(bound, int(quota) / int(period)) if quota.isdecimal() else bound
 

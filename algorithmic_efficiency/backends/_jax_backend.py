@@ -13,7 +13,6 @@ import collections
 import hashlib
 import importlib.metadata
 import operator
-import os
 import resource
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,6 +28,7 @@ from algorithmic_efficiency.backends import _jax_state
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.environment import bound_cpus
 
 AXIS = 'batch'
 PMAP = 'jax.pmap'  # what an entry uses that expects the layout with a device axis
@@ -213,18 +213,13 @@ class JaxBackend:
       'device_kind': device.device_kind,
       'num_devices': self.num_devices,
       'num_ranks': self.num_ranks,
-      'num_threads': self._devices.num_threads or _num_cpus(),
+      'num_threads': self._devices.num_threads or len(bound_cpus()),
       'compilation_cache': jax.config.jax_compilation_cache_dir,
     }
 
   def stop(self) -> None:
     if self.num_ranks > 1:
       jax.distributed.shutdown()
-
-
-def _num_cpus() -> int:
-  """Those that this process is bound to, which is how many threads XLA takes unless it is told."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class _Leaves:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import errors, ports
+from algorithmic_efficiency import environment, errors, ports
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.definition import WorkloadDefinition
@@ -73,9 +73,10 @@ def _configure(devices: Devices) -> None:
   """Sets what JAX reads when it first looks for its devices."""
   import jax
 
-  if devices.num_threads is not None:
+  num_threads = _pool_size(devices)
+  if num_threads is not None:
     # The only handle on the thread pool of XLA's CPU client.
-    os.environ['NPROC'] = str(devices.num_threads)
+    os.environ['PJRT_NPROC'] = str(num_threads)
   os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', _GPU_MEMORY_FRACTION)
   jax.config.update('jax_threefry_partitionable', True)
   if devices.compilation_cache is not None:
@@ -100,6 +101,19 @@ def _configure(devices: Devices) -> None:
       initialization_timeout=_START_TIMEOUT_SEC,
       heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SEC,
     )
+
+
+def _pool_size(devices: Devices) -> int | None:
+  """Threads of XLA's CPU client; None leaves it its own choice.
+
+  A simulated device holds a thread while it waits for the others in a collective, and another while
+  a program is handed to it and it has 32 unfinished ones. With fewer than two for each device, work
+  that the others wait for may find no thread: they stop for good.
+  """
+  num_local = (devices.num_devices or 1) // devices.num_ranks
+  if num_local == 1:
+    return devices.num_threads
+  return max(devices.num_threads or len(environment.bound_cpus()), 2 * num_local)
 
 
 def _is_initialized() -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.environment import num_usable_cpus
+from algorithmic_efficiency.environment import bound_cpus, num_usable_cpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,5 @@ def _cpu_shares(number: int, num_threads: int | None) -> list[tuple[int, ...]]:
       f'{number * (num_threads or 1)} CPUs; this machine lends {num_usable_cpus():g}. Ask for '
       'fewer with --workers or --num_threads.'
     )
-  bound = hasattr(os, 'sched_getaffinity')
-  cpus = sorted(os.sched_getaffinity(0)) if bound else list(range(os.cpu_count() or 1))
+  cpus = bound_cpus()
   return [tuple(cpus[index * share : (index + 1) * share]) for index in range(number)]

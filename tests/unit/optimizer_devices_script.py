@@ -15,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import optimizer_toys
 
+from algorithmic_efficiency.backends import jax as backend_jax
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.updates import jax_optimizers
 from tests.unit import update_toys as toys
 
@@ -50,8 +52,7 @@ def train(name, num_devices):
 
 
 def main(names):
-  jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', 2)
+  backend_jax.start(Devices(platform='cpu', num_devices=2))
   for name in names:
     expected = train(name, 1)
     for key, value in train(name, 2).items():

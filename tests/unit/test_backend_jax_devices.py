@@ -80,3 +80,30 @@ def test_two_processes_of_two_devices_train_and_evaluate_as_one(single):
   assert result['packed'] == pytest.approx(single['packed'], rel=1e-5)
   _assert_same_training(result, single)
   _assert_same_metrics(result, single)
+
+
+@pytest.mark.parametrize(('num_devices', 'num_threads'), [(2, None), (2, 1), (8, 1)])
+def test_many_programs_may_wait_for_the_slowest_device(num_devices, num_threads):
+  """The host runs as far ahead as JAX lets it, while all but one device are late."""
+  code = f"""
+from algorithmic_efficiency.backends import jax as backend_jax
+from algorithmic_efficiency.backends.base import Devices
+
+devices = Devices(platform='cpu', num_devices={num_devices}, num_threads={num_threads})
+backend_jax.start(devices)
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+take_turns = lambda turn, x: jnp.sin(x) + turn
+slow = jax.pmap(lambda num_turns, x: jax.lax.fori_loop(0, num_turns, take_turns, x))
+everywhere = jax.pmap(lambda x: jax.lax.psum(x, 'devices'), axis_name='devices')
+num_turns = np.array([1] + [{400_000 // num_devices}] * ({num_devices} - 1))
+for _ in range(3):
+  summed = everywhere(slow(num_turns, np.ones(({num_devices}, 1000), np.float32)))
+  results = [0.5 * summed + index for index in range(60)]
+for index, result in enumerate(results):
+  np.testing.assert_allclose(result, 0.5 * summed + index)
+"""
+  # XLA itself ends a process whose devices have waited for each other for a minute.
+  subprocess.run([sys.executable, '-c', code], check=True, timeout=120)

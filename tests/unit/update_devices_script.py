@@ -10,6 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from algorithmic_efficiency.backends import jax as backend_jax
+from algorithmic_efficiency.backends.base import Devices
 from tests.unit import update_toys as toys
 
 NUM_STEPS = 5
@@ -44,8 +46,7 @@ def train(num_devices, **options):
 
 
 def main():
-  jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', 4)
+  backend_jax.start(Devices(platform='cpu', num_devices=4))
   expected = train(1)
   for options in ({}, {'micro_batches': 2}):
     for name, value in train(4, **options).items():
