@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -32,6 +33,8 @@ CLOCK_TOLERANCE_SEC = 0.5
 WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker')
 """What runs a trial's process: it is given the descriptor of its pipe and its parent's number."""
 
+_STACK = 'most recent call first):\n'  # what faulthandler heads each thread's with
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in ')
 _GRACE_SEC = 10.0  # what the other ranks get to end by themselves when one has ended
 _POLL_SEC = 0.2
 
@@ -171,7 +174,10 @@ def rank_plans(plan: TrialPlan) -> list[TrialPlan]:
 
 
 def _start(plan: TrialPlan, environment: Mapping[str, str], output_folder: Path | None) -> _Rank:
-  with _output(output_folder, plan.devices.rank) as output:
+  with contextlib.ExitStack() as stack:
+    output = None  # where its parent prints
+    if output_folder is not None:
+      output = stack.enter_context(open(output_folder / _output_name(plan.devices.rank), 'ab'))
     process, pipe = spawn(WORKER, environment, output)
   assert process.stdin is not None
   try:
@@ -212,11 +218,19 @@ def spawn(
   return process, receive
 
 
-def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[Any]:
-  """Where a process prints: a file in the trial folder, or, without one, where its parent does."""
-  if folder is None:
-    return contextlib.nullcontext()
-  return open(folder / ('output.txt' if rank == 0 else f'output_rank{rank}.txt'), 'ab')
+def _output_name(rank: int) -> str:
+  """The file in the trial folder to which a process prints."""
+  return 'output.txt' if rank == 0 else f'output_rank{rank}.txt'
+
+
+def last_stack(folder: Path, rank: int = 0) -> list[tuple[str, int]]:
+  """Where the main thread of a process stood when a signal ended it: file and line of each call,
+  the innermost first; empty if it left no such trace."""
+  with contextlib.suppress(FileNotFoundError):
+    text = (folder / _output_name(rank)).read_text(errors='replace')
+    _, _, stack = text.rpartition(_STACK)  # the main thread comes last
+    return [(file, int(line)) for file, line in _FRAME.findall(stack.partition('\n\n')[0])]
+  return []
 
 
 def _watch(
@@ -292,6 +306,12 @@ def _end(ranks: list[_Rank]) -> None:
       with contextlib.suppress(subprocess.TimeoutExpired):
         rank.process.wait(timeout=_GRACE_SEC)
     rank.exit_code = rank.process.poll()
+    if rank.silent_sec is not None:
+      rank.process.send_signal(signal.SIGABRT)  # upon which it prints where it stands
+  for rank in ranks:
+    if rank.silent_sec is not None:
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        rank.process.wait(timeout=_GRACE_SEC)
   for rank in ranks:
     with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
       os.killpg(rank.process.pid, signal.SIGKILL)
@@ -348,7 +368,8 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
     return (
       'failed',
       'hard_limit',
-      f'{who} of the trial gave no sign of life for {dead.silent_sec:g} s, which is the hard limit',
+      f'{who} of the trial gave no sign of life for {dead.silent_sec:g} s, which is the hard '
+      'limit; output.txt shows where it stood',
     )
   who = f'rank {ranks.index(dead)}' if len(ranks) > 1 else 'the process of the trial'
   if code is not None and code < 0:
@@ -356,7 +377,9 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
     if code == -signal.SIGKILL:
       return 'failed', 'out_of_memory', f'{who} was killed ({name}), most likely for its memory'
     by_somebody = -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    return 'failed', 'interrupted' if by_somebody else 'failed', f'{who} was ended by {name}'
+    if by_somebody:
+      return 'failed', 'interrupted', f'{who} was ended by {name}'
+    return 'failed', 'failed', f'{who} was ended by {name}; output.txt shows where it stood'
   how = 'did not come to an end' if code is None else f'ended with exit code {code}'
   return 'failed', 'failed', f'{who} {how}; see output.txt'
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -40,7 +41,9 @@ def main(argv: list[str]) -> int:
 
 def take_up(plan: TrialPlan) -> None:
   """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
-  and leaves the submission nothing to read on standard input."""
+  leaves the submission nothing to read on standard input, and shows where it stands if it crashes.
+  """
+  faulthandler.enable()
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   integrity.trust_this_thread()
   registry.pin_own_packages()

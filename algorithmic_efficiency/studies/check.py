@@ -23,6 +23,7 @@ from algorithmic_efficiency import (
 )
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.checkpoint import Checkpoints, Loaded
+from algorithmic_efficiency.compat import needs
 from algorithmic_efficiency.compat.source import Source
 from algorithmic_efficiency.definition import Budget
 from algorithmic_efficiency.faults import KINDS, Finding, Severity, Subject
@@ -281,13 +282,23 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
   outcome = local.run_trial(plan, take, mistakes_are_outcomes=True)
   if outcome.status != 'finished':
     if not any(KINDS[finding.kind].severity == 'fault' for finding in found):
-      add('harness' if outcome.status == 'invalid' else 'ended', outcome.reason)
+      kind = 'harness' if outcome.status == 'invalid' else 'ended'
+      add(kind, outcome.reason, *_last_own(plan, one.file))
     checked = frozenset[Subject]({'rules', 'runs'})
   else:
     for kind, text in _afterwards(plan):
       add(kind, text)
     checked = frozenset(SUBJECTS)
   return Row(title=title, framework=plan.framework, checked=checked, findings=tuple(found))
+
+
+def _last_own(plan: TrialPlan, file: Path) -> tuple[str, int]:
+  """The submission's own line at which a signal has ended a trial; ('', 0) if there is none."""
+  for rank in range(plan.devices.num_ranks):
+    for place in local.last_stack(plan.path, rank):
+      if needs.is_own(place[0], file):
+        return place
+  return '', 0
 
 
 def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:

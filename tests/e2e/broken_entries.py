@@ -213,10 +213,26 @@ BROKEN = (
     name='never_returns',
     kind='ended',
     code="""
-    def update_params(global_step, **arguments):  # here
+    def update_params(global_step, **arguments):
       if global_step == 3:
-        time.sleep(1000)
+        time.sleep(1000)  # here
       return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Broken(
+    name='never_begins',
+    kind='ended',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      threading.Event().wait()  # here
+    """,
+  ),
+  Broken(
+    name='crashes',
+    kind='ended',
+    code="""
+    def update_params(**arguments):
+      os.kill(os.getpid(), 11)  # here
     """,
   ),
   Broken(
