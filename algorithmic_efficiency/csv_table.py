@@ -28,13 +28,9 @@ class CsvTable:
     self._columns: list[str] = []
     self._header_bytes = 0
     self._file: files.AppendFile | None = None
-    columns: list[str] = []
-    body: list[tuple[bytes, int]] = []
-    for row in rows:
-      columns = columns + self._new_columns(row, columns)
-      body.append((_line(row, columns), len(columns)))
-    if body:
-      self._replace(columns, (_padded(line, len(columns) - width) for line, width in body))
+    columns, lines = _gathered(rows)
+    if lines:
+      self._replace(columns, lines)
     else:
       files.remove(path)
 
@@ -44,7 +40,7 @@ class CsvTable:
     Raises:
       UserError: it could not be written; the rows before it are kept.
     """
-    new = self._new_columns(row, self._columns)
+    new = _new_columns(row, self._columns)
     if new:
       self._replace(self._columns + new, (_padded(line, len(new)) for line in self._lines()))
     assert self._file is not None
@@ -55,10 +51,6 @@ class CsvTable:
       self._file.close()
       self._file = None
 
-  @staticmethod
-  def _new_columns(row: Mapping[str, float | int], columns: list[str]) -> list[str]:
-    return sorted(row.keys() - columns)
-
   def _lines(self) -> Iterator[bytes]:
     """The rows as they are in the file."""
     if self._columns:
@@ -67,9 +59,7 @@ class CsvTable:
         yield from file
 
   def _replace(self, columns: list[str], lines: Iterable[bytes]) -> None:
-    text = io.StringIO(newline='')
-    csv.writer(text, lineterminator='\n').writerow(columns)
-    header = text.getvalue().encode(errors='backslashreplace')
+    header = _header(columns)
     with files.replacing(self._path, durable=False) as new:
       new.write(header)
       new.writelines(lines)
@@ -77,6 +67,32 @@ class CsvTable:
     self._header_bytes = len(header)
     self.close()
     self._file = files.AppendFile(self._path)
+
+
+def content(rows: Iterable[Mapping[str, float | int]]) -> bytes | None:
+  """What a file holds to which these rows were appended; None where there is no file."""
+  columns, lines = _gathered(rows)
+  return b''.join([_header(columns), *lines]) if lines else None
+
+
+def _gathered(rows: Iterable[Mapping[str, float | int]]) -> tuple[list[str], list[bytes]]:
+  """The columns of some rows, and their lines."""
+  columns: list[str] = []
+  body: list[tuple[bytes, int]] = []
+  for row in rows:
+    columns = columns + _new_columns(row, columns)
+    body.append((_line(row, columns), len(columns)))
+  return columns, [_padded(line, len(columns) - width) for line, width in body]
+
+
+def _new_columns(row: Mapping[str, float | int], columns: list[str]) -> list[str]:
+  return sorted(row.keys() - columns)
+
+
+def _header(columns: list[str]) -> bytes:
+  text = io.StringIO(newline='')
+  csv.writer(text, lineterminator='\n').writerow(columns)
+  return text.getvalue().encode(errors='backslashreplace')
 
 
 def _line(row: Mapping[str, float | int], columns: list[str]) -> bytes:

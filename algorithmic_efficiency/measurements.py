@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, files
+from algorithmic_efficiency import csv_table, errors, files
 from algorithmic_efficiency.csv_table import CsvTable
 from algorithmic_efficiency.files import write_json_atomic
 
@@ -306,6 +306,24 @@ def read(folder: Path) -> Rows:
   if rows.num_lines and not rows.header:
     rows.problems.append(f'{path}:1: there is no header.')
   return rows
+
+
+def altered_views(folder: Path) -> list[str]:
+  """The names of the CSV files that do not hold what the log says; one may also be missing.
+
+  Raises:
+    UserError: there is no log.
+  """
+  rows = read(folder)
+  views = ((EVAL_FILE, rows.evals), (ALL_FILE, rows.in_order))
+  return [name for name, own in views if _content(folder / name) != csv_table.content(own)]
+
+
+def _content(path: Path) -> bytes | None:
+  try:
+    return path.read_bytes()
+  except OSError:
+    return None
 
 
 _REQUIRED = {'header': ('schema', int), 'event': ('event', str), 'resumed_at': ('global_step', int)}

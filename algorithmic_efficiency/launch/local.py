@@ -25,7 +25,7 @@ from typing import IO, Any
 from algorithmic_efficiency import errors, files, measurements, optimizer_entry, ports, registry
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.folder import TrialFolder
-from algorithmic_efficiency.launch.messages import LineBuffer
+from algorithmic_efficiency.launch.messages import GarbledError, LineBuffer
 from algorithmic_efficiency.trial_plan import TrialPlan
 
 CLOCK_TOLERANCE = 0.01
@@ -64,6 +64,7 @@ class _Rank:
   last: Mapping[str, Any] = field(default_factory=dict)
   user_error: str | None = None
   hung_up: bool = False  # its end of the pipe is closed
+  garbled: str | None = None  # why what it said cannot be believed
   exit_code: int | None = None  # before we ended it; None if it was running then
   silent_sec: float | None = None  # how long it was silent when we ended it for that
   rows: Any = field(default_factory=hashlib.sha256)
@@ -260,7 +261,12 @@ def _watch(
         if not data:
           selector.unregister(key.fd)
           key.data.hung_up = True
-        for message in key.data.buffer.feed(data):
+        try:
+          messages = key.data.buffer.feed(data)
+        except GarbledError as error:
+          key.data.garbled = str(error)
+          return
+        for message in messages:
           _receive(key.data, message, now)
           if key.data is ranks[0] or message['kind'] == 'finding':  # which any of them may make
             on_message(message)
@@ -321,6 +327,9 @@ def _end(ranks: list[_Rank]) -> None:
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   first = ranks[0]
+  garbled = next((rank.garbled for rank in ranks if rank.garbled), None)
+  if garbled is not None:
+    return Outcome(folder=plan.path, status='invalid', stop_reason='failed', reason=garbled)
   dead = _dead(ranks)
   if dead is not None:
     status, stop_reason, reason = _death(dead, ranks)
@@ -396,18 +405,23 @@ def _clock_doubt(child_sec: float, parent_sec: float) -> str | None:
 
 
 def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
-  """Says that the rows on disk are not those that were reported while the trial ran, if so."""
+  """Says that the rows on disk are not those that were reported while the trial ran, if so; and
+  that what is made of them, and scored, is."""
   if plan.devices.rank != 0:
     return None
   digest = hashlib.sha256()
   kept = rank.last['log_offset']
-  with open(plan.path / measurements.LOG_FILE, 'rb') as file:
-    file.seek(kept)
-    for line in file:
-      digest.update(line)
-  if digest.digest() == rank.rows.digest():
-    return None
-  return 'The rows on disk are not those that the trial reported while it ran.'
+  try:
+    with open(plan.path / measurements.LOG_FILE, 'rb') as file:
+      file.seek(kept)
+      for line in file:
+        digest.update(line)
+  except OSError as error:
+    return f'The rows that the trial reported cannot be read any more: {error.strerror}.'
+  if digest.digest() != rank.rows.digest():
+    return 'The rows on disk are not those that the trial reported while it ran.'
+  altered = measurements.altered_views(plan.path)
+  return f'{altered[0]} does not hold the rows of the log.' if altered else None
 
 
 def _write_outcome(

@@ -27,6 +27,13 @@ class Reporter:
       self._descriptor = None
 
 
+class GarbledError(Exception):
+  """Something else than the trial has written into its pipe."""
+
+  def __init__(self, line: bytes):
+    super().__init__(f'what comes through its pipe is no message of the trial: {line[:60]!r}')
+
+
 class LineBuffer:
   """The receiving end: bytes go in as they come, whole messages come out."""
 
@@ -34,5 +41,19 @@ class LineBuffer:
     self._rest = b''
 
   def feed(self, data: bytes) -> list[dict[str, Any]]:
+    """
+    Raises:
+      GarbledError: a line is no message.
+    """
     *lines, self._rest = (self._rest + data).split(b'\n')
-    return [json.loads(line) for line in lines]
+    return [_message(line) for line in lines]
+
+
+def _message(line: bytes) -> dict[str, Any]:
+  try:
+    message = json.loads(line)
+  except ValueError:
+    raise GarbledError(line) from None
+  if not isinstance(message, dict) or 'kind' not in message:
+    raise GarbledError(line)
+  return message

@@ -23,7 +23,7 @@ from typing import Any, Self
 from algorithmic_efficiency import backends, errors, measurements
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.folder import scratch
-from algorithmic_efficiency.launch.messages import LineBuffer
+from algorithmic_efficiency.launch.messages import GarbledError, LineBuffer
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.trial_plan import TrialPlan
 
@@ -222,10 +222,17 @@ class _Rank:
     return self._pipe
 
   def read(self) -> None:
-    """Takes in what it has said."""
+    """Takes in what it has said.
+
+    Raises:
+      StepperError: it is no message.
+    """
     data = os.read(self._pipe, 65536)
     self._has_hung_up = not data
-    self.messages += self._buffer.feed(data)
+    try:
+      self.messages += self._buffer.feed(data)
+    except GarbledError as error:
+      raise StepperError(str(error)) from None
 
   def check(self) -> None:
     """

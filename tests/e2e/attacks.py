@@ -306,6 +306,21 @@ ATTACKS = (
     """,
   ),
   Attack(
+    name='edit_table_from_a_process',
+    what='has another process rewrite the table of evaluations that is scored',
+    outcome='invalid',
+    how='the parent compares the tables with the rows, too',
+    reason='eval_measurements.csv does not hold the rows of the log',
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 12:
+        import glob
+        for path in glob.glob(os.environ['ATTACKED'] + '/**/eval_measurements.csv', recursive=True):
+          subprocess.run(['sed', '-i', r'2s/,0\\.[0-9]*,/,0.999,/', path], check=True)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
     name='draw_several_batches',
     what='draws five batches a step and trains on all of them',
     outcome='charged',

@@ -12,7 +12,7 @@ import pytest
 
 from algorithmic_efficiency import api, errors, measurements
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch import local, messages
 from algorithmic_efficiency.launch.folder import TrialFolder, aside_of, mend
 from algorithmic_efficiency.trial_plan import TrialPlan
 from scoring.layout import find_trials
@@ -112,6 +112,31 @@ def test_findings_of_every_process_are_heard_and_all_else_of_the_first_alone(tmp
   play(*scripts, folder=tmp_path / 'trial', monkeypatch=monkeypatch, on_message=heard.append)
   said = {(message['kind'], message['rank']) for message in heard if message != START}
   assert said == {('progress', 0), ('finding', 0), ('finding', 1)}
+
+
+class TestBelief:
+  """What a submission can spoil is the trial's outcome, and nobody else's."""
+
+  def test_what_is_no_message_makes_the_trial_invalid(self, tmp_path, monkeypatch):
+    """Regression: the launcher crashed, and with it the race."""
+    folder = tmp_path / 'trial'
+    monkeypatch.setattr(sys.modules[__name__], 'PROGRESS', b'not ours\n')
+    outcome = play(([START], 'SPEAK\ntime.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
+    assert outcome.status == 'invalid'
+    assert "no message of the trial: b'not ours'" in outcome.reason
+    assert measurements.read_trial(folder).status == 'invalid'
+
+  @pytest.mark.parametrize('text', ['1', '[]', '{}', '{"kind"'])
+  def test_a_message_is_an_object_with_a_kind(self, text):
+    with pytest.raises(messages.GarbledError):
+      messages.LineBuffer().feed(f'{text}\n'.encode())
+
+  def test_rows_that_are_gone_make_the_trial_invalid(self, tmp_path, monkeypatch):
+    """Regression: the launcher crashed, and with it the race."""
+    ended = {**FINISHED, 'wall_sec': 0.0, 'log_offset': 0}
+    outcome = play(([START, ended], ''), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    assert outcome.status == 'invalid'
+    assert 'cannot be read any more: No such file' in outcome.reason
 
 
 class TestBlame:

@@ -610,6 +610,24 @@ def test_json_of_odd_values(tmp_path):
 
 # The trial's record.
 
+
+def test_a_view_that_does_not_hold_what_the_log_says_is_named(tmp_path):
+  log = RunLog.open(tmp_path, header={})
+  log.append_metrics({'loss': math.nan}, 0)
+  log.append_eval({'validation/loss': 0.1 + 0.2}, 1)
+  log.append_eval({'validation/loss': 1.0, 'a later column': 2}, 2)
+  log.close()
+  log = RunLog.open(tmp_path, header={}, resumed_at=1)
+  log.append_eval({'validation/loss': -math.inf, 'another': 1e22}, 2)
+  log.append_end({'score': 1}, 2)
+  log.close()
+  assert measurements.altered_views(tmp_path) == []
+  path = tmp_path / 'eval_measurements.csv'
+  path.write_text(path.read_text().replace('-inf', '0.001'))
+  (tmp_path / 'measurements.csv').unlink()
+  assert measurements.altered_views(tmp_path) == ['eval_measurements.csv', 'measurements.csv']
+
+
 RECORD = TrialRecord(
   workload='toy',
   framework='jax',
