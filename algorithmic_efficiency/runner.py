@@ -94,8 +94,8 @@ class Position:
   """How far a trial has come: what a checkpoint holds besides the arrays.
 
   `charged_steps` counts a step as often as it drew batches from the input queue, at least once.
-  `step_times` has, for each stretch between two evaluations, the median seconds of a step and the
-  number of steps.
+  `step_times` has, for each stretch between two evaluations, the median seconds of a step, with its
+  share of the preparation for the evaluation, and the number of steps.
   """
 
   global_step: int = 0
@@ -143,6 +143,7 @@ class TrialRun:
     self._in_flight = 0
     self._window = 1
     self._stretch: list[tuple[float, int]] = []
+    self._prepare_sec = 0.0  # for the evaluation that ends the stretch
     self._train_state: dict[str, Any] = {}
     self.has_made_a_step = False
     self._step_arguments = self._constant_arguments()
@@ -360,6 +361,7 @@ class TrialRun:
     prepare = self.submission.prepare_for_eval
     if prepare is None:
       return
+    begin, drawn = self.watch.last, self.queue.num_drawn
     arguments = {
       name: value for name, value in self._step_arguments.items() if name != 'train_state'
     }
@@ -376,7 +378,13 @@ class TrialRun:
     unpacked = self.submission.unpack_update('prepare_for_eval', result)
     self.optimizer_state, self.params, self.model_state = unpacked
     self.machine.synchronize()
-    self.watch.lap('prepare_for_eval')
+    self._prepare_sec = self.watch.lap('prepare_for_eval') - begin
+    if self.rules.axis != 'seconds' and self.queue.num_drawn > drawn:
+      raise integrity.IntegrityError(
+        'Where steps are raced, a step is a batch drawn in data_selection or update_params; '
+        f'prepare_for_eval drew {self.queue.num_drawn - drawn}.',
+        'interface',
+      )
 
   def _record(self, values: dict[str, float]) -> None:
     watch, position = self.watch, self.position
@@ -419,8 +427,9 @@ class TrialRun:
     median = step_time_sec(self._stretch)
     if median is not None:
       steps = sum(count for _, count in self._stretch)
-      self.position.step_times.append((median, steps))
+      self.position.step_times.append((median + self._prepare_sec / steps, steps))
       self._stretch.clear()
+    self._prepare_sec = 0.0
 
   def _plan_next_evaluation(self) -> None:
     period = self.rules.eval_period_steps

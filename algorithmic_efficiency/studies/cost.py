@@ -3,8 +3,9 @@
 The processes of one study, workload and framework are alive together and make steps one after the
 other, the baseline between any two others, so that whatever drifts on the host hits all alike. A
 second process of the baseline is measured like the others: what its steps seem to cost more or less
-is the noise. Each study measures anew, in new processes, so that the noise of a cost differs from
-study to study as that of the steps to target does.
+is the noise. What preparing for an evaluation takes is shared among the steps between two of them.
+Each study measures anew, in new processes, so that the noise of a cost differs from study to study
+as that of the steps to target does.
 
 On a CPU all submissions of a race are in memory together, on a GPU one beside the baseline.
 """
@@ -23,6 +24,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch.places import Place
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.race_records import StepCost, Turn
+from algorithmic_efficiency.studies.price import rules_of
 from algorithmic_efficiency.studies.probe import Probe
 from algorithmic_efficiency.submission import fingerprint
 from algorithmic_efficiency.trial_plan import TrialPlan
@@ -194,6 +196,9 @@ class _Bursts:
   def __init__(self, plan: TrialPlan, stepper: Stepper):
     self._plan = plan
     self._stepper = stepper
+    period = rules_of(plan).eval_period_steps
+    assert period is not None, 'steps are raced'
+    self._period = period
 
   def wait(self) -> None:
     with self._failing():
@@ -209,10 +214,12 @@ class _Bursts:
     return leg.sec / leg.num_steps
 
   def burst(self, number: int) -> float:
-    """Seconds of a charged step, from so many steps."""
+    """Seconds of a charged step and of its share of a preparation for evaluation, from so many
+    steps, behind which there is one."""
     with self._failing():
       self._stepper.go(_num_again(number))
-      return self._stepper.go(number).step_sec
+      leg = self._stepper.go(number)
+    return leg.step_sec + leg.buckets['prepare_for_eval'] / self._period
 
   def let_go(self) -> None:
     self._stepper.let_go()

@@ -20,6 +20,7 @@ class FakeHost:
 
   Attributes:
     step_sec: of a call of each submission, on a host that does not drift.
+    prepare_sec: what each takes to prepare for an evaluation, of those that do.
     draws: batches that a call draws, of those that draw more than one.
     drift: by how much the host becomes slower in a second, as an exponent.
     fails: submissions that fail, with the reason.
@@ -28,6 +29,7 @@ class FakeHost:
   """
 
   step_sec: Mapping[str, float]
+  prepare_sec: Mapping[str, float] = field(default_factory=dict)
   draws: Mapping[str, int] = field(default_factory=dict)
   fails: Mapping[str, str] = field(default_factory=dict)
   drift: float = 0.0
@@ -73,6 +75,7 @@ class FakeStepper:
       raise StepperError(host.fails[self._name])
     buckets = dict.fromkeys(clock.BUCKETS, 0.0)
     buckets['data'] = num_steps * host.step_sec[self._name] * 2.0 ** (host.drift * host.now)
+    buckets['prepare_for_eval'] = host.prepare_sec.get(self._name, 0.0)
     if max_batches is not None:
       buckets['eval'] = host.eval_sec(max_batches) + (self._done == 0)  # the first takes 1 s more
       buckets['log'], buckets['checkpoint'] = 0.125, 0.125

@@ -140,6 +140,20 @@ class TestClock:
     trial.run.run()
     assert runner.step_time_sec(trial.run.position.step_times) == 0.125
 
+  def test_step_time_has_its_share_of_the_preparations(self):
+    """Regression: where steps are raced, whatever was computed in prepare_for_eval was free."""
+
+    def prepare(global_step, **arguments):
+      trial.clock.spend(30.0 if global_step == 1 else 2.5)  # the first one compiles
+      return 'state', 1.0, None
+
+    trial = FakeTrial(step_rules(max_steps=40, period=10), prepare_for_eval=prepare)
+    trial.run.run()
+    assert trial.run.position.step_times == [
+      (pytest.approx(0.125 + 2.5 / 9), 9),
+      *[(pytest.approx(0.125 + 0.25), 10)] * 3,
+    ]
+
 
 class TestResuming:
   @pytest.mark.parametrize('limit', [7, 3])
@@ -209,6 +223,19 @@ class TestBudget:
     trial = FakeTrial(step_rules(max_steps=4, period=4), data_selection=keep_first)
     trial.run.run()
     assert len(trial.calls) == 4
+
+  def test_a_batch_that_is_drawn_in_the_preparation_is_refused_where_steps_are_raced(self):
+    """Regression: it was no step, and free."""
+
+    def prepare(**arguments):
+      next(trial.run.queue)
+      return 'state', 1.0, None
+
+    trial = FakeTrial(step_rules(), prepare_for_eval=prepare)
+    with pytest.raises(integrity.IntegrityError, match='prepare_for_eval drew 1'):
+      trial.run.run()
+    trial = FakeTrial(rules(), prepare_for_eval=prepare)
+    assert trial.run.run() == 'budget_spent'
 
 
 class TestStopReasons:
