@@ -106,8 +106,7 @@ class TorchBackend:
     words: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, TorchWorkload)
-    model, key = unwrap(params), self.key(words)
-    modes = [(module, module.training) for module in model.modules()]
+    model, key = workload._eval_copy(params), self.key(words)
     num_examples = 0
     names: list[str] = []
     sums: list[torch.Tensor] = []  # for each batch [2 * metrics], on the device
@@ -118,8 +117,6 @@ class TorchBackend:
       names = sorted(results)
       sums.append(self._stacked(number for name in names for number in results[name]))
       self._bound_work_in_flight(marks)
-    for module, training in modes:
-      module.training = training
     totals = torch.stack(sums).sum(0).tolist() if sums else []
     totals = self._over_ranks([*totals, num_examples], 'SUM')
     result = {name: (totals[2 * i], totals[2 * i + 1]) for i, name in enumerate(names)}

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from algorithmic_efficiency import spec
+from algorithmic_efficiency import integrity, spec
 from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.definition import Budget, WorkloadDefinition
@@ -72,6 +72,7 @@ class TorchWorkload(DefinedWorkload):
     self._num_ranks = num_ranks
     self._compiles = compiles
     self._dtype = dtype
+    self._own_model: nn.Module | None = None
 
   def init_model_fn(
     self,
@@ -179,6 +180,31 @@ class TorchWorkload(DefinedWorkload):
     return super().is_output_params(param_key)
 
   @torch.no_grad()
+  def _eval_copy(self, params: nn.Module) -> nn.Module:
+    """A module of the harness's own with the values of a submission's: what that one has besides,
+    such as hooks or other code, has no part in evaluations.
+
+    Raises:
+      IntegrityError: it is not the workload's model any more.
+    """
+    if self._own_model is None:
+      with torch.random.fork_rng(devices=[]):
+        self._own_model = _build(self._definition, self._task, self._dtype).to(self._device)
+      if self._compiles:
+        self._own_model.compile()
+    found = dict(_state(params))
+    for name, own in _state(self._own_model):
+      value = found.get(name)
+      if value is None or value.shape != own.shape:
+        raise integrity.IntegrityError(
+          f'The model may not be changed; of the one that is to be evaluated, {name} is '
+          + ('missing.' if value is None else f'{tuple(value.shape)}, not {tuple(own.shape)}.'),
+          'harness',
+        )
+      own.copy_(value)
+    return self._own_model
+
+  @torch.no_grad()
   def _eval_batch(self, model: nn.Module, batch: Batch, rng: Any) -> dict[str, tuple[Any, Any]]:
     """Sum and weight of every metric over this process's rows of one batch."""
     logits, _ = self.model_fn(
@@ -225,6 +251,17 @@ def unwrap(model: nn.Module) -> nn.Module:
       model = model.get_submodule('_orig_mod')
     else:
       return model
+
+
+def _state(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, torch.Tensor]]:
+  """Parameters and lasting buffers by name, without the names of wrappers; calls no method."""
+  for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+    if tensor is not None and name not in module._non_persistent_buffers_set:
+      yield f'{prefix}{name}', tensor
+  for name, child in module._modules.items():
+    if child is not None:
+      own = f'{name}.'
+      yield from _state(child, prefix if own in _WRAPPER_PREFIXES else prefix + own)
 
 
 def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:

@@ -261,6 +261,19 @@ ATTACKS = (
     """,
   ),
   Attack(
+    name='hook_in_evaluation',
+    what='has a hook of the module run, and change what it gives, in evaluations',
+    outcome='impossible',
+    how='evaluations use a module of the harness, into which the values are copied',
+    code="""
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      def hook(module, arguments, output):
+        return output if module.training else 0.0 * output
+      model_params.register_forward_hook(hook)
+      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+    """,
+  ),
+  Attack(
     name='claim_the_goal',
     what='replaces the methods by which the workload says that a goal is reached',
     outcome='impossible',

@@ -16,7 +16,7 @@ import torch
 import torch_toy
 from torch import nn
 
-from algorithmic_efficiency import errors, registry, spec
+from algorithmic_efficiency import errors, integrity, registry, spec
 from algorithmic_efficiency.backends import _torch_workload
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends._torch_backend import TorchBackend
@@ -513,6 +513,55 @@ def test_evaluation_leaves_the_module_as_it_was(backend, toy):
   assert model.training and model.bn.training and not model.head.training
   assert _changed(model, before) == set() and backend.fingerprint(model) == fingerprint
   assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_nothing_of_a_submission_runs_in_an_evaluation(backend, toy):
+  """Regression: hooks on the module, and whatever module it returned, ran in untimed evaluations."""
+  workload, model, _ = toy
+  honest = backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
+  ran = []
+  for module in model.modules():
+    module.register_forward_pre_hook(lambda *arguments: ran.append('before'))
+    module.register_forward_hook(lambda *arguments: ran.append('after'))
+  model.forward = lambda *arguments, **options: ran.append('instead')
+
+  class Other(nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.module = model  # as wrappers have it
+
+    def forward(self, *arguments, **options):
+      ran.append('around')
+      return self.module(*arguments, **options)
+
+  for params in (model, Other()):
+    assert backend.eval_sums(workload, params, None, _eval_batches(7), WORDS) == honest
+  assert ran == []
+
+
+def test_an_evaluation_is_of_the_values_of_the_moment(backend, toy):
+  workload, model, _ = toy
+  before = backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
+  state = torch.get_rng_state()
+  with torch.no_grad():
+    model.head.bias += 1.0 + torch.arange(len(model.head.bias))
+    model.bn.running_mean += 1.0
+  after = backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
+  assert after['loss'] != before['loss']
+  whole = backend.place(torch_toy.batch(50, 3))
+  loss = workload.loss_fn(whole['targets'], _forward(workload, model, whole, EVAL, False))
+  assert after['loss'] == (pytest.approx(float(loss['summed']), rel=1e-5), 50.0)
+  assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_another_model_is_not_evaluated(backend, toy):
+  workload, model, _ = toy
+  model.head = nn.Linear(8, 2 * model.head.out_features)
+  with pytest.raises(integrity.IntegrityError, match=r'head.weight is \(\d+, 8\), not'):
+    backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
+  model.head = nn.Identity()
+  with pytest.raises(integrity.IntegrityError, match=r'head.weight is missing'):
+    backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
 
 
 def test_a_change_of_a_parameter_changes_the_fingerprint(backend, toy):
