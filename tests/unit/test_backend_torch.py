@@ -516,7 +516,7 @@ def test_evaluation_leaves_the_module_as_it_was(backend, toy):
 
 
 def test_nothing_of_a_submission_runs_in_an_evaluation(backend, toy):
-  """Regression: hooks on the module, and whatever module it returned, ran in untimed evaluations."""
+  """Regression: hooks on the module, and any module that was returned, ran untimed."""
   workload, model, _ = toy
   honest = backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
   ran = []
