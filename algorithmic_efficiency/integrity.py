@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {'os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'shutil.move'}
+_CHANGES = {
+  *('os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'os.chmod', 'os.rmdir'),
+  *('shutil.move', 'shutil.rmtree'),
+}
 _CODE = ('.py', '.pyc', '.so')
 _FREE_CPU_SEC = 0.05  # what a thread may use during all evaluations without being called a worker
 _TICK_SEC = 1.0 / os.sysconf('SC_CLK_TCK')
@@ -173,24 +177,45 @@ class Guard:
         self._unreadable += (real,)
 
   def _check(self, path: str | bytes | os.PathLike, writes: bool) -> None:
-    real = os.path.realpath(os.fsdecode(path))
-    if any(_inside(real, folder) for folder in self._unreadable):
-      self.refuse(f'The submission opened a data file of the workload: {os.path.basename(real)}.')
-    if writes and self._is_refused(real):
-      self.refuse(
-        f'The submission changed a file of the trial folder: {os.path.basename(real)}.', 'harness'
-      )
+    for real in _meanings(os.fsdecode(path)):
+      name = os.path.basename(real)
+      if _touches(real, self._unreadable, around=writes):
+        self.refuse(f'The submission opened a data file of the workload: {name}.')
+      if writes and self._is_refused(real):
+        self.refuse(f'The submission changed a file of the trial folder: {name}.', 'harness')
 
   def _is_refused(self, path: str) -> bool:
     if any(_inside(path, folder) for folder in self._writable):
       return False
-    return any(_inside(path, folder) for folder in self._unwritable)
+    return _touches(path, self._unwritable, around=True)
 
   def refuse(self, message: str, fault: str = 'data') -> NoReturn:
     """Remembers a violation and raises it."""
     error = IntegrityError(message, fault)
     self.violations.append(error)
     raise error
+
+
+def _meanings(path: str) -> set[str]:
+  """What a path may mean: a relative one counts from the folder of the process, or from one that it
+  holds open, of which an audit event does not say which."""
+  if os.path.isabs(path):
+    return {os.path.realpath(path)}
+  found = {os.path.realpath(path)}
+  with contextlib.suppress(OSError):
+    for number in os.listdir('/proc/self/fd'):
+      with contextlib.suppress(OSError):
+        place = os.readlink(f'/proc/self/fd/{number}')
+        if os.path.isdir(place):
+          found.add(os.path.realpath(os.path.join(place, path)))
+  return found
+
+
+def _touches(path: str, folders: Iterable[str], *, around: bool) -> bool:
+  """Whether a path lies in one of the folders, or, with `around`, they in it."""
+  return any(
+    _inside(path, folder) or (around and folder.startswith(path + os.sep)) for folder in folders
+  )
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -203,12 +228,19 @@ class UntimedWork:
   def __init__(self) -> None:
     self._before: dict[_Worker, float] = {}
     self._used: dict[_Worker, float] = {}
+    self._hidden: set[int] = set()
 
   def begin(self) -> None:
     self._before = _untrusted_cpu_sec()
+    self._hidden = _hidden_threads()
 
   def end(self) -> str | None:
     """Who has worked in all the stretches so far, in words; None if nobody did."""
+    if self._hidden & _hidden_threads():
+      return (
+        'A thread of the submission that `threading` does not know was there while an evaluation, '
+        'which is not timed, was under way.'
+      )
     for worker, seconds in _untrusted_cpu_sec().items():
       used = self._used.get(worker, 0.0) + seconds - self._before.get(worker, 0.0)
       self._used[worker] = used
@@ -219,6 +251,19 @@ class UntimedWork:
           'are not timed, were under way.'
         )
     return None
+
+
+def _hidden_threads() -> set[int]:
+  """Threads that run Python code and that `threading` does not list, so that nobody can say what
+  they compute: those of the harness and of the frameworks are none."""
+  return set(sys._current_frames()) - {thread.ident for thread in threading.enumerate()}
+
+
+def end_untrusted_processes() -> None:
+  """Ends what the submission has left running."""
+  for number, _ in list(_untrusted_processes()):
+    with contextlib.suppress(OSError):
+      os.kill(number, signal.SIGKILL)
 
 
 def untrusted_workers() -> list[_Worker]:
@@ -258,20 +303,36 @@ def _cpu_sec(path: str) -> float | None:
   return None if stat is None else (int(stat[1][11]) + int(stat[1][12])) * _TICK_SEC
 
 
-def _untrusted_processes() -> Iterable[tuple[int, str]]:
-  """Descendants of this process that the harness did not start."""
-  parents: dict[int, tuple[int, str]] = {}
-  for entry in os.listdir('/proc'):
-    if entry.isdigit() and (stat := _stat_fields(f'/proc/{entry}/stat')) is not None:
-      parents[int(entry)] = (int(stat[1][1]), stat[0])
+def _untrusted_processes() -> Iterator[tuple[int, str]]:
+  """Processes below this one that the harness did not start, nor what it started."""
   trusted = _trusted_process_ids()
-  own = os.getpid()
+  for number, name in processes_below(os.getpid(), but_for=trusted):
+    if not _has_trusted_command(number):
+      yield number, name
+
+
+def processes_below(
+  root: int, *, but_for: Collection[int] = frozenset()
+) -> Iterator[tuple[int, str]]:
+  """Number and name of the processes that a process has started, or that those have, as far as they
+  have not ended; without those in `but_for` and what is below them."""
+  parents: dict[int, tuple[int, str]] = {}
+  for entry in os.listdir('/proc') if os.path.isdir('/proc/self/task') else ():
+    stat = _stat_fields(f'/proc/{entry}/stat') if entry.isdigit() else None
+    if stat is not None and stat[1][0] != 'Z':
+      parents[int(entry)] = (int(stat[1][1]), stat[0])
   for number, (_, name) in parents.items():
     ancestor, seen = number, 0
-    while ancestor in parents and ancestor != own and ancestor not in trusted and seen < 64:
+    while ancestor in parents and ancestor != root and ancestor not in but_for and seen < 64:
       ancestor, seen = parents[ancestor][0], seen + 1
-    if ancestor == own and number != own and not _has_trusted_command(number):
+    if ancestor == root and number != root:
       yield number, name
+
+
+def birth(number: int) -> str | None:
+  """When a process began, in ticks since the system did; None if there is none."""
+  stat = _stat_fields(f'/proc/{number}/stat')
+  return None if stat is None else stat[1][19]
 
 
 def _has_trusted_command(number: int) -> bool:

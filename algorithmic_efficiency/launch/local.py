@@ -22,7 +22,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from algorithmic_efficiency import errors, files, measurements, optimizer_entry, ports, registry
+from algorithmic_efficiency import (
+  errors,
+  files,
+  integrity,
+  measurements,
+  optimizer_entry,
+  ports,
+  registry,
+)
 from algorithmic_efficiency.environment import num_usable_cpus
 from algorithmic_efficiency.launch.folder import TrialFolder
 from algorithmic_efficiency.launch.messages import GarbledError, LineBuffer
@@ -307,6 +315,7 @@ def _receive(rank: _Rank, message: Mapping[str, Any], now: float) -> None:
 
 def _end(ranks: list[_Rank]) -> None:
   """Leaves no process behind, nor any that a submission has started."""
+  started = {one: born for rank in ranks for one, born in started_by(rank.process).items()}
   for rank in ranks:
     if rank.hung_up:  # which a process does a moment before it has ended
       with contextlib.suppress(subprocess.TimeoutExpired):
@@ -319,10 +328,27 @@ def _end(ranks: list[_Rank]) -> None:
       with contextlib.suppress(subprocess.TimeoutExpired):
         rank.process.wait(timeout=_GRACE_SEC)
   for rank in ranks:
-    with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
-      os.killpg(rank.process.pid, signal.SIGKILL)
-    rank.process.wait()
+    kill(rank.process, started)
     os.close(rank.pipe)
+
+
+def started_by(process: subprocess.Popen) -> dict[int, str | None]:
+  """The processes that the process of a trial has started, while it is there: numbers and births."""
+  if process.poll() is not None:
+    return {}
+  below = integrity.processes_below(process.pid)
+  return {number: integrity.birth(number) for number, _ in below}
+
+
+def kill(process: subprocess.Popen, started: Mapping[int, str | None]) -> None:
+  """Ends the process of a trial, and what it has started."""
+  with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
+    os.killpg(process.pid, signal.SIGKILL)
+  for number, born in started.items():  # some may have left the group
+    if born is not None and integrity.birth(number) == born:  # the number is not another's by now
+      with contextlib.suppress(OSError):
+        os.kill(number, signal.SIGKILL)
+  process.wait()
 
 
 def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, integrity
 from algorithmic_efficiency.launch.messages import Reporter
 from algorithmic_efficiency.launch.worker import (
   EXIT_FAILED,
@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
     traceback.print_exc()
     report.send('failed', reason=process.in_a_line(error), mendable=False)
     return EXIT_FAILED
+  finally:
+    integrity.end_untrusted_processes()
   process.finish(status='finished', stop_reason='step_limit', reason='')
   return 0
 

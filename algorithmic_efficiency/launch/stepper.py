@@ -264,9 +264,8 @@ class _Rank:
 
   def end(self, grace_sec: float) -> None:
     """Leaves no process behind, nor any that a submission has started."""
+    started = local.started_by(self._process)
     with contextlib.suppress(subprocess.TimeoutExpired):
       self._process.wait(grace_sec)
-    with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
-      os.killpg(self._process.pid, signal.SIGKILL)
-    self._process.wait()
+    local.kill(self._process, started)
     os.close(self._pipe)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from algorithmic_efficiency.assembly import TrialProcess
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -36,13 +37,18 @@ def main(argv: list[str]) -> int:
   report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
   plan = TrialPlan.from_json(sys.stdin.read())
   take_up(plan)
-  return _run(plan, report)
+  code = _run(plan, report)
+  integrity.end_untrusted_processes()
+  return code
 
 
 def take_up(plan: TrialPlan) -> None:
   """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
   leaves the submission nothing to read on standard input, and shows where it stands if it crashes.
+  What the submission starts stays below it, even if what started that has ended.
   """
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
   faulthandler.enable()
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   integrity.trust_this_thread()

@@ -145,6 +145,21 @@ ATTACKS = (
     """,
   ),
   Attack(
+    name='orphan_during_evaluation',
+    what='starts one whose own parent ends, so that it seems to belong to nobody',
+    outcome='invalid',
+    how='what is left of the processes of a trial comes to the trial, and is ended with it',
+    reason='A process of the submission',
+    smoke=False,
+    code="""
+    def update_params(global_step, **arguments):
+      if global_step == 0:
+        subprocess.run(['setsid', '-f', sys.executable, '-c', 'while True: sum(range(1000))'])
+        time.sleep(0.3)
+      return honest_update(global_step=global_step, **arguments)
+    """,
+  ),
+  Attack(
     name='train_in_init',
     what='changes the parameters inside `init_optimizer_state`, whose time is free',
     outcome='invalid',

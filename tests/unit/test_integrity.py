@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import os
+import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,3 +43,103 @@ def test_the_harness_may_write_them(guard: integrity.Guard, tmp_path: Path):
   with integrity.harness():
     (tmp_path / 'trial' / 'trial.json').write_text('{}')
   assert guard.violations == []
+
+
+@pytest.fixture
+def data(guard: integrity.Guard, tmp_path: Path) -> Path:
+  """A data file, beside the trial's folder, that only the harness may read."""
+  folder = tmp_path / 'data'
+  folder.mkdir()
+  with integrity.harness():
+    (folder / 'test.npy').write_bytes(b'labels')
+    with guard.learning():
+      (folder / 'test.npy').read_bytes()
+  return folder / 'test.npy'
+
+
+class TestOtherPaths:
+  """Regression: each of these got past the guard."""
+
+  def test_relative_to_a_folder_that_is_held_open(self, guard, data, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+      with pytest.raises(integrity.IntegrityError, match=r'data file of the workload: test\.npy'):
+        os.open('data/test.npy', os.O_RDONLY, dir_fd=handle)
+      with pytest.raises(integrity.IntegrityError, match=r'trial folder: trial\.json'):
+        os.open('trial/trial.json', os.O_WRONLY | os.O_CREAT, dir_fd=handle)
+    finally:
+      os.close(handle)
+
+  def test_behind_a_folder_that_was_given_another_name(self, guard, data, tmp_path):
+    with pytest.raises(integrity.IntegrityError, match='data file of the workload'):
+      os.rename(tmp_path, tmp_path.with_name('elsewhere'))
+
+  @pytest.mark.parametrize('change', [shutil.rmtree, lambda folder: folder.chmod(0)])
+  def test_the_folder_of_the_trial_as_a_whole(self, guard, tmp_path, change):
+    with pytest.raises(integrity.IntegrityError, match='trial folder: trial'):
+      change(tmp_path / 'trial')
+    assert (tmp_path / 'trial').is_dir()
+
+  def test_what_is_nobodys_may_be_changed(self, guard, data, tmp_path):
+    folder = tmp_path / 'own'
+    folder.mkdir()
+    (folder / 'state').write_text('mine')
+    (folder / 'state').rename(folder / 'other')
+    shutil.rmtree(folder)
+    assert guard.violations == []
+
+
+def test_a_thread_that_threading_does_not_know_is_noticed():
+  """Regression: it could compute in every evaluation, and was not looked at."""
+  running, end = threading.Event(), threading.Event()
+  work = integrity.UntimedWork()
+
+  def compute() -> None:
+    running.set()
+    while not end.is_set():
+      pass
+
+  _thread.start_new_thread(compute, ())
+  running.wait()
+  try:
+    work.begin()
+    assert 'that `threading` does not know' in work.end()
+  finally:
+    end.set()
+
+
+ORPHAN = """
+import os, subprocess, sys, time
+from algorithmic_efficiency import integrity
+from algorithmic_efficiency.launch import worker
+from algorithmic_efficiency.trial_plan import TrialPlan
+
+worker.take_up(TrialPlan.from_json(sys.stdin.read()))
+code = 'import os, time; os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True)'
+own = subprocess.Popen([sys.executable, '-c', code + '; time.sleep(60)'])
+own.wait()
+while not integrity.untrusted_workers():
+  time.sleep(0.01)
+(kind, number, _), = integrity.untrusted_workers()
+print(kind, number, flush=True)
+integrity.end_untrusted_processes()
+while integrity.untrusted_workers():
+  time.sleep(0.01)
+"""
+
+
+def test_a_process_whose_parent_has_ended_is_noticed_and_ended(tmp_path: Path):
+  """Regression: a process that was forked twice belonged to nobody, and outlived the trial."""
+  from test_local_launch import plan
+
+  out = subprocess.run(
+    [sys.executable, '-c', ORPHAN],
+    input=plan(tmp_path).to_json(),
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=60,
+  ).stdout.split()
+  assert out == [out[0], 'process', out[0]]
+  stat = Path(f'/proc/{out[0]}/stat')
+  assert not stat.exists() or ') Z ' in stat.read_text()  # nobody may have taken note of its end

@@ -97,6 +97,20 @@ class TestWaiting:
     outcome = play(alive, folder=tmp_path / 'trial', monkeypatch=monkeypatch, hard_limit_sec=1.0)
     assert 'exit code 3' in outcome.reason
 
+  def test_what_has_left_its_group_is_ended_with_a_process_that_never_returns(
+    self, tmp_path, monkeypatch
+  ):
+    """Regression: a process that a submission had put into a session of its own lived on."""
+    code = f'import os\nos.setsid()\nopen({str(tmp_path / "own")!r}, "w").write(str(os.getpid()))'
+    start = f'import subprocess; subprocess.Popen([sys.executable, "-c", {code!r} + SLEEP])'
+    never = start.replace('SLEEP', repr('\nimport time; time.sleep(1000)')) + '; time.sleep(1000)'
+    outcome = play(
+      ([START], never), folder=tmp_path / 'trial', monkeypatch=monkeypatch, hard_limit_sec=2.0
+    )
+    assert outcome.stop_reason == 'hard_limit'
+    stat = Path(f'/proc/{(tmp_path / "own").read_text()}/stat')
+    assert not stat.exists() or ') Z ' in stat.read_text()  # nobody may have noticed its end
+
   def test_a_process_that_leaves_without_a_word_has_failed(self, tmp_path, monkeypatch):
     outcome = play(([START], 'os._exit(0)'), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
     assert outcome.status == 'failed'
