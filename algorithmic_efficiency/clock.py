@@ -51,11 +51,12 @@ class Stopwatch:
     self._charged = 0.0
 
   def carry(self, buckets: Mapping[str, float], charged: float) -> None:
-    """Adds what a resumed trial had on its clock when it was last saved."""
+    """Adds what a resumed trial had on its clock when it was last saved; what is charged is charged
+    once, as a trial that was not interrupted does it once."""
     for name, seconds in buckets.items():
       self._buckets[name] += seconds
     self._carried += sum(buckets.values())
-    self._charged += charged
+    self._charged = max(self._charged, charged)
 
   def lap(self, bucket: str) -> float:
     """Charges the time since the previous lap to `bucket` and returns the present time."""

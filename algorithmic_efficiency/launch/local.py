@@ -333,7 +333,7 @@ def _end(ranks: list[_Rank]) -> None:
 
 
 def started_by(process: subprocess.Popen) -> dict[int, str | None]:
-  """The processes that the process of a trial has started, while it is there: numbers and births."""
+  """What the process of a trial has started, while it is there: numbers and births."""
   if process.poll() is not None:
     return {}
   below = integrity.processes_below(process.pid)

@@ -202,6 +202,14 @@ class TestBudget:
     runner.charge_initialisation(150.0, rules(free_init_sec=120.0), watch)
     assert watch.submission_time == 30.0
 
+  @pytest.mark.parametrize('again', [110.0, 150.0, 160.0])
+  def test_a_resumed_trial_pays_once_for_its_initialisation(self, again):
+    """Regression: it paid anew whenever it was resumed."""
+    watch = Stopwatch(start=0.0, now=lambda: 0.0)
+    runner.charge_initialisation(again, rules(free_init_sec=120.0), watch)
+    watch.carry({'update': 10.0}, charged=30.0)
+    assert watch.submission_time == 10.0 + max(30.0, again - 120.0)
+
   def test_initialisation_beyond_what_is_free_is_refused_on_the_step_axis(self):
     watch = Stopwatch(start=0.0, now=lambda: 0.0)
     with pytest.raises(integrity.IntegrityError, match='they took 150 s'):
