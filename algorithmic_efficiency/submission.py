@@ -59,16 +59,29 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
 
 
 def fingerprint(file: Path) -> str:
-  """A hash of every Python file beside the submission module, and of the settings of an optimizer:
-  16 hexadecimal digits."""
+  """A hash of a submission's files: 16 hexadecimal digits.
+
+  They are every Python file beside the module, and the settings of an optimizer; where it is not
+  called `submission`, so that its folder may hold others, the files that it imports.
+  """
+  file = file.resolve()
   digest = hashlib.sha256()
-  paths = [file]
   if file.stem.startswith('submission'):
     paths = sorted([*file.parent.rglob('*.py'), *file.parent.glob(settings.FILE)])
+  else:
+    paths = _imported(file)
   for path in paths:
     digest.update(path.relative_to(file.parent).as_posix().encode())
     digest.update(path.read_bytes())
   return digest.hexdigest()[:16]
+
+
+def _imported(file: Path) -> list[Path]:
+  """A module and the files beside it that it imports; itself alone if it is not valid Python."""
+  try:
+    return sorted(entries.sources(file), key=lambda path: (path != file, path))
+  except (SyntaxError, ValueError):
+    return [file]
 
 
 def load(file: Path, framework: str) -> Submission:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from algorithmic_efficiency import assembly, errors, registry
-from algorithmic_efficiency.submission import Submission
+from algorithmic_efficiency.submission import Submission, fingerprint
 
 NAMES = ('some_variant', 'some_base')
 
@@ -98,3 +98,29 @@ class TestFixedSize:
   def test_the_note_says_what_fixes_it(self, suite, smoke, found):
     """Regression: in a smoke run the suite was blamed."""
     assert assembly._fixes_batch_size(registry.suite(suite), smoke) == found
+
+
+class TestFingerprint:
+  def test_of_a_module_with_a_name_of_its_own_what_it_imports_counts(self, tmp_path: Path):
+    """Regression: files beside such a module could be changed unnoticed."""
+    module, helper, other = (tmp_path / f'{name}.py' for name in ('mine', 'helper', 'other'))
+    module.write_text('import helper')
+    helper.write_text('RATE = 0.1')
+    before = fingerprint(module)
+    other.write_text('not imported')
+    assert fingerprint(module) == before
+    helper.write_text('RATE = 0.2')
+    assert fingerprint(module) != before
+
+  @pytest.mark.parametrize('text', ['def', 'x = "\0"'])
+  def test_of_what_is_not_valid_python_the_module_counts(self, tmp_path: Path, text: str):
+    (tmp_path / 'mine.py').write_text(text)
+    before = fingerprint(tmp_path / 'mine.py')
+    (tmp_path / 'mine.py').write_text(f'{text} ')
+    assert fingerprint(tmp_path / 'mine.py') != before
+
+  def test_of_a_folder_of_its_own_every_file_counts(self, tmp_path: Path):
+    (tmp_path / 'submission.py').write_text('pass')
+    before = fingerprint(tmp_path / 'submission.py')
+    (tmp_path / 'other.py').write_text('pass')
+    assert fingerprint(tmp_path / 'submission.py') != before
