@@ -419,9 +419,13 @@ class TrialRun:
       return 'validation_goal_reached'
     if self.rules.stop_on_divergence:
       validation = [value for name, value in values.items() if name.startswith('validation/')]
-      if not all(map(math.isfinite, validation)) or not self.machine.all_finite(self.params):
+      if not all(map(math.isfinite, validation)) or self._has_bad_params():
         return 'diverged'
     return None
+
+  def _has_bad_params(self) -> bool:
+    """Whether any process has parameters that are not finite; all of them must stop alike."""
+    return self.machine.sync_max(float(not self.machine.all_finite(self.params))) > 0.0
 
   def _close_stretch(self) -> None:
     median = step_time_sec(self._stretch)

@@ -295,6 +295,13 @@ class TestStopReasons:
     assert trial.run.run() == 'diverged'
     assert steps(trial) == [1]
 
+  def test_so_are_those_of_another_process(self):
+    """Regression: that process stopped, and the others waited for it."""
+    trial = FakeTrial(step_rules(stop_on_divergence=True))
+    trial.machine.num_ranks = 2
+    trial.machine.sync_max = lambda value: max(value, 1.0)  # the other one says: not finite
+    assert trial.run.run() == 'diverged'
+
   def test_nan_parameters_are_divergence_too(self):
     trial = FakeTrial(
       step_rules(stop_on_divergence=True), update=lambda **arguments: ('state', math.nan, None)
