@@ -286,7 +286,7 @@ def _resample_studies(rng: np.random.Generator, data: np.ndarray, num: int) -> n
   counts = np.sum(~np.isnan(data), axis=-1)
   most = data.shape[-1]
   shape = (num, *data.shape)
-  index = (rng.random(shape, dtype=np.float32) * counts[..., None]).astype(np.int8)
+  index = (rng.random(shape, dtype=np.float32) * counts[..., None]).astype(np.int16)
   drawn = np.take_along_axis(np.broadcast_to(data, shape), index.astype(np.intp), axis=-1)
   if (counts != most).any():
     drawn = np.where(np.arange(most) < counts[..., None], drawn, np.nan)

@@ -63,6 +63,13 @@ def test_few_studies_cannot_cover_and_that_is_said(tmp_path, studies, at_most):
   assert coverage == pytest.approx(at_most, abs=0.07)
 
 
+def test_of_very_many_studies_each_is_drawn_as_often():
+  """Regression: beyond 127 the later ones were never drawn."""
+  data = np.repeat([1.0, 2.0], [90, 110]).reshape(1, 1, 200)
+  drawn = resampling._resample_studies(np.random.default_rng(0), data, 200)
+  assert (drawn == 2.0).mean() > 0.8  # the chance that more than half of 200 draws are of 110
+
+
 def test_the_coverage_at_its_number_of_studies_stands_beside_each_interval(tmp_path, capsys):
   noisy_runs(tmp_path, {'a': 100.0, 'b': 140.0}, studies=20, spread=0.1, seed=2)
   frame = noisy_runs(tmp_path, {'few': 120.0, 'too': 150.0}, studies=3, spread=0.1, seed=3)
