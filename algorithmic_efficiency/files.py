@@ -158,6 +158,35 @@ class AppendFile:
       self._handle = -1
 
 
+def cut_unfinished_line(path: Path) -> None:
+  """Removes what a killed process left of the last line of a file, if there is one.
+
+  Raises:
+    UserError: it could not be.
+  """
+  if not path.exists():
+    return
+  try:
+    with path.open('rb+') as file:
+      end = file.seek(0, os.SEEK_END)
+      keep = _end_of_last_line(file, end)
+      if keep < end:
+        file.truncate(keep)
+  except OSError as error:
+    raise storage_error(path, error) from error
+
+
+def _end_of_last_line(file: Any, end: int, block: int = 1 << 16) -> int:
+  while end > 0:
+    start = max(0, end - block)
+    file.seek(start)
+    found = file.read(end - start).rfind(b'\n')
+    if found >= 0:
+      return start + found + 1
+    end = start
+  return 0
+
+
 def write_json_atomic(path: Path, obj: Any) -> None:
   """Writes `obj` as indented JSON, all or nothing; `encode` says what becomes of odd values.
 

@@ -8,7 +8,6 @@ resume. What a resume undid stays in the log; the reader leaves it out.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +91,7 @@ class RunLog:
         f'A trial starts in a folder without a log, and {path} exists; continue it with --resume '
         'or replace it with --overwrite.'
       )
-    _cut_unfinished_line(path)
+    files.cut_unfinished_line(path)
     if resumed_at == 0 and position is None:
       position = 1
     rows = read(folder) if path.exists() and path.stat().st_size else Rows()
@@ -185,31 +184,6 @@ def _number(name: str, value: Any) -> float | int:
   if isinstance(value, float):
     return float(value)
   raise TypeError(f'A row holds numbers; {name!r} is {type(value).__name__} ({value!r:.60}).')
-
-
-def _cut_unfinished_line(path: Path) -> None:
-  """Removes what a killed process left of its last line."""
-  if not path.exists():
-    return
-  try:
-    with path.open('rb+') as file:
-      end = file.seek(0, os.SEEK_END)
-      keep = _end_of_last_line(file, end)
-      if keep < end:
-        file.truncate(keep)
-  except OSError as error:
-    raise files.storage_error(path, error) from error
-
-
-def _end_of_last_line(file: Any, end: int, block: int = 1 << 16) -> int:
-  while end > 0:
-    start = max(0, end - block)
-    file.seek(start)
-    found = file.read(end - start).rfind(b'\n')
-    if found >= 0:
-      return start + found + 1
-    end = start
-  return 0
 
 
 @dataclass

@@ -64,6 +64,7 @@ def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:
     UserError: the file could not be written.
   """
   files.make_folder(folder)
+  files.cut_unfinished_line(folder / COSTS_FILE)
   log = files.AppendFile(folder / COSTS_FILE)
   for cost in costs:
     log.append(files.encode(dataclasses.asdict(cost)).encode() + b'\n')

@@ -222,6 +222,9 @@ class TestRecords:
     with open(tmp_path / race_records.COSTS_FILE, 'a') as file:
       file.write('{"submission": "b"')
     assert race_records.read_costs(tmp_path) == tuple(self.cost(study=k) for k in (1, 2, 3))
+    # Regression: the next one was written behind it, and nothing could be read any more.
+    race_records.append_costs(tmp_path, [self.cost(study=4)])
+    assert race_records.read_costs(tmp_path) == tuple(self.cost(study=k) for k in (1, 2, 3, 4))
 
   @pytest.mark.parametrize('line', ['nothing', '{}', '[]', '{"study": 1}'])
   def test_what_is_no_record_is_a_mistake(self, tmp_path, line):

@@ -87,6 +87,7 @@ def test_a_failure_is_raised_with_its_reason(play, mendable, kind):
     ('os.kill(os.getpid(), 9)', 'was ended by SIGKILL'),
     ('print("the last line"); sys.exit(3)', 'exit code 3: the last line'),
     ('os._exit(0)', 'exit code 0: no word'),
+    ('os.write(int(sys.argv[1]), b"not ours" + bytes([10])); time.sleep(60)', 'not ours'),
   ],
 )
 def test_a_process_that_dies_is_noticed(play, end, words):
