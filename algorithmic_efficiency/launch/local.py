@@ -69,6 +69,7 @@ class _Rank:
   buffer: LineBuffer = field(default_factory=LineBuffer)
   started: float | None = None
   ended: float | None = None
+  doubtful_sec: float = 0.0  # by how much both may be too late, as we were not there to hear it
   last: Mapping[str, Any] = field(default_factory=dict)
   user_error: str | None = None
   hung_up: bool = False  # its end of the pipe is closed
@@ -256,14 +257,16 @@ def _watch(
     KeyboardInterrupt: `cancelled` was set.
   """
   over_at: float | None = None
-  heard_at = time.perf_counter()
+  heard_at = woken_at = time.perf_counter()
   with selectors.DefaultSelector() as selector:
     for rank in ranks:
       selector.register(rank.pipe, selectors.EVENT_READ, rank)
     while selector.get_map():
       if cancelled is not None and cancelled.is_set():
         raise KeyboardInterrupt
-      for key, _ in selector.select(_POLL_SEC):
+      ready = selector.select(_POLL_SEC)
+      before, woken_at = woken_at, time.perf_counter()
+      for key, _ in ready:
         data = os.read(key.fd, 65536)
         heard_at = now = time.perf_counter()
         if not data:
@@ -275,7 +278,7 @@ def _watch(
           key.data.garbled = str(error)
           return
         for message in messages:
-          _receive(key.data, message, now)
+          _receive(key.data, message, now, now - before)
           if key.data is ranks[0] or message['kind'] == 'finding':  # which any of them may make
             on_message(message)
       if over_at is None and _is_over(ranks):
@@ -301,8 +304,11 @@ def _has_failed(rank: _Rank) -> bool:
   return rank.ended is not None and rank.last['status'] != 'finished'
 
 
-def _receive(rank: _Rank, message: Mapping[str, Any], now: float) -> None:
+def _receive(rank: _Rank, message: Mapping[str, Any], now: float, age_sec: float) -> None:
+  """Takes in what a process says; that may have come as long ago as `age_sec`."""
   kind = message['kind']
+  if kind in ('start', 'ended'):
+    rank.doubtful_sec = max(rank.doubtful_sec, age_sec - _POLL_SEC)
   if kind == 'start':
     rank.started = now - message['age_sec']  # the core was imported a moment before
   elif kind == 'ended':
@@ -365,7 +371,7 @@ def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
   wall = None if first.ended is None or first.started is None else first.ended - first.started
   if status == 'finished':
     assert wall is not None
-    doubt = _clock_doubt(first.last['wall_sec'], wall) or _rows_doubt(plan, first)
+    doubt = _clock_doubt(first, wall) or _rows_doubt(plan, first)
     if doubt is not None:
       status, stop_reason, reason = 'invalid', 'failed', doubt
   return Outcome(
@@ -419,9 +425,10 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
   return 'failed', 'failed', f'{who} {how}; see output.txt'
 
 
-def _clock_doubt(child_sec: float, parent_sec: float) -> str | None:
+def _clock_doubt(rank: _Rank, parent_sec: float) -> str | None:
   """Says how the trial's clock differs from its parent's, if it does by more than it may."""
-  allowed = max(CLOCK_TOLERANCE * parent_sec, CLOCK_TOLERANCE_SEC)
+  child_sec = rank.last['wall_sec']
+  allowed = max(CLOCK_TOLERANCE * parent_sec, CLOCK_TOLERANCE_SEC) + rank.doubtful_sec
   if abs(child_sec - parent_sec) <= allowed:
     return None
   return (

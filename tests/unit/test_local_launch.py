@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ def play(
   **changes: Any,
 ) -> local.Outcome:
   """Runs a trial whose processes send messages and then do something else: Python, in which SPEAK
-  sends another message."""
+  sends another message, and SEND is where messages go."""
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
   left = list(scripts)
 
@@ -62,7 +64,7 @@ def play(
     code = (
       f'import json, os, sys, threading, time\nfor message in {messages!r}:\n'
       f'  os.write({send}, (json.dumps(message) + chr(10)).encode())\n'
-      + then.replace('SPEAK', f'os.write({send}, {PROGRESS!r})')
+      + then.replace('SPEAK', f'os.write({send}, {PROGRESS!r})').replace('SEND', str(send))
     )
     process = subprocess.Popen(
       [sys.executable, '-c', code], pass_fds=(send,), start_new_session=True
@@ -151,6 +153,28 @@ class TestBelief:
     outcome = play(([START, ended], ''), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
     assert outcome.status == 'invalid'
     assert 'cannot be read any more: No such file' in outcome.reason
+
+  @pytest.mark.parametrize(('stall_sec', 'is_doubted'), [(0.0, True), (1.5, False)])
+  def test_a_launcher_that_was_held_up_does_not_blame_the_trial(
+    self, tmp_path, monkeypatch, stall_sec, is_doubted
+  ):
+    """Regression: a launcher that was stopped for a while called the trial's clock off."""
+    ended = {**FINISHED, 'wall_sec': 0.2, 'log_offset': 0}
+    select = selectors.DefaultSelector.select
+    heard: list[dict[str, Any]] = []
+
+    def slowly(selector, timeout):
+      ready = select(selector, timeout)
+      time.sleep(stall_sec if heard else 0.0)
+      return ready
+
+    monkeypatch.setattr(selectors.DefaultSelector, 'select', slowly)
+    real = 0.2 if stall_sec else 1.2
+    script = f'time.sleep({real})\nos.write(SEND, (json.dumps({ended!r}) + chr(10)).encode())'
+    outcome = play(
+      ([START], script), folder=tmp_path / 'trial', monkeypatch=monkeypatch, on_message=heard.append
+    )
+    assert ('clock of the trial is off' in outcome.reason) == is_doubted
 
 
 class TestBlame:
