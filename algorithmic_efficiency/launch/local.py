@@ -257,16 +257,15 @@ def _watch(
     KeyboardInterrupt: `cancelled` was set.
   """
   over_at: float | None = None
-  heard_at = woken_at = time.perf_counter()
+  heard_at = asked_at = time.perf_counter()
   with selectors.DefaultSelector() as selector:
     for rank in ranks:
       selector.register(rank.pipe, selectors.EVENT_READ, rank)
     while selector.get_map():
       if cancelled is not None and cancelled.is_set():
         raise KeyboardInterrupt
-      ready = selector.select(_POLL_SEC)
-      before, woken_at = woken_at, time.perf_counter()
-      for key, _ in ready:
+      before, asked_at = asked_at, time.perf_counter()  # what had come before then, we have heard
+      for key, _ in selector.select(_POLL_SEC):
         data = os.read(key.fd, 65536)
         heard_at = now = time.perf_counter()
         if not data:
@@ -308,7 +307,7 @@ def _receive(rank: _Rank, message: Mapping[str, Any], now: float, age_sec: float
   """Takes in what a process says; that may have come as long ago as `age_sec`."""
   kind = message['kind']
   if kind in ('start', 'ended'):
-    rank.doubtful_sec = max(rank.doubtful_sec, age_sec - _POLL_SEC)
+    rank.doubtful_sec = max(rank.doubtful_sec, age_sec - 2 * _POLL_SEC)
   if kind == 'start':
     rank.started = now - message['age_sec']  # the core was imported a moment before
   elif kind == 'ended':
