@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
 _PLACE = ['workload', 'host', 'framework']
+_FAR_LONGER = 1.5  # what drifts between trials is less
 
 
 def add_times(
@@ -82,7 +83,28 @@ def _from_bursts(
       is_unit = entry == baseline or entry not in found  # a miss needs no cost
       cost[row] = 1.0 if is_unit else math.exp(_of_study(found[entry], study))
     log_floor[rows] = max(map(abs, floors.values()), default=0.0)
+    step_secs = outcomes.iloc[rows].groupby('entry', observed=True).step_sec.median().to_dict()
+    notes += _timed_otherwise(_place(*place), step_secs, found, baseline)
   return cost, log_floor
+
+
+def _timed_otherwise(
+  where: str,
+  step_secs: Mapping[str, float],
+  found: Mapping[str, Mapping[str, float]],
+  baseline: str,
+) -> Iterator[Note]:
+  """Who took far longer for a step in trials than in bursts, beside the baseline: a submission may
+  find out that it is being timed, or need more for later steps."""
+  for name in sorted(found.keys() - {baseline}):
+    in_trials = step_secs.get(name, math.nan) / step_secs.get(baseline, math.nan)
+    timed = math.exp(statistics.median(found[name].values()))
+    if in_trials > _FAR_LONGER * timed:
+      yield Note(
+        'timed_otherwise',
+        where,
+        f'{name}: {in_trials:.2f} of a step of {baseline} in trials, {timed:.2f} when timed',
+      )
 
 
 def _of_study(log_costs: dict[str, float], study: str) -> float:

@@ -42,6 +42,7 @@ KINDS: Mapping[str, str] = {
   'several_hosts': 'scores from several hosts, which the cost of a step makes comparable',
   'mixed_hosts': 'hosts whose seconds stand side by side, because --mix_hosts was given',
   'step_times': 'hosts and workloads where not all were timed against the baseline; runs tell',
+  'timed_otherwise': 'submissions whose steps took far longer in trials than when they were timed',
   'baseline': 'hosts and workloads without a run of the baseline',
 }
 

@@ -97,7 +97,9 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
   if len(probes) < 2:
     return 0.0
   processes = (*probes, probes[0])  # the baseline's is there twice
-  starts = sum(one.start_sec + one.first_step_sec for one in processes)
+  starts = sum(
+    one.start_sec + one.first_step_sec + one.first_eval_sec + one.glance_sec for one in processes
+  )
   step_secs = [one.step_sec for one in probes]
   bursts = [
     (number + _num_again(number)) * sec
@@ -207,7 +209,7 @@ class _Bursts:
   def warm_up(self) -> float:
     """Seconds of a step, however many batches it draws."""
     with self._failing():
-      self._stepper.go(1)
+      self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
       self._stepper.go(_WARM_UP_STEPS)
       one = self._stepper.go(1)
       leg = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))

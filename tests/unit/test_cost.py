@@ -99,7 +99,13 @@ def test_what_it_takes_is_foretold(measure):
   host = FakeHost(step_sec={**HOST, 'slow': 0.5})
   measure(host, 'nadamw', 'slow')
   probes = [
-    SimpleNamespace(start_sec=host.start_sec, first_step_sec=1.0 + sec, step_sec=sec)
+    SimpleNamespace(
+      start_sec=host.start_sec,
+      first_step_sec=1.0 + sec,
+      step_sec=sec,
+      first_eval_sec=1.0,
+      glance_sec=host.eval_sec(1) + 0.25,  # and what is written then
+    )
     for sec in (0.01, 0.5)
   ]
   warming_up = 2 * (3 + 1 + 8) * 0.01 + (3 + 1 + 4) * 0.5
@@ -118,6 +124,14 @@ def test_the_records_say_what_was_measured_and_where(measure, tmp_path):
   )
   assert slow.turns == (pytest.approx((0.01, 0.02, 0.01)),) * cost.NUM_TURNS
   assert floor.is_floor and not slow.is_floor
+
+
+def test_steps_are_timed_behind_a_first_evaluation_as_in_trials(measure):
+  """Regression: past evaluations that were empty told a submission that it was being timed."""
+  host = FakeHost(step_sec=HOST)
+  measure(host, 'nadamw', 'slow')
+  evaluated = [call for call in host.calls if call[2] is not None]
+  assert sorted(evaluated) == [('nadamw', 1, 1)] * 2 + [('slow', 1, 1)]
 
 
 def test_a_step_is_a_batch_drawn(measure, tmp_path):

@@ -231,7 +231,8 @@ class TestRace:
   def test_timing_steps_against_the_baseline_is_counted(self, host, tmp_path):
     found = self.estimate(race(tmp_path, 'nadamw', 'twin'))
     trials = sum(one.num_trials * one.at_most_sec for one in found.trials)
-    one = dataclasses.replace(PROBE, start_sec=2.0, first_step_sec=1.01, step_sec=0.01)
+    known = {'start_sec': 2.0, 'first_step_sec': 1.01, 'step_sec': 0.01, 'glance_sec': 0.5 / 3}
+    one = dataclasses.replace(PROBE, **known)
     each = cost.expected_sec([one, one], plan.num_usable_cpus())
     assert found.wall_sec.at_most == pytest.approx(trials + 5 * each, rel=1e-3)
     assert found.peak_memory_bytes == {'host': 3000}  # both, and the baseline once more

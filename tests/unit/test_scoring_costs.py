@@ -95,6 +95,15 @@ class TestAxis:
     assert times(result, 'slow') == pytest.approx([200.0, 300.0])
     assert not [note for note in result.notes if note.kind in ('step_times', 'baseline')]
 
+  def test_steps_that_took_far_longer_in_trials_than_when_timed_are_noted(self, tmp_path):
+    """Regression: a submission that idled while it was timed was given the cost of idling."""
+    step_sec = {'nadamw': 2.0, 'sly': 4.0, 'honest': 4.0, 'untimed': None}
+    run(tmp_path, dict.fromkeys(step_sec, 100), studies=2, step_sec=step_sec)
+    measured(tmp_path, {'sly': 1.2, 'honest': 1.8, 'untimed': 1.0}, studies=2)
+    result = scored(tmp_path, statistics=False)
+    (note,) = [note for note in result.notes if note.kind == 'timed_otherwise']
+    assert note.detail == 'sly: 2.00 of a step of nadamw in trials, 1.20 when timed'
+
   def test_without_any_the_step_times_of_the_runs_count(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
     result = scored(tmp_path, statistics=False)
