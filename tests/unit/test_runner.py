@@ -232,18 +232,18 @@ class TestBudget:
     trial.run.run()
     assert len(trial.calls) == 4
 
-  def test_a_batch_that_is_drawn_in_the_preparation_is_refused_where_steps_are_raced(self):
+  def test_a_batch_that_is_drawn_in_the_preparation_is_charged_like_any_other(self):
     """Regression: it was no step, and free."""
 
     def prepare(**arguments):
       next(trial.run.queue)
       return 'state', 1.0, None
 
-    trial = FakeTrial(step_rules(), prepare_for_eval=prepare)
-    with pytest.raises(integrity.IntegrityError, match='prepare_for_eval drew 1'):
-      trial.run.run()
-    trial = FakeTrial(rules(), prepare_for_eval=prepare)
+    trial = FakeTrial(step_rules(max_steps=40, period=10), prepare_for_eval=prepare)
     assert trial.run.run() == 'budget_spent'
+    charged = [row['charged_steps'] - row['global_step'] for row in trial.recorder.rows]
+    assert charged == [1, 2, 3, 4, 5]
+    assert trial.run.position.charged_steps == 41
 
 
 class TestStopReasons:
