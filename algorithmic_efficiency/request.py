@@ -132,6 +132,7 @@ def _subject(request: Request) -> _Subject:
   suite = _suite(definition, request)
   name, file = submission.locate(request.submission, request.ruleset, request.framework)
   _check_numbers(request)
+  _check_experiment(request)
   root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
   folders = {
     study: (root / f'study_{study}' if request.nested else root)
@@ -281,8 +282,22 @@ def _check_numbers(request: Request) -> None:
     value = getattr(request.devices, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  if request.study is not None and request.studies > 1:
+    raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+
+
+def _check_experiment(request: Request) -> None:
+  """Scoring looks for experiments right below the folder of runs, and skips hidden ones."""
+  name = request.experiment
+  if not request.nested or name is None:
+    return
+  if not name.isprintable() or name.startswith('.') or '/' in name or not name:
+    raise errors.UserError(
+      'The name of an experiment is that of a folder: printable, without a slash, and not '
+      f'beginning with a dot; {name!r} is none. Where the folder lies is said by --experiment_dir.'
+    )
 
 
 def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
