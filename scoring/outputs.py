@@ -295,7 +295,8 @@ def markdown(result: Result) -> str:
 def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
   names = list(rows[0])
   lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
-  return lines + ['| ' + ' | '.join(row.values()) + ' |' for row in rows]
+  cells = [[value.replace('|', '\\|') for value in row.values()] for row in rows]
+  return lines + ['| ' + ' | '.join(line) + ' |' for line in cells]
 
 
 def leaderboard_rows(result: Result) -> list[dict[str, str]]:

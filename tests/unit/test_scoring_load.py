@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from algorithmic_efficiency.errors import UserError
+from scoring import outputs
 from scoring.notes import KINDS, Note, counted
 
 WORKLOAD = 'ogbg'
@@ -50,6 +52,19 @@ def test_chosen_trials_alone(tmp_path):
   frame = scoring.load(tmp_path, frozenset([str(chosen)]))
   assert [trial.path for trial in frame.attrs['runs'].trials] == [str(chosen)]
   assert set(frame['submission']) == {'a'}
+
+
+@pytest.mark.parametrize('name', [b'a\xff', b'a\nb', b'a\x1b[31m'])
+def test_a_name_that_no_table_could_show_is_refused(name, tmp_path):
+  """Regression: a name that is no UTF-8 ended scoring with a traceback."""
+  (tmp_path / os.fsdecode(name)).mkdir()
+  with pytest.raises(UserError, match=r'must be printable text; .* is not. Rename it'):
+    scoring.load(tmp_path)
+
+
+def test_a_bar_in_a_name_is_none_of_the_table(tmp_path):
+  write_trial(tmp_path, 'a|b', WORKLOAD, hit_at(WORKLOAD, 10.0))
+  assert r'| a\|b |' in outputs.markdown(outcome(tmp_path))
 
 
 @pytest.mark.parametrize(
