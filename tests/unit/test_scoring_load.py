@@ -7,11 +7,12 @@ import os
 
 import numpy as np
 import pytest
+from file_limit import file_size_limit
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from algorithmic_efficiency.errors import UserError
-from scoring import outputs
+from scoring import outputs, report
 from scoring.notes import KINDS, Note, counted
 
 WORKLOAD = 'ogbg'
@@ -280,3 +281,30 @@ def test_notes_are_a_closed_set():
   assert all(KINDS.values())
   with pytest.raises(ValueError, match='no kind'):
     Note('nonesuch', 'somewhere')
+
+
+class TestFullDisk:
+  """Regression: a traceback, and an earlier result that was cut."""
+
+  def test_of_tables(self, tmp_path):
+    write_trial(tmp_path / 'runs', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+    result, folder = outcome(tmp_path / 'runs'), tmp_path / 'out'
+    outputs.write_tables(result, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with (
+      file_size_limit(10),
+      pytest.raises(UserError, match=r'could not be written.*score the runs'),
+    ):
+      outputs.write_tables(result, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+  @pytest.mark.parametrize('room', [10, 20_000])  # for nothing, and for the data but no figure
+  def test_of_a_report(self, room, tmp_path):
+    pytest.importorskip('jinja2')
+    pytest.importorskip('matplotlib')
+    write_trial(tmp_path / 'runs', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+    frame = scoring.load(tmp_path / 'runs')
+    result = scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD])
+    with file_size_limit(room), pytest.raises(UserError, match='could not be written'):
+      report.write(frame, result, tmp_path / 'out')
+    assert [path.name for path in (tmp_path / 'out').iterdir() if not path.stat().st_size] == []
