@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import shutil
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,8 +74,12 @@ def make_submission(folder: Path, *, frameworks: tuple[str, ...], ruleset: str) 
   }
   with _told(folder):
     folder.mkdir(parents=True)
-    for name in files:
-      (folder / name).write_text(_filled(TEMPLATE / name, words), encoding='utf-8')
+    try:
+      for name in files:
+        (folder / name).write_text(_filled(TEMPLATE / name, words), encoding='utf-8')
+    except OSError:
+      shutil.rmtree(folder, ignore_errors=True)
+      raise
   return files
 
 
@@ -110,8 +115,12 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
   }
   with _told(file):
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open('x', encoding='utf-8') as out:
-      out.write(_filled(SUITE_TEMPLATE, words))
+    file.touch(exist_ok=False)
+    try:
+      file.write_text(_filled(SUITE_TEMPLATE, words), encoding='utf-8')
+    except OSError:
+      file.unlink()
+      raise
   return command
 
 
