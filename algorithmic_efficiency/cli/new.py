@@ -35,7 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('kind', choices=('submission', 'suite'), help='what to make')
   parser.add_argument('name', metavar='NAME', help='lower case letters, digits and underscores')
   parser.add_argument('--framework', choices=(*_FRAMEWORKS, 'both'), default='both')
-  parser.add_argument('--ruleset', choices=('external', 'self'), default='external')
+  parser.add_argument(
+    '--ruleset', choices=('external', 'self'), default='external', help='default: external'
+  )
   parser.add_argument('--out', default='.', metavar='DIR', help='where it is made; here')
 
 
