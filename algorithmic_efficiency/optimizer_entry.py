@@ -225,7 +225,7 @@ def _rehearsed(wanted: Settings) -> str:
     raise errors.UserError(
       f'{wanted.optimizer} did not take its first steps within {_REHEARSAL_TIMEOUT_SEC} s.'
     ) from None
-  if done.returncode != 0:
+  if done.returncode != 0 or not done.stdout:  # it may end the process without an error
     last = (done.stderr.strip() or 'it said nothing').splitlines()[-1]
     raise errors.UserError(f'{wanted.optimizer} ended the process that tried it out: {last}')
   answer = json.loads(done.stdout)

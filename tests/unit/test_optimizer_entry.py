@@ -318,6 +318,7 @@ def test_an_optax_optimizer_is_tried_out(cache):
     ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
     ('def Best(): raise RuntimeError("CUDA is not there")', 'needs a GPU, and this machine has'),
     ('import os; os._exit(3)', 'ended the process that tried it out'),
+    ('import os; os._exit(0)', 'ended the process that tried it out: it said nothing'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
   ],
 )
