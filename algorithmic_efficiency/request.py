@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan, bud
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
+_SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,8 @@ def plans(request: Request) -> list[TrialPlan]:
   Raises:
     UserError: something in the request is wrong or missing.
   """
+  if request.nested and request.experiment is not None:
+    check_scored_name(request.experiment, 'Give another --experiment.')
   subject = _subject(request)
   if request.devices.rank == 0:
     for folder in subject.folders.values():
@@ -114,6 +118,18 @@ def plans(request: Request) -> list[TrialPlan]:
   result = _trials(request, subject, _seeds(request, subject.folders))
   _check_folders(request, result)
   return result
+
+
+def check_scored_name(name: str, remedy: str) -> None:
+  """
+  Raises:
+    UserError: scoring would not find, or would misread, the runs of a submission of this name.
+  """
+  if not _SCORED_NAME.fullmatch(name):
+    raise errors.UserError(
+      'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
+      f'framework; {name!r} is none. {remedy}'
+    )
 
 
 def trials(request: Request, root_seed: int) -> list[TrialPlan]:
@@ -132,7 +148,6 @@ def _subject(request: Request) -> _Subject:
   suite = _suite(definition, request)
   name, file = submission.locate(request.submission, request.ruleset, request.framework)
   _check_numbers(request)
-  _check_experiment(request)
   root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
   folders = {
     study: (root / f'study_{study}' if request.nested else root)
@@ -286,18 +301,6 @@ def _check_numbers(request: Request) -> None:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
-
-
-def _check_experiment(request: Request) -> None:
-  """Scoring looks for experiments right below the folder of runs, and skips hidden ones."""
-  name = request.experiment
-  if not request.nested or name is None:
-    return
-  if not name.isprintable() or name.startswith('.') or '/' in name or not name:
-    raise errors.UserError(
-      'The name of an experiment is that of a folder: printable, without a slash, and not '
-      f'beginning with a dot; {name!r} is none. Where the folder lies is said by --experiment_dir.'
-    )
 
 
 def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:

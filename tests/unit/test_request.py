@@ -166,14 +166,16 @@ class TestHardLimit:
 
 
 class TestExperiment:
-  @pytest.mark.parametrize('name', ['..', 'a/b', '/tmp/a', '.hidden', 'a\nb', 'a\udcff', ''])
+  @pytest.mark.parametrize(
+    'name', ['..', 'a/b', '/tmp/a', '.hidden', 'a\nb', 'a\udcff', '', 'mine_jax']
+  )
   def test_one_that_scoring_would_not_find_is_refused(self, name, tmp_path):
-    with pytest.raises(errors.UserError, match='The name of an experiment is that of a folder'):
+    with pytest.raises(errors.UserError, match=r'is scored by a name .* Give another --experiment'):
       plans(tmp_path / 'runs', experiment=name)
 
   def test_its_folder_lies_among_the_runs(self, tmp_path):
-    [plan] = plans(tmp_path, experiment='mit Ümläut', study=1)
-    assert plan.path == tmp_path / 'mit Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'
+    [plan] = plans(tmp_path, experiment='mit-Ümläut', study=1)
+    assert plan.path == tmp_path / 'mit-Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'
 
   def test_the_study_may_be_part_of_it_where_no_folder_stands_for_it(self, tmp_path):
     [plan] = plans(tmp_path, experiment='mine/study_2', nested=False)
