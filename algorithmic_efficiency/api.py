@@ -88,6 +88,9 @@ def bench(
   from algorithmic_efficiency.studies import bench, race
 
   registry.pin_own_packages()
+  for name, value in (('submissions', submissions), ('frameworks', frameworks)):
+    if isinstance(value, str):  # a list of letters, by its type
+      raise errors.UserError(f'{name} must be a list of names; it is the text {value!r}.')
   asked = race.Race(
     suite=suite,
     entries=tuple(map(race.Entry.parse, submissions)),
@@ -99,6 +102,15 @@ def bench(
 
 
 def trials(folder: str | Path) -> list[Trial]:
-  """Every trial below a folder, in order."""
-  paths = sorted(Path(folder).rglob(measurements.TRIAL_FILE))
-  return [Trial(path.parent) for path in paths if not path.parent.name.startswith('.')]
+  """Every trial below a folder, in order: trial_10 comes after trial_9.
+
+  Raises:
+    UserError: there is no such folder.
+  """
+  if not Path(folder).is_dir():
+    raise errors.UserError(f'Trials are read from a folder; {folder} is none.')
+  from scoring.layout import natural
+
+  paths = [path.parent for path in Path(folder).rglob(measurements.TRIAL_FILE)]
+  shown = [path for path in paths if not path.name.startswith('.')]
+  return [Trial(path) for path in sorted(shown, key=lambda path: natural(str(path)))]

@@ -154,10 +154,7 @@ def _check_installed(optimizer: str) -> None:
     return
   near = difflib.get_close_matches(root, _INSTALL, n=1)
   hint = f' Did you mean {near[0]!r}?' if near and near[0] != root else ''
-  raise errors.UserError(
-    f'{optimizer} needs the package {root!r}, which is not installed.{hint} Install it with: '
-    f'{_INSTALL.get(root, f"pip install {root}")}'
-  )
+  raise arguments.absent_error(optimizer, root, hint, _INSTALL.get(root, f'pip install {root}'))
 
 
 def _home() -> Path:
@@ -168,7 +165,7 @@ def _key(wanted: Settings) -> str:
   """Differs where the outcome of a rehearsal, or the folder, could."""
   roots = (wanted.optimizer.partition('.')[0], 'torch', 'jax', 'optax')
   template = [file.read_text(encoding='utf-8') for file in sorted(TEMPLATE.glob('*.py'))]
-  facts = [wanted.to_json(), sys.version, os.uname().nodename, algorithmic_efficiency.__version__]
+  facts = [_settings(wanted), sys.version, os.uname().nodename, algorithmic_efficiency.__version__]
   facts += [f'{root} {_version(root)}' for root in roots]
   return hashlib.sha256(json.dumps([*facts, *template]).encode()).hexdigest()[:16]
 
@@ -183,6 +180,30 @@ def _version(package: str) -> str | None:
 def _is_pinned(optimizer: str) -> bool:
   """Whether the optimizer lies in a package with a version, and not in a file that may change."""
   return _version(optimizer.partition('.')[0]) is not None
+
+
+def _settings(wanted: Settings) -> str:
+  """The content of the settings' file: where the optimizer may change, a hash of its source, too.
+
+  So an optimizer that was edited is another submission, as one in a folder would be.
+  """
+  if _is_pinned(wanted.optimizer):
+    return wanted.to_json()
+  content = json.loads(wanted.to_json()) | {'source': _source_hash(wanted.optimizer)}
+  return json.dumps(content, indent=2) + '\n'
+
+
+def _source_hash(optimizer: str) -> str:
+  """A hash of the Python files of the module or package that an import name begins with."""
+  spec = importlib.util.find_spec(optimizer.partition('.')[0])
+  folders = (spec.submodule_search_locations or []) if spec else []
+  found = [file for folder in folders for file in sorted(Path(folder).rglob('*.py'))]
+  if spec and spec.has_location and not found:
+    found = [Path(str(spec.origin))]
+  digest = hashlib.sha256()
+  for file in found:
+    digest.update(file.name.encode() + file.read_bytes())
+  return digest.hexdigest()[:16]
 
 
 def _rehearsed(wanted: Settings) -> str:
@@ -204,7 +225,7 @@ def _rehearsed(wanted: Settings) -> str:
     raise errors.UserError(
       f'{wanted.optimizer} did not take its first steps within {_REHEARSAL_TIMEOUT_SEC} s.'
     ) from None
-  if done.returncode != 0:
+  if done.returncode != 0 or not done.stdout:  # it may end the process without an error
     last = (done.stderr.strip() or 'it said nothing').splitlines()[-1]
     raise errors.UserError(f'{wanted.optimizer} ended the process that tried it out: {last}')
   answer = json.loads(done.stdout)
@@ -227,7 +248,7 @@ def _write(wanted: Settings, framework: str, folder: Path) -> None:
       new = Path(temporary) / folder.name
       new.mkdir()
       shutil.copyfile(TEMPLATE / module, new / module)
-      (new / settings.FILE).write_text(wanted.to_json(), encoding='utf-8')
+      (new / settings.FILE).write_text(_settings(wanted), encoding='utf-8')
       space = json.dumps([scalars], indent=2)
       (new / 'tuning_search_space.json').write_text(f'{space}\n', encoding='utf-8')
       try:
@@ -265,15 +286,15 @@ def keep(file: Path, trial_folder: Path) -> None:
 def check_resumable(file: Path, trial_folder: Path) -> None:
   """
   Raises:
-    UserError: a trial began with other settings.
+    UserError: a trial began with other settings, or before the optimizer was edited.
   """
   begun = trial_folder / file.parent.name / settings.FILE
   own = file.parent / settings.FILE
   if own.is_file() and begun.is_file() and begun.read_bytes() != own.read_bytes():
     raise errors.UserError(
-      f'A trial resumes as it began; {trial_folder} began with other settings of '
-      f'{file.parent.name}, which are in {begun}. Give the command that it began with, or start '
-      'anew with --overwrite.'
+      f'A trial resumes as it began; {trial_folder} began with other settings or another source of '
+      f'{file.parent.name}; what it began with is in {begun}. Give the command that it began with, '
+      'or start anew with --overwrite.'
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan, bud
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
+_SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,8 @@ def plans(request: Request) -> list[TrialPlan]:
   Raises:
     UserError: something in the request is wrong or missing.
   """
+  if request.nested and request.experiment is not None:
+    check_scored_name(request.experiment, 'Give another --experiment.')
   subject = _subject(request)
   if request.devices.rank == 0:
     for folder in subject.folders.values():
@@ -114,6 +118,18 @@ def plans(request: Request) -> list[TrialPlan]:
   result = _trials(request, subject, _seeds(request, subject.folders))
   _check_folders(request, result)
   return result
+
+
+def check_scored_name(name: str, remedy: str) -> None:
+  """
+  Raises:
+    UserError: scoring would not find, or would misread, the runs of a submission of this name.
+  """
+  if not _SCORED_NAME.fullmatch(name):
+    raise errors.UserError(
+      'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
+      f'framework; {name!r} is none. {remedy}'
+    )
 
 
 def trials(request: Request, root_seed: int) -> list[TrialPlan]:
@@ -281,6 +297,8 @@ def _check_numbers(request: Request) -> None:
     value = getattr(request.devices, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  if request.study is not None and request.studies > 1:
+    raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
 

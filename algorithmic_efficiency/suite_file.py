@@ -91,6 +91,8 @@ def load(path: Path | str, definitions: Mapping[str, WorkloadDefinition]) -> Sui
       f"{path}: the name of a suite must be its own; {name!r} is one of the benchmark's. Choose "
       'another.'
     )
+  if top.fields.get('max_ratio', Suite.max_ratio) <= 1:  # the score divides by what is above 1
+    raise top.wrong('max_ratio', 'above 1', top.fields['max_ratio'])
   axis = top.choice('axis', get_args(Axis))
   optional = ('num_accelerators', 'stop_on_divergence', 'free_init_sec', 'max_ratio')
   return Suite(

@@ -75,6 +75,12 @@ def _folders(parent: str | os.PathLike[str]) -> list[os.DirEntry]:
       found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith('.')]
   except OSError as error:
     raise errors.UserError(f'{parent} cannot be read: {error.strerror}.') from None
+  for entry in found:
+    if not entry.name.isprintable():  # which no table could show, and no file in UTF-8 hold
+      raise errors.UserError(
+        f'The name of a folder of runs must be printable text; {entry.name!r} in {parent} is not. '
+        'Rename it.'
+      )
   return sorted(found, key=lambda entry: natural(entry.name))
 
 

@@ -7,13 +7,14 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors, files, registry
 from scoring import planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Result
@@ -50,8 +51,12 @@ def require_writable(folder: Path) -> None:
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
-  """Every table of a result; returns the files."""
-  files = {
+  """Every table of a result; returns the files.
+
+  Raises:
+    UserError: one of them cannot be written.
+  """
+  texts = {
     'scores.csv': _csv(result.score_table()),
     'time_to_targets.csv': _csv(result.time_table()),
     'time_to_targets_raw.csv': raw_table(result).to_csv(index=False),
@@ -61,14 +66,24 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
   }
   for submission in result.submissions:
     summary = summary_table(result, submission).to_csv(index=False)
-    files[f'{submission.replace(" ", "_")}_summary.csv'] = summary
+    texts[f'{submission.replace(" ", "_")}_summary.csv'] = summary
   folder.mkdir(parents=True, exist_ok=True)
   written = []
-  for name, text in files.items():
+  for name, text in texts.items():
     path = folder / name
-    path.write_text(text)
+    with replacing(path) as file:
+      file.write(text.encode())
     written.append(path)
   return written
+
+
+def replacing(path: Path) -> AbstractContextManager[BinaryIO]:
+  """Opens a file of results; until the block ends, what was there before stays.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  return files.replacing(path, durable=False, then='score the runs again')
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -295,7 +310,8 @@ def markdown(result: Result) -> str:
 def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
   names = list(rows[0])
   lines = ['| ' + ' | '.join(names) + ' |', '|' + '---|' * len(names)]
-  return lines + ['| ' + ' | '.join(row.values()) + ' |' for row in rows]
+  cells = [[value.replace('|', '\\|') for value in row.values()] for row in rows]
+  return lines + ['| ' + ' | '.join(line) + ' |' for line in cells]
 
 
 def leaderboard_rows(result: Result) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='A,B',
     help='names, folders, module files or calls of optimizers; NAME=SUBMISSION is scored as NAME',
   )
-  add('--ruleset', choices=('external', 'self'), default='external')
+  add('--ruleset', choices=('external', 'self'), default='external', help='default: external')
   add(
     '--frameworks',
     type=names,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import shutil
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('kind', choices=('submission', 'suite'), help='what to make')
   parser.add_argument('name', metavar='NAME', help='lower case letters, digits and underscores')
   parser.add_argument('--framework', choices=(*_FRAMEWORKS, 'both'), default='both')
-  parser.add_argument('--ruleset', choices=('external', 'self'), default='external')
+  parser.add_argument(
+    '--ruleset', choices=('external', 'self'), default='external', help='default: external'
+  )
   parser.add_argument('--out', default='.', metavar='DIR', help='where it is made; here')
 
 
@@ -73,8 +76,12 @@ def make_submission(folder: Path, *, frameworks: tuple[str, ...], ruleset: str) 
   }
   with _told(folder):
     folder.mkdir(parents=True)
-    for name in files:
-      (folder / name).write_text(_filled(TEMPLATE / name, words), encoding='utf-8')
+    try:
+      for name in files:
+        (folder / name).write_text(_filled(TEMPLATE / name, words), encoding='utf-8')
+    except OSError:
+      shutil.rmtree(folder, ignore_errors=True)
+      raise
   return files
 
 
@@ -110,8 +117,12 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
   }
   with _told(file):
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open('x', encoding='utf-8') as out:
-      out.write(_filled(SUITE_TEMPLATE, words))
+    file.touch(exist_ok=False)
+    try:
+      file.write_text(_filled(SUITE_TEMPLATE, words), encoding='utf-8')
+    except OSError:
+      file.unlink()
+      raise
   return command
 
 

@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     metavar='NAME',
     help=f'{", ".join(SUITES)}, or a .toml file; default: the first it is in',
   )
-  add('--ruleset', choices=('external', 'self'), default='external')
+  add('--ruleset', choices=('external', 'self'), default='external', help='default: external')
   add('--tuning_search_space', metavar='FILE', help="default: the submission's own")
   add('--trials', type=int, default=1, metavar='N', help='hyperparameter points of a study')
   add('--hparam_start_index', type=int, metavar='I', help='first point that is run, from 0')

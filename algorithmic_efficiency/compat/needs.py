@@ -53,8 +53,12 @@ def unmet(error: BaseException, file: Path, num_ranks: int = 1) -> str | None:
 
 
 def in_a_line(error: BaseException, file: Path) -> str:
-  """An exception in a line, and the last line of the entry's own that led to it."""
-  text = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip('.')
+  """An exception in a line of printable text, and the last line of the entry's own that led to it.
+
+  It goes to terminals and into files in UTF-8; what is not printable is written as in Python.
+  """
+  text = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip('.: ')
+  text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
   frames = _own_frames(error, file)
   return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
 

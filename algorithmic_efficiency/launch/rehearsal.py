@@ -57,7 +57,7 @@ def _has_interface(optimizer: type) -> bool:
 def _message(name: str, error: Exception) -> str:
   if isinstance(error, ModuleNotFoundError):
     package = (error.name or '').partition('.')[0]
-    return f'{name} needs the package {package!r}, which is not installed: pip install {package}'
+    return str(arguments.absent_error(name, package, '', f'pip install {package}'))
   text = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
   if any(word in text.lower() for word in _GPU_WORDS) and not _has_gpu():
     return f'{name} needs a GPU, and this machine has none ({text}).'

@@ -128,7 +128,7 @@ def _keep_traceback(plan: TrialPlan) -> None:
   name = 'traceback.txt' if rank == 0 else f'traceback_rank{rank}.txt'
   if plan.path.is_dir():
     with contextlib.suppress(OSError):  # the disk may be full; it was printed
-      (plan.path / name).write_text(text, encoding='utf-8')
+      (plan.path / name).write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def die_with(parent: int) -> None:

@@ -288,7 +288,8 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
   else:
     for kind, text in _afterwards(plan):
       add(kind, text)
-    checked = frozenset(SUBJECTS)
+    was_saved = all(finding.kind != 'not_saved' for finding in found)
+    checked = frozenset(SUBJECTS if was_saved else [one for one in SUBJECTS if one != 'resumed'])
   return Row(title=title, framework=plan.framework, checked=checked, findings=tuple(found))
 
 

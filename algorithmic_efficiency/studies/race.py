@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from algorithmic_efficiency.request import Request
 from algorithmic_efficiency.studies import state
 from algorithmic_efficiency.suites import Ruleset
 from algorithmic_efficiency.trial_plan import ALL_SPLITS, StopAt, TrialPlan
-
-_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +199,7 @@ def _root_seed(race: Race, found: Mapping[Path, TrialRecord]) -> int:
 def _check_names(race: Race, plans: list[TrialPlan]) -> None:
   names = list(dict.fromkeys(plan.submission for plan in plans))
   for name in names:
-    if not _NAME.fullmatch(name):
-      raise errors.UserError(
-        'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
-        f'framework; {name!r} is none. Give it one with NAME=SUBMISSION.'
-      )
+    request.check_scored_name(name, 'Give it one with NAME=SUBMISSION.')
   if len(names) < len(race.entries):
     raise errors.UserError(
       f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '

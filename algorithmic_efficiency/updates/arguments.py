@@ -9,6 +9,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
@@ -54,6 +55,27 @@ def _imported(name: str) -> Any:
     raise errors.UserError(
       f'{name} cannot be imported: there is no {word!r} in {owner.__name__}.{hint}'
     ) from None
+
+
+def absent_error(name: str, package: str, hint: str, install: str) -> errors.UserError:
+  """The reason why a package that an import name needs is not found, and what to do.
+
+  A file of the user's may lie in the current folder, in which the processes of trials do not look;
+  what an index has under its name would be something else.
+
+  Args:
+    hint: a sentence on what may be meant, after a space, or nothing.
+    install: the command for a package that is no file of the user's.
+  """
+  if Path(f'{package}.py').is_file() or Path(package).is_dir():
+    return errors.UserError(
+      f'{name} needs {package!r}, which lies in the current folder; modules are not looked for '
+      'there unless PYTHONPATH says so, as in: PYTHONPATH=. algoeff ...'
+    )
+  return errors.UserError(
+    f'{name} needs the package {package!r}, which is not installed.{hint} Install it with: '
+    f'{install}'
+  )
 
 
 def parse_value(text: str) -> Any:

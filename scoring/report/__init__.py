@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
 from scoring.leaderboard import Result
+from scoring.outputs import replacing
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -35,12 +36,17 @@ def require_installed() -> None:
 
 
 def write(frame: pd.DataFrame, result: Result, folder: Path, *, figures: bool = True) -> Path:
-  """Writes the page, its data and the figures; returns the page."""
+  """Writes the page, its data and the figures; returns the page.
+
+  Raises:
+    UserError: one of them cannot be written.
+  """
   from scoring.report import payload
 
   data = payload.build(frame, result)
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / DATA).write_text(json.dumps(data, separators=(',', ':'), allow_nan=False))
+  with replacing(folder / DATA) as file:
+    file.write(json.dumps(data, separators=(',', ':'), allow_nan=False).encode())
   if figures:
     from scoring.report import figures as files
 
@@ -58,7 +64,7 @@ def rebuild(source: Path, folder: Path) -> Path:
 
   path = source / DATA
   try:
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding='utf-8'))
     return write_page(data, folder)
   except FileNotFoundError:
     raise errors.UserError(
@@ -77,5 +83,6 @@ def write_page(data: dict[str, Any], folder: Path) -> Path:
   text = render(data)
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / PAGE
-  path.write_text(text)
+  with replacing(path) as file:
+    file.write(text.encode())
   return path

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from scoring.outputs import replacing
+
 FORMATS = ('svg', 'png', 'pdf')
 _STYLES = ('-', '--', '-.', ':')
 _COLORS = ('#0969da', '#cf222e', '#1a7f37', '#8250df', '#9a6700', '#bf3989', '#0a7ea4', '#57606a')
@@ -31,7 +33,8 @@ def write(data: dict[str, Any], folder: Path) -> list[Path]:
       metadata = (
         {'Date': None} if kind == 'svg' else {'CreationDate': None} if kind == 'pdf' else {}
       )
-      figure.savefig(path, dpi=160, metadata=metadata)
+      with replacing(path) as file:
+        figure.savefig(file, format=kind, dpi=160, metadata=metadata)
       written.append(path)
   return written
 

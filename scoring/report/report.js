@@ -269,7 +269,7 @@
       node(svg, 'line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) });
       node(svg, 'text', { class: 'quiet', x: left - 5, y: y(t) + 4, 'text-anchor': 'end' }, number(t));
     }
-    for (const t of ticks(0, range.end, 3)) node(svg, 'text', { class: 'quiet', x: x(t), y: height - bottom + 15, 'text-anchor': 'middle' }, number(t));
+    for (const t of ticks(0, range.end, 3)) node(svg, 'text', { class: 'quiet', x: x(t), y: height - bottom + 15, 'text-anchor': width - x(t) < 24 ? 'end' : 'middle' }, number(t));
     node(svg, 'text', { class: 'quiet', x: width - right, y: height - 4, 'text-anchor': 'end' }, byStep ? 'steps' : 'seconds');
     node(svg, 'text', { class: 'quiet', x: 2, y: height - 4 }, workload.metric);
     const group = node(svg, 'g', { 'clip-path': `url(#${clip})` });

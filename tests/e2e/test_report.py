@@ -36,7 +36,7 @@ def write_runs(root: Path) -> Path:
           end = center * float(np.exp(0.2 * rng.standard_normal()))
           for step in range(40):
             value = goal.validation + sign * 0.1 * abs(goal.validation) * (step / 30 - 1)
-            lines.append(f'{10 * step + 1},{end * (step + 1) / 31},{value}')
+            lines.append(f'{10 * step + 10},{end * (step + 1) / 31},{value}')
           (folder / 'eval_measurements.csv').write_text('\n'.join(lines) + '\n')
   (root / 'swift' / 'study_1' / 'ogbg_jax' / 'trial_1' / 'eval_measurements.csv').write_text('x')
   return root
@@ -125,6 +125,16 @@ def test_the_report_works_in_a_browser(results, tmp_path):
     )
     assert 'swift' in page.execute(hover)
 
+    # No label is cut off by the edge of its chart.
+    cut = (
+      "return [...document.querySelectorAll('svg text')].filter((text) => {"
+      ' const box = text.getBoundingClientRect(),'
+      " edge = text.closest('svg').getBoundingClientRect();"
+      ' return box.width && (box.right > edge.right + 1 || box.left < edge.left - 1); })'
+      '.map((text) => text.textContent)'
+    )
+    assert page.execute(cut) == []
+
     # Training curves of every trial, on each workload and axis.
     curves = "return document.querySelectorAll('#curve-chart path.trial').length"
     assert page.execute(curves) == 30
@@ -134,6 +144,7 @@ def test_the_report_works_in_a_browser(results, tmp_path):
       "document.querySelector('input[value=step]').click()"
     )
     assert page.execute(curves) == 29  # one file was damaged
+    assert page.execute(cut) == []  # with a mark at the last step
 
     # Misses are marked, and every picture has a text.
     reasons = "return document.querySelectorAll('#heat-chart .miss').length"

@@ -153,6 +153,25 @@ def test_from_python(tmp_path):
   assert list(found[0].rows()['global_step']) == [1, 2, 3]
 
 
+@pytest.mark.parametrize('changes', [{'submissions': 'adamw'}, {'frameworks': 'jax'}])
+def test_a_text_where_a_list_must_be(changes):
+  """Regression: the letters of the text were taken for names."""
+  names = {'submissions': ['adamw'], 'frameworks': ['jax'], **changes}
+  with pytest.raises(
+    errors.UserError, match=r"must be a list of names; it is the text '(adamw|jax)'"
+  ):
+    api.bench('quick', **names)
+
+
+def test_the_trials_of_a_folder_in_order(tmp_path):
+  for name in ('trial_10', 'trial_9', '.trial_1'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'trial.json').write_text('{}')
+  assert [trial.folder.name for trial in api.trials(tmp_path)] == ['trial_9', 'trial_10']
+  with pytest.raises(errors.UserError, match=r'Trials are read from a folder; .*nowhere is none'):
+    api.trials(tmp_path / 'nowhere')
+
+
 class TestLocks:
   def test_two_races_at_once_in_one_folder(self, tmp_path):
     runs = tmp_path / 'runs'

@@ -96,6 +96,20 @@ def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_f
   ]
 
 
+def test_what_could_not_be_saved_was_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+  """Regression: the column said that it was resumed, and passed."""
+  file = tmp_path / 'submission.py'
+  file.write_text(SUBMISSION.format(framework='torch'))
+  asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
+  [version] = check._versions(asked, 'self')
+  [(title, plan)] = check._trials(asked, 'self', version)
+  outcome = Outcome(folder=tmp_path, status='finished', stop_reason='step_limit', reason='')
+  monkeypatch.setattr(check.local, 'run_trial', lambda *args, **options: outcome)
+  for found, resumed in (([('not_saved', 'x')], False), ([('loss_rises', 'x')], True), ([], True)):
+    monkeypatch.setattr(check, '_afterwards', lambda plan, found=found: iter(found))
+    assert ('resumed' in check._tried(title, plan, version).checked) == resumed
+
+
 def test_initialising_for_too_long_is_found_before_the_trial_is_ended():
   assert all(suite.free_init_sec < check.HARD_LIMIT_SEC for suite in registry.suites().values())
 

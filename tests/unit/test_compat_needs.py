@@ -71,3 +71,9 @@ def test_an_exception_in_a_line(file):
   error = raised(file, 'def f():\n  raise KeyError("a\\nb")\n\nf()')
   assert needs.in_a_line(error, file) == f"KeyError: 'a\\nb' ({file}, line 2)"
   assert needs.in_a_line(ValueError('one.\ntwo'), file) == 'ValueError: one'
+  assert needs.in_a_line(KeyboardInterrupt(), file) == 'KeyboardInterrupt'
+
+
+def test_what_a_terminal_or_a_file_could_not_take_is_escaped(file):
+  error = FileNotFoundError('\x1b[31mr\xf6t \udcff\x00')
+  assert needs.in_a_line(error, file) == r'FileNotFoundError: \x1b[31mröt \udcff\x00'

@@ -14,7 +14,7 @@ import pytest
 
 from algorithmic_efficiency import api, errors, measurements
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch import local, messages
+from algorithmic_efficiency.launch import local, messages, worker
 from algorithmic_efficiency.launch.folder import TrialFolder, aside_of, mend
 from algorithmic_efficiency.trial_plan import TrialPlan
 from scoring.layout import find_trials
@@ -375,3 +375,12 @@ def test_the_folder_of_an_optimizer_lies_in_that_of_the_trial(tmp_path, monkeypa
   record = measurements.read_trial(folder)
   assert record is not None and 'exit code 0' in record.reason  # it was there from the start
   assert (folder / entry.name / 'submission_pytorch.py').is_file()
+
+
+def test_a_traceback_that_is_no_text_in_utf8_is_kept(tmp_path):
+  """Regression: the trial ended without a reason, as writing its traceback failed."""
+  try:
+    raise RuntimeError('bad name \udcff')
+  except RuntimeError:
+    worker._keep_traceback(plan(tmp_path))
+  assert r'RuntimeError: bad name \udcff' in (tmp_path / 'traceback.txt').read_text('utf-8')

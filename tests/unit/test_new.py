@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+from file_limit import file_size_limit
 
 from algorithmic_efficiency import cli, registry, tuning
 from algorithmic_efficiency import submission as submissions
@@ -140,3 +141,12 @@ def test_another_kind_is_a_clear_mistake(capsys):
     cli.main(['new', 'workload', 'x'])
   assert ended.value.code == cli.USER_ERROR
   assert "invalid choice: 'workload'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('kind', ['submission', 'suite'])
+def test_nothing_is_left_of_what_a_full_disk_cut_off(kind, tmp_path, capsys):
+  """Regression: half of it stayed, and the next attempt was told that it exists."""
+  with file_size_limit(100):
+    assert cli.main(['new', kind, 'my_own', '--out', str(tmp_path)]) == cli.USER_ERROR
+  assert 'cannot be made: File too large' in capsys.readouterr().err
+  assert list(tmp_path.iterdir()) == []

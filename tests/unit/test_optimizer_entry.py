@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,39 @@ def test_a_package_that_is_not_there(text, parts):
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize('place', ['mine_.py', 'mine_/best.py'])
+@pytest.mark.parametrize('is_found_here', [False, True])  # as in a notebook
+def test_a_module_in_the_current_folder_is_not_told_to_be_installed(
+  place, is_found_here, cache, monkeypatch, tmp_path
+):
+  (tmp_path / place).parent.mkdir(exist_ok=True)
+  (tmp_path / place).write_text('')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr('sys.path', [*filter(None, sys.path), *([''] if is_found_here else [])])
+  with pytest.raises(UserError, match=r"'mine_', which lies in .*PYTHONPATH=\.") as caught:
+    optimizer_entry.entry_for('mine_.best.Best()')
+  assert 'pip install' not in str(caught.value)
+
+
+@pytest.mark.parametrize('place', ['mine_.py', 'mine_/parts/best.py'])
+def test_an_edited_optimizer_is_another_submission(place, rehearsals, monkeypatch, tmp_path):
+  source = tmp_path / 'sources' / place
+  source.parent.mkdir(parents=True)
+  source.write_text('one')
+  monkeypatch.syspath_prepend(str(tmp_path / 'sources'))
+  one = optimizer_entry.entry_for('mine_.Best()')
+  optimizer_entry.keep(one.file, tmp_path)
+  optimizer_entry.entry_for.cache_clear()
+  assert optimizer_entry.entry_for('mine_.Best()') == one
+  source.write_text('other')
+  optimizer_entry.entry_for.cache_clear()
+  other = optimizer_entry.entry_for('mine_.Best()')
+  assert submission.fingerprint(one.file) != submission.fingerprint(other.file)
+  assert Settings.read(other.folder / 'optimizer.json') == optimizer_entry.parse('mine_.Best()')
+  with pytest.raises(UserError, match=r'with other settings or another source of mine_\.Best'):
+    optimizer_entry.check_resumable(other.file, tmp_path)
+
+
 # Copies in trial folders.
 
 
@@ -213,7 +247,7 @@ def test_a_trial_resumes_with_the_settings_it_began_with(rehearsals, tmp_path):
   optimizer_entry.keep(entry.file, tmp_path)
   optimizer_entry.check_resumable(entry.file, tmp_path)
   other = optimizer_entry.entry_for('torch.optim.AdamW(lr=1e-2)')
-  with pytest.raises(UserError, match=r'began with other settings of torch\.optim\.AdamW'):
+  with pytest.raises(UserError, match=r'began with other settings or another source of torch'):
     optimizer_entry.check_resumable(other.file, tmp_path)
 
 
@@ -284,6 +318,7 @@ def test_an_optax_optimizer_is_tried_out(cache):
     ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
     ('def Best(): raise RuntimeError("CUDA is not there")', 'needs a GPU, and this machine has'),
     ('import os; os._exit(3)', 'ended the process that tried it out'),
+    ('import os; os._exit(0)', 'ended the process that tried it out: it said nothing'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
   ],
 )

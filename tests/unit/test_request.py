@@ -163,3 +163,25 @@ class TestHardLimit:
   def test_it_must_be_positive(self, tmp_path):
     with pytest.raises(errors.UserError, match='--hard_limit_sec must be positive'):
       plans(tmp_path, hard_limit_sec=0)
+
+
+class TestExperiment:
+  @pytest.mark.parametrize(
+    'name', ['..', 'a/b', '/tmp/a', '.hidden', 'a\nb', 'a\udcff', '', 'mine_jax']
+  )
+  def test_one_that_scoring_would_not_find_is_refused(self, name, tmp_path):
+    with pytest.raises(errors.UserError, match=r'is scored by a name .* Give another --experiment'):
+      plans(tmp_path / 'runs', experiment=name)
+
+  def test_its_folder_lies_among_the_runs(self, tmp_path):
+    [plan] = plans(tmp_path, experiment='mit-Ümläut', study=1)
+    assert plan.path == tmp_path / 'mit-Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'
+
+  def test_the_study_may_be_part_of_it_where_no_folder_stands_for_it(self, tmp_path):
+    [plan] = plans(tmp_path, experiment='mine/study_2', nested=False)
+    assert plan.path == tmp_path / 'mine' / 'study_2' / 'quick_vision_jax' / 'trial_1'
+
+
+def test_one_study_and_several_exclude_each_other(tmp_path):
+  with pytest.raises(errors.UserError, match='--study runs one study and --studies several'):
+    plans(tmp_path, study=2, studies=3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
+from file_limit import file_size_limit
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from algorithmic_efficiency.errors import UserError
+from scoring import outputs, report
 from scoring.notes import KINDS, Note, counted
 
 WORKLOAD = 'ogbg'
@@ -50,6 +53,19 @@ def test_chosen_trials_alone(tmp_path):
   frame = scoring.load(tmp_path, frozenset([str(chosen)]))
   assert [trial.path for trial in frame.attrs['runs'].trials] == [str(chosen)]
   assert set(frame['submission']) == {'a'}
+
+
+@pytest.mark.parametrize('name', [b'a\xff', b'a\nb', b'a\x1b[31m'])
+def test_a_name_that_no_table_could_show_is_refused(name, tmp_path):
+  """Regression: a name that is no UTF-8 ended scoring with a traceback."""
+  (tmp_path / os.fsdecode(name)).mkdir()
+  with pytest.raises(UserError, match=r'must be printable text; .* is not. Rename it'):
+    scoring.load(tmp_path)
+
+
+def test_a_bar_in_a_name_is_none_of_the_table(tmp_path):
+  write_trial(tmp_path, 'a|b', WORKLOAD, hit_at(WORKLOAD, 10.0))
+  assert r'| a\|b |' in outputs.markdown(outcome(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -265,3 +281,30 @@ def test_notes_are_a_closed_set():
   assert all(KINDS.values())
   with pytest.raises(ValueError, match='no kind'):
     Note('nonesuch', 'somewhere')
+
+
+class TestFullDisk:
+  """Regression: a traceback, and an earlier result that was cut."""
+
+  def test_of_tables(self, tmp_path):
+    write_trial(tmp_path / 'runs', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+    result, folder = outcome(tmp_path / 'runs'), tmp_path / 'out'
+    outputs.write_tables(result, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with (
+      file_size_limit(10),
+      pytest.raises(UserError, match=r'could not be written.*score the runs'),
+    ):
+      outputs.write_tables(result, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+  @pytest.mark.parametrize('room', [10, 20_000])  # for nothing, and for the data but no figure
+  def test_of_a_report(self, room, tmp_path):
+    pytest.importorskip('jinja2')
+    pytest.importorskip('matplotlib')
+    write_trial(tmp_path / 'runs', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
+    frame = scoring.load(tmp_path / 'runs')
+    result = scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD])
+    with file_size_limit(room), pytest.raises(UserError, match='could not be written'):
+      report.write(frame, result, tmp_path / 'out')
+    assert [path.name for path in (tmp_path / 'out').iterdir() if not path.stat().st_size] == []

@@ -127,6 +127,7 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = true'), 'must be a whole number; it is True'),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = 0'), 'max_steps must be positive; it is 0'),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_sec = 9'), 'max_sec must be left out of a suite'),
+    ((TOP + 'max_ratio = 1', RULESETS, WORKLOADS), 'max_ratio must be above 1; it is 1'),
     ((TOP, RULESETS, '[workloads.mnist]\nrole = "bass"'), "Did you mean 'base'"),
     ((TOP, RULESETS, '[workloads.mnist]\nrole = "extra"'), "needs a workload whose role is 'base'"),
     ((TOP, RULESETS, '[workloads.mnist_relu]\nrole = "held_out"'), 'a variant whose base is in'),
