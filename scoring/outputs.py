@@ -202,7 +202,7 @@ def as_json(result: Result) -> dict[str, Any]:
     },
     'leaderboard': [
       {
-        'rank': rank + 1,
+        'rank': result.ranks[s],
         'submission': result.submissions[s],
         'published': result.submissions[s] in result.published,
         'score': float(result.scores[s]),
@@ -212,7 +212,7 @@ def as_json(result: Result) -> dict[str, Any]:
         },
         'ratio': {name: _number(result.ratios[s, b]) for b, name in enumerate(result.base)},
       }
-      for rank, s in enumerate(order)
+      for s in order
     ],
     'notes': {
       kind: {
@@ -317,15 +317,15 @@ def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
 def leaderboard_rows(result: Result) -> list[dict[str, str]]:
   """The leaderboard as texts: one record a submission, best first."""
   rows = []
-  for rank, s in enumerate(result.ranking):
+  for place, s in enumerate(result.ranking):
     name = result.submissions[s]
-    row = {'#': str(rank + 1), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
+    row = {'#': str(result.ranks[s]), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
     if result.statistics is not None:
       intervals = result.statistics.intervals
       low, high = intervals.scores[s]
       row['interval'] = f'{low:.3f} to {high:.3f}'
       row['coverage'] = percent(intervals.score_coverages[s])
-      row['vs next'] = against_next(result, rank)
+      row['vs next'] = against_next(result, place)
     reached = int(np.isfinite(result.ratios[s]).sum())
     row['scored on'] = f'{reached} of {result.columns.num_counted}'
     rows.append(row)
@@ -337,13 +337,13 @@ def percent(share: float) -> str:
   return f'{share:.0%}' if math.isfinite(share) else ''
 
 
-def against_next(result: Result, rank: int) -> str:
-  """The verdict of a place of the ranking against the place below it."""
+def against_next(result: Result, place: int) -> str:
+  """The verdict of a place of the ranking, from 0, against the place below it."""
   assert result.statistics is not None
   order = result.ranking
-  if rank + 1 >= len(order):
+  if place + 1 >= len(order):
     return ''
-  pair = (result.submissions[order[rank]], result.submissions[order[rank + 1]])
+  pair = (result.submissions[order[place]], result.submissions[order[place + 1]])
   verdict = next(v for v in result.statistics.verdicts if (v.a, v.b) == pair)
   return verdict.verdict
 

@@ -86,6 +86,7 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
     help='whole evaluations; those between look at one batch, and are whole if it is at the goal',
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
+  add('--hard_limit_sec', type=float, metavar='SEC', help='end a trial that is silent for so long')
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--num_devices', type=int, metavar='N', help='of a trial; default: all there are')
@@ -150,6 +151,7 @@ def race_of(args: argparse.Namespace) -> Race:
     save_checkpoints=args.save_checkpoints,
     splits=args.splits,
     full_eval_every=args.full_eval_every,
+    hard_limit_sec=args.hard_limit_sec,
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
   )
 

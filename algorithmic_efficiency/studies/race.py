@@ -52,6 +52,7 @@ class Race:
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
       `trial_plan.TrialPlan`.
+    hard_limit_sec: how long a trial may give no sign of life; None takes what the suite says.
 
   Raises:
     UserError: more trials than the ruleset has.
@@ -79,6 +80,7 @@ class Race:
   save_checkpoints: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
+  hard_limit_sec: float | None = None
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -186,6 +188,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
     save_checkpoints=race.save_checkpoints,
     splits=race.splits,
     full_eval_every=race.full_eval_every,
+    hard_limit_sec=race.hard_limit_sec,
     flags=race.flags,
   )
 

@@ -85,20 +85,20 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
   ratios = {one.submission: one for one in statistics.speedups}
   ledger = {one.submission: one for one in statistics.ledger}
   costs = {one.submission: one for one in statistics.costs}
-  for rank, s in enumerate(result.ranking):
+  for place, s in enumerate(result.ranking):
     name = result.submissions[s]
     low, high = statistics.intervals.scores[s]
     speedup = ratios.get(name)
     rows.append(
       {
-        'rank': rank + 1,
+        'rank': result.ranks[s],
         'submission': name,
         'published': name in result.published,
         'score': float(result.scores[s]),
         'low': float(low),
         'high': float(high),
         'coverage': percent(statistics.intervals.score_coverages[s]),
-        'verdict': against_next(result, rank),
+        'verdict': against_next(result, place),
         'scored': int(np.isfinite(result.ratios[s]).sum()),
         'counted': result.columns.num_counted,
         'speedup': None if speedup is None else speedup.ratio,

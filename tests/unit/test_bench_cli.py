@@ -13,7 +13,7 @@ from algorithmic_efficiency import request
 from algorithmic_efficiency.cli import bench, main, plan, score
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.studies.plan import Bounds, Estimate
-from algorithmic_efficiency.studies.race import Entry, Race
+from algorithmic_efficiency.studies.race import Entry, Race, expand
 from scoring import report
 
 GOOD = {
@@ -94,6 +94,10 @@ class TestWords:
     assert (spared.splits, spared.stop_at) == (('validation',), 'validation')
     assert spared.full_eval_every == 4
 
+  def test_the_hard_limit_is_that_of_every_trial(self, tmp_path):
+    flags = ('--hard_limit_sec', '30', '--experiment_dir', str(tmp_path))
+    assert {plan.hard_limit_sec for plan in expand(race(*flags))} == {30.0}
+
   def test_frameworks_are_those_that_are_installed(self, monkeypatch):
     monkeypatch.setattr(request, 'installed', lambda: ('pytorch',))
     parser = argparse.ArgumentParser()
@@ -121,6 +125,7 @@ class TestMistakes:
       ((), {'trials': '3'}, 'Under self tuning a study has one trial; --trials is 3'),
       ((), {'full_eval_every': '0'}, '--full_eval_every must be positive'),
       ((), {'workers': '0'}, '--workers must be positive'),
+      (('--hard_limit_sec', '0'), {}, '--hard_limit_sec must be positive'),
       ((), {'splits': 'validatoin'}, "Did you mean 'validation'"),
       ((), {'ruleset': 'both'}, 'invalid choice'),
       ((), {'suite': None}, '--suite'),

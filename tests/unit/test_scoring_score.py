@@ -12,7 +12,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 import scoring
 from algorithmic_efficiency import registry
 from algorithmic_efficiency.errors import UserError
-from scoring import profiles
+from scoring import outputs, profiles
 from scoring.notes import counted
 from scoring.report import payload
 from scoring.time_to_target import medians
@@ -178,6 +178,19 @@ def test_uneven_counts_are_noted(tmp_path):
   write_times(tmp_path, {'a': {'ogbg': 10.0}}, studies=2, trials=5)
   found = counted(score(tmp_path).notes)
   assert found['study_count'] == 1 and found['absent_workload'] == 1
+
+
+def test_equal_scores_share_a_place(tmp_path):
+  lost = {'ogbg': None, 'wmt': None}
+  times = {'a': lost, 'b': lost, 'c': {'ogbg': 10.0, 'wmt': 10.0}, 'd': {'ogbg': 20.0, 'wmt': 20.0}}
+  write_times(tmp_path, times)
+  frame, result = scoring.load(tmp_path), score(tmp_path, statistics=True, num_resamples=20)
+  expected = [('c', 1), ('d', 2), ('a', 3), ('b', 3)]
+  rows = outputs.leaderboard_rows(result)
+  assert [(row['submission'], int(row['#'])) for row in rows] == expected
+  page = payload.build(frame, result)['leaderboard']
+  for records in (outputs.as_json(result)['leaderboard'], page):
+    assert [(record['submission'], record['rank']) for record in records] == expected
 
 
 def test_the_heat_map_divides_and_refuses_as_the_score_does(tmp_path):
