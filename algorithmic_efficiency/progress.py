@@ -42,6 +42,7 @@ class Display:
     self._live: Any = None
     self._next_line = 0.0
     self._last: Mapping[str, Any] = {}
+    self._said = ''
 
   def __enter__(self) -> Self:
     if self._quiet:
@@ -69,7 +70,7 @@ class Display:
       self._live.update(f'{self._heading()}  {self._line(message)}')
     elif message['eval'] and time.monotonic() >= self._next_line:
       self._next_line = time.monotonic() + _LINE_PERIOD_SEC
-      say(f'  {self._line(message)}')
+      self._say(self._line(message))
 
   def ended(self, outcome: Outcome) -> None:
     """Says how the trial ended."""
@@ -79,12 +80,17 @@ class Display:
       self._live.stop()
       say(self._heading())
     if self._last:
-      say(f'  {self._line(self._last)}')
+      self._say(self._line(self._last))
     word = _STATUS_WORDS[outcome.status]
     why = outcome.reason or outcome.stop_reason.replace('_', ' ')
     say(f'  {word}: {why}')
     if outcome.status == 'failed' and (outcome.folder / 'traceback.txt').exists():
       say(f'  The traceback is in {outcome.folder / "traceback.txt"}')
+
+  def _say(self, line: str) -> None:
+    if line != self._said:
+      say(f'  {line}')
+      self._said = line
 
   def _heading(self) -> str:
     return f'{self._count}{self._title}'
