@@ -253,10 +253,17 @@ class UntimedWork:
     return None
 
 
+def _unlisted_threads() -> set[int]:
+  return set(sys._current_frames()) - {thread.ident for thread in threading.enumerate()}
+
+
+_UNLISTED_BEFORE = _unlisted_threads()  # no submission has been imported by now
+
+
 def _hidden_threads() -> set[int]:
   """Threads that run Python code and that `threading` does not list, so that nobody can say what
   they compute: those of the harness and of the frameworks are none."""
-  return set(sys._current_frames()) - {thread.ident for thread in threading.enumerate()}
+  return _unlisted_threads() - _UNLISTED_BEFORE
 
 
 def end_untrusted_processes() -> None:
