@@ -333,7 +333,7 @@ class TrialRecord:
   Attributes:
     status, stop_reason: closed sets; a trial that runs has no stop reason.
     reason: why it failed or is invalid, in words.
-    charged_steps: steps, each counted as often as it drew batches, at least once.
+    charged_steps: as in `runner.Position`.
     step_time_sec: the median time of a step, with its share of the preparations for evaluation.
     wall_sec, parent_wall_sec: the wall time of the last process of the trial by its own clock (its
       part of the sum of the buckets) and by its parent's.

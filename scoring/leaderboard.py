@@ -67,10 +67,9 @@ class Result:
       range(len(self.submissions)), key=lambda s: (-self.scores[s], self.submissions[s])
     )
 
-  @property
-  def ranks(self) -> list[int]:
-    """The place of each submission: one more than have a higher score, so that equals share it."""
-    return [1 + int(np.sum(self.scores > score)) for score in self.scores]
+  def rank(self, submission: int) -> int:
+    """One more than have a higher score, so that equals share it."""
+    return 1 + int(np.sum(self.scores > self.scores[submission]))
 
   def score_options(self) -> dict[str, Any]:
     """The keyword arguments with which `profiles.scores` gives the scores of this result."""

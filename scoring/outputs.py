@@ -202,7 +202,7 @@ def as_json(result: Result) -> dict[str, Any]:
     },
     'leaderboard': [
       {
-        'rank': result.ranks[s],
+        'rank': result.rank(s),
         'submission': result.submissions[s],
         'published': result.submissions[s] in result.published,
         'score': float(result.scores[s]),
@@ -319,7 +319,7 @@ def leaderboard_rows(result: Result) -> list[dict[str, str]]:
   rows = []
   for place, s in enumerate(result.ranking):
     name = result.submissions[s]
-    row = {'#': str(result.ranks[s]), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
+    row = {'#': str(result.rank(s)), 'submission': name, 'score': f'{result.scores[s]:.4f}'}
     if result.statistics is not None:
       intervals = result.statistics.intervals
       low, high = intervals.scores[s]

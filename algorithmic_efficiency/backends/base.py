@@ -49,6 +49,11 @@ class Devices:
   compile: Literal['auto', 'on', 'off'] = 'auto'
   compilation_cache: str | None = None
 
+  @property
+  def num_local_devices(self) -> int | None:
+    """Devices of this process, over which those of the trial divide evenly; None takes all."""
+    return None if self.num_devices is None else self.num_devices // self.num_ranks
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCode:

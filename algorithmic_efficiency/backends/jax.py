@@ -87,8 +87,8 @@ def _configure(devices: Devices) -> None:
     jax.config.update('jax_platforms', 'cpu')
   if _is_initialized():
     return
-  if devices.num_devices is not None:
-    jax.config.update('jax_num_cpu_devices', devices.num_devices // devices.num_ranks)
+  if devices.num_local_devices is not None:
+    jax.config.update('jax_num_cpu_devices', devices.num_local_devices)
   if devices.num_ranks > 1:
     if devices.rank == 0:
       ports.require_free(devices.address)  # JAX itself would crash
@@ -110,7 +110,7 @@ def _pool_size(devices: Devices) -> int | None:
   a program is handed to it and it has 32 unfinished ones. With fewer than two for each device, work
   that the others wait for may find no thread: they stop for good.
   """
-  num_local = (devices.num_devices or 1) // devices.num_ranks
+  num_local = devices.num_local_devices or 1
   if num_local == 1:
     return devices.num_threads
   return max(devices.num_threads or len(environment.bound_cpus()), 2 * num_local)
@@ -124,9 +124,9 @@ def _is_initialized() -> bool:
 
 def _local_gpus(devices: Devices) -> list[int] | None:
   """The GPUs of this process among those of its host; None takes all that it sees."""
-  if devices.num_devices is None or devices.platform in ('cpu', 'tpu'):
+  num_local = devices.num_local_devices
+  if num_local is None or devices.platform in ('cpu', 'tpu'):
     return None
-  num_local = devices.num_devices // devices.num_ranks
   return list(range(devices.local_rank * num_local, (devices.local_rank + 1) * num_local))
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker')
 """What runs a trial's process: it is given the descriptor of its pipe and its parent's number."""
 
 _STACK = 'most recent call first):\n'  # what faulthandler heads each thread's with
-_FRAME = re.compile(r'  File "(.+)", line (\d+) in ')
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 _GRACE_SEC = 10.0  # what the other ranks get to end by themselves when one has ended
 _POLL_SEC = 0.2
 
@@ -184,10 +185,7 @@ def rank_plans(plan: TrialPlan) -> list[TrialPlan]:
 
 
 def _start(plan: TrialPlan, environment: Mapping[str, str], output_folder: Path | None) -> _Rank:
-  with contextlib.ExitStack() as stack:
-    output = None  # where its parent prints
-    if output_folder is not None:
-      output = stack.enter_context(open(output_folder / _output_name(plan.devices.rank), 'ab'))
+  with _output(output_folder, plan.devices.rank) as output:
     process, pipe = spawn(WORKER, environment, output)
   assert process.stdin is not None
   try:
@@ -228,18 +226,26 @@ def spawn(
   return process, receive
 
 
+def _output(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[Any]:
+  """Where a process prints: a file in the trial folder, or, without one, where its parent does."""
+  return contextlib.nullcontext() if folder is None else open(folder / _output_name(rank), 'ab')
+
+
 def _output_name(rank: int) -> str:
   """The file in the trial folder to which a process prints."""
   return 'output.txt' if rank == 0 else f'output_rank{rank}.txt'
 
 
-def last_stack(folder: Path, rank: int = 0) -> list[tuple[str, int]]:
-  """Where the main thread of a process stood when a signal ended it: file and line of each call,
-  the innermost first; empty if it left no such trace."""
+def last_stack(folder: Path, rank: int) -> list[traceback.FrameSummary]:
+  """Where the main thread of a process stood when a signal ended it, the innermost call last; empty
+  if it left no such trace."""
   with contextlib.suppress(FileNotFoundError):
     text = (folder / _output_name(rank)).read_text(errors='replace')
     _, _, stack = text.rpartition(_STACK)  # the main thread comes last
-    return [(file, int(line)) for file, line in _FRAME.findall(stack.partition('\n\n')[0])]
+    found = reversed(_FRAME.findall(stack.partition('\n\n')[0]))
+    return [
+      traceback.FrameSummary(file, int(line), name, lookup_line=False) for file, line, name in found
+    ]
   return []
 
 
@@ -416,8 +422,7 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
     name = signal.Signals(-code).name
     if code == -signal.SIGKILL:
       return 'failed', 'out_of_memory', f'{who} was killed ({name}), most likely for its memory'
-    by_somebody = -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    if by_somebody:
+    if -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # by somebody
       return 'failed', 'interrupted', f'{who} was ended by {name}'
     return 'failed', 'failed', f'{who} was ended by {name}; output.txt shows where it stood'
   how = 'did not come to an end' if code is None else f'ended with exit code {code}'

@@ -296,9 +296,9 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
 def _last_own(plan: TrialPlan, file: Path) -> tuple[str, int]:
   """The submission's own line at which a signal has ended a trial; ('', 0) if there is none."""
   for rank in range(plan.devices.num_ranks):
-    for place in local.last_stack(plan.path, rank):
-      if needs.is_own(place[0], file):
-        return place
+    place = needs.last_own(local.last_stack(plan.path, rank), file)
+    if place is not None:
+      return place
   return '', 0
 
 

@@ -91,7 +91,7 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
     speedup = ratios.get(name)
     rows.append(
       {
-        'rank': result.ranks[s],
+        'rank': result.rank(s),
         'submission': name,
         'published': name in result.published,
         'score': float(result.scores[s]),
