@@ -74,6 +74,10 @@ class TestOtherPaths:
     with pytest.raises(integrity.IntegrityError, match='data file of the workload'):
       os.rename(tmp_path, tmp_path.with_name('elsewhere'))
 
+  def test_behind_a_folder_of_trials_that_was_given_another_name(self, guard, tmp_path):
+    with pytest.raises(integrity.IntegrityError, match='changed a file of the trial folder'):
+      os.rename(tmp_path, tmp_path.with_name('elsewhere'))
+
   @pytest.mark.parametrize('change', [shutil.rmtree, lambda folder: folder.chmod(0)])
   def test_the_folder_of_the_trial_as_a_whole(self, guard, tmp_path, change):
     with pytest.raises(integrity.IntegrityError, match='trial folder: trial'):
@@ -106,6 +110,24 @@ def test_a_thread_that_threading_does_not_know_is_noticed():
     assert 'that `threading` does not know' in work.end()
   finally:
     end.set()
+
+
+OLDER = """
+import _thread, time
+def wait(): time.sleep(60)
+_thread.start_new_thread(wait, ())
+time.sleep(0.1)
+from algorithmic_efficiency import integrity
+work = integrity.UntimedWork()
+work.begin()
+print(work.end())
+"""
+
+
+def test_one_that_was_there_before_any_submission_is_nobodys_fault():
+  """Regression: those of whatever runs the tests were taken for a submission's."""
+  command = [sys.executable, '-c', OLDER]
+  assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == 'None\n'
 
 
 ORPHAN = """
