@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import errors, measurements, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.results import measurements, trial_record
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -26,13 +28,13 @@ class Trial:
   folder: Path
 
   @property
-  def record(self) -> measurements.TrialRecord:
+  def record(self) -> trial_record.TrialRecord:
     """What became of the trial.
 
     Raises:
       UserError: the folder holds no trial.
     """
-    record = measurements.read_trial(self.folder)
+    record = trial_record.read_trial(self.folder)
     if record is None:
       raise errors.UserError(f'{self.folder} holds no trial.json.')
     return record
@@ -57,7 +59,7 @@ def run(
   Raises:
     UserError: a mistake that you can mend.
   """
-  from algorithmic_efficiency import request, session
+  from algorithmic_efficiency.launch import request, session
 
   registry.pin_own_packages()
   asked = request.Request(workload=workload, framework=framework, submission=submission, **options)
@@ -80,12 +82,13 @@ def bench(
     suite: a name, or a TOML file.
     submissions: names, folders or module files; 'NAME=SUBMISSION' is scored as NAME.
     retry_failed: whether trials that failed by their own fault, or are invalid, are run again.
-    options: further fields of `studies.race.Race`, such as ruleset, studies, workers or seed.
+    options: further fields of `experiments.race.race.Race`, such as ruleset, studies or seed.
 
   Raises:
     UserError: a mistake that you can mend; nothing was started.
   """
-  from algorithmic_efficiency.studies import bench, race
+  from algorithmic_efficiency.experiments.race import race
+  from algorithmic_efficiency.experiments.race import run as race_run
 
   registry.pin_own_packages()
   for name, value in (('submissions', submissions), ('frameworks', frameworks)):
@@ -97,7 +100,7 @@ def bench(
     frameworks=tuple(frameworks),
     **options,
   )
-  result = bench.run(asked, retry_failed=retry_failed, quiet=quiet)
+  result = race_run.run(asked, retry_failed=retry_failed, quiet=quiet)
   return [Trial(plan.path) for plan in result.plans]
 
 
@@ -111,6 +114,6 @@ def trials(folder: str | Path) -> list[Trial]:
     raise errors.UserError(f'Trials are read from a folder; {folder} is none.')
   from scoring.layout import natural
 
-  paths = [path.parent for path in Path(folder).rglob(measurements.TRIAL_FILE)]
+  paths = [path.parent for path in Path(folder).rglob(trial_record.TRIAL_FILE)]
   shown = [path for path in paths if not path.name.startswith('.')]
   return [Trial(path) for path in sorted(shown, key=lambda path: natural(str(path)))]

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from absl import app, flags
 
-from algorithmic_efficiency import backends, errors, registry, seeds
+from algorithmic_efficiency import backends, errors, seeds
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import INTERRUPTED, USER_ERROR
 
 FLAGS = flags.FLAGS
@@ -91,8 +92,8 @@ def _mistake(message: str) -> int:
 
 
 def _run() -> int:
-  from algorithmic_efficiency import session
-  from algorithmic_efficiency.request import Request, plans
+  from algorithmic_efficiency.launch import session
+  from algorithmic_efficiency.launch.request import Request, plans
 
   for path in FLAGS.path:
     registry.add_root(path)

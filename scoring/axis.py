@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from algorithmic_efficiency.race_records import StepCost
-from algorithmic_efficiency.suites import Axis
+from algorithmic_efficiency.benchmark.suites import Axis
+from algorithmic_efficiency.results.race_files import StepCost
 from scoring.notes import Note
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import errors, registry
-from algorithmic_efficiency.suites import Ruleset
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import Ruleset
 from scoring.load import Runs
 
 if TYPE_CHECKING:

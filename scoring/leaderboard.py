@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.suites import Axis, Integral, Ruleset
+from algorithmic_efficiency.benchmark.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
 from scoring.load import Runs

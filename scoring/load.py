@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from algorithmic_efficiency import errors, race_records, registry
-from algorithmic_efficiency.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.race_records import PlannedTrials, StepCost
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
 from scoring.layout import TrialFolder, find_trials
 from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
 from scoring.notes import Note
@@ -120,8 +122,8 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     root=str(root),
     trials=tuple(trials),
     notes=tuple(sorted(notes)),
-    costs=tuple(cost for race in races for cost in race_records.read_costs(race)),
-    planned=tuple(one for race in races for one in race_records.read_plan(race)),
+    costs=tuple(cost for race in races for cost in race_files.read_costs(race)),
+    planned=tuple(one for race in races for one in race_files.read_plan(race)),
   )
   return frame
 

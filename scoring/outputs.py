@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from algorithmic_efficiency import errors, files, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.results import files
 from scoring import planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithmic_efficiency.suites import Integral
+from algorithmic_efficiency.benchmark.suites import Integral
 
 NUM_POINTS = 100
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from algorithmic_efficiency import errors, registry
-from algorithmic_efficiency.definition import WorkloadDefinition
-from algorithmic_efficiency.suites import Axis, Integral, Ruleset, Suite, Tuning
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.suites import (
+  Axis,
+  Integral,
+  Ruleset,
+  Suite,
+  Tuning,
+)
 from scoring.notes import Note
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from scoring.layout import natural
 from scoring.load import KEYS, Runs, Trial
 from scoring.rules import Rules

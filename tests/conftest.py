@@ -35,7 +35,7 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_suite_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
-  from algorithmic_efficiency import registry
+  from algorithmic_efficiency.benchmark import registry
 
   monkeypatch.setattr(registry, '_read_suites', {})
 

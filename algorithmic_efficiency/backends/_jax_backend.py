@@ -26,9 +26,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends import _jax_state
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
-from algorithmic_efficiency.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.environment import bound_cpus
+from algorithmic_efficiency.backends.base import (
+  Batch,
+  DefinedWorkload,
+  Devices,
+  TaskCode,
+)
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.results.environment import bound_cpus
 
 AXIS = 'batch'
 PMAP = 'jax.pmap'  # what an entry uses that expects the layout with a device axis

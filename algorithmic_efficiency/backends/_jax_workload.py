@@ -13,7 +13,7 @@ from flax import linen as nn
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
-from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.spec import ParameterType
 

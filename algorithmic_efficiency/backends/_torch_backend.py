@@ -15,8 +15,13 @@ from torch import distributed, nn
 
 from algorithmic_efficiency.backends import _torch_state
 from algorithmic_efficiency.backends._torch_workload import TorchWorkload, unwrap
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, Devices, TaskCode
-from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.backends.base import (
+  Batch,
+  DefinedWorkload,
+  Devices,
+  TaskCode,
+)
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 
 _MAX_EVAL_BATCHES_IN_FLIGHT = 2
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from algorithmic_efficiency import integrity, spec
+from algorithmic_efficiency import spec, trust
 from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
-from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ParameterType
 
@@ -196,7 +196,7 @@ class TorchWorkload(DefinedWorkload):
     for name, own in _state(self._own_model):
       value = found.get(name)
       if value is None or value.shape != own.shape:
-        raise integrity.IntegrityError(
+        raise trust.IntegrityError(
           f'The model may not be changed; of the one that is to be evaluated, {name} is '
           + ('missing.' if value is None else f'{tuple(value.shape)}, not {tuple(own.shape)}.'),
           'harness',

@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import environment, errors, ports
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends import ports
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.backends.roles import Parameter
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.results import environment
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.backends._jax_backend import JaxBackend

@@ -7,10 +7,11 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import errors, integrity, ports
+from algorithmic_efficiency import errors, trust
+from algorithmic_efficiency.backends import ports
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.backends.roles import Parameter
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 if TYPE_CHECKING:
   import torch
@@ -55,7 +56,7 @@ def start(devices: Devices) -> TorchBackend:
   compiles = devices.compile == 'on' or (devices.compile == 'auto' and device.type == 'cuda')
   if compiles:
     _set_compilation_cache(devices.compilation_cache)
-    integrity.trust_command('torch/_inductor/compile_worker')
+    trust.trust_command('torch/_inductor/compile_worker')
   _tell_place(devices)
   if devices.num_ranks > 1:
     _join(devices, device)

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 import algorithmic_efficiency
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 
 USER_ERROR = 2
 INTERRUPTED = 130

@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, get_args
 
-from algorithmic_efficiency import errors, optimizer_entry, registry
-from algorithmic_efficiency.definition import Split
-from algorithmic_efficiency.suites import SUITES
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Split
+from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.optimizers import by_name
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.studies.bench import Result
-  from algorithmic_efficiency.studies.race import Race
+  from algorithmic_efficiency.experiments.race.race import Race
+  from algorithmic_efficiency.experiments.race.run import Result
 
 SUMMARY = 'run a whole race, and score it'
 
@@ -102,7 +104,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def _submissions(text: str) -> tuple[str, ...]:
   """The parts of a list, in which the calls of optimizers have commas of their own."""
-  return tuple(part.strip() for part in optimizer_entry.entries_of(text) if part.strip())
+  return tuple(part.strip() for part in by_name.entries_of(text) if part.strip())
 
 
 def race_of(args: argparse.Namespace) -> Race:
@@ -111,9 +113,9 @@ def race_of(args: argparse.Namespace) -> Race:
   Raises:
     UserError: an argument is wrong by itself.
   """
-  from algorithmic_efficiency import request
   from algorithmic_efficiency.backends.base import Devices
-  from algorithmic_efficiency.studies.race import Entry, Race
+  from algorithmic_efficiency.experiments.race.race import Entry, Race
+  from algorithmic_efficiency.launch import request
 
   for path in args.path:
     registry.add_root(path)
@@ -157,8 +159,8 @@ def race_of(args: argparse.Namespace) -> Race:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import bench
+  from algorithmic_efficiency.experiments.race import run as race_run
+  from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
   race = race_of(args)
   is_scored = not (args.no_score or race.smoke)
@@ -167,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
   if args.max_hours is not None:
     _refuse_dearer(args, race)
   with interrupted_when_terminated():
-    result = bench.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
+    result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
   if is_scored:
     _score(args, race, result)
@@ -181,16 +183,16 @@ def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
     UserError: it may.
   """
   from algorithmic_efficiency.cli.plan import probed
-  from algorithmic_efficiency.progress import say
-  from algorithmic_efficiency.studies import plan
+  from algorithmic_efficiency.experiments.race import estimate
+  from algorithmic_efficiency.launch.progress import say
 
-  purse = plan.Purse(max_hours=args.max_hours)
-  estimate = probed(race, purse, retry_failed=args.retry_failed)
+  purse = estimate.Purse(max_hours=args.max_hours)
+  priced = probed(race, purse, retry_failed=args.retry_failed)
   if not args.quiet:
-    for problem in estimate.problems:
+    for problem in priced.problems:
       say(problem)
-  purse.check(estimate)
-  plan.store(estimate, race.folder)
+  purse.check(priced)
+  estimate.store(priced, race.folder)
 
 
 def _require_scoring() -> None:
@@ -204,8 +206,8 @@ def _sum_up(result: Result, *, quiet: bool) -> bool:
   """Says what failed and why; whether anything did."""
   from collections import Counter
 
-  from algorithmic_efficiency.progress import say
-  from algorithmic_efficiency.studies.board import cause, row_of
+  from algorithmic_efficiency.experiments.race.progress import cause, row_of
+  from algorithmic_efficiency.launch.progress import say
 
   causes = Counter(
     (row_of(plan), cause(outcome))

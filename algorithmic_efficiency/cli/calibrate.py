@@ -15,10 +15,11 @@ import fractions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.benchmark import registry
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.studies.target_setting import Record
+  from algorithmic_efficiency.experiments.calibration.target_setting import Record
 
 SUMMARY = 'set the goal of a workload by protocol'
 
@@ -67,10 +68,17 @@ def _factor(text: str) -> fractions.Fraction:
 def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.backends.base import Devices
   from algorithmic_efficiency.cli.plan import lines
-  from algorithmic_efficiency.progress import say
-  from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import calibrate, plan, target_page, target_setting
-  from algorithmic_efficiency.studies.target_setting import Record
+  from algorithmic_efficiency.experiments.calibration import (
+    run as calibration,
+  )
+  from algorithmic_efficiency.experiments.calibration import (
+    target_page,
+    target_setting,
+  )
+  from algorithmic_efficiency.experiments.calibration.target_setting import Record
+  from algorithmic_efficiency.experiments.race import estimate
+  from algorithmic_efficiency.launch.progress import say
+  from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
   for path in args.path:
     registry.add_root(path)
@@ -80,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
   if args.compare is not None:
     other = Record.read(Path(args.compare).expanduser())
     target_setting.check_like(other, workload=args.workload, step_budget=args.step_budget)
-  purse = plan.Purse(max_hours=args.max_hours)
-  asked = calibrate.Calibration(
+  purse = estimate.Purse(max_hours=args.max_hours)
+  asked = calibration.Calibration(
     workload=args.workload,
     submissions=args.submissions,
     framework=args.framework,
@@ -108,12 +116,12 @@ def run(args: argparse.Namespace) -> int:
   with interrupted_when_terminated():
     if not args.quiet:
       say('Probing what a trial takes, where one is left to run.')
-    expected = calibrate.estimate(asked, retry_failed=args.retry_failed)
+    expected = calibration.estimate(asked, retry_failed=args.retry_failed)
     if expected is not None:
       purse.check(expected)
       if not args.quiet:
         say('\n'.join(lines(expected)))
-    record = calibrate.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
+    record = calibration.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
   file = Path(args.output_dir).expanduser() / f'{asked.name}.json'
   target_page.write(record, file)
   _show(record, other, file)
@@ -121,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(record: Record, other: Record | None, file: Path) -> None:
-  from algorithmic_efficiency.studies import target_page, target_setting
+  from algorithmic_efficiency.experiments.calibration import target_page, target_setting
 
   print(f'Record: {file}, and as a page {file.with_suffix(".md")}')
   for line in target_page.to_paste(record):

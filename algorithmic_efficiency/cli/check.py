@@ -17,11 +17,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli.bench import names
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.studies.check import Report, Row
+  from algorithmic_efficiency.experiments.check.run import Report, Row
 
 SUMMARY = 'say what is wrong with a submission before it is run'
 
@@ -54,8 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import check
+  from algorithmic_efficiency.experiments.check import run as check
+  from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
   for path in args.path:
     registry.add_root(path)
@@ -85,8 +86,8 @@ def _tell(row: Row) -> None:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
-  from algorithmic_efficiency.faults import KINDS
-  from algorithmic_efficiency.studies.check import SUBJECTS
+  from algorithmic_efficiency.benchmark.check_rules import KINDS
+  from algorithmic_efficiency.experiments.check.run import SUBJECTS
 
   return {
     'submission': report.submission,
@@ -122,7 +123,7 @@ def _print(report: Report) -> None:
   from rich.console import Console
   from rich.table import Table
 
-  from algorithmic_efficiency.studies.check import SUBJECTS
+  from algorithmic_efficiency.experiments.check.run import SUBJECTS
 
   table = Table(box=None, pad_edge=False)
   for title in ('checked', 'framework', *SUBJECTS):
@@ -137,7 +138,7 @@ def _print(report: Report) -> None:
 
 
 def _lines(report: Report) -> Iterator[str]:
-  from algorithmic_efficiency.faults import KINDS
+  from algorithmic_efficiency.benchmark.check_rules import KINDS
 
   for finding, where in report.findings.items():
     kind = KINDS[finding.kind]

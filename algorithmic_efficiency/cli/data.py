@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency import request
+  from algorithmic_efficiency.launch import request
 
   data_dir = request.data_dir(args.data_dir)
   return {'list': _list, 'prepare': _prepare, 'verify': _verify}[args.action](args, data_dir)
@@ -58,7 +58,7 @@ def _action(actions: argparse._SubParsersAction, name: str, text: str) -> argpar
 
 
 def _find_tasks(args: argparse.Namespace) -> None:
-  from algorithmic_efficiency import registry
+  from algorithmic_efficiency.benchmark import registry
 
   for folder in args.path:
     registry.add_root(folder)

@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency import request
+  from algorithmic_efficiency.launch import request
 
   report = examine(request.data_dir(args.data_dir), timeout_sec=args.timeout)
   if args.json:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def examine(data_dir: Path, *, timeout_sec: float) -> dict[str, Any]:
   """Everything that is reported, as JSON."""
-  from algorithmic_efficiency import environment, utilization
+  from algorithmic_efficiency.results import environment, utilization
 
   facts = environment.collect({})
   del facts['devices'], facts['fingerprint']  # both are a trial's
@@ -82,7 +82,9 @@ def frameworks(timeout_sec: float) -> dict[str, dict[str, Any]]:
 
 def _start_probe(framework: str) -> subprocess.Popen[str] | str:
   """The process that asks the framework, or why there is no use in asking."""
-  from algorithmic_efficiency import errors, registry, request
+  from algorithmic_efficiency import errors
+  from algorithmic_efficiency.benchmark import registry
+  from algorithmic_efficiency.launch import request
 
   try:
     request.check_installed(framework)
@@ -166,7 +168,8 @@ def _free_bytes(folder: Path) -> int:
 
 def data_sets(data_dir: Path) -> list[dict[str, Any]]:
   """The sets of all workloads that can run: whether each is there, and how to prepare it."""
-  from algorithmic_efficiency import errors, registry
+  from algorithmic_efficiency import errors
+  from algorithmic_efficiency.benchmark import registry
   from algorithmic_efficiency.data import records
 
   found: dict[str, dict[str, Any]] = {}

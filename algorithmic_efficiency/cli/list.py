@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from algorithmic_efficiency import backends, errors, registry
-from algorithmic_efficiency.definition import Goal, WorkloadDefinition
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Goal, WorkloadDefinition
+from algorithmic_efficiency.benchmark.suites import Suite, Tuning
 from algorithmic_efficiency.spec import MatrixView
-from algorithmic_efficiency.suites import Suite, Tuning
 
 SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
 
@@ -154,8 +155,8 @@ def _tuning(tuning: Tuning) -> dict[str, Any]:
 
 
 def _parameters(workload: str, framework: str) -> list[dict[str, Any]]:
-  from algorithmic_efficiency import request
   from algorithmic_efficiency.backends.base import TaskCode
+  from algorithmic_efficiency.launch import request
 
   definition = registry.workload(workload)
   if not registry.is_runnable(definition, framework):

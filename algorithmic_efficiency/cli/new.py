@@ -13,8 +13,9 @@ import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from algorithmic_efficiency import errors, registry, suite_file
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry, suite_file
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 SUMMARY = 'make a submission or a suite of your own'
 

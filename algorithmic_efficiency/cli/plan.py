@@ -18,8 +18,8 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.cli import bench
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.studies.plan import Bounds, Estimate, Purse
-  from algorithmic_efficiency.studies.race import Race
+  from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate, Purse
+  from algorithmic_efficiency.experiments.race.race import Race
 
 SUMMARY = 'say what a race will take, before it starts'
 
@@ -39,19 +39,19 @@ def run(args: argparse.Namespace) -> int:
   import json
   from dataclasses import asdict
 
-  from algorithmic_efficiency.studies import plan
+  from algorithmic_efficiency.experiments.race import estimate as estimates
 
   race = bench.race_of(args)
-  purse = plan.Purse(
+  purse = estimates.Purse(
     num_devices=args.devices, price_per_hour=args.price_per_hour, max_hours=args.max_hours
   )
   if args.from_budget:
-    estimate = plan.from_budgets(race, purse)
+    estimate = estimates.from_budgets(race, purse)
   else:
     estimate = probed(race, purse, args.evidence, retry_failed=args.retry_failed)
   purse.check(estimate)
   if not args.from_budget:
-    plan.store(estimate, race.folder)
+    estimates.store(estimate, race.folder)
   print(json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate)))
   return 0
 
@@ -62,15 +62,15 @@ def probed(
   """The estimate from probes, with a word on how they get on while they run.
 
   Raises:
-    UserError: as `plan.from_probes`.
+    UserError: as `estimates.from_probes`.
   """
   from pathlib import Path
 
   from rich.console import Console
   from rich.status import Status
 
-  from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import plan
+  from algorithmic_efficiency.experiments.race import estimate as estimates
+  from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
   runs = None if evidence is None else Path(evidence).expanduser()
   if runs is not None and not runs.is_dir():
@@ -79,7 +79,7 @@ def probed(
     interrupted_when_terminated(),
     Status('Probing', console=Console(stderr=True)) as status,
   ):
-    return plan.from_probes(
+    return estimates.from_probes(
       race,
       purse,
       evidence=runs,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import score
 
 SUMMARY = 'rebuild the report of runs or of results'

@@ -17,10 +17,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.benchmark import registry
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.studies.reproduce import Report
+  from algorithmic_efficiency.experiments.reproduction.run import Report
 
 SUMMARY = 'hold a run against published logs'
 
@@ -54,17 +55,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   import dataclasses
 
-  from algorithmic_efficiency import files
   from algorithmic_efficiency.backends.base import Devices
-  from algorithmic_efficiency.session import interrupted_when_terminated
-  from algorithmic_efficiency.studies import reproduce
+  from algorithmic_efficiency.experiments.reproduction import run as reproduction
+  from algorithmic_efficiency.launch.session import interrupted_when_terminated
+  from algorithmic_efficiency.results import files
 
   for path in args.path:
     registry.add_root(path)
   for path in args.workload_path:
     registry.add_task(path)
-  prepared = reproduce.prepare(
-    reproduce.Reproduction(
+  prepared = reproduction.prepare(
+    reproduction.Reproduction(
       workload=args.workload,
       submission=args.submission,
       against=args.against,
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     )
   )
   with interrupted_when_terminated():
-    report = reproduce.run(prepared, quiet=args.quiet or args.json)
+    report = reproduction.run(prepared, quiet=args.quiet or args.json)
   if args.json:
     found = {**dataclasses.asdict(report), 'is_reproduced': report.is_reproduced}
     print(files.encode(found))

@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from algorithmic_efficiency import backends, errors, optimizer_entry, registry
+from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.suites import SUITES
-from algorithmic_efficiency.updates import settings
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.optimizers import by_name, settings
 
 SUMMARY = 'run a submission on a workload'
 
@@ -80,7 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency import session
+  from algorithmic_efficiency.launch import session
 
   for path in args.path:
     registry.add_root(path)
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> Any:
-  from algorithmic_efficiency.request import Request
+  from algorithmic_efficiency.launch.request import Request
 
   submission = _submission(args)
   framework = args.framework or _framework_of(submission)
@@ -146,7 +147,7 @@ def _submission(args: argparse.Namespace) -> str:
     f'{name}={getattr(args, name)}' for name in _OPTIONS if getattr(args, name) is not None
   ]
   if args.optimizer:
-    return optimizer_entry.call(args.optimizer, args.hparam, options)
+    return by_name.call(args.optimizer, args.hparam, options)
   if args.hparam or options:
     first = '--hparam' if args.hparam else f'--{options[0].partition("=")[0]}'
     raise errors.UserError(
@@ -157,8 +158,8 @@ def _submission(args: argparse.Namespace) -> str:
 
 
 def _framework_of(submission: str) -> str:
-  if optimizer_entry.is_call(submission):
-    return optimizer_entry.entry_for(submission).framework
+  if by_name.is_call(submission):
+    return by_name.entry_for(submission).framework
   raise errors.UserError(
     'A submission runs in one framework; add --framework, with one of '
     f'{", ".join(backends.FRAMEWORKS)}.'

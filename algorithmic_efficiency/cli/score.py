@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.suites import SUITES
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import SUITES
 
 SUMMARY = 'score a folder of runs and write the report'
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records
-from algorithmic_efficiency.definition import WorkloadDefinition
 
 Status = Literal['embedded', 'prepared', 'missing', 'damaged', 'planned']
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from types import ModuleType
 
 from algorithmic_efficiency import seeds
-from algorithmic_efficiency.data.pipeline import Batches, InOrder, Shard, Shuffled
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.data.pipeline import (
+  Batches,
+  InOrder,
+  Shard,
+  Shuffled,
+)
 from algorithmic_efficiency.data.sources import Arrays
-from algorithmic_efficiency.definition import Split, WorkloadDefinition
 
 _SEED = 0  # the examples are the same in every run; the run's seed decides their order
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, files
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.results import files
 
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_SEC = 30.0

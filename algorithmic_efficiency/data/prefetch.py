@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from algorithmic_efficiency import integrity
+from algorithmic_efficiency import trust
 
 _END = object()
 
@@ -47,7 +47,7 @@ class Ahead:
     self._thread.join()
 
   def _run(self) -> None:
-    integrity.trust_this_thread()
+    trust.trust_this_thread()
     while True:
       self._free.acquire()
       if self._stop.is_set():

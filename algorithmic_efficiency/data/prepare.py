@@ -14,9 +14,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from algorithmic_efficiency import errors, files, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import catalogue, records, tfds
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.results import files
 
 # Called with what is being done, how much of it is done, and how much there is, if that is known.
 Progress = Callable[[str, int, int | None], None]

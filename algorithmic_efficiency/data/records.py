@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from algorithmic_efficiency import errors, files
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.results import files
 
 FORMAT = 1
 MANIFEST = 'manifest.json'

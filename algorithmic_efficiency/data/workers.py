@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 _IN_FLIGHT = 2  # for each worker: one that it makes, one that it may begin at once
 _EXIT_SEC = 5.0

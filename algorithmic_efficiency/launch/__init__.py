@@ -1,1 +1,1 @@
-"""Trials as jobs: each in a process of its own, on this machine."""
+"""The parents of trials: what is asked for, and processes started and watched."""

@@ -23,23 +23,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from algorithmic_efficiency import (
-  errors,
-  files,
-  integrity,
-  measurements,
-  optimizer_entry,
-  ports,
-  registry,
-)
-from algorithmic_efficiency.environment import num_usable_cpus
-from algorithmic_efficiency.launch.folder import TrialFolder
-from algorithmic_efficiency.launch.messages import GarbledError, LineBuffer
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends import ports
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.launch.trial_folder import TrialFolder
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.results import files, measurements, trial_record
+from algorithmic_efficiency.results.environment import num_usable_cpus
+from algorithmic_efficiency.trial import processes
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer
 
 CLOCK_TOLERANCE = 0.01
 CLOCK_TOLERANCE_SEC = 0.5
-WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.worker')
+WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.trial.worker')
 """What runs a trial's process: it is given the descriptor of its pipe and its parent's number."""
 
 _STACK = 'most recent call first):\n'  # what faulthandler heads each thread's with
@@ -104,8 +101,8 @@ def run_trial(
   if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
     return _outcome(plan, _run_ranks([plan], on_message, cancelled, environment, None))
   with TrialFolder(plan.path, replace=plan.overwrite) as folder:
-    before = measurements.read_trial(plan.path)
-    optimizer_entry.keep(Path(plan.submission_path), plan.path)
+    before = trial_record.read_trial(plan.path)
+    by_name.keep(Path(plan.submission_path), plan.path)
 
     def take(message: Mapping[str, Any]) -> None:
       if message['kind'] == 'row':
@@ -128,7 +125,7 @@ def run_trial(
     return outcome
 
 
-def recorded(folder: Path, record: measurements.TrialRecord) -> Outcome:
+def recorded(folder: Path, record: trial_record.TrialRecord) -> Outcome:
   """The outcome of a trial that ended before, as its record has it."""
   return Outcome(
     folder=folder,
@@ -347,8 +344,8 @@ def started_by(process: subprocess.Popen) -> dict[int, str | None]:
   """What the process of a trial has started, while it is there: numbers and births."""
   if process.poll() is not None:
     return {}
-  below = integrity.processes_below(process.pid)
-  return {number: integrity.birth(number) for number, _ in below}
+  below = processes.processes_below(process.pid)
+  return {number: processes.birth(number) for number, _ in below}
 
 
 def kill(process: subprocess.Popen, started: Mapping[int, str | None]) -> None:
@@ -356,7 +353,7 @@ def kill(process: subprocess.Popen, started: Mapping[int, str | None]) -> None:
   with contextlib.suppress(ProcessLookupError):  # its group lives on with what it has started
     os.killpg(process.pid, signal.SIGKILL)
   for number, born in started.items():  # some may have left the group
-    if born is not None and integrity.birth(number) == born:  # the number is not another's by now
+    if born is not None and processes.birth(number) == born:  # the number is not another's by now
       with contextlib.suppress(OSError):
         os.kill(number, signal.SIGKILL)
   process.wait()
@@ -462,11 +459,11 @@ def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
 
 
 def _write_outcome(
-  plan: TrialPlan, outcome: Outcome, before: measurements.TrialRecord | None
+  plan: TrialPlan, outcome: Outcome, before: trial_record.TrialRecord | None
 ) -> None:
   """Writes how the trial ended, as the parent sees it, into its record; `before` is that of its
   last attempt."""
-  path = outcome.folder / measurements.TRIAL_FILE
+  path = outcome.folder / trial_record.TRIAL_FILE
   try:
     record = files.decode(path.read_text())
   except (OSError, ValueError):
@@ -481,7 +478,7 @@ def _write_outcome(
   files.write_json_atomic(path, record)
 
 
-def _num_out_of_memory(record: Mapping[str, Any], before: measurements.TrialRecord | None) -> int:
+def _num_out_of_memory(record: Mapping[str, Any], before: trial_record.TrialRecord | None) -> int:
   if record['stop_reason'] != 'out_of_memory':
     return 0
   host = record['environment'].get('fingerprint')

@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import OnMessage, Outcome
-from algorithmic_efficiency.launch.places import Place
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.trial.config import TrialPlan
 
 
 class Job(Protocol):

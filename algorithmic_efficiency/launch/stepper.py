@@ -20,16 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from algorithmic_efficiency import backends, errors, measurements
+from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.folder import scratch
-from algorithmic_efficiency.launch.messages import GarbledError, LineBuffer
-from algorithmic_efficiency.launch.places import Place
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.trial_folder import scratch
+from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer
 
 _GRACE_SEC = 20.0  # what the processes get to end by themselves
 _POLL_SEC = 0.2
-_WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.launch.step_worker')
+_WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.trial.step_worker')
 
 
 class StepperError(Exception):
@@ -159,7 +160,7 @@ class Stepper:
 
   def environment(self) -> Mapping[str, Any]:
     """What the trial runs on, as its record has it."""
-    record = measurements.read_trial(self.folder)
+    record = trial_record.read_trial(self.folder)
     assert record is not None, 'wait() comes first'
     return record.environment
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.updates import jax_optimizers as optimizers
-from algorithmic_efficiency.updates import settings
-from algorithmic_efficiency.updates.batch_size import get_batch_size
-from algorithmic_efficiency.updates.jax import data_selection
-from algorithmic_efficiency.updates.jax_optimizers import prepare_for_eval, update_params
+from algorithmic_efficiency.optimizers import jax as optimizers
+from algorithmic_efficiency.optimizers import settings
+from algorithmic_efficiency.optimizers.jax import prepare_for_eval, update_params
+from algorithmic_efficiency.training.batch_size import get_batch_size
+from algorithmic_efficiency.training.jax import data_selection
 
 __all__ = [
   'data_selection',

@@ -19,7 +19,7 @@ import optax
 from algorithmic_efficiency import spec
 
 # The workload's own batch size; define get_batch_size(workload_name) here to choose another.
-from algorithmic_efficiency.updates.batch_size import get_batch_size
+from algorithmic_efficiency.training.batch_size import get_batch_size
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 

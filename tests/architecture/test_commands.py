@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import measurements
+from algorithmic_efficiency.results import trial_record
 
 HEAVY = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'tensorflow', 'pandas', 'scipy')
 MAX_CPU_SEC = 0.5
@@ -194,7 +194,7 @@ def test_a_workload_and_a_submission_of_a_stranger_run_end_to_end(
   )
   assert result.code == 0, result.err
   folder = decoys / 'runs' / 'plain_sgd' / 'study_1' / f'sides_{framework}' / 'trial_1'
-  record = measurements.read_trial(folder)
+  record = trial_record.read_trial(folder)
   assert record is not None
   assert record.status == 'finished'
   assert (folder / 'eval_measurements.csv').read_text().count('\n') >= 3

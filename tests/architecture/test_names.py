@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sources import CORE, ROOT, files, tree
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 # Written so that this file does not find itself.
 MACHINE_PATHS = re.compile(r'/(?:root|home|work|Users|opt)' r'/\w')

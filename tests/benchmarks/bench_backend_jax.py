@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import registry
 from algorithmic_efficiency.backends import jax as backend_jax
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.benchmark import registry
 
 BATCH_SIZE = 1024
 NUM_REPEATS = 300

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import registry, spec
+from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.benchmark import registry
 
 BATCH_SIZE = 1024
 NUM_REPEATS = 300

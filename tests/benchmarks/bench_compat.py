@@ -26,12 +26,13 @@ from typing import Any
 
 import bench_runner
 
-from algorithmic_efficiency import cli, integrity, registry
-from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency import cli, trust
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.runner import TrialRun
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.loop import TrialRun
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.process import TrialProcess
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'e2e'))
 from entries import BY_NAME, FIVE_POINTS, StandIn
@@ -98,7 +99,7 @@ def main(*arguments: str) -> None:
 
 def _measure(framework: str, data_dir: str) -> None:
   registry.pin_own_packages()
-  integrity.trust_this_thread()
+  trust.trust_this_thread()
   entry, *swaps = PAIRS[framework]
   with tempfile.TemporaryDirectory() as folder:
     processes = [

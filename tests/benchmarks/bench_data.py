@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.pipeline import Batches, Shuffled
 from algorithmic_efficiency.data.sources import MappedRecords
-from algorithmic_efficiency.definition import WorkloadDefinition
 
 BATCH_SIZE = 1024
 NUM_BURSTS = 20

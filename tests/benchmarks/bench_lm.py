@@ -21,9 +21,11 @@ from typing import Any
 import bench_runner
 import numpy as np
 
-from algorithmic_efficiency import backends, registry, spec, submission
+from algorithmic_efficiency import backends, spec
 from algorithmic_efficiency.backends.base import Backend, Devices, TaskCode
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.trial import submission
 
 # The loss: a vocabulary and a width as those of the largest model.
 LENGTH, DIM, VOCAB_SIZE = 1024, 1024, 50_257

@@ -17,12 +17,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from algorithmic_efficiency import backends, integrity, optimizer_entry, registry, seeds, spec
-from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency import (
+  backends,
+  seeds,
+  spec,
+  trust,
+)
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.runner import TrialRun
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.loop import TrialRun
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.process import TrialProcess
 
 NUM_BURSTS = 15
 STEPS_PER_BURST = 100
@@ -48,9 +55,9 @@ def main(*arguments: str) -> None:
 def _measure(framework: str) -> None:
   registry.pin_own_packages()
   start = time.perf_counter()
-  entry = optimizer_entry.entry_for(OPTIMIZERS[framework])
+  entry = by_name.entry_for(OPTIMIZERS[framework])
   tried_out_sec = time.perf_counter() - start
-  integrity.trust_this_thread()
+  trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_plan(framework, entry, folder), Reporter(None))
     run = process.prepare()
@@ -80,7 +87,7 @@ def _one_each(steppers: tuple[_Stepper, ...], number: int) -> list[float]:
   return seconds
 
 
-def _plan(framework: str, entry: optimizer_entry.Entry, folder: str) -> TrialPlan:
+def _plan(framework: str, entry: by_name.Entry, folder: str) -> TrialPlan:
   return TrialPlan(
     workload='quick_vision',
     framework=framework,

@@ -6,10 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from algorithmic_efficiency import backends, race_records
-from algorithmic_efficiency.launch.places import places
-from algorithmic_efficiency.studies import cost, probe
-from algorithmic_efficiency.studies.race import Entry, Race, expand
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.experiments.race import probe, step_cost
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.results import race_files
 
 SUBMISSIONS = ('nadamw', 'twin', 'other')  # all of them nadamw
 
@@ -37,9 +38,9 @@ def _measure(framework: str, folder: Path) -> None:
   begin = time.perf_counter()
   found = probe.probe(plans[0], place, limit_sec=probe.SEC_PER_WORKLOAD / len(SUBMISSIONS))
   between = time.perf_counter()
-  cost.measure(plans, folder, place)
+  step_cost.measure(plans, folder, place)
   end = time.perf_counter()
-  costs = ', '.join(f'{one.log_cost:+.1%}' for one in race_records.read_costs(folder))
+  costs = ', '.join(f'{one.log_cost:+.1%}' for one in race_files.read_costs(folder))
   print(
     f'{framework}: a probe {between - begin:.1f} s, of which {found.start_sec:.1f} s to start; '
     f'bursts of {len(SUBMISSIONS)} submissions {end - between:.1f} s; what copies of the baseline '

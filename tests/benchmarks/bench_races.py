@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from algorithmic_efficiency import backends
-from algorithmic_efficiency.studies import state
-from algorithmic_efficiency.studies.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race import state
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
 
 NUM_TURNS = 3
 NUM_TRIALS = 4  # of a race whose throughput is measured

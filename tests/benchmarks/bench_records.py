@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithmic_efficiency.checkpoint import Checkpoints
-from algorithmic_efficiency.measurements import RunLog, read
+from algorithmic_efficiency.results.measurements import RunLog, read
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
 
 NUM_ROWS = 20_000
 NUM_ARRAYS = 8

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.studies import band, reference_logs
-from algorithmic_efficiency.studies.reference_logs import Log
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.reproduction import prediction_band, reference_logs
+from algorithmic_efficiency.experiments.reproduction.reference_logs import Log
 
 
 def is_reproduced(run: Log, logs: Sequence[Log]) -> bool:
-  found = band.agreements(run, band.bands(logs, run.steps))
+  found = prediction_band.agreements(run, prediction_band.bands(logs, run.steps))
   return bool(found) and all(one.is_inside for one in found)
 
 

@@ -17,12 +17,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import backends, cli, integrity, registry, seeds, spec
-from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency import (
+  backends,
+  cli,
+  seeds,
+  spec,
+  trust,
+)
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.runner import TrialRun
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.loop import TrialRun
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.process import TrialProcess
 
 NUM_BURSTS = 9
 NUM_EMPTY_STEPS = 50_000
@@ -55,7 +62,7 @@ def _measure(
 ) -> None:
   num_steps = int(steps_per_burst)
   registry.pin_own_packages()
-  integrity.trust_this_thread()
+  trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_plan(framework, data_dir, folder, workload, suite), Reporter(None))
     run = process.prepare()

@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from algorithmic_efficiency import backends, measurements
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.results import trial_record
 
 NUM_RUNS = 5
 COMMAND = (
@@ -39,8 +40,8 @@ def _first_step_sec(framework: str, folder: Path, run: int) -> float:
   start = time.perf_counter()
   subprocess.run(command, check=True, env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(cache)})
   elapsed = time.perf_counter() - start
-  [path] = runs.rglob(measurements.TRIAL_FILE)
-  record = measurements.read_trial(path.parent)
+  [path] = runs.rglob(trial_record.TRIAL_FILE)
+  record = trial_record.read_trial(path.parent)
   assert record is not None
   return elapsed - sum(record.buckets[name] for name in ('eval', 'log', 'checkpoint'))
 

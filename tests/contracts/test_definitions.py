@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.definition import BatchSizes, WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import BatchSizes, WorkloadDefinition
+from algorithmic_efficiency.benchmark.suites import SUITES
 from algorithmic_efficiency.metrics.derived import DERIVED
-from algorithmic_efficiency.suites import SUITES
 
 DEFINITIONS = list(registry.workloads().values())
 RUNNABLE = [definition for definition in DEFINITIONS if registry.is_runnable(definition)]

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from algorithmic_efficiency import registry, tuning
-from tests.unit import update_toys as toys
+from algorithmic_efficiency.benchmark import registry, search_space
+from tests.unit import training_toys as toys
 
 # The functions of AlgoPerf, with their parameters in order.
 SIGNATURES = {
@@ -125,8 +125,8 @@ def test_batch_sizes(entry, framework):
 
 @pytest.mark.parametrize('entry', EXTERNAL, ids=_id)
 def test_the_search_space_has_what_the_code_reads(entry):
-  space = tuning.load(entry.tuning_search_space)
-  assert len(tuning.points(space, 5, seed=0)) == 5
+  space = search_space.load(entry.tuning_search_space)
+  assert len(search_space.points(space, 5, seed=0)) == 5
   for framework in entry.frameworks:
     read = _hyperparameters_read(entry.file(framework))
     assert set(space.names) - OPTIONAL == read, framework
@@ -168,7 +168,9 @@ def test_fault_13_every_baseline_runs(entry, framework):
   workload.metrics_logger = toys.Logger()
   point = None
   if entry.ruleset == 'external':
-    point = tuning.as_object(tuning.points(tuning.load(entry.tuning_search_space), 1, seed=0)[0])
+    point = search_space.as_object(
+      search_space.points(search_space.load(entry.tuning_search_space), 1, seed=0)[0]
+    )
   rng = np.array([1, 2], np.uint32)
   state = module.init_optimizer_state(workload, params, None, point, rng)
   queue = iter(toys.batches(3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import prepare
 
 RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]

@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 ARGUMENTS = {
   'data': {

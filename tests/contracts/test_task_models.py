@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.spec import LossType
 

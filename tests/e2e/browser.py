@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from algorithmic_efficiency.ports import free_port
+from algorithmic_efficiency.backends.ports import free_port
 
 _FLAGS = (
   *('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'),

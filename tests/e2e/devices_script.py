@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import backends, evaluation, registry, seeds, spec
+from algorithmic_efficiency import backends, seeds, spec
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.trial import evaluation
 
 NUM_STEPS = 20
 NUM_PARTS = 2  # batches are hashed in two halves, to be compared with those of two processes

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from entries import BY_NAME
 
-from algorithmic_efficiency import errors, integrity, measurements, registry, tuning
-from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.checkpoint import Checkpoints
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.launch.worker import stop_reason_of
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry, search_space
+from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.process import TrialProcess
+from algorithmic_efficiency.trial.worker import stop_reason_of
 
 SUITES = {'quick_vision': 'quick', 'mnist': 'lite', 'quick_lm': 'quick'}
 NUM_STEPS = {'quick_vision': 45, 'mnist': 70, 'quick_lm': 45}
@@ -36,7 +38,7 @@ class _Broken(Exception):
 
 def main(args: argparse.Namespace) -> None:
   registry.pin_own_packages()
-  integrity.trust_this_thread()
+  trust.trust_this_thread()
   plans = [_plan(args, name, number) for number, name in enumerate(args.names)]
   print(json.dumps([_result(plan) for plan in plans]))
   assert not [name for name, module in sys.modules.items() if _lies_in(args.root, module)]
@@ -61,7 +63,7 @@ def _plan(args: argparse.Namespace, name: str, number: int) -> TrialPlan:
     ruleset='external' if points.is_file() else 'self',
     study=1,
     trial=1,
-    hyperparameters=tuning.load(points).listed[args.point] if points.is_file() else None,
+    hyperparameters=search_space.load(points).listed[args.point] if points.is_file() else None,
     seed=7,
     study_seed=1,
     root_seed=1,
@@ -91,7 +93,7 @@ def _result(plan: TrialPlan) -> dict[str, Any]:
   if 'refusal' in result or plan.devices.rank != 0:
     return result
   rows = measurements.read(plan.path)
-  record = measurements.read_trial(plan.path)
+  record = trial_record.read_trial(plan.path)
   result |= {
     'evals': rows.evals,
     'num_logged': len(rows.metrics),

@@ -9,22 +9,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from algorithmic_efficiency import assembly
-from algorithmic_efficiency.launch import watch, worker
+from algorithmic_efficiency.trial import monitor, process, worker
 
 
 def shorten(limit: str) -> None:
   name, _, seconds = limit.partition('=')
   if name == 'min_init_sec':
-    watch._MIN_INIT_SEC = float(seconds)
+    monitor._MIN_INIT_SEC = float(seconds)
     return
   assert name == 'free_init_sec', name
-  charge = assembly.charge_initialisation
+  charge = process.charge_initialisation
 
   def charge_sooner(run_sec, rules, stopwatch):
     charge(run_sec, dataclasses.replace(rules, free_init_sec=float(seconds)), stopwatch)
 
-  assembly.charge_initialisation = charge_sooner
+  process.charge_initialisation = charge_sooner
 
 
 if __name__ == '__main__':

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from trials import algoeff, holders, record, rows
 
-from algorithmic_efficiency import measurements
-from algorithmic_efficiency.environment import num_usable_cpus
+from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.results.environment import num_usable_cpus
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def _wait(condition, launcher: subprocess.Popen | None = None) -> None:
 
 
 def _records(runs: Path) -> dict[Path, dict]:
-  return {path: json.loads(path.read_text()) for path in runs.rglob(measurements.TRIAL_FILE)}
+  return {path: json.loads(path.read_text()) for path in runs.rglob(trial_record.TRIAL_FILE)}
 
 
 def _is_done(found: dict) -> bool:
@@ -107,5 +107,5 @@ def _values(runs: Path, submission: str) -> list[list[float]]:
   """The validation values of each trial of a submission."""
   return [
     [row['validation/accuracy'] for row in rows(path.parent).evals]
-    for path in sorted((runs / submission).rglob(measurements.TRIAL_FILE))
+    for path in sorted((runs / submission).rglob(trial_record.TRIAL_FILE))
   ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trials import algoeff
 
-from algorithmic_efficiency.studies.target_setting import Record
+from algorithmic_efficiency.experiments.calibration.target_setting import Record
 
 FLAGS = ('--submissions', 'momentum', '--trials', '1', '--seeds', '2', '--step_budget', '20')
 

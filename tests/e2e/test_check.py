@@ -12,9 +12,10 @@ from attacks import HONEST
 from broken_entries import BROKEN, BROKEN_ON_TWO_DEVICES, Broken
 from trials import algoeff
 
-from algorithmic_efficiency.faults import KINDS
+from algorithmic_efficiency.benchmark.check_rules import KINDS
+from algorithmic_efficiency.experiments.check import run as check
+from algorithmic_efficiency.experiments.check import source as check_source
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.studies import check, check_source
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from trials import rank_outputs
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.ports import free_port
+from algorithmic_efficiency.backends.ports import free_port
+from algorithmic_efficiency.benchmark import registry
 
 SCRIPT = Path(__file__).with_name('devices_script.py')
 WORKLOADS = ('quick_vision', 'quick_lm', 'mnist')

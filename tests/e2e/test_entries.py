@@ -15,7 +15,7 @@ from entries import BY_NAME, ROWS, STAND_INS, StandIn
 from entries_script import SUITES
 from trials import algoeff, rank_outputs, record, rows, trial_folder
 
-from algorithmic_efficiency.ports import free_port
+from algorithmic_efficiency.backends.ports import free_port
 
 SCRIPT = Path(__file__).with_name('entries_script.py')
 README = Path(__file__).parents[1] / 'README.md'

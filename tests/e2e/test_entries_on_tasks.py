@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trials import algoeff, record, trial_folder
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 NUM_STEPS = 3
 

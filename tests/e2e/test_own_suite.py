@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trials import algoeff, record, rows, trial_folder
 
-from algorithmic_efficiency import registry, suite_file
+from algorithmic_efficiency.benchmark import registry, suite_file
 
 SUITE = """
 name = 'tiny'

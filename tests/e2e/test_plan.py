@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from trials import algoeff
 
-from algorithmic_efficiency import race_records
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.places import places
-from algorithmic_efficiency.studies import cost
-from algorithmic_efficiency.studies.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.results import race_files
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def test_a_plan_is_made_of_probes_and_leaves_nothing_but_itself(framework: str, 
   assert found['peak_memory_bytes']['host'] > 100 * 2**20
   assert found['disk_bytes']['expected'] > 4 * 10_000
   assert list(temporary.glob('algoeff*')) == []
-  assert os.listdir(tmp_path / 'runs') == [race_records.PLAN_FILE]
+  assert os.listdir(tmp_path / 'runs') == [race_files.PLAN_FILE]
 
 
 @pytest.mark.parametrize('framework', MODULES)
@@ -71,13 +71,13 @@ def test_bursts_tell_costs_and_leave_nothing_but_their_record(
   )
   plans = expand(race)
   [place] = places(race.devices)
-  (problem,) = cost.measure(plans, race.folder, place)
+  (problem,) = step_cost.measure(plans, race.folder, place)
   assert 'broken on quick_vision' in problem and 'on purpose' in problem
-  found = {one.submission: one for one in race_records.read_costs(race.folder)}
+  found = {one.submission: one for one in race_files.read_costs(race.folder)}
   assert set(found) == {'nadamw', 'twin'}
   for one in found.values():
-    assert one.baseline == 'nadamw' and len(one.turns) == cost.NUM_TURNS
+    assert one.baseline == 'nadamw' and len(one.turns) == step_cost.NUM_TURNS
     assert abs(one.log_cost) < 0.7  # copies, on a machine that may be busy
   assert len({one.host for one in found.values()}) == 1
   assert list(temporary.glob('algoeff*')) == []
-  assert os.listdir(race.folder) == [race_records.COSTS_FILE]
+  assert os.listdir(race.folder) == [race_files.COSTS_FILE]

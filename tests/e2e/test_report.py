@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from browser import browser
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import main
 
 WORKLOADS = ('fastmri', 'ogbg', 'wmt')

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import measurements
-from algorithmic_efficiency.measurements import Rows, TrialRecord
+from algorithmic_efficiency.results.trial_record import TrialRecord
+
+from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.results.measurements import Rows
 
 TIMES = (
   'accumulated_eval_time',
@@ -76,12 +78,12 @@ def rank_outputs(script: Path, ranks: Sequence[Sequence[str]], timeout: float) -
 
 def trial_folder(root: Path) -> Path:
   """The only trial folder below `root`."""
-  [path] = root.rglob(measurements.TRIAL_FILE)
+  [path] = root.rglob(trial_record.TRIAL_FILE)
   return path.parent
 
 
 def record(folder: Path) -> TrialRecord:
-  found = measurements.read_trial(folder)
+  found = trial_record.read_trial(folder)
   assert found is not None
   return found
 

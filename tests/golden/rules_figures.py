@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.definition import Budget, Goal, WorkloadDefinition
-from algorithmic_efficiency.faults import KINDS
-from algorithmic_efficiency.suites import SUITES, Ruleset, Suite
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.check_rules import KINDS
+from algorithmic_efficiency.benchmark.definition import Budget, Goal, WorkloadDefinition
+from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
 
 RULES = Path(__file__).resolve().parents[2] / 'RULES.md'
 _AXES = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from algorithmic_efficiency import request
-from algorithmic_efficiency.studies.plan import Purse, from_budgets
-from algorithmic_efficiency.studies.race import Entry, Race
+from algorithmic_efficiency.experiments.race.estimate import Purse, from_budgets
+from algorithmic_efficiency.experiments.race.race import Entry, Race
+from algorithmic_efficiency.launch import request
 
 # Seconds of the budgets of AlgoPerf on A100, and the 3 studies of 5 trials of external tuning.
 A100 = {

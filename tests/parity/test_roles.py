@@ -10,9 +10,9 @@ pytest.importorskip('flax')
 
 from twins import definitions
 
-from algorithmic_efficiency import registry
 from algorithmic_efficiency.backends import _jax_workload, _torch_workload
 from algorithmic_efficiency.backends.base import TaskCode
+from algorithmic_efficiency.benchmark import registry
 
 
 def _parameters(definition, backend, model):

@@ -10,8 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import registry
-from tests.unit import update_toys as toys
+from algorithmic_efficiency.benchmark import registry
+from tests.unit import training_toys as toys
 
 NUM_STEPS = 50
 RNG = np.array([1, 2], np.uint32)

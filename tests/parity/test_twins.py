@@ -10,7 +10,7 @@ pytest.importorskip('torch')
 import numpy as np  # noqa: E402
 import twins  # noqa: E402
 
-from algorithmic_efficiency import registry  # noqa: E402
+from algorithmic_efficiency.benchmark import registry  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9

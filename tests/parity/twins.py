@@ -17,8 +17,8 @@ import torch
 from flax import linen as nn
 from torch.utils import _pytree as torch_tree
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import jax as jax_layers
 from algorithmic_efficiency.layers import torch as torch_layers
 

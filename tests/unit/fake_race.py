@@ -12,9 +12,9 @@ from typing import Any
 
 from fake_worker import SESSIONS_FILE
 
+from algorithmic_efficiency.experiments.race import run as race_run
+from algorithmic_efficiency.experiments.race.race import Entry, Race
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.studies import bench
-from algorithmic_efficiency.studies.race import Entry, Race
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
 
@@ -63,7 +63,7 @@ def sessions(folder: Path) -> list[Session]:
 
 def main(folder: str, scripts: str, changes: str) -> int:
   local.WORKER = WORKER
-  result = bench.run(race(Path(folder), json.loads(scripts), **json.loads(changes)), quiet=True)
+  result = race_run.run(race(Path(folder), json.loads(scripts), **json.loads(changes)), quiet=True)
   return int(any(outcome.status != 'finished' for outcome in result.outcomes))
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from algorithmic_efficiency import clock, measurements
-from algorithmic_efficiency.launch.places import Place
+from algorithmic_efficiency import clock
+from algorithmic_efficiency.launch.slots import Place
 from algorithmic_efficiency.launch.stepper import Leg, Start, StepperError
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.trial.config import TrialPlan
 
 
 @dataclass(kw_only=True)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import integrity, runner, spec
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.benchmark.definition import Goal
 from algorithmic_efficiency.clock import Stopwatch
-from algorithmic_efficiency.definition import Goal
-from algorithmic_efficiency.submission import Submission
-from algorithmic_efficiency.trial_plan import Rules
+from algorithmic_efficiency.trial import guard, loop
+from algorithmic_efficiency.trial.config import Rules
+from algorithmic_efficiency.trial.submission import Submission
 
 
 class FakeClock:
@@ -168,7 +169,7 @@ class FakeTrial:
       value = accuracy(step) if max_batches is None else glance(step)
       return {f'{split}/accuracy': value for split in splits}
 
-    self.run = runner.TrialRun(
+    self.run = loop.TrialRun(
       rules=rules,
       goal=Goal(metric='accuracy', direction='max', validation=0.9, test=0.8),
       machine=self.machine,
@@ -184,7 +185,7 @@ class FakeTrial:
       ),
       workload=FakeWorkload(),  # type: ignore[arg-type]
       hyperparameters=None,
-      queue=runner.InputQueue(FakeStream(), lambda batch: batch),
+      queue=loop.InputQueue(FakeStream(), lambda batch: batch),
       params=1.0,
       model_state=None,
       optimizer_state='state',
@@ -192,7 +193,7 @@ class FakeTrial:
       evaluate=evaluate,
       reseed=lambda value: None,
       recorder=self.recorder,
-      guard=integrity.Guard(),
+      guard=guard.Guard(),
       seed=1,
     )
 

@@ -17,10 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from algorithmic_efficiency import clock, measurements
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.launch.worker import die_with
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency import clock
+from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.worker import die_with
 
 SESSIONS_FILE = 'sessions.txt'  # beside the submission, a line for each process
 

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from algorithmic_efficiency.backends.base import TaskCode
-from algorithmic_efficiency.definition import BatchSizes, Budget, Goal, Splits, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import (
+  BatchSizes,
+  Budget,
+  Goal,
+  Splits,
+  WorkloadDefinition,
+)
 from algorithmic_efficiency.spec import LossType
 
 NUM_FEATURES = 6

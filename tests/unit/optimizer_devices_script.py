@@ -17,8 +17,8 @@ import optimizer_toys
 
 from algorithmic_efficiency.backends import jax as backend_jax
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.updates import jax_optimizers
-from tests.unit import update_toys as toys
+from algorithmic_efficiency.optimizers import jax as jax_optimizers
+from tests.unit import training_toys as toys
 
 NUM_STEPS = 4
 

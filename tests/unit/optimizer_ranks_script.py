@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import optimizer_toys
 
-from algorithmic_efficiency.updates import torch_optimizers
-from tests.unit import update_toys as toys
+from algorithmic_efficiency.optimizers import torch as torch_optimizers
+from tests.unit import training_toys as toys
 
 NUM_STEPS = 3  # LBFGS makes much of rounding, and more with every step
 NUM_RANKS = 2

@@ -1,13 +1,13 @@
-"""The toys of `update_toys.py` with the roles of their parameters, and optimizers to train them."""
+"""The toys of `training_toys.py` with roles of parameters, and optimizers to train them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from algorithmic_efficiency.backends import roles
+from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.spec import ParameterType, ShapeTuple
-from algorithmic_efficiency.updates.settings import Settings
-from tests.unit import update_toys as toys
+from tests.unit import training_toys as toys
 
 OUTPUTS = ('kernel_1', 'bias_1')
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 Row = tuple[int, float, float]  # step, seconds, metric on validation
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Splits, WorkloadDefinition
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import records
-from algorithmic_efficiency.definition import Splits, WorkloadDefinition
 
 WORDS = (
   'the',

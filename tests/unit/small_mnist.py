@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithmic_efficiency import registry
-from algorithmic_efficiency.definition import Splits, WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Splits, WorkloadDefinition
 
 SPLITS = Splits(train=50, eval_train=20, validation=10, test=12)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 # workload: metric, direction, validation target, test target, train, validation, test examples
 BASE = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algorithmic_efficiency.ports import free_port
+from algorithmic_efficiency.backends.ports import free_port
 
 SCRIPT = Path(__file__).with_name('jax_devices_script.py')
 

@@ -16,11 +16,12 @@ import torch
 import torch_toy
 from torch import nn
 
-from algorithmic_efficiency import errors, integrity, registry, spec
+from algorithmic_efficiency import errors, spec, trust
 from algorithmic_efficiency.backends import _torch_workload
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends._torch_backend import TorchBackend
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ForwardPassMode, LossType, ParameterType
 
@@ -557,10 +558,10 @@ def test_an_evaluation_is_of_the_values_of_the_moment(backend, toy):
 def test_another_model_is_not_evaluated(backend, toy):
   workload, model, _ = toy
   model.head = nn.Linear(8, 2 * model.head.out_features)
-  with pytest.raises(integrity.IntegrityError, match=r'head.weight is \(\d+, 8\), not'):
+  with pytest.raises(trust.IntegrityError, match=r'head.weight is \(\d+, 8\), not'):
     backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
   model.head = nn.Identity()
-  with pytest.raises(integrity.IntegrityError, match=r'head.weight is missing'):
+  with pytest.raises(trust.IntegrityError, match=r'head.weight is missing'):
     backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
 
 

@@ -23,7 +23,7 @@ from torch.distributed import DistStoreError, TCPStore
 
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.ports import free_port
+from algorithmic_efficiency.backends.ports import free_port
 
 SCRIPT = Path(torch_ranks_script.__file__)
 

@@ -21,7 +21,7 @@ from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends._torch_state import overlay as overlay_on
 from algorithmic_efficiency.backends._torch_state import pack
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.checkpoint import Checkpoints
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
 
 CPU = torch.device('cpu')
 WORDS = np.array([1, 2], np.uint32)

@@ -9,11 +9,15 @@ import fake_race
 import pytest
 from fake_worker import SESSIONS_FILE
 
-from algorithmic_efficiency import request
-from algorithmic_efficiency.cli import bench, main, plan, score
-from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.studies.plan import Bounds, Estimate
-from algorithmic_efficiency.studies.race import Entry, Race, expand
+from algorithmic_efficiency.cli import (
+  bench,
+  main,
+  plan,
+  score,
+)
+from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.launch import local, request
 from scoring import report
 
 GOOD = {

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import cli, registry
-from algorithmic_efficiency.faults import KINDS, Finding
+from algorithmic_efficiency import cli
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.check_rules import KINDS, Finding
+from algorithmic_efficiency.experiments.check import run as check
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.studies import check
 
 STATE = {
   'params': {'a': np.arange(3.0), 'b': [1, (2.0, None)]},

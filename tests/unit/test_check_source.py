@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import errors, registry
-from algorithmic_efficiency.faults import KINDS
-from algorithmic_efficiency.studies import check_source
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.check_rules import KINDS
+from algorithmic_efficiency.experiments.check import source as check_source
 
 MARK = '# here'
 

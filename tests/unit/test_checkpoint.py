@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from algorithmic_efficiency import checkpoint
-from algorithmic_efficiency.checkpoint import Checkpoints
 from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.trial import checkpoint
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
 
 PAYLOAD = {
   'params': {'Dense_0': {'kernel': np.arange(12, dtype=np.float32).reshape(3, 4), 'bias': None}},
@@ -278,7 +278,7 @@ def test_nothing_in_a_file_is_run_as_code(tmp_path, monkeypatch, structure):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from algorithmic_efficiency.checkpoint import Checkpoints
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
 store = Checkpoints(Path(sys.argv[1]))
 loaded = store.load()
 step = loaded.step if loaded else 0

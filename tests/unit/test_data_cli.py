@@ -9,7 +9,8 @@ import sys
 import pytest
 import small_mnist
 
-from algorithmic_efficiency import cli, registry
+from algorithmic_efficiency import cli
+from algorithmic_efficiency.benchmark import registry
 
 
 @pytest.fixture

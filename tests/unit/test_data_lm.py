@@ -14,10 +14,12 @@ import pytest
 import small_documents
 from test_data_vision import joined
 
-from algorithmic_efficiency import environment, errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Splits
 from algorithmic_efficiency.data import catalogue
 from algorithmic_efficiency.data import prepare as preparing
-from algorithmic_efficiency.definition import Splits
+from algorithmic_efficiency.results import environment
 from workloads.lm import data, documents, names, vocabulary, windows
 
 NOWHERE = Path('/nonexistent/set')
@@ -373,7 +375,7 @@ def test_segments_number_the_documents_of_a_window():
 def test_reading_names_imports_nothing_heavy():
   script = (
     'import sys; from pathlib import Path\n'
-    'from algorithmic_efficiency import registry\n'
+    'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_lm")\n'
     'data = registry.task_of(definition).module("data")\n'
     'next(data.train_stream(definition, Path("x"), 8, 0))\n'

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.data.pipeline import Batches, InOrder, Rows, Shuffled
+from algorithmic_efficiency.data.pipeline import (
+  Batches,
+  InOrder,
+  Rows,
+  Shuffled,
+)
 from algorithmic_efficiency.data.sources import Arrays, MappedRecords
 
 

@@ -10,7 +10,8 @@ import small_mnist
 from file_limit import file_size_limit
 from local_server import serving
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import records
 

@@ -11,10 +11,11 @@ import textwrap
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Splits
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import tfds
-from algorithmic_efficiency.definition import Splits
 
 pytestmark = pytest.mark.skipif(
   any(importlib.util.find_spec(name) is None for name in ('tensorflow_datasets', 'array_record')),

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import small_mnist
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Splits
 from algorithmic_efficiency.data import fake, records
 from algorithmic_efficiency.data import prepare as preparing
-from algorithmic_efficiency.definition import Splits
 
 NOWHERE = Path('/nonexistent/digits')
 DATA = Path(os.environ.get('ALGOEFF_TEST_DATA', '../shared/data'))
@@ -236,7 +237,7 @@ def test_smoke_streams_can_be_restored_and_sharded(vision):
 def test_reading_imports_neither_frameworks_nor_scikit_learn():
   script = (
     'import sys; from pathlib import Path\n'
-    'from algorithmic_efficiency import registry\n'
+    'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_vision")\n'
     'data = registry.task_of(definition).module("data")\n'
     'next(data.train_stream(definition, Path("x"), 8, 0))\n'

@@ -12,7 +12,8 @@ import data_examples
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import errors, registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.pipeline import Batches, InOrder, Shuffled
 from algorithmic_efficiency.data.sources import MappedRecords

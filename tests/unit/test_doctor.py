@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from algorithmic_efficiency import backends, cli, errors, request
+from algorithmic_efficiency import backends, cli, errors
 from algorithmic_efficiency.cli import doctor
+from algorithmic_efficiency.launch import request
 
 WORKING = 'print("DESCRIPTION " + \'{"platform": "cpu", "device_kind": "cpu", "num_devices": 2}\')'
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import environment, utilization
+from algorithmic_efficiency.results import environment, utilization
 
 DEVICES = {
   'framework': 'jax',
@@ -28,7 +28,8 @@ ROOT = Path(environment.__file__).parents[1]
 
 def test_it_starts_no_other_process():
   code = (
-    'import subprocess; from algorithmic_efficiency import environment; subprocess.Popen = None; '
+    'import subprocess; '
+    'from algorithmic_efficiency.results import environment; subprocess.Popen = None; '
     'print(environment.collect({})["os"])'
   )
   out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
@@ -96,7 +97,8 @@ def test_the_machine_is_its_hardware_whatever_runs_on_it(change, same_machine):
 
 def test_versions_are_known_without_an_import():
   code = (
-    'import sys; from algorithmic_efficiency import environment; print(environment.versions()); '
+    'import sys; '
+    'from algorithmic_efficiency.results import environment; print(environment.versions()); '
     "assert not {'jax', 'torch', 'flax', 'psutil', 'pandas'} & set(sys.modules)"
   )
   out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

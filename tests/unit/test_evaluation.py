@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import evaluation, registry
-from algorithmic_efficiency.definition import Goal
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Goal
 from algorithmic_efficiency.metrics import derived
+from algorithmic_efficiency.trial import evaluation
 
 DEFINITION = dataclasses.replace(
   registry.workload('quick_vision').for_smoke(),

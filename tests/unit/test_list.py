@@ -7,9 +7,10 @@ import math
 
 import pytest
 
-from algorithmic_efficiency import backends, registry
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import SUITES
 from algorithmic_efficiency.cli import main
-from algorithmic_efficiency.suites import SUITES
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:

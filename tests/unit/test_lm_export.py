@@ -10,11 +10,11 @@ import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 from jax import export  # noqa: E402
 
-from algorithmic_efficiency import registry  # noqa: E402
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload  # noqa: E402
 from algorithmic_efficiency.backends.base import TaskCode  # noqa: E402
-from algorithmic_efficiency.updates import jax as updates  # noqa: E402
-from algorithmic_efficiency.updates.options import StepOptions  # noqa: E402
+from algorithmic_efficiency.benchmark import registry  # noqa: E402
+from algorithmic_efficiency.training import jax as training  # noqa: E402
+from algorithmic_efficiency.training.options import StepOptions  # noqa: E402
 
 KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 
@@ -39,7 +39,7 @@ def test_train_and_evaluation_steps_export(name, at_smoke_size):
   params, _ = jax.eval_shape(workload.init_model_fn, KEY)
   batch = task.data.fake_batch(definition, definition.batch_sizes.train, 0)
   optimizer = optax.adamw(1e-3)
-  step = updates.compile_train_step(workload, optimizer.update, StepOptions())
+  step = training.compile_train_step(workload, optimizer.update, StepOptions())
   state = jax.eval_shape(optimizer.init, params)
   train = exported(step, state, params, None, batch, KEY)
   weights = np.ones(batch['targets'].shape, np.float32)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import registry
 from algorithmic_efficiency.backends import module as backend_module
 from algorithmic_efficiency.backends.base import TaskCode
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
 BASE = registry.workload('quick_lm')

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from algorithmic_efficiency import api, errors, measurements
+from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch import local, messages, worker
-from algorithmic_efficiency.launch.folder import TrialFolder, aside_of, mend
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, mend
+from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.trial import messages, worker
+from algorithmic_efficiency.trial.config import TrialPlan
 from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
@@ -91,7 +93,7 @@ class TestWaiting:
     outcome = play(never, folder=folder, monkeypatch=monkeypatch, hard_limit_sec=0.5)
     assert (outcome.status, outcome.stop_reason) == ('failed', 'hard_limit')
     assert '0.5 s' in outcome.reason
-    assert measurements.read_trial(folder).stop_reason == 'hard_limit'
+    assert trial_record.read_trial(folder).stop_reason == 'hard_limit'
 
   def test_a_process_that_gives_signs_of_life_may_go_on(self, tmp_path, monkeypatch):
     slowly = '\n'.join(['time.sleep(0.3)', *['SPEAK', 'time.sleep(0.3)'] * 4, 'os._exit(3)'])
@@ -140,7 +142,7 @@ class TestBelief:
     outcome = play(([START], 'SPEAK\ntime.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
     assert outcome.status == 'invalid'
     assert "no message of the trial: b'not ours'" in outcome.reason
-    assert measurements.read_trial(folder).status == 'invalid'
+    assert trial_record.read_trial(folder).status == 'invalid'
 
   @pytest.mark.parametrize('text', ['1', '[]', '{}', '{"kind"'])
   def test_a_message_is_an_object_with_a_kind(self, text):
@@ -210,7 +212,7 @@ class TestRecord:
     """Regression: its record held nothing but the status, and no resume got beyond it."""
     folder = tmp_path / 'trial'
     play(([START], 'os._exit(3)'), folder=folder, monkeypatch=monkeypatch)
-    record = measurements.read_trial(folder)
+    record = trial_record.read_trial(folder)
     assert record is not None
     assert (record.status, record.seeds['seed']) == ('failed', 1)
 
@@ -224,7 +226,7 @@ class TestRecord:
     monkeypatch.setattr(local, '_watch', interrupt)
     with pytest.raises(KeyboardInterrupt):
       play(([START], 'time.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
-    record = measurements.read_trial(folder)
+    record = trial_record.read_trial(folder)
     assert record is not None
     assert (record.status, record.stop_reason) == ('failed', 'interrupted')
 
@@ -295,7 +297,7 @@ class TestReplacing:
     with pytest.raises(KeyboardInterrupt):
       play(([START], ''), folder=path, monkeypatch=monkeypatch, overwrite=True)
     assert (path / 'old').exists()
-    assert not (path / measurements.TRIAL_FILE).exists()
+    assert not (path / trial_record.TRIAL_FILE).exists()
     assert not aside_of(path).exists()
 
   def test_a_trial_that_ends_otherwise_has_replaced_it(self, tmp_path, monkeypatch):
@@ -372,7 +374,7 @@ def test_the_folder_of_an_optimizer_lies_in_that_of_the_trial(tmp_path, monkeypa
     monkeypatch=monkeypatch,
     submission_path=str(entry / 'submission_pytorch.py'),
   )
-  record = measurements.read_trial(folder)
+  record = trial_record.read_trial(folder)
   assert record is not None and 'exit code 0' in record.reason  # it was there from the start
   assert (folder / entry.name / 'submission_pytorch.py').is_file()
 

@@ -19,10 +19,11 @@ from file_limit import file_size_limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithmic_efficiency import files, measurements
-from algorithmic_efficiency.csv_table import CsvTable
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.measurements import RunLog, TrialRecord, read, read_trial
+from algorithmic_efficiency.results import files, measurements
+from algorithmic_efficiency.results.csv_table import CsvTable
+from algorithmic_efficiency.results.measurements import RunLog, read
+from algorithmic_efficiency.results.trial_record import TrialRecord, read_trial
 
 EVAL_ROW = {
   'train/loss': 0.1 + 0.2,
@@ -672,7 +673,8 @@ def test_trial_record_missing_or_damaged(tmp_path):
 def test_reading_needs_no_pandas_and_no_framework(tmp_path):
   small_log(tmp_path)
   code = (
-    'import sys; from pathlib import Path; from algorithmic_efficiency.measurements import read; '
+    'import sys; from pathlib import Path; '
+    'from algorithmic_efficiency.results.measurements import read; '
     f'rows = read(Path({str(tmp_path)!r})); '
     "print(len(rows.evals), sorted({'pandas', 'jax', 'torch'} & set(sys.modules)))"
   )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from file_limit import file_size_limit
 
-from algorithmic_efficiency import cli, registry, tuning
-from algorithmic_efficiency import submission as submissions
-from tests.unit import update_toys as toys
+from algorithmic_efficiency import cli
+from algorithmic_efficiency.benchmark import registry, search_space
+from algorithmic_efficiency.trial import submission as submissions
+from tests.unit import training_toys as toys
 
 FILES = {
   'submission_jax.py',
@@ -84,8 +85,8 @@ def test_the_folder_runs_as_it_is(tmp_path, framework, ruleset):
   entry = submissions.load(folder / f'submission_{framework}.py', framework)
   point = None
   if ruleset == 'external':
-    space = tuning.load(folder / 'tuning_search_space.json')
-    point = tuning.as_object(tuning.points(space, 1, seed=0)[0])
+    space = search_space.load(folder / 'tuning_search_space.json')
+    point = search_space.as_object(search_space.points(space, 1, seed=0)[0])
   losses = _losses(entry, framework, point)
   assert losses[-1] < 0.9 * losses[0]
 

@@ -8,8 +8,8 @@ from collections import namedtuple
 import pytest
 
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.updates.options import StepOptions
-from algorithmic_efficiency.updates.settings import OPTIONS, Settings
+from algorithmic_efficiency.optimizers.settings import OPTIONS, Settings
+from algorithmic_efficiency.training.options import StepOptions
 
 
 def settings(**options):

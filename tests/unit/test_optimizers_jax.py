@@ -13,13 +13,14 @@ from optimizer_toys import OPTAX, settings
 
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.spec import MatrixView, ParameterRole, ShapeTuple
-from tests.unit import update_toys as toys
+from tests.unit import training_toys as toys
 
 jax = pytest.importorskip('jax')
 optax = pytest.importorskip('optax')
 
 from algorithmic_efficiency.backends import _jax_state  # noqa: E402
-from algorithmic_efficiency.updates import jax_optimizers, jax_rehearsal  # noqa: E402
+from algorithmic_efficiency.optimizers import jax as jax_optimizers  # noqa: E402
+from algorithmic_efficiency.optimizers import jax_dry_run  # noqa: E402
 
 NUM_STEPS = 30
 
@@ -276,12 +277,12 @@ def test_an_optimizer_that_evaluates_the_loss_takes_no_parts():
 )
 def test_a_rehearsal_finds_what_is_wrong(name, hyperparameters, message):
   with pytest.raises(UserError, match=message):
-    jax_rehearsal.rehearse(settings(name, hyperparameters))
+    jax_dry_run.rehearse(settings(name, hyperparameters))
 
 
 @pytest.mark.parametrize('name', ['optax.sgd', 'optax.contrib.schedule_free_adamw'])
 def test_rehearsals(name):
-  jax_rehearsal.rehearse(settings(name, {'learning_rate': 0.1}, schedule='wsd'))
+  jax_dry_run.rehearse(settings(name, {'learning_rate': 0.1}, schedule='wsd'))
 
 
 # Several devices.

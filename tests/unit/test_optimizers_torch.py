@@ -12,13 +12,14 @@ import pytest
 from optimizer_toys import TORCH, settings
 
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.updates import optimizers
-from tests.unit import update_toys as toys
+from algorithmic_efficiency.optimizers import table
+from tests.unit import training_toys as toys
 
 torch = pytest.importorskip('torch')
 
 from algorithmic_efficiency.backends import _torch_state  # noqa: E402
-from algorithmic_efficiency.updates import torch_optimizers, torch_rehearsal  # noqa: E402
+from algorithmic_efficiency.optimizers import torch as torch_optimizers  # noqa: E402
+from algorithmic_efficiency.optimizers import torch_dry_run  # noqa: E402
 
 NUM_STEPS = 30
 CPU = torch.device('cpu')
@@ -76,8 +77,8 @@ OWN = {
 def _two_passes(monkeypatch):
   """Enters the class above into the table."""
   name = f'{__name__.partition(".")[0]}.TwoPasses'
-  monkeypatch.setitem(optimizers.NEEDS, name, optimizers.Needs(step='two_passes'))
-  optimizers.needs_of.cache_clear()
+  monkeypatch.setitem(table.NEEDS, name, table.Needs(step='two_passes'))
+  table.needs_of.cache_clear()
 
 
 def _workload(step_hint=NUM_STEPS):
@@ -296,7 +297,7 @@ def test_a_model_without_hidden_matrices_is_refused():
 
 @pytest.mark.parametrize('name', [*TORCH, *OWN])
 def test_rehearsals(name):
-  torch_rehearsal.rehearse(settings(name, {**TORCH, **OWN}[name], schedule='wsd'))
+  torch_dry_run.rehearse(settings(name, {**TORCH, **OWN}[name], schedule='wsd'))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_rehearsals(name):
 )
 def test_a_rehearsal_finds_what_is_wrong(hyperparameters, message):
   with pytest.raises(UserError, match=message):
-    torch_rehearsal.rehearse(settings('torch.optim.AdamW', hyperparameters))
+    torch_dry_run.rehearse(settings('torch.optim.AdamW', hyperparameters))
 
 
 # Several ranks.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import backends, ports
+from algorithmic_efficiency import backends
+from algorithmic_efficiency.backends import ports
 from algorithmic_efficiency.errors import UserError
 
 needs_linux = pytest.mark.skipif(

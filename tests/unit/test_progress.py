@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_local_launch import plan
 
-from algorithmic_efficiency import progress
+from algorithmic_efficiency.launch import progress
 from algorithmic_efficiency.launch.local import Outcome
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import registry, suite_file
+from algorithmic_efficiency.benchmark import registry, suite_file
 
 FOLDER = Path(__file__).resolve().parents[1] / 'benchmarks' / 'race'
 PACKAGES = {'jax': 'jax', 'pytorch': 'torch'}

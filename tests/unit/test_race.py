@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from algorithmic_efficiency import errors, measurements, registry, request
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.places import places
-from algorithmic_efficiency.request import Request
-from algorithmic_efficiency.studies import state
-from algorithmic_efficiency.studies.race import Entry, Race, expand
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.race import state
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.launch.request import Request
+from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.trial.config import TrialPlan
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +234,7 @@ class TestFolder:
     asked = race(tmp_path)
     path = expand(asked)[0].path
     path.mkdir(parents=True)
-    (path / measurements.TRIAL_FILE).write_text('{')
+    (path / trial_record.TRIAL_FILE).write_text('{')
     with pytest.raises(errors.UserError, match='is damaged'):
       expand(asked)
 
@@ -275,7 +278,7 @@ class TestScan:
   def test_a_record_says_what_the_trial_was_spared(self, tmp_path):
     [plan, *_] = expand(race(tmp_path, splits=('validation',), stop_at='validation'))
     begin(plan)
-    record = json.loads((plan.path / measurements.TRIAL_FILE).read_text())
+    record = json.loads((plan.path / trial_record.TRIAL_FILE).read_text())
     assert record['options'] == {
       'stop_at': 'validation',
       'stop_on_divergence': True,

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from algorithmic_efficiency import clock
-from algorithmic_efficiency.launch import worker
+from algorithmic_efficiency.trial import worker
 
 
 def test_fault_5_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch):

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from algorithmic_efficiency.results.trial_record import TrialRecord
 
-from algorithmic_efficiency import errors, request
-from algorithmic_efficiency.measurements import TrialRecord
-from algorithmic_efficiency.request import Request
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.launch.request import Request
+from algorithmic_efficiency.trial.config import TrialPlan
 
 
 @pytest.fixture(autouse=True)

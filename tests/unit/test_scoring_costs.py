@@ -12,8 +12,8 @@ import pytest
 from scoring_runs import hit_at, miss, write_trial
 
 import scoring
-from algorithmic_efficiency import race_records
-from algorithmic_efficiency.race_records import PlannedTrials, StepCost
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
 from scoring import console, outputs, planned, report
 from scoring.report import payload
 from scoring.statistics import costs, verdicts
@@ -73,7 +73,7 @@ def measured(
         turns=((1.0, ratio, 1.0),),
         hashes=hashes or {},
       )
-      race_records.append_costs(root, [cost])
+      race_files.append_costs(root, [cost])
 
 
 def scored(root: Path, **options: Any):
@@ -161,9 +161,9 @@ class TestAxis:
   def test_floors_of_an_earlier_measurement_or_baseline_are_forgotten(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)
     measured(tmp_path, {'slow': 2.0}, studies=2, floors=1.5)
-    floor = race_records.read_costs(tmp_path)[-1]
+    floor = race_files.read_costs(tmp_path)[-1]
     other = dataclasses.replace(floor, baseline='a', submission='a', study=3)
-    race_records.append_costs(tmp_path, [other])
+    race_files.append_costs(tmp_path, [other])
     measured(tmp_path, {'slow': 2.0}, studies=2, floors=1.25)
     found = scored(tmp_path, statistics=False).outcomes.log_floor
     assert found.tolist() == pytest.approx([math.log(1.25)] * 4)
@@ -181,9 +181,9 @@ class TestAxis:
   def test_a_cost_against_an_earlier_baseline_counts_not(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)
     measured(tmp_path, {'slow': 5.0}, studies=2)
-    found = race_records.read_costs(tmp_path)
-    (tmp_path / race_records.COSTS_FILE).unlink()
-    race_records.append_costs(tmp_path, [dataclasses.replace(one, baseline='a') for one in found])
+    found = race_files.read_costs(tmp_path)
+    (tmp_path / race_files.COSTS_FILE).unlink()
+    race_files.append_costs(tmp_path, [dataclasses.replace(one, baseline='a') for one in found])
     measured(tmp_path, {'slow': 2.0}, studies=1)
     assert times(scored(tmp_path, statistics=False), 'slow') == pytest.approx([200.0, 200.0])
 
@@ -258,7 +258,7 @@ class TestReport:
       )
       for name in ('nadamw', 'slow')
     ]
-    race_records.write_plan(root, plan)
+    race_files.write_plan(root, plan)
     return scored(root, **options)
 
   def test_costs_of_steps_with_their_spread_and_noise(self, tmp_path):

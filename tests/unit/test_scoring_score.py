@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.errors import UserError
 from scoring import outputs, profiles
 from scoring.notes import counted

@@ -17,10 +17,15 @@ from test_local_launch import plan
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import stepper
-from algorithmic_efficiency.launch.folder import scratch
-from algorithmic_efficiency.launch.places import Place
-from algorithmic_efficiency.launch.step_worker import obey
-from algorithmic_efficiency.launch.stepper import Leg, Stepper, StepperError, aside
+from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.stepper import (
+  Leg,
+  Stepper,
+  StepperError,
+  aside,
+)
+from algorithmic_efficiency.launch.trial_folder import scratch
+from algorithmic_efficiency.trial.step_worker import obey
 
 READY = {'kind': 'ready', 'eval_batch_size': 7, 'clock_sec': 1.5}
 LEG = {
@@ -164,7 +169,7 @@ def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
 def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path, monkeypatch):
   monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   code = (
-    'import time\nfrom algorithmic_efficiency.launch.folder import scratch\n'
+    'import time\nfrom algorithmic_efficiency.launch.trial_folder import scratch\n'
     'with scratch() as path: print(path, flush=True); time.sleep(60)'
   )
   (tmp_path / 'algoeff-of-somebody').mkdir()

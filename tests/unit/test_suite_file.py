@@ -8,10 +8,11 @@ import tomllib
 import pytest
 
 import scoring
-from algorithmic_efficiency import cli, errors, registry, suite_file
+from algorithmic_efficiency import cli, errors
+from algorithmic_efficiency.benchmark import registry, suite_file
+from algorithmic_efficiency.benchmark.definition import Budget
+from algorithmic_efficiency.benchmark.suites import SUITES, Suite, Tuning
 from algorithmic_efficiency.cli import new
-from algorithmic_efficiency.definition import Budget
-from algorithmic_efficiency.suites import SUITES, Suite, Tuning
 from scoring.notes import counted
 from tests.unit import scoring_runs
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.definition import Budget, Goal
-from algorithmic_efficiency.studies import target_page, target_setting
-from algorithmic_efficiency.studies.target_setting import Record, Run
+from algorithmic_efficiency.benchmark.definition import Budget, Goal
+from algorithmic_efficiency.experiments.calibration import target_page, target_setting
+from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run
 
 PRESENT = Goal(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True)
 LOSS = Goal(metric='loss', direction='min', validation=1.0)

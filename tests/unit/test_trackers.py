@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import trackers
 from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.results import trackers
 
 
 def events(folder: Path) -> list:
@@ -60,7 +60,7 @@ def test_tensorboard_hides_what_a_resume_undid(tmp_path):
 def test_tensorboard_does_not_import_torch(tmp_path):
   pytest.importorskip('tensorboardX')
   code = (
-    'import sys; from pathlib import Path; from algorithmic_efficiency import trackers; '
+    'import sys; from pathlib import Path; from algorithmic_efficiency.results import trackers; '
     f'tracker = trackers.open_tracker("tensorboard", Path({str(tmp_path)!r})); '
     'tracker.scalars(1, {"loss": 0.5}); tracker.close(); print("torch" in sys.modules)'
   )

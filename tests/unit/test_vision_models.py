@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import registry
+from algorithmic_efficiency.benchmark import registry
 
 QUICK = registry.workload('quick_vision')
 MNIST = registry.workload('mnist')

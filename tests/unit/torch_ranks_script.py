@@ -21,9 +21,10 @@ import torch
 import torch_toy
 from torch import distributed
 
-from algorithmic_efficiency import registry, spec
+from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import fake
 
 NUM_STEPS = 20

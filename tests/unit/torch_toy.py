@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from algorithmic_efficiency.backends.base import TaskCode
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
 
 __all__ = ['BUDGET', 'Net', 'batch', 'definition', 'task']

@@ -19,10 +19,17 @@ from typing import NamedTuple
 import numpy as np
 
 from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.data import records
-from algorithmic_efficiency.data.pipeline import Batch, Batches, InOrder, Rows, Shard, Shuffled
+from algorithmic_efficiency.data.pipeline import (
+  Batch,
+  Batches,
+  InOrder,
+  Rows,
+  Shard,
+  Shuffled,
+)
 from algorithmic_efficiency.data.prepare import Progress, Source
-from algorithmic_efficiency.definition import Split, WorkloadDefinition
 
 from . import names, preparation, vocabulary, windows
 from .definition import TokenWindows

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from algorithmic_efficiency.definition import (
+from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
   Goal,

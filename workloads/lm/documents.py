@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import environment, errors, seeds
+from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.prepare import Progress
 from algorithmic_efficiency.data.workers import Workers
+from algorithmic_efficiency.results import environment
 
 from .vocabulary import WORDS, Vocabulary, require
 

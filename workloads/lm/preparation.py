@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.prepare import Progress
-from algorithmic_efficiency.definition import WorkloadDefinition
 
 from . import byte_pairs, documents, vocabulary, windows
 from .definition import TokenWindows

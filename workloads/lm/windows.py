@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 from .definition import TokenWindows
 

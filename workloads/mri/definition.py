@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from algorithmic_efficiency.definition import (
+from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
   Goal,

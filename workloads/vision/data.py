@@ -24,10 +24,17 @@ from typing import Literal
 import numpy as np
 
 from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.data import fetch, records, tfds
-from algorithmic_efficiency.data.pipeline import Batch, Batches, InOrder, Rows, Shard, Shuffled
+from algorithmic_efficiency.data.pipeline import (
+  Batch,
+  Batches,
+  InOrder,
+  Rows,
+  Shard,
+  Shuffled,
+)
 from algorithmic_efficiency.data.prepare import Progress, Source
-from algorithmic_efficiency.definition import Split, WorkloadDefinition
 
 _DIGITS_FILE = 'datasets/data/digits.csv.gz'
 _DIGITS_SHA256 = '68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2'

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from algorithmic_efficiency.definition import (
+from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
   Goal,

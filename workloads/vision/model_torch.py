@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
 
 from .definition import ConvNet, Mlp, VisionData

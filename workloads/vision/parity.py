@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import twins
 
 from .definition import ConvNet, Mlp

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.updates import torch as updates
-from algorithmic_efficiency.updates.batch_size import get_batch_size
-from algorithmic_efficiency.updates.options import StepOptions
-from algorithmic_efficiency.updates.torch import data_selection, update_params
+from algorithmic_efficiency.training import torch as training
+from algorithmic_efficiency.training.batch_size import get_batch_size
+from algorithmic_efficiency.training.options import StepOptions
+from algorithmic_efficiency.training.torch import data_selection, update_params
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
@@ -28,7 +28,7 @@ def init_optimizer_state(
     weight_decay=hyperparameters.weight_decay,
     fused=True,
   )
-  factor = updates.warmup_cosine(
+  factor = training.warmup_cosine(
     step_hint=workload.step_hint, warmup_factor=hyperparameters.warmup_factor
   )
-  return updates.start(model_params, optimizer, factor, StepOptions.of(hyperparameters))
+  return training.start(model_params, optimizer, factor, StepOptions.of(hyperparameters))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import optax
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.updates import jax as updates
-from algorithmic_efficiency.updates.batch_size import get_batch_size
-from algorithmic_efficiency.updates.jax import data_selection, update_params
-from algorithmic_efficiency.updates.options import StepOptions
+from algorithmic_efficiency.training import jax as training
+from algorithmic_efficiency.training.batch_size import get_batch_size
+from algorithmic_efficiency.training.jax import data_selection, update_params
+from algorithmic_efficiency.training.options import StepOptions
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
@@ -20,7 +20,7 @@ def init_optimizer_state(
   hyperparameters: spec.Hyperparameters,
   rng: spec.RandomState,
 ) -> spec.OptimizerState:
-  schedule = updates.warmup_cosine(
+  schedule = training.warmup_cosine(
     hyperparameters.learning_rate,
     step_hint=workload.step_hint,
     warmup_factor=hyperparameters.warmup_factor,
@@ -32,6 +32,6 @@ def init_optimizer_state(
     eps=1e-8,
     weight_decay=hyperparameters.weight_decay,
   )
-  return updates.start(
+  return training.start(
     workload, model_params, model_state, optimizer, StepOptions.of(hyperparameters)
   )

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.updates import torch as updates
-from algorithmic_efficiency.updates.batch_size import get_batch_size
-from algorithmic_efficiency.updates.options import StepOptions
-from algorithmic_efficiency.updates.torch import data_selection
+from algorithmic_efficiency.training import torch as training
+from algorithmic_efficiency.training.batch_size import get_batch_size
+from algorithmic_efficiency.training.options import StepOptions
+from algorithmic_efficiency.training.torch import data_selection
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
@@ -42,8 +42,8 @@ def init_optimizer_state(
     weight_decay=_POINT.weight_decay,
     fused=True,
   )
-  factor = updates.warmup_cosine(step_hint=workload.step_hint, warmup_factor=_POINT.warmup_factor)
-  return updates.start(model_params, optimizer, factor, _OPTIONS)
+  factor = training.warmup_cosine(step_hint=workload.step_hint, warmup_factor=_POINT.warmup_factor)
+  return training.start(model_params, optimizer, factor, _OPTIONS)
 
 
 def update_params(
@@ -59,7 +59,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  updates.train_step(
+  training.train_step(
     workload, current_param_container, batch, rng, optimizer_state, _OPTIONS, global_step
   )
   return optimizer_state, current_param_container, model_state

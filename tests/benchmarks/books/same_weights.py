@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithmic_efficiency import integrity, registry, seeds
-from algorithmic_efficiency.assembly import TrialProcess
+from algorithmic_efficiency import seeds, trust
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch.messages import Reporter
-from algorithmic_efficiency.runner import TrialRun
-from algorithmic_efficiency.trial_plan import TrialPlan
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.loop import TrialRun
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.process import TrialProcess
 
 WORKLOAD = 'books_lm'
 SUITE = Path(__file__).with_name('books.toml')
@@ -52,7 +53,7 @@ def main(*arguments: str) -> None:
 def _losses(data_dir: str, framework: str, weights: str) -> list[float]:
   """Of the first batches of the validation split, after so many steps."""
   registry.pin_own_packages()
-  integrity.trust_this_thread()
+  trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_plan(data_dir, framework, folder), Reporter(None))
     run = process.prepare()

@@ -1,0 +1,1 @@
+"""What is raced: workloads as data, suites and their rules, and how all are found."""

@@ -1,0 +1,1 @@
+"""Many trials for a purpose: races, calibrations, reproductions and checks."""

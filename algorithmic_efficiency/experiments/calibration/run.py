@@ -1,0 +1,304 @@
+"""Sets the goal of a workload: the search and the rerun of the protocol, as two races.
+
+Both race in a suite of their own, a file beside the runs, in which the workload has the step budget
+that was asked for. No trial stops at a goal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.experiments.calibration import target_setting
+from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run
+from algorithmic_efficiency.experiments.race import estimate as estimates
+from algorithmic_efficiency.experiments.race import run as race_run
+from algorithmic_efficiency.experiments.race import state
+from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.results import files, measurements, trial_record
+from algorithmic_efficiency.trial import submission
+from algorithmic_efficiency.trial.config import TrialPlan
+
+_SEARCH, _RERUN = 'search', 'rerun'  # folders; the latter is the name of the best point's runs, too
+_SUITE = """\
+# The runs by which the goal of {workload} is set.
+name = "{name}"
+title = "Calibration of {workload} with {framework}"
+axis = "cost_adjusted_steps"
+hardware = "any machine"
+stop_on_divergence = true
+
+[rulesets.external]
+studies = 1
+trials = {trials}
+
+[workloads.{workload}]
+max_steps = {steps}
+"""
+_FACTS = (
+  *('fingerprint', 'cpu_model', 'num_usable_cpus', 'memory_bytes', 'gpu_driver', 'python'),
+  *('versions', 'git_commit'),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+  """The flags of `algoeff calibrate`, as a record.
+
+  Attributes:
+    trials: points of the space of each submission.
+    seeds: how often the best point runs again.
+    step_budget: the steps of every run, which schedules are stretched over.
+    budget_factor: how many times these steps a trial of the benchmark may take.
+    seed: None takes that of the runs that are there, or draws one.
+    experiment_dir: where the runs go, into a folder of their own.
+  """
+
+  workload: str
+  submissions: tuple[str, ...]
+  framework: str
+  trials: int
+  seeds: int
+  step_budget: int
+  budget_factor: fractions.Fraction = target_setting.BUDGET_FACTOR
+  seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  devices: Devices = field(default_factory=Devices)
+  workers: int | None = None
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+  @property
+  def name(self) -> str:
+    return f'{self.workload}_{self.framework}'
+
+  @property
+  def folder(self) -> Path:
+    return Path(self.experiment_dir).expanduser() / f'calibrate_{self.name}'
+
+
+def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | None:
+  """What is left of a calibration will take, each rerun counted as the dearest trial of the search;
+  None if nothing is left.
+
+  Raises:
+    UserError: something that was asked for is wrong.
+  """
+  _check(asked)
+  race = _search(asked)
+  plans = expand(race)
+  race_run.check_data(plans)
+  left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(plans))
+  done = [record.status for record in state.records(asked.folder / _RERUN).values()]
+  num_reruns = max(0, asked.seeds - done.count('finished'))
+  if not left and not num_reruns:
+    return None
+  search = estimates.from_probes(race, estimates.Purse(), retry_failed=retry_failed)
+  return _with_reruns(search, num_reruns)
+
+
+def _with_reruns(search: Estimate, number: int) -> Estimate:
+  dearest = max(search.trials, key=lambda one: one.at_most_sec)
+  rerun = dataclasses.replace(dearest, submission=_RERUN, num_trials=number)
+  one = Bounds(expected=rerun.expected_sec, at_most=rerun.at_most_sec)
+  rounds = math.ceil(number / search.num_parallel)
+  return dataclasses.replace(
+    search,
+    trials=(*search.trials, rerun),
+    num_runs=search.num_runs + number,
+    wall_sec=_sum(search.wall_sec, one.times(rounds)),
+    device_hours=_sum(search.device_hours, one.times(number * search.num_devices / 3600)),
+    disk_bytes=None,  # the search's alone would mislead
+  )
+
+
+def _sum(one: Bounds, other: Bounds) -> Bounds:
+  return Bounds(expected=one.expected + other.expected, at_most=one.at_most + other.at_most)
+
+
+def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) -> Record:
+  """Runs what is missing of a calibration and gives its record.
+
+  Raises:
+    UserError: something that was asked for is wrong, or runs that the protocol needs have failed.
+  """
+  _check(asked)
+  definition = registry.workload(asked.workload)
+  found = race_run.run(_search(asked), retry_failed=retry_failed, quiet=quiet)
+  searched = _runs(found, definition.goal)
+  chosen = target_setting.best([run for run, _ in searched], definition.goal.direction)
+  rerun = _rerun(asked, chosen, found.plans)
+  again = race_run.run(rerun, retry_failed=retry_failed, quiet=quiet)
+  reran = _runs(again, definition.goal)
+  _check_reruns(again, [run for run, _ in reran], definition.goal)
+  return Record(
+    workload=asked.workload,
+    framework=asked.framework,
+    submissions=asked.submissions,
+    num_trials=asked.trials,
+    num_seeds=asked.seeds,
+    step_budget=asked.step_budget,
+    budget_factor=str(asked.budget_factor),
+    seed=found.plans[0].root_seed,
+    present=definition.goal,
+    goal=target_setting.goal_of([run for run, _ in reran], definition.goal),
+    budget=target_setting.budget_of(asked.step_budget, asked.budget_factor),
+    search=tuple(run for run, _ in searched),
+    reruns=tuple(run for run, _ in reran),
+    environment=_environments([environment for _, environment in reran]),
+  )
+
+
+def _check(asked: Calibration) -> None:
+  registry.workload(asked.workload)
+  for name, least in (('trials', 1), ('seeds', 2), ('step_budget', 2)):
+    if getattr(asked, name) < least:
+      raise errors.UserError(f'--{name} must be at least {least}; it is {getattr(asked, name)}.')
+  if asked.budget_factor < 1:
+    raise errors.UserError(f'--budget_factor must be at least 1; it is {asked.budget_factor}.')
+  for name in asked.submissions:
+    submission.locate(name, 'external', asked.framework)
+
+
+def _search(asked: Calibration) -> Race:
+  return Race(
+    entries=tuple(Entry(submission=name) for name in asked.submissions),
+    studies=1,
+    trials=asked.trials,
+    seed=asked.seed,
+    experiment_dir=str(asked.folder / _SEARCH),
+    **_common(asked),
+  )
+
+
+def _rerun(asked: Calibration, chosen: Run, search: Sequence[TrialPlan]) -> Race:
+  """The best point again, with other seeds: it was chosen under those of the search."""
+  module = next(one.submission_path for one in search if one.submission == chosen.submission)
+  file = asked.folder / 'best_point.json'
+  files.write_json_atomic(file, [dict(chosen.point)])
+  return Race(
+    entries=(Entry(submission=module, name=_RERUN),),
+    tuning_search_space=str(file),
+    studies=asked.seeds,
+    trials=1,
+    seed=seeds.derive(search[0].root_seed, 'rerun'),
+    experiment_dir=str(asked.folder / _RERUN),
+    **_common(asked),
+  )
+
+
+def _common(asked: Calibration) -> dict[str, Any]:
+  return {
+    'suite': str(_suite(asked)),
+    'frameworks': (asked.framework,),
+    'workloads': (asked.workload,),
+    'ruleset': 'external',
+    'data_dir': asked.data_dir,
+    'devices': asked.devices,
+    'workers': asked.workers,
+    'allow_provisional': True,
+    'stop_at': 'never',
+    'flags': asked.flags,
+  }
+
+
+def _suite(asked: Calibration) -> Path:
+  """The file of the suite that the runs are of; once there are runs, it stays as it is.
+
+  Raises:
+    UserError: the runs that are there had another number of steps or trials.
+  """
+  file = asked.folder / 'suite.toml'
+  text = _SUITE.format(
+    name=f'calibrate_{asked.name}',
+    workload=asked.workload,
+    framework=asked.framework,
+    trials=asked.trials,
+    steps=asked.step_budget,
+  )
+  if file.exists() and file.read_text() == text:
+    return file
+  if (asked.folder / _SEARCH).exists():
+    raise errors.UserError(
+      f'A calibration goes on as it began; {asked.folder} holds one with another --step_budget or '
+      'other --trials, see suite.toml in it. Give those, or another --experiment_dir.'
+    )
+  files.make_folder(file.parent)
+  with files.replacing(file) as out:
+    out.write(text.encode())
+  return file
+
+
+def _runs(result: race_run.Result, goal: Goal) -> list[tuple[Run, Mapping[str, Any]]]:
+  """What the trials of a race reached, each with its environment; failed ones reached nothing."""
+  return [_run(trial, goal) for trial in result.plans]
+
+
+def _run(trial: TrialPlan, goal: Goal) -> tuple[Run, Mapping[str, Any]]:
+  record = trial_record.read_trial(trial.path)
+  if record is None or record.status != 'finished':
+    rows: Sequence[Mapping[str, float]] = ()
+  else:
+    rows = measurements.read(trial.path).evals
+  validation, step = _best(rows, f'validation/{goal.metric}', goal.direction)
+  test, _ = _best(rows, f'test/{goal.metric}', goal.direction)
+  run = Run(
+    submission=trial.submission,
+    number=trial.study if trial.submission == _RERUN else trial.trial,
+    point=trial.hyperparameters or {},
+    stop_reason='' if record is None else record.stop_reason or record.status,
+    best_validation=validation,
+    best_test=test,
+    best_step=step,
+  )
+  return run, {} if record is None else record.environment
+
+
+def _best(
+  rows: Sequence[Mapping[str, float]], column: str, direction: str
+) -> tuple[float | None, int | None]:
+  """The best finite value of a column, and the step at which it was first reached."""
+  sign = -1.0 if direction == 'max' else 1.0
+  finite = [row for row in rows if math.isfinite(row.get(column, math.nan))]
+  if not finite:
+    return None, None
+  best = min(finite, key=lambda row: (sign * row[column], row['global_step']))
+  return float(best[column]), int(best['global_step'])
+
+
+def _check_reruns(result: race_run.Result, runs: Sequence[Run], goal: Goal) -> None:
+  """Makes sure that every rerun has what a target is made of."""
+  for trial, run in zip(result.plans, runs, strict=True):
+    if run.best_validation is None or (goal.test is not None and run.best_test is None):
+      raise errors.UserError(
+        f'Every seed of the rerun counts, and {trial.path} has no finite value of {goal.metric} '
+        f'({run.stop_reason}). Mend what ended it, and run the command again with --retry_failed.'
+      )
+
+
+def _environments(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+  """What of each distinct environment says whether figures compare; no paths."""
+  distinct = {}
+  for environment in found:
+    facts = {name: environment.get(name) for name in _FACTS}
+    devices = {
+      name: value
+      for name, value in environment.get('devices', {}).items()
+      if name != 'compilation_cache'
+    }
+    distinct[json.dumps([facts, devices], sort_keys=True, default=str)] = {
+      **facts,
+      'devices': devices,
+    }
+  return tuple(distinct.values())

@@ -1,0 +1,235 @@
+"""The protocol by which the goal and the budget of a workload are set, and the record of it.
+
+It is that of AlgoPerf (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.07179): a search over
+the spaces of several submissions, with the same number of points for each; the best point of all of
+them again with several seeds; the median of the best validation values as the validation target;
+and, of the runs that reach it, the worst of the best test values as the test target. A trial of the
+benchmark may then take a third more steps than these runs had, or as many times more as the
+calibration says, where entries that are slower by far are to be told apart, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark.definition import Budget, Goal
+from algorithmic_efficiency.results import files
+
+BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's; on the steps of the runs that set the target
+_SIGNIFICANT_DIGITS = 6
+_MEDIAN_SPREAD = math.sqrt(math.pi / 2)  # of a median's standard error, over that of a mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+  """One run of a calibration.
+
+  Attributes:
+    number: of the trial in the search; of the study, which has a seed of its own, in the rerun.
+    best_validation, best_test: the best values over all evaluations; None without a finite one.
+    best_step: where the best validation value was first reached.
+  """
+
+  submission: str
+  number: int
+  point: Mapping[str, Any]
+  stop_reason: str
+  best_validation: float | None
+  best_test: float | None
+  best_step: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+  """A calibration: what was asked for, what it ran on, every run, and the figures.
+
+  Attributes:
+    budget_factor: of the budget, on the steps of these runs; a fraction, such as '4/3'.
+    present: the goal that the definition had.
+    goal, budget: what the runs give; the goal's targets are rounded to six digits, to the side on
+      which the runs that set them still reach them.
+    environment: what the reruns ran on, a record for each fingerprint.
+  """
+
+  workload: str
+  framework: str
+  submissions: tuple[str, ...]
+  num_trials: int
+  num_seeds: int
+  step_budget: int
+  budget_factor: str
+  seed: int
+  present: Goal
+  goal: Goal
+  budget: Budget
+  search: tuple[Run, ...]
+  reruns: tuple[Run, ...]
+  environment: tuple[Mapping[str, Any], ...]
+
+  @property
+  def command(self) -> str:
+    """The command that gives this record."""
+    words = ['algoeff', 'calibrate', self.workload, '--submissions', ','.join(self.submissions)]
+    words += ['--trials', str(self.num_trials), '--seeds', str(self.num_seeds)]
+    words += ['--step_budget', str(self.step_budget), '--budget_factor', self.budget_factor]
+    words += ['--framework', self.framework]
+    return shlex.join([*words, '--seed', str(self.seed)])
+
+  @property
+  def validation(self) -> list[float]:
+    """The best validation value of each rerun."""
+    return [_known(run.best_validation) for run in self.reruns]
+
+  def write(self, path: Path) -> None:
+    """
+    Raises:
+      UserError: the file could not be written.
+    """
+    files.make_folder(path.parent)
+    files.write_json_atomic(path, dataclasses.asdict(self))
+
+  @classmethod
+  def read(cls, path: Path) -> Record:
+    """
+    Raises:
+      UserError: there is no record, or it is damaged.
+    """
+    try:
+      fields = files.decode(path.read_bytes())
+      for name, kind in (('present', Goal), ('goal', Goal), ('budget', Budget)):
+        fields[name] = kind(**fields[name])
+      for name in ('search', 'reruns'):
+        fields[name] = tuple(Run(**run) for run in fields[name])
+      for name in ('submissions', 'environment'):
+        fields[name] = tuple(fields[name])
+      return cls(**fields)
+    except OSError as error:
+      raise errors.UserError(
+        f'The record of a calibration must be a file that can be read; {path} is not: '
+        f'{error.strerror}.'
+      ) from None
+    except (ValueError, TypeError, KeyError) as error:
+      raise errors.UserError(
+        f'{path} is no record of a calibration ({error}); `algoeff calibrate` writes one, a .json '
+        'file.'
+      ) from None
+
+
+def best(runs: Sequence[Run], direction: str) -> Run:
+  """The run with the best validation value; of equal ones that which reached it first.
+
+  Raises:
+    UserError: no run has a finite value.
+  """
+  able = [run for run in runs if run.best_validation is not None]
+  if not able:
+    raise errors.UserError(
+      'A target is set by runs with finite validation values; the search has none. Look at its '
+      'trials, and search smaller learning rates.'
+    )
+  sign = -1.0 if direction == 'max' else 1.0
+  return min(able, key=lambda run: (sign * _known(run.best_validation), run.best_step))
+
+
+def goal_of(reruns: Sequence[Run], present: Goal) -> Goal:
+  """The goal that the reruns set, on the metric of the present one."""
+  values = [_known(run.best_validation) for run in reruns]
+  goal = Goal(
+    metric=present.metric,
+    direction=present.direction,
+    validation=_rounded(statistics.median(values), present.direction),
+  )
+  if present.test is None:
+    return goal
+  reaching = [run for run in reruns if goal.reached('validation', run.best_validation)]
+  tests = [_known(run.best_test) for run in reaching]
+  worst = min(tests) if goal.direction == 'max' else max(tests)
+  return dataclasses.replace(goal, test=_rounded(worst, present.direction))
+
+
+def budget_of(step_budget: int, factor: fractions.Fraction = BUDGET_FACTOR) -> Budget:
+  """So many times the steps of the runs, for schedules to be stretched over, too."""
+  steps = math.ceil(step_budget * factor)
+  return Budget(step_hint=steps, max_steps=steps)
+
+
+def _known(value: float | None) -> float:
+  assert value is not None
+  return value
+
+
+def _rounded(value: float, direction: str) -> float:
+  """Six significant digits, never beyond the value: what reached it reaches the rounded one."""
+  if value == 0:
+    return 0.0
+  digits = _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
+  scaled = fractions.Fraction(value) * fractions.Fraction(10) ** digits
+  whole = math.floor(scaled) if direction == 'max' else math.ceil(scaled)
+  return float(fractions.Fraction(whole) / fractions.Fraction(10) ** digits)
+
+
+# Two calibrations side by side.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+  """How far two calibrations of a workload differ, and by how much chance makes them differ.
+
+  Attributes:
+    difference: of the medians over the seeds, the first less the second.
+    noise: twice the standard error of that difference.
+  """
+
+  difference: float
+  noise: float
+
+  @property
+  def agree(self) -> bool:
+    return abs(self.difference) <= self.noise
+
+
+def check_like(record: Record, **asked: Any) -> None:
+  """Makes sure that a calibration of which these attributes are known compares with a record.
+
+  Raises:
+    UserError: they differ.
+  """
+  for what, value in asked.items():
+    if getattr(record, what) != value:
+      raise errors.UserError(
+        f'Calibrations compare where {what} is the same; these have {value} and '
+        f'{getattr(record, what)}.'
+      )
+
+
+def agreement(one: Record, other: Record) -> Agreement:
+  """
+  Raises:
+    UserError: they are not of the same workload, metric and number of steps.
+  """
+  check_like(other, workload=one.workload, step_budget=one.step_budget)
+  values = (one.validation, other.validation)
+  difference = statistics.median(values[0]) - statistics.median(values[1])
+  variances = [statistics.variance(each) / len(each) for each in values]
+  return Agreement(difference=difference, noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances)))
+
+
+def agreement_sentence(one: Record, other: Record) -> str:
+  """What `agreement` finds, in words."""
+  found = agreement(one, other)
+  verdict = 'agree within their noise' if found.agree else 'differ by more than their noise'
+  return (
+    f'{one.framework} and {other.framework} {verdict}: the medians of the best validation '
+    f'{one.goal.metric} over {one.num_seeds} and {other.num_seeds} seeds are '
+    f'{statistics.median(one.validation):.6g} and {statistics.median(other.validation):.6g}, '
+    f'{abs(found.difference):.3g} apart, where twice the standard error is {found.noise:.3g}.'
+  )

@@ -1,0 +1,1 @@
+"""What a submission does wrong, before it costs anything."""

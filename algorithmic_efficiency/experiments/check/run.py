@@ -1,0 +1,374 @@
+"""Checks a submission before anybody pays for it: reads it, and runs it on every workload at small
+sizes, as a trial that is resumed once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.check_rules import (
+  KINDS,
+  Finding,
+  Severity,
+  Subject,
+)
+from algorithmic_efficiency.benchmark.definition import Budget
+from algorithmic_efficiency.benchmark.suites import Ruleset
+from algorithmic_efficiency.compat.source import Source
+from algorithmic_efficiency.experiments.check import source as check_source
+from algorithmic_efficiency.launch import local, request
+from algorithmic_efficiency.launch.trial_folder import scratch
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.trial import failure, submission
+from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
+
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+# The hint is none at which the arithmetic of a published entry fails, as it does at 200 or 1,000.
+BUDGET = Budget(step_hint=1_010, max_steps=60, eval_period_steps=10)
+HARD_LIMIT_SEC = 180.0  # longer than initialising may take, which has a finding of its own
+_NUM_POINTS = 5  # of a search space, where all are tried
+_SEED = 0
+_STATES = ('params', 'model_state', 'optimizer_state')
+_IMPORTS: Mapping[str, tuple[str, ...]] = {
+  'jax': ('jax', 'flax', 'optax'),
+  'pytorch': ('torch',),
+}
+# What made the finding, where no line of the submission's is known.
+_MADE_IN = dict.fromkeys(
+  ('init_changes_model', 'init_too_long', 'init_work', 'not_saved', 'not_restored'),
+  'init_optimizer_state',
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+  """What is to be checked.
+
+  Attributes:
+    submission: a name, a folder, a module file, or an optimizer that is called.
+    frameworks, ruleset: None takes those that the submission is made for.
+    workloads: None takes every base workload that can run.
+    thorough: whether variants, all points and two devices are tried too.
+  """
+
+  submission: str
+  frameworks: tuple[str, ...] | None = None
+  ruleset: Ruleset | None = None
+  workloads: tuple[str, ...] | None = None
+  thorough: bool = False
+  platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
+  hard_limit_sec: float = HARD_LIMIT_SEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+  """What was found in one place: in the sources, or on a workload.
+
+  Attributes:
+    title: the workload, with what is special about the trial.
+    checked: the subjects that were looked at.
+  """
+
+  title: str
+  framework: str
+  checked: frozenset[Subject]
+  findings: tuple[Finding, ...] = ()
+
+  def worst(self, subject: Subject) -> Severity | None:
+    """The worst that was found on a subject."""
+    kinds = [KINDS[finding.kind] for finding in self.findings]
+    found = {kind.severity for kind in kinds if kind.subject == subject}
+    return 'fault' if 'fault' in found else 'remark' if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+  """The result of a check."""
+
+  submission: str
+  ruleset: Ruleset
+  rows: tuple[Row, ...]
+
+  @property
+  def findings(self) -> dict[Finding, list[str]]:
+    """What was found, each thing once, with the places in which it was found: faults first."""
+    found: dict[tuple[str, str, int], tuple[Finding, list[str]]] = {}
+    for row in self.rows:
+      for finding in row.findings:
+        key = (finding.kind, finding.file, finding.line)
+        found.setdefault(key, (finding, []))[1].append(f'{row.title} ({row.framework})')
+    in_order = sorted(found.values(), key=lambda item: KINDS[item[0].kind].severity)
+    return {finding: list(dict.fromkeys(where)) for finding, where in in_order}
+
+  @property
+  def num_faults(self) -> int:
+    return sum(KINDS[finding.kind].severity == 'fault' for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class _Version:
+  """The submission for one framework."""
+
+  framework: str
+  name: str
+  file: Path
+  functions: Mapping[str, tuple[str, int]]
+
+
+def run(check: Check, on_row: Callable[[Row], None] = lambda row: None) -> Report:
+  """Reads and runs a submission.
+
+  Args:
+    on_row: is told what was found, place by place.
+
+  Raises:
+    UserError: there is no such submission or workload, or it is not valid Python.
+  """
+  ruleset = check.ruleset or _ruleset(check.submission)
+  versions = _versions(check, ruleset)
+  trials = [(one, list(_trials(check, ruleset, one))) for one in versions]
+  rows: list[Row] = []
+
+  def add(row: Row) -> None:
+    rows.append(row)
+    on_row(row)
+
+  for one in versions:
+    findings = tuple(check_source.findings(one.file))
+    checked = frozenset[Subject]({'rules'})
+    add(Row(title='sources', framework=one.framework, checked=checked, findings=findings))
+  for one, plans in trials:
+    for title, plan in plans:
+      with scratch() as folder:
+        add(_tried(title, replace(plan, folder=str(folder / 'trial')), one))
+  return Report(submission=versions[0].name, ruleset=ruleset, rows=tuple(rows))
+
+
+# What is run.
+
+
+def _ruleset(name: str) -> Ruleset:
+  """The ruleset that a submission is made for: external tuning, if it has a search space."""
+  if by_name.is_call(name) or ('external', name) in registry.submissions():
+    return 'external'
+  path = Path(name).expanduser()
+  folder = path if path.is_dir() else path.parent
+  return 'external' if (folder / 'tuning_search_space.json').is_file() else 'self'
+
+
+def _versions(check: Check, ruleset: Ruleset) -> list[_Version]:
+  """The submission for each framework that it is to be checked with."""
+  found: dict[str, tuple[str, Path]] = {}
+  mistake: errors.UserError | None = None
+  for framework in check.frameworks or request.installed():
+    try:
+      found[framework] = submission.locate(check.submission, ruleset, framework)
+    except errors.UserError as error:
+      mistake = error
+      if check.frameworks:
+        raise
+  if not found:
+    assert mistake is not None
+    raise mistake
+  if not check.frameworks:
+    found = {name: place for name, place in found.items() if _is_for(name, place[1])} or found
+  return [
+    _Version(framework, name, file, check_source.functions(file))
+    for framework, (name, file) in found.items()
+  ]
+
+
+def _is_for(framework: str, file: Path) -> bool:
+  """Whether a module imports the framework; one that stands for several need not."""
+  tops = {name.partition('.')[0] for name in _imports(file)}
+  return not tops.isdisjoint(_IMPORTS[framework])
+
+
+def _imports(file: Path) -> Iterator[str]:
+  for tree in check_source.trees(file).values():
+    yield from Source.of(tree).imports
+
+
+def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str, TrialPlan]]:
+  """The trials and what they are called."""
+  names = check.workloads or [
+    definition.name
+    for definition in registry.workloads().values()
+    if definition.suites
+    and registry.is_runnable(definition, one.framework)
+    and (check.thorough or not definition.is_variant)
+  ]
+  for name in names:
+    is_variant = registry.workload(name).is_variant
+    num_trials = _NUM_POINTS if check.thorough and ruleset == 'external' and not is_variant else 1
+    for plan in _plans(check, ruleset, one, name, num_trials=num_trials):
+      yield (f'{name}, point {plan.trial}' if plan.trial > 1 else name), plan
+    if check.thorough and not is_variant:
+      for plan in _plans(check, ruleset, one, name, num_devices=2):
+        yield f'{name}, 2 devices', plan
+
+
+def _plans(
+  check: Check,
+  ruleset: Ruleset,
+  one: _Version,
+  workload: str,
+  *,
+  num_trials: int = 1,
+  num_devices: int = 1,
+) -> list[TrialPlan]:
+  asked = request.Request(
+    workload=workload,
+    framework=one.framework,
+    submission=check.submission,
+    ruleset=ruleset,
+    trials=num_trials,
+    smoke=True,
+    stop_at='never',
+    stop_on_divergence=False,
+    hard_limit_sec=check.hard_limit_sec,
+    devices=Devices(
+      platform=check.platform,
+      num_devices=num_devices,
+      num_threads=1,  # results are equal to the last bit at equal numbers of threads alone
+      num_ranks=backends.num_processes(
+        one.framework,
+        platform=check.platform,
+        num_devices=num_devices,
+        num_processes=None,
+      ),
+    ),
+  )
+  plans = request.trials(asked, _SEED)
+  return [replace(plan, budget=BUDGET, watched=True) for plan in plans]
+
+
+# One trial.
+
+
+def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
+  found: list[Finding] = []
+  told: set[tuple[str, str, int]] = set()  # each once, whichever process has made it
+  has_ended = False
+
+  def take(message: Mapping[str, Any]) -> None:
+    nonlocal has_ended
+    if message['kind'] != 'finding' or (message['ends'] and has_ended):
+      return  # when a process has ended, the others fail for want of it
+    has_ended |= message['ends']
+    place = (message['fault'], message['file'], message['line'])
+    if place not in told:
+      told.add(place)
+      add(message['fault'], message['text'], message['file'], message['line'])
+
+  def add(kind: str, text: str, file: str = '', line: int = 0) -> None:
+    if not file:
+      made_in = _MADE_IN.get(kind, 'update_params')
+      file, line = one.functions.get(made_in, (str(one.file), 1))
+    found.append(Finding(kind=kind, text=text, file=file, line=line))
+
+  outcome = local.run_trial(plan, take, mistakes_are_outcomes=True)
+  if outcome.status != 'finished':
+    if not any(KINDS[finding.kind].severity == 'fault' for finding in found):
+      kind = 'harness' if outcome.status == 'invalid' else 'ended'
+      add(kind, outcome.reason, *_last_own(plan, one.file))
+    checked = frozenset[Subject]({'rules', 'runs'})
+  else:
+    for kind, text in _afterwards(plan):
+      add(kind, text)
+    was_saved = all(finding.kind != 'not_saved' for finding in found)
+    checked = frozenset(SUBJECTS if was_saved else [one for one in SUBJECTS if one != 'resumed'])
+  return Row(title=title, framework=plan.framework, checked=checked, findings=tuple(found))
+
+
+def _last_own(plan: TrialPlan, file: Path) -> tuple[str, int]:
+  """The submission's own line at which a signal has ended a trial; ('', 0) if there is none."""
+  for rank in range(plan.devices.num_ranks):
+    place = failure.last_own(local.last_stack(plan.path, rank), file)
+    if place is not None:
+      return place
+  return '', 0
+
+
+def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:
+  """What the rows and checkpoints of a trial that has ended show: kind and text."""
+  evals = measurements.read(plan.path).evals
+  first, last = evals[0], evals[-1]
+  for loss in (name for name in first if name.startswith('train/') and name.endswith('loss')):
+    if last[loss] > first[loss]:
+      yield 'loss_rises', f'{loss} went from {first[loss]:.4g} to {last[loss]:.4g}.'
+  final = Checkpoints(plan.path).load()
+  if final is None:
+    yield 'not_saved', _why_not_saved(plan)
+    return
+  again = plan.path.with_name('resumed')
+  shutil.copytree(plan.path, again)
+  (again / f'checkpoint_{final.step}').unlink()
+  before = Checkpoints(again).load()
+  if before is None:
+    return  # it said that it was complete before there was anything to resume
+  yield from _resumed(replace(plan, folder=str(again), resume=True, watched=False), before, final)
+
+
+def _why_not_saved(plan: TrialPlan) -> str:
+  record = trial_record.read_trial(plan.path)
+  assert record is not None
+  notes = [note for note in record.notes if note.startswith(CANNOT_BE_SAVED)]
+  return notes[-1].removeprefix(CANNOT_BE_SAVED).strip()
+
+
+def _resumed(plan: TrialPlan, before: Loaded, final: Loaded) -> Iterator[tuple[str, str]]:
+  outcome = local.run_trial(plan, mistakes_are_outcomes=True)
+  if outcome.status != 'finished':
+    yield 'not_restored', f'Resumed at step {before.step} it fails: {outcome.reason}'
+    return
+  after = Checkpoints(plan.path).load()
+  if after is None:
+    yield 'not_saved', _why_not_saved(plan)
+    return
+  for name in _STATES:
+    path = difference(final.payload[name], after.payload[name])
+    if path is not None:
+      yield (
+        'resume_differs',
+        f'Resumed at step {before.step}, it differs at step {final.step}: in {name}{path}.',
+      )
+      return
+
+
+def difference(one: Any, other: Any, path: str = '') -> str | None:
+  """The path of the first thing in which the contents of two checkpoints differ by a bit."""
+  if type(one) is not type(other):
+    return path
+  if isinstance(one, dict):
+    if list(one) != list(other):
+      return path
+    pairs: Sequence[tuple[Any, Any, Any]] = [(key, one[key], other[key]) for key in one]
+  elif isinstance(one, (list, tuple)):
+    if len(one) != len(other):
+      return path
+    pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+  else:
+    return None if _same(one, other) else path
+  found = (difference(left, right, f'{path}/{key}') for key, left, right in pairs)
+  return next((place for place in found if place is not None), None)
+
+
+def _same(one: Any, other: Any) -> bool:
+  if isinstance(one, (np.ndarray, np.generic, float)):
+    left, right = np.asarray(one), np.asarray(other)
+    same_type = left.shape == right.shape and left.dtype == right.dtype
+    return same_type and left.tobytes() == right.tobytes()
+  return bool(one == other)

@@ -1,0 +1,1 @@
+"""Every submission on every workload of a suite: run, estimated and costed."""

@@ -1,0 +1,224 @@
+"""How far a race has come: one live table in a terminal, a line for each trial elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from algorithmic_efficiency.experiments.race.state import TrialState
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.pool import Event
+from algorithmic_efficiency.launch.progress import duration, say, title
+from algorithmic_efficiency.trial.config import TrialPlan
+
+if TYPE_CHECKING:
+  from rich.table import Table
+
+_REFRESH_PERIOD_SEC = 0.25
+
+Stage = Literal['left', 'running', 'done', 'failed']
+Row = tuple[str, str, str]  # submission, workload, framework
+
+
+def row_of(plan: TrialPlan) -> Row:
+  return plan.submission, plan.workload, plan.framework
+
+
+class Board:
+  """Counts of a race's trials by stage, and the time that is left.
+
+  Args:
+    states: every planned trial as it was found.
+    jobs: which of them each job runs; None for a job that is no trial.
+    num_places: how many run at a time.
+    now: the source of time, in seconds.
+  """
+
+  def __init__(
+    self,
+    states: Sequence[TrialState],
+    jobs: Sequence[int | None],
+    *,
+    num_places: int,
+    now: Callable[[], float] = time.monotonic,
+  ):
+    self.plans = [found.plan for found in states]
+    self._jobs = jobs
+    self._todo = [index for index in jobs if index is not None]
+    self._num_places = num_places
+    self._now = now
+    self._started: dict[int, float] = {}
+    self._steps: dict[int, int] = {}
+    self._seconds: defaultdict[Row, list[float]] = defaultdict(list)
+    self._outcomes: dict[int, Outcome] = {}
+    for index in set(range(len(states))).difference(self._todo):
+      found = states[index]
+      assert found.record is not None
+      self._outcomes[index] = local.recorded(found.plan.path, found.record)
+    for found in states:
+      if found.record is not None and found.kind == 'finished':
+        self._seconds[row_of(found.plan)].append(sum(found.record.buckets.values()))
+
+  def take(self, event: Event) -> int | None:
+    """Takes note of what happened to a job; the index of its trial, if it is one."""
+    index = self._jobs[event.index]
+    if index is None:
+      return None
+    if event.kind == 'started':
+      self._started[index] = self._now()
+    elif event.message is not None and event.message['kind'] == 'progress':
+      self._steps[index] = event.message['global_step']
+    elif event.outcome is not None:
+      self._outcomes[index] = event.outcome
+      if event.outcome.status == 'finished':
+        self._seconds[row_of(self.plans[index])].append(self.elapsed(index))
+    return index
+
+  def outcomes(self) -> list[Outcome]:
+    """The outcome of every planned trial, once the race is over."""
+    return [self._outcomes[index] for index in range(len(self.plans))]
+
+  def outcome(self, index: int) -> Outcome | None:
+    return self._outcomes.get(index)
+
+  def elapsed(self, index: int) -> float:
+    """Seconds since a trial was started by this process."""
+    return self._now() - self._started[index]
+
+  def stage(self, index: int) -> Stage:
+    outcome = self._outcomes.get(index)
+    if outcome is not None:
+      return 'done' if outcome.status == 'finished' else 'failed'
+    return 'running' if index in self._started else 'left'
+
+  def counts(self) -> dict[Row, Counter[Stage]]:
+    """How many trials are at each stage, by row of the table."""
+    found: defaultdict[Row, Counter[Stage]] = defaultdict(Counter)
+    for index, plan in enumerate(self.plans):
+      found[row_of(plan)][self.stage(index)] += 1
+    return dict(found)
+
+  def total(self) -> Counter[Stage]:
+    return sum(self.counts().values(), Counter())
+
+  def steps(self, row: Row) -> list[int]:
+    """The steps that the running trials of a row have made."""
+    return [
+      self._steps.get(index, 0)
+      for index in self._todo
+      if row_of(self.plans[index]) == row and self.stage(index) == 'running'
+    ]
+
+  def seconds_left(self) -> float | None:
+    """From the trials that have finished: of the same row, else on the same workload, else any."""
+    left = 0.0
+    expectation = functools.cache(self._expected)
+    for index in self._todo:
+      stage = self.stage(index)
+      if stage in ('done', 'failed'):
+        continue
+      expected = expectation(row_of(self.plans[index]))
+      if expected is None:
+        return None
+      left += expected if stage == 'left' else max(0.0, expected - self.elapsed(index))
+    return left / self._num_places
+
+  def _expected(self, row: Row) -> float | None:
+    """The median seconds of a trial of a row; None before any has finished."""
+    alike = (
+      self._seconds.get(row, []),
+      [sec for other, found in self._seconds.items() if other[1:] == row[1:] for sec in found],
+      [sec for other, found in self._seconds.items() if other[1] == row[1] for sec in found],
+      [sec for found in self._seconds.values() for sec in found],
+    )
+    return next((statistics.median(found) for found in alike if found), None)
+
+
+class Display:
+  """Shows a board, fed with the events of the pool."""
+
+  def __init__(self, board: Board, *, quiet: bool = False):
+    self._board = board
+    self._quiet = quiet
+    self._live: Any = None
+    self._next_refresh = 0.0
+
+  def __enter__(self) -> Self:
+    if self._quiet:
+      return self
+    total = self._board.total()
+    before = f'; done before: {total["done"]}, failed before: {total["failed"]}'
+    say(f'Trials to run: {total["left"]}{before if total["done"] + total["failed"] else ""}')
+    if sys.stderr.isatty():
+      from rich.console import Console
+      from rich.live import Live
+
+      self._live = Live(
+        table(self._board), console=Console(stderr=True), auto_refresh=False, transient=True
+      )
+      self._live.start()
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self._live is not None:
+      self._live.stop()
+
+  def take(self, event: Event) -> None:
+    index = self._board.take(event)
+    if self._quiet:
+      return
+    if self._live is not None:
+      if event.kind != 'message' or time.monotonic() >= self._next_refresh:
+        self._next_refresh = time.monotonic() + _REFRESH_PERIOD_SEC
+        self._live.update(table(self._board), refresh=True)
+    elif event.kind == 'ended' and index is not None:
+      say(line(self._board, index))
+
+
+def line(board: Board, index: int) -> str:
+  """How a trial ended, and how far the race has come."""
+  total = board.total()
+  ended = total['done'] + total['failed']
+  outcome = board.outcome(index)
+  assert outcome is not None
+  how = outcome.stop_reason.replace('_', ' ') if outcome.status == 'finished' else cause(outcome)
+  return (
+    f'[{ended}/{len(board.plans)}] {title(board.plans[index])}: {how}, '
+    f'{duration(board.elapsed(index))}; {_summary(board)}'
+  )
+
+
+def cause(outcome: Outcome) -> str:
+  """Why a trial has not finished."""
+  word = outcome.status.upper()
+  return f'{word}: {outcome.reason or outcome.stop_reason.replace("_", " ")}'
+
+
+def _summary(board: Board) -> str:
+  total = board.total()
+  left = board.seconds_left()
+  when = 'time left unknown' if left is None else f'about {duration(left)} left'
+  return f'{total["running"]} running, {total["failed"]} failed, {when}'
+
+
+def table(board: Board) -> Table:
+  """The race as a table, a row for each submission on each workload."""
+  from rich.table import Table
+
+  total = board.total()
+  shown = Table(title=f'{total["done"]} of {len(board.plans)} trials done, {_summary(board)}')
+  for name in ('submission', 'workload', 'framework'):
+    shown.add_column(name)
+  for name in ('done', 'running', 'failed', 'left'):
+    shown.add_column(name, justify='right')
+  shown.add_column('at step', justify='right')
+  for row, counts in board.counts().items():
+    numbers = (str(counts[stage] or '') for stage in ('done', 'running', 'failed', 'left'))
+    shown.add_row(*row, *numbers, ', '.join(map(str, board.steps(row))))
+  return shown

@@ -1,0 +1,247 @@
+"""A race: several submissions on the workloads of a suite, and all the trials that this means."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Split
+from algorithmic_efficiency.benchmark.suites import Ruleset
+from algorithmic_efficiency.experiments.race import state
+from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.launch.request import Request
+from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial import submission
+from algorithmic_efficiency.trial.config import ALL_SPLITS, StopAt, TrialPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+  """A submission, by name, folder, module file or call of an optimizer, and the name that it is
+  scored by: its own, or another, so that one submission may race under two."""
+
+  submission: str
+  name: str | None = None
+
+  @classmethod
+  def parse(cls, text: str) -> Entry:
+    """Reads `SUBMISSION` or `NAME=SUBMISSION`; within a call the sign means something else."""
+    name, given, submission = text.partition('=')
+    if not given or '(' in name:
+      return cls(submission=text)
+    return cls(submission=submission, name=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+  """The flags of `algoeff bench`, as a record.
+
+  Attributes:
+    frameworks: each submission races in each of them.
+    workloads: None takes the members of the suite that can run and whose goals are calibrated.
+    studies, trials: None takes the numbers of the suite.
+    seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
+    devices: those of one trial.
+    workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
+    tuning_search_space: None takes each submission's own.
+    overwrite: whether trials that are there are replaced; otherwise they are continued.
+    stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
+      `trial_plan.TrialPlan`.
+    hard_limit_sec: how long a trial may give no sign of life; None takes what the suite says.
+
+  Raises:
+    UserError: more trials than the ruleset has.
+  """
+
+  suite: str
+  entries: tuple[Entry, ...]
+  frameworks: tuple[str, ...]
+  ruleset: Ruleset = 'external'
+  workloads: tuple[str, ...] | None = None
+  studies: int | None = None
+  trials: int | None = None
+  tuning_search_space: str | None = None
+  seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  devices: Devices = field(default_factory=Devices)
+  workers: int | None = None
+  smoke: bool = False
+  overwrite: bool = False
+  allow_provisional: bool = False
+  max_global_steps: int | None = None
+  stop_at: StopAt = 'both'
+  stop_on_divergence: bool | None = None
+  save_checkpoints: bool = True
+  splits: tuple[Split, ...] = ALL_SPLITS
+  full_eval_every: int = 1
+  hard_limit_sec: float | None = None
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    if self.ruleset == 'self' and (self.trials or 1) > 1:
+      raise errors.UserError(
+        f'Under self tuning a study has one trial; --trials is {self.trials}. Leave it out, or '
+        'race with --ruleset external.'
+      )
+
+  @property
+  def folder(self) -> Path:
+    return Path(self.experiment_dir).expanduser()
+
+  @property
+  def is_weighed(self) -> bool:
+    """Whether it matters what a step costs: not where no time is scored, or seconds are."""
+    in_steps = registry.suite(self.suite).axis == 'cost_adjusted_steps'
+    return in_steps and not self.smoke and self.stop_at != 'never'
+
+
+def expand(race: Race) -> list[TrialPlan]:
+  """Every trial of a race, interleaved: whatever drifts on the host meets all submissions alike.
+
+  The order is by study, trial, workload, framework and, innermost, submission. Seeds are paired:
+  none depends on the submission. Nothing is written.
+
+  Raises:
+    UserError: something in the race is wrong or missing, or its folder holds runs that do not
+      belong to it.
+  """
+  found = state.records(race.folder)
+  root_seed = _root_seed(race, found)
+  plans = [
+    plan
+    for workload, framework in cells(race)
+    for entry in race.entries
+    for plan in request.trials(_request(race, entry, workload, framework), root_seed)
+  ]
+  _check_names(race, plans)
+  _check_splits(race, plans)
+  _check_folder(race, plans, found)
+  return sorted(plans, key=lambda plan: (plan.study, plan.trial))  # which keeps equals in order
+
+
+def cells(race: Race) -> list[tuple[str, str]]:
+  """The workloads of a race, each with each framework.
+
+  Raises:
+    UserError: a name is unknown, or no workload of the suite can run.
+  """
+  if not race.entries or not race.frameworks or race.workloads == ():
+    raise errors.UserError('A race needs a submission, a framework and a workload at least.')
+  frameworks = tuple(dict.fromkeys(race.frameworks))
+  for framework in frameworks:
+    request.check_installed(framework)
+  if race.workloads is not None:
+    workloads = dict.fromkeys(race.workloads)
+    return [(name, framework) for name in workloads for framework in frameworks]
+  members = registry.members(race.suite)
+  able = [
+    (name, framework)
+    for name, definition in members.items()
+    for framework in frameworks
+    if registry.is_runnable(definition, framework)
+  ]
+  if not able:
+    listed = ', '.join(members) or 'it has none'
+    raise errors.UserError(f'No workload of the suite {race.suite} can run yet ({listed}).')
+  if race.smoke or race.allow_provisional:
+    return able
+  calibrated = [cell for cell in able if not members[cell[0]].goal.provisional]
+  if not calibrated:
+    listed = ', '.join(dict.fromkeys(name for name, _ in able))
+    raise errors.UserError(
+      f'All goals of the suite {race.suite} are provisional ({listed}): they have not been '
+      'calibrated. Add --allow_provisional to race towards them all the same.'
+    )
+  return calibrated
+
+
+def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request:
+  numbers = registry.suite(race.suite).rules_of(race.ruleset)
+  place = places(race.devices, race.workers)[0]  # they are all alike
+  return Request(
+    workload=workload,
+    framework=framework,
+    submission=entry.submission,
+    suite=race.suite,
+    ruleset=race.ruleset,
+    tuning_search_space=race.tuning_search_space,
+    trials=numbers.num_trials if race.trials is None else race.trials,
+    studies=numbers.num_studies if race.studies is None else race.studies,
+    seed=race.seed,
+    data_dir=race.data_dir,
+    experiment_dir=race.experiment_dir,
+    experiment=entry.name,
+    devices=place.devices(race.devices, framework),
+    smoke=race.smoke,
+    resume=not race.overwrite,
+    overwrite=race.overwrite,
+    allow_provisional=race.allow_provisional,
+    max_global_steps=race.max_global_steps,
+    stop_at=race.stop_at,
+    stop_on_divergence=race.stop_on_divergence,
+    save_checkpoints=race.save_checkpoints,
+    splits=race.splits,
+    full_eval_every=race.full_eval_every,
+    hard_limit_sec=race.hard_limit_sec,
+    flags=race.flags,
+  )
+
+
+def _root_seed(race: Race, found: Mapping[Path, TrialRecord]) -> int:
+  begun = [record.seeds['seed'] for record in found.values() if 'seed' in record.seeds]
+  choices = (race.seed, *begun, secrets.randbits(31))
+  return next(seed for seed in choices if seed is not None)
+
+
+def _check_names(race: Race, plans: list[TrialPlan]) -> None:
+  names = list(dict.fromkeys(plan.submission for plan in plans))
+  for name in names:
+    request.check_scored_name(name, 'Give it one with NAME=SUBMISSION.')
+  if len(names) < len(race.entries):
+    raise errors.UserError(
+      f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '
+      'them apart with NAME=SUBMISSION.'
+    )
+
+
+def _check_splits(race: Race, plans: list[TrialPlan]) -> None:
+  """Makes sure that the goals which end a trial can be reached on what is evaluated."""
+  if 'validation' not in race.splits:
+    raise errors.UserError('The goals are on validation; name it among --splits.')
+  if 'test' in race.splits or race.stop_at != 'both':
+    return
+  for name in dict.fromkeys(plan.workload for plan in plans):
+    if registry.workload(name, plans[0].suite).goal.test is not None:
+      raise errors.UserError(
+        f'Without the test split the test goal of {name} is never reached, and no trial ends '
+        'before its budget does; add --stop_at validation.'
+      )
+
+
+def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, TrialRecord]) -> None:
+  """Makes sure that all runs in the folder of a race are of this race, or could be."""
+  planned = {plan.path: plan for plan in plans}
+  staying = {
+    path: record for path, record in found.items() if not (race.overwrite and path in planned)
+  }
+  state.check_belongs(staying, plans[0])
+  fingerprint = functools.cache(submission.fingerprint)
+  for path, record in staying.items():
+    if path not in planned:
+      continue
+    request.check_resumable(planned[path], record)
+    if record.submission_hash not in ('', fingerprint(Path(planned[path].submission_path))):
+      raise errors.UserError(
+        f'A race scores one version of each submission; the files of {record.submission} have been '
+        f'changed since {path} was run. Choose another --experiment_dir, or replace the runs with '
+        '--overwrite.'
+      )

@@ -1,0 +1,149 @@
+"""Runs a race: what is missing is run, what was cut off goes on, what is done is skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.data import records
+from algorithmic_efficiency.experiments.race import state, step_cost
+from algorithmic_efficiency.experiments.race.progress import Board, Display
+from algorithmic_efficiency.experiments.race.race import Race, expand
+from algorithmic_efficiency.experiments.race.state import TrialState
+from algorithmic_efficiency.launch import pool, trial_folder
+from algorithmic_efficiency.launch.local import OnMessage, Outcome
+from algorithmic_efficiency.launch.slots import Place, places
+from algorithmic_efficiency.results import files
+from algorithmic_efficiency.trial.config import TrialPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+  """What has become of a race.
+
+  Attributes:
+    plans, outcomes: every planned trial, and how it ended, in the same order.
+    num_left_failed: how many had failed before by their own fault, or were invalid, and were not
+      run again.
+    problems: what else went wrong, in words.
+  """
+
+  plans: tuple[TrialPlan, ...]
+  outcomes: tuple[Outcome, ...]
+  num_left_failed: int
+  problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StepCosts:
+  """The job of timing the steps of all submissions of a study against the baseline's."""
+
+  plans: Sequence[TrialPlan]
+  runs: Path
+  anew: bool
+
+  def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+    try:
+      problems = step_cost.measure(self.plans, self.runs, place, cancelled, anew=self.anew)
+    except errors.UserError as error:
+      problems = [str(error)]
+    status = 'failed' if problems else 'finished'
+    return Outcome(folder=self.runs, status=status, stop_reason='', reason='\n'.join(problems))
+
+
+def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> Result:
+  """Runs the trials of a race that are to be run; one that fails does not keep others from it.
+
+  Raises:
+    UserError: something in the race is wrong or missing, and nothing was started.
+    KeyboardInterrupt: it was interrupted; the trials that ran say so in their records.
+  """
+  check_data(expand(race))  # a mistake leaves nothing behind
+  with _locked(race.folder):
+    plans = expand(race)  # another process may have raced here until now
+    states = state.begun_anew(plans) if race.overwrite else state.scan(plans)
+    _check_idle(states)
+    jobs, trials = _jobs(race, states, retry_failed)
+    shares = places(race.devices, race.workers)
+    board = Board(states, trials, num_places=len(shares))
+    with Display(board, quiet=quiet) as display:
+      ended = pool.run(jobs, places=shares, on_event=display.take)
+  measured = [outcome for outcome, trial in zip(ended, trials, strict=True) if trial is None]
+  return Result(
+    plans=tuple(plans),
+    outcomes=tuple(board.outcomes()),
+    num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
+    problems=tuple(outcome.reason for outcome in measured if outcome.reason),
+  )
+
+
+def check_data(plans: Sequence[TrialPlan]) -> None:
+  """Makes sure that the prepared data sets that trials read are there, whole.
+
+  Raises:
+    UserError: one is not.
+  """
+  roots = {
+    Path(plan.data_dir) / registry.workload(plan.workload).dataset
+    for plan in plans
+    if not (plan.smoke or registry.workload(plan.workload).embedded)
+  }
+  for root in sorted(roots):
+    records.check_sizes(root, records.read_manifest(root))
+
+
+def _jobs(
+  race: Race, states: Sequence[TrialState], retry_failed: bool
+) -> tuple[list[pool.Job], list[int | None]]:
+  """What is done, in order, and for each job its trial among the states, if it is one."""
+  jobs: list[pool.Job] = []
+  trials: list[int | None] = []
+  groups = _by_study(states) if race.is_weighed else {}
+  for index, found in enumerate(states):
+    group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
+    if group is not None:
+      jobs.append(_StepCosts(plans=group, runs=race.folder, anew=race.overwrite))
+      trials.append(None)
+    if found.is_to_run(retry_failed=retry_failed):
+      jobs.append(pool.Trial(plan=found.plan_to_run))
+      trials.append(index)
+  return jobs, trials
+
+
+def _study_of(found: TrialState) -> tuple[int, str, str]:
+  return found.plan.study, found.plan.workload, found.plan.framework
+
+
+def _by_study(states: Sequence[TrialState]) -> dict[tuple[int, str, str], list[TrialPlan]]:
+  grouped = itertools.groupby(sorted(states, key=_study_of), _study_of)
+  return {key: [found.plan for found in group] for key, group in grouped}
+
+
+@contextlib.contextmanager
+def _locked(runs: Path) -> Iterator[None]:
+  """Keeps other races out of a folder of runs while the block runs."""
+  files.make_folder(runs)
+  try:
+    lock = trial_folder.lock(
+      runs, f'Another race is running in {runs}; wait for it or end it first.'
+    )
+  except OSError as error:
+    raise files.storage_error(runs, error) from error
+  with lock:
+    yield
+
+
+def _check_idle(states: Sequence[TrialState]) -> None:
+  """Makes sure that nobody runs one of the trials by itself, and mends what was left aside."""
+  for parent in {found.plan.path.parent for found in states}:
+    trial_folder.mend(parent)
+  for found in states:
+    if found.plan.path.is_dir() and found.kind in ('absent', 'unfinished'):
+      with trial_folder.TrialFolder(found.plan.path):
+        pass

@@ -1,0 +1,239 @@
+"""What a step of each submission costs in units of the baseline's: A B A C A, in short turns.
+
+The processes of one study, workload and framework are alive together and make steps one after the
+other, the baseline between any two others, so that whatever drifts on the host hits all alike. A
+second process of the baseline is measured like the others: what its steps seem to cost more or less
+is the noise. What preparing for an evaluation takes is shared among the steps between two of them.
+Each study measures anew, in new processes, so that the noise of a cost differs from study to study
+as that of the steps to target does.
+
+On a CPU all submissions of a race are in memory together, on a GPU one beside the baseline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.race.probe import Probe
+from algorithmic_efficiency.experiments.race.trial_estimate import rules_of
+from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.stepper import Stepper, StepperError
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import StepCost, Turn
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.submission import fingerprint
+
+NUM_TURNS = 7
+BURST_SEC = 0.2  # of the fastest submission, at least
+MIN_STEPS = 8  # of a burst, unless they take too long
+MAX_BURST_SEC = 2.0
+_WARM_UP_STEPS = 3  # after the first; a program may be compiled again for its own output
+_AGAIN_SHARE = 0.1  # of a burst: steps that are not timed, after another process had the machine
+_MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
+
+_Start = Callable[..., Stepper]
+
+
+def measure(
+  plans: Sequence[TrialPlan],
+  folder: Path,
+  place: Place,
+  cancelled: threading.Event | None = None,
+  *,
+  anew: bool = False,
+) -> list[str]:
+  """Measures what has not been measured yet, and appends it to the costs beside the runs.
+
+  Args:
+    plans: trials of one study, workload and framework; one of each submission is enough.
+    folder: of the runs of the race.
+    place: where its trials run; nothing else should run there meanwhile.
+    cancelled: once it is set, this ends with KeyboardInterrupt.
+    anew: whether what has been measured is measured again; the last measure counts.
+
+  Returns:
+    Why submissions could not be measured, in words.
+  """
+  first: dict[str, TrialPlan] = {}
+  for plan in plans:
+    first.setdefault(plan.submission, plan)
+  if len(first) < 2:
+    return []
+  one = plans[0]
+  name = registry.suite(one.suite).baseline_among(first)
+  key = (one.workload, one.framework, one.study)
+  try:
+    hashes = {plan.submission: fingerprint(Path(plan.submission_path)) for plan in first.values()}
+  except OSError as error:
+    return [f'The steps of {one.workload} ({one.framework}) could not be timed: {error}.']
+  done = {
+    cost.submission
+    for cost in race_files.read_costs(folder)
+    if not anew
+    and (cost.workload, cost.framework, cost.study) == key
+    and cost.baseline == name
+    and cost.is_of(hashes)
+  }
+  missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
+  start = functools.partial(Stepper, place=place, cancelled=cancelled)
+  size = num_alive(len(first), one.devices) - 1
+  problems: list[str] = []
+  for begin in range(0, len(missing), size):
+    costs, found = _measured(first[name], missing[begin : begin + size], start, hashes)
+    race_files.append_costs(folder, costs)
+    problems += found
+  return problems
+
+
+def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
+  """What `measure` takes, by the probes of all submissions of a race on one workload, of which the
+  baseline's is the first."""
+  if len(probes) < 2:
+    return 0.0
+  processes = (*probes, probes[0])  # the baseline's is there twice
+  starts = sum(
+    one.start_sec + one.first_step_sec + one.first_eval_sec + one.glance_sec for one in processes
+  )
+  step_secs = [one.step_sec for one in probes]
+  bursts = [
+    (number + _num_again(number)) * sec
+    for number, sec in zip(num_steps(step_secs), step_secs, strict=True)
+  ]
+  return starts / max(1.0, num_cpus) + NUM_TURNS * (sum(bursts) + len(bursts) * bursts[0])
+
+
+def num_steps(step_secs: Sequence[float]) -> list[int]:
+  """How many steps there are in a burst of each submission, by the seconds of its steps.
+
+  Equally many, so that what a burst costs besides cancels; they are enough for the fastest. Of one
+  that is so slow that this would take too long there are fewer, one at least; beside its steps,
+  what a burst costs besides is nothing.
+  """
+  enough = max(MIN_STEPS, math.ceil(BURST_SEC / min(step_secs)))
+  return [max(1, min(enough, int(MAX_BURST_SEC / sec))) for sec in step_secs]
+
+
+def _num_again(number: int) -> int:
+  return math.ceil(_AGAIN_SHARE * number)
+
+
+def num_alive(num_submissions: int, devices: Devices) -> int:
+  """How many processes are there together, the baseline's among them."""
+  on_gpu = devices.platform in ('auto', 'gpu') and backends.visible_gpus()
+  return 1 + min(num_submissions, _MOST_BESIDE['gpu' if on_gpu else 'cpu'])
+
+
+def _measured(
+  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
+) -> tuple[list[StepCost], list[str]]:
+  """The costs of a group; what fails is left out, and the others are begun anew."""
+  problems: list[str] = []
+  left = list(plans)
+  while left:
+    try:
+      return _alternating(baseline, left, start, hashes), problems
+    except _FailedError as failure:
+      plan = failure.plan
+      problems.append(
+        f'A step of {plan.submission} on {plan.workload} ({plan.framework}) could not be timed: '
+        f'{failure}'
+      )
+      if plan is baseline:
+        break
+      left.remove(plan)
+  return [], problems
+
+
+def _alternating(
+  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
+) -> list[StepCost]:
+  with contextlib.ExitStack() as alive:
+    unit, *others = [
+      _Bursts(plan, alive.enter_context(start(plan, num_sharing=1 + len(plans))))
+      for plan in (baseline, *plans)
+    ]
+    for each in (unit, *others):
+      each.wait()
+    number, *numbers = num_steps([each.warm_up() for each in (unit, *others)])
+    turns: list[list[Turn]] = [[] for _ in others]
+    before = unit.burst(number)
+    for _ in range(NUM_TURNS):
+      for other, own_number, found in zip(others, numbers, turns, strict=True):
+        own, after = other.burst(own_number), unit.burst(number)
+        found.append((before, own, after))
+        before = after
+    host = unit.host()
+    for each in (unit, *others):  # all end at the same time, and not one after the other
+      each.let_go()
+  return [
+    StepCost(
+      submission=plan.submission,
+      baseline=baseline.submission,
+      workload=plan.workload,
+      framework=plan.framework,
+      study=plan.study,
+      host=host,
+      turns=tuple(found),
+      hashes={name: hashes[name] for name in (baseline.submission, plan.submission)},
+    )
+    for plan, found in zip(plans, turns, strict=True)
+  ]
+
+
+class _FailedError(Exception):
+  def __init__(self, plan: TrialPlan, reason: str):
+    super().__init__(reason)
+    self.plan = plan
+
+
+class _Bursts:
+  """A trial that makes some steps when its turn comes."""
+
+  def __init__(self, plan: TrialPlan, stepper: Stepper):
+    self._plan = plan
+    self._stepper = stepper
+    period = rules_of(plan).eval_period_steps
+    assert period is not None, 'steps are raced'
+    self._period = period
+
+  def wait(self) -> None:
+    with self._failing():
+      self._stepper.wait()
+
+  def warm_up(self) -> float:
+    """Seconds of a step, however many batches it draws."""
+    with self._failing():
+      self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
+      self._stepper.go(_WARM_UP_STEPS)
+      one = self._stepper.go(1)
+      leg = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))
+    return leg.sec / leg.num_steps
+
+  def burst(self, number: int) -> float:
+    """Seconds of a charged step and of its share of a preparation for evaluation, from so many
+    steps, behind which there is one."""
+    with self._failing():
+      self._stepper.go(_num_again(number))
+      leg = self._stepper.go(number)
+    return leg.step_sec + leg.buckets['prepare_for_eval'] / self._period
+
+  def let_go(self) -> None:
+    self._stepper.let_go()
+
+  def host(self) -> str:
+    return self._stepper.environment()['fingerprint']
+
+  @contextlib.contextmanager
+  def _failing(self) -> Iterator[None]:
+    try:
+      yield
+    except (StepperError, errors.UserError) as error:
+      raise _FailedError(self._plan, str(error)) from error

@@ -1,0 +1,102 @@
+"""What one trial takes, from the rules that it runs by and a probe of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.race.probe import Probe
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+
+EXPECTED_SHARE = Fraction(3, 4)
+"""Of its budget, where nothing is known: a cautious guess."""
+
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+  """The part of its budget that a trial is expected to take, and how that is known."""
+
+  share: float
+  basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+  """Of one trial: wall seconds, and bytes that stay on the disk."""
+
+  sec: float
+  disk_bytes: float
+
+
+def expected_share(plan: TrialPlan, records: Iterable[TrialRecord]) -> Share:
+  """From earlier trials of the same submission on the same workload, by the same rules and with the
+  same framework; or with the other, which takes as many steps; or else by the assumption."""
+  if plan.stop_at == 'never':
+    return Share(share=1.0, basis='the whole budget')
+  definition = registry.workload(plan.workload, plan.suite)
+  rules = rules_of(plan)
+  alike = [
+    record
+    for record in records
+    if record.status == 'finished'
+    and record.stop_reason != 'step_limit'  # which says nothing of goals
+    and (record.submission, record.workload) == (plan.submission, plan.workload)
+    and record.smoke == plan.smoke
+    and record.definition_hash == definition.fingerprint()
+    and dict(record.options) == plan.options
+  ]
+  same = [record for record in alike if record.framework == plan.framework]
+  shares = [_share(record, rules) for record in same or alike]
+  if not shares:
+    return Share(share=float(EXPECTED_SHARE), basis=f'assumed: {EXPECTED_SHARE} of the budget')
+  number = f'{len(shares)} trial{"s" if len(shares) > 1 else ""}'
+  return Share(share=sum(shares) / len(shares), basis=f'{number} that ran before')
+
+
+def _share(record: TrialRecord, rules: Rules) -> float:
+  if rules.axis == 'seconds':
+    return record.submission_time_sec / _known(rules.max_sec)
+  return record.charged_steps / _known(rules.max_steps)
+
+
+def rules_of(plan: TrialPlan) -> Rules:
+  suite = registry.suite(plan.suite)
+  definition = registry.workload(plan.workload, plan.suite)
+  return Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
+
+
+def trial(rules: Rules, probe: Probe, *, checkpoints: bool, share: float = 1.0) -> Price:
+  """A trial that takes this share of its budget."""
+  if rules.axis == 'seconds':
+    training = share * _known(rules.max_sec)
+    if rules.max_global_steps is not None:
+      training = min(training, _steps_sec(probe, rules.max_global_steps))
+    num_evals = 1 + math.floor(training / _known(rules.eval_period_sec))
+  else:
+    num_steps = max(1, round(share * _known(rules.max_steps)))
+    num_steps = min(num_steps, rules.max_global_steps or num_steps)
+    training = _steps_sec(probe, num_steps)
+    num_evals = 1 + math.ceil((num_steps - 1) / _known(rules.eval_period_steps))
+  num_whole = math.ceil(num_evals / rules.full_eval_every)
+  evaluating = probe.first_eval_sec + num_whole * probe.eval_sec + num_evals * probe.record_sec
+  evaluating += (num_evals - num_whole) * probe.glance_sec
+  kept = min(num_evals, _CHECKPOINTS_KEPT) if checkpoints else 0
+  return Price(
+    sec=probe.start_sec + training + evaluating + probe.end_sec,
+    disk_bytes=probe.folder_bytes + num_evals * probe.row_bytes + kept * probe.checkpoint_bytes,
+  )
+
+
+def _steps_sec(probe: Probe, num_steps: int) -> float:
+  return probe.first_step_sec + (num_steps - 1) * probe.step_sec
+
+
+def _known(value: float | None) -> float:
+  assert value is not None, 'the axis of the suite has a budget'
+  return value

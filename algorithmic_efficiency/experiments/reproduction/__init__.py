@@ -1,0 +1,1 @@
+"""Runs held against logs that were published."""

@@ -1,0 +1,174 @@
+"""The logs that a run is held against: curves of metrics by step, our own or AlgoPerf's files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.results import measurements, trial_record
+
+Point = Mapping[str, Any] | None  # None: self tuning, which has no `hparams.json`
+
+POINT_FILE = 'hparams.json'
+_SPLITS = ('train/', 'validation/', 'test/')
+_COUNT = '/num_examples'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+  """The evaluations of one trial.
+
+  Attributes:
+    suite: the suite that it ran in, which AlgoPerf's logs do not say.
+    steps: int [rows], increasing.
+    curves: the metrics of the splits by name, such as 'validation/loss', each [rows].
+  """
+
+  folder: Path
+  point: Point
+  suite: str | None
+  steps: np.ndarray
+  curves: Mapping[str, np.ndarray]
+
+  def at(self, name: str, steps: np.ndarray) -> np.ndarray:
+    """A metric at each of the steps, between two rows on the line through them; NaN outside of the
+    rows and for a metric that the log does not have."""
+    curve = self.curves.get(name)
+    if curve is None:
+      return np.full(len(steps), np.nan)
+    return np.interp(steps, self.steps, curve, left=np.nan, right=np.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+  """The logs of one workload below a folder, and those of them that cannot be used, with why."""
+
+  root: Path
+  workload: str
+  framework: str
+  found: tuple[Log, ...]
+  left_out: tuple[str, ...]
+
+
+def find(root: Path, workload: str, framework: str | None, *, apart: Path) -> Logs:
+  """The logs of a workload at or below a folder of runs.
+
+  Args:
+    framework: None takes that of the logs.
+    apart: a folder whose logs do not count, if it lies there.
+
+  Raises:
+    UserError: there are none, or they are of several frameworks.
+  """
+  root = root.expanduser().resolve()
+  if not root.is_dir():
+    raise errors.UserError(f'--against must name a folder of runs; {root} is none.')
+  folders = [file.parent for file in sorted(root.rglob(measurements.EVAL_FILE))]
+  folders = [
+    folder
+    for folder in folders
+    if not folder.name.startswith('.')  # a trial put aside
+    and not folder.is_relative_to(apart.expanduser().resolve())
+  ]
+  names = sorted({folder.parent.name for folder in folders})
+  mine = [name for name in names if name.rpartition('_')[0] == workload]
+  if framework is not None:
+    mine = [name for name in mine if name == f'{workload}_{framework}']
+  if len(mine) > 1:
+    raise errors.UserError(
+      f'A run is held against logs of its framework; {root} has {" and ".join(mine)}. Choose with '
+      '--framework.'
+    )
+  if not mine:
+    asked = workload if framework is None else f'{workload}_{framework}'
+    raise errors.UserError(
+      f'{root} has no log of {asked}; it has: {", ".join(names) or "no log at all"}. Logs lie in '
+      f'<workload>_<framework>/trial_<i>/{measurements.EVAL_FILE}.'
+    )
+  found, left_out = [], []
+  for folder in folders:
+    if folder.parent.name == mine[0]:
+      try:
+        found.append(read(folder))
+      except _UnusableError as error:
+        left_out.append(f'{folder}: {error}')
+  return Logs(
+    root=root,
+    workload=workload,
+    framework=mine[0].rpartition('_')[2],
+    found=tuple(found),
+    left_out=tuple(left_out),
+  )
+
+
+class _UnusableError(Exception):
+  """A log that says nothing; the message says why."""
+
+
+def read(folder: Path) -> Log:
+  """The log of a trial folder.
+
+  Raises:
+    _UnusableError: it is damaged, or its numbers mean nothing.
+  """
+  try:
+    record = trial_record.read_trial(folder)
+  except errors.UserError:
+    raise _UnusableError(f'{trial_record.TRIAL_FILE} is damaged') from None
+  if record is not None and record.smoke:
+    raise _UnusableError('a smoke run')
+  if record is not None and record.status == 'invalid':
+    raise _UnusableError('an invalid trial')
+  steps, curves = _rows(folder / measurements.EVAL_FILE)
+  return Log(
+    folder=folder,
+    point=_point(folder / POINT_FILE),
+    suite=None if record is None else record.suite,
+    steps=steps,
+    curves=curves,
+  )
+
+
+def _point(file: Path) -> Point:
+  try:
+    return json.loads(file.read_bytes())
+  except FileNotFoundError:
+    return None
+  except ValueError:
+    raise _UnusableError(f'{file.name} is damaged') from None
+
+
+def _rows(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+  with open(file, newline='', encoding='utf-8', errors='replace') as lines:
+    header, *rows = list(csv.reader(lines)) or [[]]
+  if 'global_step' not in header or not rows:
+    raise _UnusableError('no rows')
+  if any(len(row) != len(header) for row in rows):
+    raise _UnusableError(f'a row of {file.name} is damaged')
+  wanted = [name for name in header if name.startswith(_SPLITS) and not name.endswith(_COUNT)]
+  try:
+    columns = {
+      name: np.array([float(row[header.index(name)] or 'nan') for row in rows])
+      for name in ('global_step', *wanted)
+    }
+  except ValueError as error:
+    raise _UnusableError(f'a value of {file.name} is no number ({error})') from None
+  steps = columns.pop('global_step')
+  if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
+    raise _UnusableError('its steps do not increase')
+  return steps.astype(np.int64), columns
+
+
+def by_point(logs: Sequence[Log]) -> list[list[Log]]:
+  """The logs, those of one point together, in the order in which the points come first."""
+  groups: dict[str, list[Log]] = {}
+  for log in logs:
+    groups.setdefault(json.dumps(log.point, sort_keys=True), []).append(log)
+  return list(groups.values())

@@ -1,0 +1,278 @@
+"""Runs a published point and says whether its metrics lie where the published logs say they do.
+
+The run is an ordinary trial with a seed of its own, evaluated at the steps at which the logs have
+rows. Logs that were raced in seconds have theirs at somewhat different steps: those of the log with
+the most rows are taken, and the other logs are read between their rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.reproduction import prediction_band, reference_logs
+from algorithmic_efficiency.experiments.reproduction.prediction_band import (
+  MIN_LOGS,
+  Agreement,
+  Band,
+)
+from algorithmic_efficiency.experiments.reproduction.reference_logs import (
+  POINT_FILE,
+  Log,
+  Logs,
+  Point,
+)
+from algorithmic_efficiency.launch import request as requests
+from algorithmic_efficiency.launch import session
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.trial.config import TrialPlan
+
+_NUM_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+  """The flags of `algoeff reproduce`, as a record.
+
+  Attributes:
+    against: a folder of logs.
+    steps: no log is looked at beyond so many; None goes as far as they do.
+    framework: None takes that of the logs.
+    point: a file with the point to run, one of those of the logs; None takes theirs, if they have
+      but one.
+    suite: None takes that in which the logs say that they ran, else the only one of the workload.
+    devices: how many ranks they have follows from the framework, or from `num_processes`.
+    overwrite: whether the run starts anew where one is there; otherwise it goes on.
+  """
+
+  workload: str
+  submission: str
+  against: str
+  steps: int | None = None
+  framework: str | None = None
+  point: str | None = None
+  suite: str | None = None
+  seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  devices: Devices = field(default_factory=Devices)
+  num_processes: int | None = None
+  overwrite: bool = False
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+  """A reproduction before it runs: the trial, and the band in which it is expected."""
+
+  plan: TrialPlan
+  bands: Mapping[str, Band]
+  logs: tuple[Log, ...]
+  left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+  """What became of a reproduction.
+
+  Attributes:
+    logs: the folders of the logs of the point, by which the band was made.
+    left_out: logs of the workload that could not be used, with why.
+    steps: those at which the run was to be evaluated.
+    last_step: how far it got.
+    not_compared: metrics of the logs that the run does not have.
+  """
+
+  workload: str
+  framework: str
+  submission: str
+  suite: str
+  point: Point
+  logs: tuple[str, ...]
+  left_out: tuple[str, ...]
+  folder: str
+  status: str
+  reason: str
+  steps: tuple[int, ...]
+  last_step: int
+  metrics: tuple[Agreement, ...]
+  not_compared: tuple[str, ...]
+
+  @property
+  def is_reproduced(self) -> bool:
+    """Whether the run got through all the steps, and every metric is inside its band."""
+    whole = self.status == 'finished' and self.last_step >= self.steps[-1]
+    return whole and bool(self.metrics) and all(one.is_inside for one in self.metrics)
+
+
+def run(prepared: Prepared, *, quiet: bool = False) -> Report:
+  """Runs the point, or goes on with the run that is there, and compares.
+
+  Raises:
+    UserError: a mistake that the user can mend.
+  """
+  [outcome] = session.run_trials([prepared.plan], quiet=quiet)
+  return _report(prepared, outcome)
+
+
+def prepare(asked: Reproduction) -> Prepared:
+  """Reads the logs and makes the trial ready.
+
+  Raises:
+    UserError: something that was asked for is wrong.
+  """
+  registry.workload(asked.workload)
+  if asked.steps is not None and asked.steps <= 0:
+    raise errors.UserError(f'--steps must be positive; it is {asked.steps}.')
+  home = Path(asked.experiment_dir).expanduser() / f'reproduce_{asked.workload}'
+  logs = reference_logs.find(Path(asked.against), asked.workload, asked.framework, apart=home)
+  suite, of_suite = _suite(asked, logs)
+  chosen = _of_point(asked, of_suite, logs)
+  steps = _steps(chosen, asked.steps)
+  bands = prediction_band.bands(chosen, steps)
+  point = chosen[0].point
+  num_ranks = backends.num_processes(
+    logs.framework,
+    platform=asked.devices.platform,
+    num_devices=asked.devices.num_devices,
+    num_processes=asked.num_processes,
+  )
+  request = requests.Request(
+    workload=asked.workload,
+    framework=logs.framework,
+    submission=asked.submission,
+    suite=suite,
+    ruleset='external' if point is not None else 'self',
+    point=point,
+    seed=asked.seed,
+    data_dir=asked.data_dir,
+    experiment_dir=str(home),
+    devices=replace(asked.devices, num_ranks=num_ranks),
+    resume=not asked.overwrite,
+    overwrite=asked.overwrite,
+    allow_provisional=True,
+    stop_at='never',
+    stop_on_divergence=False,
+    eval_steps=tuple(map(int, steps)),
+    flags=asked.flags,
+  )
+  [plan] = requests.plans(request)
+  return Prepared(plan=plan, bands=bands, logs=tuple(chosen), left_out=logs.left_out)
+
+
+def _suite(asked: Reproduction, logs: Logs) -> tuple[str, list[Log]]:
+  """The suite to run in, which gives the step hint, and the logs that may be of it: AlgoPerf's do
+  not say of which they are."""
+  said = sorted({log.suite for log in logs.found if log.suite is not None})
+  if asked.suite is None and len(said) > 1:
+    raise errors.UserError(
+      f'A run is held against logs of one suite; those in {logs.root} ran in '
+      f'{" and ".join(said)}. Choose with --suite.'
+    )
+  known = tuple(said) or tuple(registry.workload(asked.workload).suites)
+  if asked.suite is None and len(known) > 1:
+    raise errors.UserError(
+      f'The logs in {logs.root} do not say in which suite they ran, and {asked.workload} is in '
+      f'{", ".join(known)}, with step hints of their own. Choose with --suite.'
+    )
+  suite = asked.suite or next(iter(known))
+  return suite, [log for log in logs.found if log.suite in (None, suite)]
+
+
+def _of_point(asked: Reproduction, found: Sequence[Log], logs: Logs) -> list[Log]:
+  """The logs of the point that is run."""
+  groups = reference_logs.by_point(found)
+  if asked.point is not None:
+    point = _point(Path(asked.point).expanduser())
+    groups = [group for group in groups if group[0].point == point]
+    if not groups:
+      raise errors.UserError(
+        f'--point must be a point of the logs; no log in {logs.root} has that of {asked.point}.'
+      )
+  elif len(groups) > 1:
+    named = [
+      f'{group[0].folder / POINT_FILE} ({len(group)} log{"s" * (len(group) > 1)})'
+      for group in groups[:_NUM_LISTED]
+    ]
+    more = f' and {len(groups) - _NUM_LISTED} more' if len(groups) > _NUM_LISTED else ''
+    raise errors.UserError(
+      f'One point is run; {logs.root} has logs of {len(groups)}. Choose with --point: '
+      f'{", ".join(named)}{more}.'
+    )
+  chosen = groups[0] if groups else []
+  if len(chosen) < MIN_LOGS:
+    raise errors.UserError(
+      f'A band needs {MIN_LOGS} logs of one point; {logs.root} has {len(chosen)}.'
+      + ''.join(f' Left out: {why}.' for why in logs.left_out[:_NUM_LISTED])
+    )
+  return chosen
+
+
+def _point(file: Path) -> Mapping[str, Any]:
+  try:
+    point = json.loads(file.read_bytes())
+  except OSError as error:
+    raise errors.UserError(f'--point {file} could not be read: {error.strerror}.') from None
+  except ValueError:
+    point = None
+  if not isinstance(point, dict):
+    raise errors.UserError(
+      f'--point must name a JSON file with a point, such as the {POINT_FILE} of a log; {file} is '
+      'none.'
+    )
+  return point
+
+
+def _steps(logs: Sequence[Log], most: int | None) -> np.ndarray:
+  """The steps to evaluate at: those of the log with the most rows that enough logs span."""
+  candidates = [log.steps[_num_spanning(logs, log.steps) >= MIN_LOGS] for log in logs]
+  spanned = max(candidates, key=len)
+  if not len(spanned):
+    raise errors.UserError(f'The logs of the point have no step that {MIN_LOGS} of them span.')
+  steps = spanned if most is None else max((one[one <= most] for one in candidates), key=len)
+  if not len(steps):
+    raise errors.UserError(
+      f'The logs have rows from step {spanned[0]} to step {spanned[-1]}; with --steps {most} there '
+      'is none to compare at.'
+    )
+  return steps
+
+
+def _num_spanning(logs: Sequence[Log], steps: np.ndarray) -> np.ndarray:
+  return sum((log.steps[0] <= steps) & (steps <= log.steps[-1]) for log in logs)
+
+
+def _report(prepared: Prepared, outcome: Outcome) -> Report:
+  plan = prepared.plan
+  metrics: list[Agreement] = []
+  last_step, not_compared = 0, []
+  if outcome.status != 'invalid' and (outcome.folder / measurements.EVAL_FILE).exists():
+    own = reference_logs.read(outcome.folder)
+    metrics = prediction_band.agreements(own, prepared.bands)
+    last_step = int(own.steps[-1])
+    not_compared = [name for name in prepared.bands if name not in own.curves]
+  return Report(
+    workload=plan.workload,
+    framework=plan.framework,
+    submission=plan.submission,
+    suite=plan.suite,
+    point=plan.hyperparameters,
+    logs=tuple(str(log.folder) for log in prepared.logs),
+    left_out=prepared.left_out,
+    folder=str(outcome.folder),
+    status=outcome.status,
+    reason=outcome.reason or outcome.stop_reason,
+    steps=plan.eval_steps,
+    last_step=last_step,
+    metrics=tuple(metrics),
+    not_compared=tuple(not_compared),
+  )

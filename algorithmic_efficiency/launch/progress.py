@@ -1,0 +1,138 @@
+"""Shows how a trial gets on: one live line in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+
+_LINE_PERIOD_SEC = 5.0
+_STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
+
+
+def say(text: str) -> None:
+  """Prints a line. Once the reader of our output has gone (`algoeff run | head`) lines go nowhere:
+  a trial does not end for want of somebody who looks on."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+class Display:
+  """The progress of one trial, fed with the messages of its process."""
+
+  def __init__(self, title: str, plan: TrialPlan, number: int, total: int, *, quiet: bool = False):
+    self._title = title
+    self._count = f'[{number}/{total}] ' if total > 1 else ''
+    suite = registry.suite(plan.suite)
+    definition = registry.workload(plan.workload, suite.name)
+    self._goal = definition.goal
+    self._rules = Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
+    sizes = definition.for_smoke().batch_sizes if plan.smoke else definition.batch_sizes
+    self._batch_size = sizes.train
+    self._quiet = quiet
+    self._live: Any = None
+    self._next_line = 0.0
+    self._last: Mapping[str, Any] = {}
+    self._said = ''
+
+  def __enter__(self) -> Self:
+    if self._quiet:
+      return self
+    if sys.stderr.isatty():
+      from rich.console import Console
+      from rich.status import Status
+
+      self._live = Status(f'{self._heading()}: starting', console=Console(stderr=True))
+      self._live.start()
+    else:
+      say(self._heading())
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self._live is not None:
+      self._live.stop()
+
+  def message(self, message: Mapping[str, Any]) -> None:
+    """Takes a message of the trial's process."""
+    if message['kind'] != 'progress' or self._quiet:
+      return
+    self._last = message
+    if self._live is not None:
+      self._live.update(f'{self._heading()}  {self._line(message)}')
+    elif message['eval'] and time.monotonic() >= self._next_line:
+      self._next_line = time.monotonic() + _LINE_PERIOD_SEC
+      self._say(self._line(message))
+
+  def ended(self, outcome: Outcome) -> None:
+    """Says how the trial ended."""
+    if self._quiet:
+      return
+    if self._live is not None:
+      self._live.stop()
+      say(self._heading())
+    if self._last:
+      self._say(self._line(self._last))
+    word = _STATUS_WORDS[outcome.status]
+    why = outcome.reason or outcome.stop_reason.replace('_', ' ')
+    say(f'  {word}: {why}')
+    if outcome.status == 'failed' and (outcome.folder / 'traceback.txt').exists():
+      say(f'  The traceback is in {outcome.folder / "traceback.txt"}')
+
+  def _say(self, line: str) -> None:
+    if line != self._said:
+      say(f'  {line}')
+      self._said = line
+
+  def _heading(self) -> str:
+    return f'{self._count}{self._title}'
+
+  def _line(self, state: Mapping[str, Any]) -> str:
+    parts = [f'step {state["global_step"]}', *self._metrics(state['eval'])]
+    rules = self._rules
+    seconds = state['submission_time']
+    if rules.axis == 'seconds' and rules.max_sec is not None:
+      parts.append(f'{seconds:.1f} of {rules.max_sec:.0f} s')
+      left = rules.max_sec - seconds
+    else:
+      end = rules.max_steps or rules.max_global_steps or 0
+      parts.append(f'{state["charged_steps"]} of {end} steps in {seconds:.1f} s')
+      rate = state['steps_per_sec']
+      left = (end - state['charged_steps']) / rate if rate else None
+    if left is not None:
+      parts.append(f'at most {duration(max(0.0, left))} left')
+    if state['steps_per_sec']:
+      parts.append(f'{state["steps_per_sec"] * self._batch_size:,.0f} examples/s')
+    return '  '.join(parts)
+
+  def _metrics(self, values: Mapping[str, float] | None) -> list[str]:
+    goal = self._goal
+    shown = []
+    for split, target in (('validation', goal.validation), ('test', goal.test)):
+      value = (values or {}).get(f'{split}/{goal.metric}')
+      if value is not None:
+        aim = '' if target is None else f' (target {target:g})'
+        shown.append(f'{split} {goal.metric} {value:.4g}{aim}')
+    return shown
+
+
+def title(plan: TrialPlan) -> str:
+  """What a trial is called in what users read."""
+  where = f'{plan.workload} ({plan.framework})'
+  return f'{plan.submission} on {where}, study {plan.study}, trial {plan.trial}'
+
+
+def duration(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours} h {minutes} min'
+  return f'{minutes} min {rest} s' if minutes else f'{rest} s'

@@ -1,0 +1,432 @@
+"""What a user asks to be run, and the trials that it means.
+
+All that can be said about a mistake without importing a framework is said here, before anything is
+started or written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry, search_space
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
+from algorithmic_efficiency.launch.trial_folder import TrialFolder, mend
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial import submission
+from algorithmic_efficiency.trial.config import (
+  ALL_SPLITS,
+  StopAt,
+  TrialPlan,
+  budget_of,
+)
+
+_PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
+_EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
+_SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+  """One submission on one workload: the flags of `algoeff run`, as a record.
+
+  Attributes:
+    submission: a name found in `submissions/`, a folder, a module file, or an optimizer that is
+      called (see `optimizer_entry`).
+    suite: None takes the first that the definition lists.
+    tuning_search_space: None takes the submission's own.
+    point: the one point that is run, whatever the search space; None takes those of the space.
+    trials, hparam_start_index, hparam_end_index: how many points there are, and the slice of them
+      (from 0, end exclusive) that is run.
+    study, studies: the number of one study, or how many from 1 on.
+    seed: None draws one, which is written down.
+    drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
+    experiment: the folder's name, and the submission's name in scores; None takes the submission's.
+    hard_limit_sec: None takes the suite's, or the budget in seconds where that is longer.
+    nested: whether `study_<k>` stands between the experiment and the workload.
+  """
+
+  workload: str
+  framework: str
+  submission: str
+  suite: str | None = None
+  ruleset: Ruleset = 'external'
+  tuning_search_space: str | None = None
+  point: Mapping[str, Any] | None = None
+  trials: int = 1
+  hparam_start_index: int | None = None
+  hparam_end_index: int | None = None
+  study: int | None = None
+  studies: int = 1
+  seed: int | None = None
+  drawn_seed: int | None = None
+  data_dir: str | None = None
+  experiment_dir: str = 'runs'
+  experiment: str | None = None
+  nested: bool = True
+  devices: Devices = field(default_factory=Devices)
+  smoke: bool = False
+  resume: bool = False
+  overwrite: bool = False
+  allow_provisional: bool = False
+  max_global_steps: int | None = None
+  stop_at: StopAt = 'both'
+  stop_on_divergence: bool | None = None
+  hard_limit_sec: float | None = None
+  save_checkpoints: bool = True
+  evaluate: bool = True
+  splits: tuple[Split, ...] = ALL_SPLITS
+  full_eval_every: int = 1
+  eval_steps: tuple[int, ...] = ()
+  trackers: tuple[str, ...] = ()
+  flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+  """What a request is about, once its names have been found."""
+
+  definition: WorkloadDefinition
+  suite: Suite
+  name: str
+  file: Path
+  folders: Mapping[int, Path]  # of the workload's trials, by study
+
+
+def plans(request: Request) -> list[TrialPlan]:
+  """Every trial of a request, in the order in which they run.
+
+  Raises:
+    UserError: something in the request is wrong or missing.
+  """
+  if request.nested and request.experiment is not None:
+    check_scored_name(request.experiment, 'Give another --experiment.')
+  subject = _subject(request)
+  if request.devices.rank == 0:
+    for folder in subject.folders.values():
+      mend(folder)
+  result = _trials(request, subject, _seeds(request, subject.folders))
+  _check_folders(request, result)
+  return result
+
+
+def check_scored_name(name: str, remedy: str) -> None:
+  """
+  Raises:
+    UserError: scoring would not find, or would misread, the runs of a submission of this name.
+  """
+  if not _SCORED_NAME.fullmatch(name):
+    raise errors.UserError(
+      'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
+      f'framework; {name!r} is none. {remedy}'
+    )
+
+
+def trials(request: Request, root_seed: int) -> list[TrialPlan]:
+  """Every trial of a request under one root seed, whatever lies in their folders by now.
+
+  Raises:
+    UserError: something in the request is wrong or missing.
+  """
+  subject = _subject(request)
+  return _trials(request, subject, dict.fromkeys(subject.folders, root_seed))
+
+
+def _subject(request: Request) -> _Subject:
+  definition = registry.workload(request.workload)
+  _check_framework(definition, request.framework)
+  suite = _suite(definition, request)
+  name, file = submission.locate(request.submission, request.ruleset, request.framework)
+  _check_numbers(request)
+  root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
+  folders = {
+    study: (root / f'study_{study}' if request.nested else root)
+    / f'{definition.name}_{request.framework}'
+    for study in _studies(request)
+  }
+  return _Subject(definition=definition, suite=suite, name=name, file=file, folders=folders)
+
+
+def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) -> list[TrialPlan]:
+  roots, task_folders = registry.roots()
+  result = []
+  for study, seed in root_seeds.items():
+    study_seed = seeds.derive(seed, 'study', study)
+    for trial, point in _points(request, subject.file, study, study_seed):
+      folder = subject.folders[study] / f'trial_{trial}'
+      result.append(
+        TrialPlan(
+          workload=subject.definition.name,
+          framework=request.framework,
+          submission=request.experiment or subject.name,
+          submission_path=str(subject.file),
+          suite=subject.suite.name,
+          ruleset=request.ruleset,
+          study=study,
+          trial=trial,
+          hyperparameters=point,
+          seed=seeds.derive(study_seed, 'trial', trial),
+          study_seed=study_seed,
+          root_seed=seed,
+          data_dir=str(data_dir(request.data_dir)),
+          folder=str(folder.resolve()),
+          devices=replace(
+            request.devices, compilation_cache=_cache(request, subject.suite, folder)
+          ),
+          smoke=request.smoke,
+          resume=request.resume,
+          overwrite=request.overwrite,
+          max_global_steps=request.max_global_steps,
+          stop_at=request.stop_at,
+          stop_on_divergence=_stop_on_divergence(request, subject.suite),
+          hard_limit_sec=_hard_limit_sec(request, subject.suite),
+          save_checkpoints=request.save_checkpoints,
+          evaluate=request.evaluate,
+          splits=request.splits,
+          full_eval_every=request.full_eval_every,
+          eval_steps=request.eval_steps,
+          trackers=request.trackers,
+          roots=tuple(roots),
+          task_folders=tuple(task_folders),
+          suite_file=subject.suite.file,
+          flags=request.flags,
+        )
+      )
+  return result
+
+
+def data_dir(given: str | None) -> Path:
+  """The folder of prepared data sets: as given, else ALGOEFF_DATA_DIR, else ~/data."""
+  return Path(given or os.environ.get('ALGOEFF_DATA_DIR') or '~/data').expanduser().resolve()
+
+
+def _cache(request: Request, suite: Suite, folder: Path) -> str:
+  """The persistent compilation cache of a trial: its own where seconds are raced, so that no trial
+  finds its work done by another; one for all where steps are."""
+  if suite.axis == 'seconds' and not request.smoke:
+    return str(folder.resolve() / '.compilation_cache')
+  shared = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return shared or str(Path(home).expanduser() / 'algoeff' / 'jax')
+
+
+def installed() -> tuple[str, ...]:
+  """The frameworks that are installed.
+
+  Raises:
+    UserError: there is none.
+  """
+  found = tuple(name for name in _PACKAGES if not _missing(name))
+  if not found:
+    raise errors.UserError(
+      "No framework is installed: pip install 'algorithmic-efficiency[jax]', or [torch]."
+    )
+  return found
+
+
+def _missing(framework: str) -> list[str]:
+  return [name for name in _PACKAGES[framework] if importlib.util.find_spec(name) is None]
+
+
+def check_installed(framework: str) -> None:
+  """
+  Raises:
+    UserError: the framework is not installed.
+  """
+  if framework not in _PACKAGES:
+    raise errors.unknown('framework', framework, _PACKAGES)
+  for package in _missing(framework):
+    raise errors.UserError(
+      f'The framework {framework} needs {package}, which is not installed: '
+      f"pip install 'algorithmic-efficiency[{_EXTRAS[framework]}]'."
+    )
+
+
+def _check_framework(definition: WorkloadDefinition, framework: str) -> None:
+  if framework not in _PACKAGES:
+    raise errors.unknown('framework', framework, _PACKAGES)
+  if not registry.is_runnable(definition, framework):
+    raise errors.UserError(
+      f'{definition.name} cannot run with {framework} yet: its task {definition.task!r} has no '
+      'code for it. `algoeff list workloads` says which can.'
+    )
+  check_installed(framework)
+
+
+def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
+  if request.suite is None and not definition.suites:
+    raise errors.UserError(f'{definition.name} has no budget in any suite.')
+  suite = registry.suite(request.suite or next(iter(definition.suites)))
+  suite.rules_of(request.ruleset)
+  goal = registry.workload(definition.name, suite.name).goal
+  if goal.provisional and not (request.allow_provisional or request.smoke):
+    raise errors.UserError(
+      f'The goal of {definition.name} is provisional: it has not been calibrated, and runs towards '
+      'it are never scored. Add --allow_provisional to race it all the same.'
+    )
+  return suite
+
+
+def _check_numbers(request: Request) -> None:
+  for name in (
+    'trials',
+    'studies',
+    'study',
+    'max_global_steps',
+    'full_eval_every',
+    'hard_limit_sec',
+  ):
+    value = getattr(request, name)
+    if value is not None and value <= 0:
+      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  for name in ('seed', 'hparam_start_index', 'hparam_end_index'):
+    value = getattr(request, name)
+    if value is not None and value < 0:
+      raise errors.UserError(f'--{name} must not be negative; it is {value}.')
+  for name in ('num_devices', 'num_threads', 'num_ranks'):
+    value = getattr(request.devices, name)
+    if value is not None and value <= 0:
+      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+  if request.study is not None and request.studies > 1:
+    raise errors.UserError('--study runs one study and --studies several; give one of them.')
+  if request.resume and request.overwrite:
+    raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+
+
+def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
+  """The root seed of each study: as given, or that with which its trials on this workload began
+  where it is resumed, or a new one."""
+  begun: dict[int, int] = {}
+  for study, folder in folders.items() if request.resume else ():
+    seed = _seed_in(folder)
+    if seed is None:
+      continue
+    if request.seed not in (None, seed):
+      raise errors.UserError(
+        f'A run resumes with the seed it began with; that of {folder} is {seed}, not '
+        f'{request.seed}.'
+      )
+    begun[study] = seed
+  choices = (request.seed, *begun.values(), request.drawn_seed, secrets.randbits(31))
+  other = next(seed for seed in choices if seed is not None)
+  return {study: begun.get(study, other) for study in folders}
+
+
+def _seed_in(folder: Path) -> int | None:
+  """The root seed that the trials in a folder began with."""
+  for path in sorted(folder.glob(f'trial_*/{trial_record.TRIAL_FILE}')):
+    record = trial_record.read_trial(path.parent)
+    if record is not None and 'seed' in record.seeds:
+      return record.seeds['seed']
+  return None
+
+
+def _studies(request: Request) -> range:
+  if request.study is not None:
+    return range(request.study, request.study + 1)
+  return range(1, request.studies + 1)
+
+
+def _points(
+  request: Request, file: Path, study: int, study_seed: int
+) -> list[tuple[int, Mapping[str, Any] | None]]:
+  """The trials of a study: their numbers from 1 and their hyperparameter points."""
+  if request.ruleset == 'self':
+    if request.tuning_search_space:
+      raise errors.UserError(
+        'The self-tuning ruleset takes no search space; drop --tuning_search_space, or use '
+        '--ruleset external.'
+      )
+    points: list[Mapping[str, Any] | None] = [None] * request.trials
+  elif request.point is not None:
+    points = [request.point]
+  else:
+    space = search_space.load(_search_space(request, file))
+    is_sliced = (request.hparam_start_index, request.hparam_end_index) != (None, None)
+    if is_sliced and request.seed is None:
+      # Launches that share a study must agree on the order, whatever seeds they draw.
+      order = seeds.derive(0, 'points', study)
+    else:
+      order = seeds.derive(study_seed, 'points')
+    points = list(search_space.points(space, request.trials, order))
+  chosen = list(enumerate(points, 1))[request.hparam_start_index : request.hparam_end_index]
+  if not chosen:
+    raise errors.UserError(
+      f'There are {len(points)} trials; --hparam_start_index {request.hparam_start_index} and '
+      f'--hparam_end_index {request.hparam_end_index} leave none of them.'
+    )
+  return chosen
+
+
+def _search_space(request: Request, file: Path) -> Path:
+  if request.tuning_search_space:
+    return Path(request.tuning_search_space).expanduser()
+  own = file.parent / 'tuning_search_space.json'
+  if not own.is_file():
+    raise errors.UserError(
+      f'External tuning needs a search space: {file.parent} has no tuning_search_space.json; give '
+      '--tuning_search_space, or use --ruleset self.'
+    )
+  return own
+
+
+def _stop_on_divergence(request: Request, suite: Suite) -> bool:
+  if request.stop_on_divergence is None:
+    return suite.stop_on_divergence
+  return request.stop_on_divergence
+
+
+def _hard_limit_sec(request: Request, suite: Suite) -> float:
+  if request.hard_limit_sec is not None:
+    return request.hard_limit_sec
+  definition = registry.workload(request.workload, suite.name)
+  budget = budget_of(definition, suite, request.ruleset, request.smoke)
+  return max(suite.hard_limit_sec, budget.max_sec or 0.0)
+
+
+def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
+  """Makes sure that no earlier result is touched unless that was asked for."""
+  if trials[0].devices.rank != 0:
+    return  # the first process of the group has looked
+  taken = [plan.path for plan in trials if plan.path.is_dir() and any(plan.path.iterdir())]
+  if taken and request.overwrite:
+    for folder in taken:
+      with TrialFolder(folder):
+        pass  # each is replaced when its turn comes, but none if one of them is in use
+  elif taken and request.resume:
+    for plan in trials:
+      record = trial_record.read_trial(plan.path)
+      if record is not None:
+        check_resumable(plan, record)
+  elif taken:
+    raise errors.UserError(
+      f'The trial folder {taken[0]} exists already; continue it with --resume, replace it with '
+      '--overwrite, or choose another --experiment.'
+    )
+
+
+def check_resumable(plan: TrialPlan, record: TrialRecord) -> None:
+  """Makes sure that a trial goes on by the rules, and at the point, with which it began.
+
+  Raises:
+    UserError: the plan has others than the record.
+  """
+  for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'options', 'seeds'):
+    begun, asked = getattr(record, name), getattr(plan, name)
+    if begun != asked and not (name == 'options' and not begun):  # records without are older
+      raise errors.UserError(
+        f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
+        f'{asked}. Give the command that it began with, or start anew with --overwrite.'
+      )
+  by_name.check_resumable(Path(plan.submission_path), plan.path)

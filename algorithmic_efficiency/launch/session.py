@@ -1,0 +1,76 @@
+"""Runs the trials of a request one after the other, shows how they get on, and sums up."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.progress import Display, say, title
+from algorithmic_efficiency.launch.request import Request, plans
+from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.trial.config import TrialPlan
+
+DONE = ('finished', 'invalid')
+
+
+def run(request: Request, *, quiet: bool = False) -> int:
+  """Runs a request; 0 if every trial finished, else 1.
+
+  Raises:
+    UserError: a mistake that the user can mend.
+  """
+  with interrupted_when_terminated():
+    outcomes = run_trials(plans(request), quiet=quiet)
+  bad = [outcome for outcome in outcomes if outcome.status != 'finished']
+  if outcomes and not quiet:
+    say(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
+  return 1 if bad else 0
+
+
+@contextlib.contextmanager
+def interrupted_when_terminated() -> Iterator[None]:
+  """In the block, SIGTERM is an interrupt: trials are ended, and say so in their records."""
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]:
+  """Runs plans in order; a trial that fails does not keep the others from running."""
+  outcomes = []
+  for number, plan in enumerate(trials, 1):
+    finished = _finished(plan)
+    if finished is not None:
+      outcomes.append(finished)
+      if not quiet:
+        say(f'{title(plan)}: {finished.status} before, skipped.')
+      continue
+    with Display(title(plan), plan, number, len(trials), quiet=quiet) as display:
+      outcome = local.run_trial(plan, display.message)
+      display.ended(outcome)
+    outcomes.append(outcome)
+  return outcomes
+
+
+def _finished(plan: TrialPlan) -> Outcome | None:
+  """The outcome of a trial that a resumed request need not run again."""
+  record = trial_record.read_trial(plan.path) if plan.resume else None
+  if record is None or record.status not in DONE:
+    return None
+  return local.recorded(plan.path, record)
+
+
+def _common_folder(folders: list[Path]) -> Path:
+  common = folders[0]
+  while not all(folder.is_relative_to(common) for folder in folders):
+    common = common.parent
+  try:
+    return common.relative_to(Path.cwd())
+  except ValueError:
+    return common

@@ -1,0 +1,1 @@
+"""Optimizers by their import names: found, called, tried out and kept as submissions."""

@@ -1,0 +1,304 @@
+"""Submissions that are no file: an optimizer by its import name, called like a function.
+
+`torch.optim.AdamW(lr=1e-3, weight_decay=0.1; schedule=warmup_cosine, warmup=0.05)` may stand
+wherever the name or folder of a submission may. It becomes a folder like any other, with a module,
+its settings, and a search space of one point. What is wrong with it is found before anything
+starts, in a process of its own, because this one imports no framework.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import algorithmic_efficiency
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.optimizers import arguments, settings
+from algorithmic_efficiency.optimizers.settings import Settings
+from algorithmic_efficiency.results import files
+
+TEMPLATE = registry.HOME / 'submissions' / '_optimizer'
+_INSTALL = {
+  'torch': "pip install 'algorithmic-efficiency[torch]'",
+  'optax': "pip install 'algorithmic-efficiency[jax]'",
+}
+_PARTS = ('*.py', '*.json')  # of a folder that is made here
+_REHEARSAL_TIMEOUT_SEC = 300
+
+
+@dataclass(frozen=True)
+class Entry:
+  """An optimizer as a submission: the folder's name is the optimizer's."""
+
+  framework: str
+  folder: Path
+
+  @property
+  def name(self) -> str:
+    return self.folder.name
+
+  @property
+  def file(self) -> Path:
+    return self.folder / registry.SUBMISSION_FILES[self.framework]
+
+  def check_framework(self, framework: str) -> None:
+    """
+    Raises:
+      UserError: it trains the models of the other one.
+    """
+    if framework != self.framework:
+      raise errors.UserError(
+        f'{self.name} trains models in {self.framework}, not in {framework}; leave out '
+        f'--framework {framework}.'
+      )
+
+
+def is_call(text: str) -> bool:
+  """Whether a text means an optimizer, and not the name or path of a submission."""
+  return arguments.is_call(text) and not os.path.exists(text)
+
+
+def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> str:
+  """The text that means an optimizer.
+
+  Args:
+    name: its import name, or a call of it to which more is added.
+    hyperparameters, options: as in 'lr=1e-3' and 'schedule=wsd'.
+  """
+  name, _, inside = name.partition('(')
+  own, more = _halves(inside.removesuffix(')'))
+  own = ', '.join([own, *hyperparameters] if own else hyperparameters)
+  more = ', '.join([more, *options] if more else options)
+  return f'{name}({own}; {more})' if more else f'{name}({own})'
+
+
+def entries_of(text: str) -> list[str]:
+  """The parts of a list with commas, calls of optimizers among them."""
+  return [part for part in arguments.split(text, ',') if part]
+
+
+def parse(text: str) -> Settings:
+  """The settings that a text means.
+
+  Raises:
+    UserError: it is no call of an import name, or an option in it is wrong.
+  """
+  name, _, inside = text.partition('(')
+  if not arguments.is_name(name):
+    raise errors.UserError(
+      'An optimizer is named as Python imports it, as in torch.optim.AdamW or optax.adamw; '
+      f'{name!r} is no such name.'
+    )
+  own, options = _halves(inside.removesuffix(')'))
+  return Settings.of(name, _values(own, '--hparam'), _values(options, 'an option'))
+
+
+def _halves(inside: str) -> tuple[str, str]:
+  """What stands before the semicolon between brackets, and what after it."""
+  parts = arguments.split(inside, ';')
+  if len(parts) > 2:
+    raise errors.UserError(
+      f'Hyperparameters and options are parted by one semicolon; {inside!r} has {len(parts) - 1}.'
+    )
+  return parts[0], ''.join(parts[1:])
+
+
+def _values(text: str, what: str) -> dict[str, object]:
+  values: dict[str, object] = {}
+  for part in filter(None, arguments.split(text, ',')):
+    key, equals, value = (word.strip() for word in part.partition('='))
+    if not equals or not key.isidentifier() or not value:
+      raise errors.UserError(f'{what} must be NAME=VALUE; found {part!r}.')
+    if key in values:
+      raise errors.UserError(f'{key} is given twice; keep one.')
+    values[key] = arguments.parse_value(value)
+  return values
+
+
+@functools.cache
+def entry_for(text: str) -> Entry:
+  """The folder of an optimizer; made, and tried out, where there is none yet.
+
+  Raises:
+    UserError: the optimizer cannot be imported or used as the text says.
+  """
+  wanted = parse(text)
+  _check_installed(wanted.optimizer)
+  parent = _home() / 'algoeff' / 'optimizers' / _key(wanted)
+  folder = parent / wanted.optimizer
+  if folder.is_dir() and _is_pinned(wanted.optimizer):
+    framework = next(
+      name for name, file in registry.SUBMISSION_FILES.items() if (folder / file).is_file()
+    )
+    return Entry(framework, folder)
+  framework = _rehearsed(wanted)
+  if not folder.is_dir():
+    _write(wanted, framework, folder)
+  return Entry(framework, folder)
+
+
+def _check_installed(optimizer: str) -> None:
+  root = optimizer.partition('.')[0]
+  if importlib.util.find_spec(root) is not None:
+    return
+  near = difflib.get_close_matches(root, _INSTALL, n=1)
+  hint = f' Did you mean {near[0]!r}?' if near and near[0] != root else ''
+  raise arguments.absent_error(optimizer, root, hint, _INSTALL.get(root, f'pip install {root}'))
+
+
+def _home() -> Path:
+  return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+
+
+def _key(wanted: Settings) -> str:
+  """Differs where the outcome of a rehearsal, or the folder, could."""
+  roots = (wanted.optimizer.partition('.')[0], 'torch', 'jax', 'optax')
+  template = [file.read_text(encoding='utf-8') for file in sorted(TEMPLATE.glob('*.py'))]
+  facts = [_settings(wanted), sys.version, os.uname().nodename, algorithmic_efficiency.__version__]
+  facts += [f'{root} {_version(root)}' for root in roots]
+  return hashlib.sha256(json.dumps([*facts, *template]).encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _is_pinned(optimizer: str) -> bool:
+  """Whether the optimizer lies in a package with a version, and not in a file that may change."""
+  return _version(optimizer.partition('.')[0]) is not None
+
+
+def _settings(wanted: Settings) -> str:
+  """The content of the settings' file: where the optimizer may change, a hash of its source, too.
+
+  So an optimizer that was edited is another submission, as one in a folder would be.
+  """
+  if _is_pinned(wanted.optimizer):
+    return wanted.to_json()
+  content = json.loads(wanted.to_json()) | {'source': _source_hash(wanted.optimizer)}
+  return json.dumps(content, indent=2) + '\n'
+
+
+def _source_hash(optimizer: str) -> str:
+  """A hash of the Python files of the module or package that an import name begins with."""
+  spec = importlib.util.find_spec(optimizer.partition('.')[0])
+  folders = (spec.submodule_search_locations or []) if spec else []
+  found = [file for folder in folders for file in sorted(Path(folder).rglob('*.py'))]
+  if spec and spec.has_location and not found:
+    found = [Path(str(spec.origin))]
+  digest = hashlib.sha256()
+  for file in found:
+    digest.update(file.name.encode() + file.read_bytes())
+  return digest.hexdigest()[:16]
+
+
+def _rehearsed(wanted: Settings) -> str:
+  """The framework of an optimizer that has taken its first steps in a process of its own."""
+  environment = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+  environment['PYTHONPATH'] = os.pathsep.join(
+    part for part in (str(registry.HOME), environment.get('PYTHONPATH', '')) if part
+  )
+  try:
+    done = subprocess.run(
+      [sys.executable, '-P', '-m', 'algorithmic_efficiency.optimizers.dry_run'],
+      input=wanted.to_json(),
+      capture_output=True,
+      text=True,
+      timeout=_REHEARSAL_TIMEOUT_SEC,
+      env=environment,
+    )
+  except subprocess.TimeoutExpired:
+    raise errors.UserError(
+      f'{wanted.optimizer} did not take its first steps within {_REHEARSAL_TIMEOUT_SEC} s.'
+    ) from None
+  if done.returncode != 0 or not done.stdout:  # it may end the process without an error
+    last = (done.stderr.strip() or 'it said nothing').splitlines()[-1]
+    raise errors.UserError(f'{wanted.optimizer} ended the process that tried it out: {last}')
+  answer = json.loads(done.stdout)
+  if 'error' in answer:
+    raise errors.UserError(answer['error'])
+  return answer['framework']
+
+
+def _write(wanted: Settings, framework: str, folder: Path) -> None:
+  """Makes the folder, all or nothing."""
+  scalars = {
+    name: value
+    for name, value in wanted.hyperparameters.items()
+    if not isinstance(value, (list, dict))
+  }
+  module = registry.SUBMISSION_FILES[framework]
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+      new = Path(temporary) / folder.name
+      new.mkdir()
+      shutil.copyfile(TEMPLATE / module, new / module)
+      (new / settings.FILE).write_text(_settings(wanted), encoding='utf-8')
+      space = json.dumps([scalars], indent=2)
+      (new / 'tuning_search_space.json').write_text(f'{space}\n', encoding='utf-8')
+      try:
+        new.rename(folder)
+      except OSError:
+        if not folder.is_dir():  # else another process was faster, with the same content
+          raise
+  except OSError as error:
+    raise files.storage_error(folder, error) from error
+
+
+# The copy in the folder of a trial.
+
+
+def keep(file: Path, trial_folder: Path) -> None:
+  """Copies an optimizer's folder into that of a trial, from where it can be run again.
+
+  Args:
+    file: the submission module; one that has no settings beside it needs no copy.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  if not (file.parent / settings.FILE).is_file():
+    return
+  copy = trial_folder / file.parent.name
+  try:
+    copy.mkdir(exist_ok=True)
+    for part in _parts(file.parent):
+      shutil.copyfile(part, copy / part.name)
+  except OSError as error:
+    raise files.storage_error(copy, error) from error
+
+
+def check_resumable(file: Path, trial_folder: Path) -> None:
+  """
+  Raises:
+    UserError: a trial began with other settings, or before the optimizer was edited.
+  """
+  begun = trial_folder / file.parent.name / settings.FILE
+  own = file.parent / settings.FILE
+  if own.is_file() and begun.is_file() and begun.read_bytes() != own.read_bytes():
+    raise errors.UserError(
+      f'A trial resumes as it began; {trial_folder} began with other settings or another source of '
+      f'{file.parent.name}; what it began with is in {begun}. Give the command that it began with, '
+      'or start anew with --overwrite.'
+    )
+
+
+def _parts(folder: Path) -> Iterable[Path]:
+  return [path for pattern in _PARTS for path in sorted(folder.glob(pattern))]

@@ -1,0 +1,73 @@
+"""Tries an optimizer out: `python -m algorithmic_efficiency.optimizers.dry_run`.
+
+The settings come on standard input, the answer goes to standard output: the framework whose models
+the optimizer trains, or what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.optimizers import arguments, table
+from algorithmic_efficiency.optimizers.settings import Settings
+
+_DRY_RUNS = {'pytorch': 'torch_dry_run', 'jax': 'jax_dry_run'}
+_GPU_WORDS = ('cuda', 'gpu', 'triton', 'nvidia')
+
+
+def main() -> None:
+  answers = os.dup(1)
+  os.dup2(2, 1)  # what packages print when they are imported is no answer
+  content = json.load(sys.stdin)
+  settings = Settings.of(**content)
+  try:
+    answer = {'framework': _rehearse(settings)}
+  except errors.UserError as error:
+    answer = {'error': str(error)}
+  except Exception as error:  # whatever an optimizer raises is the answer
+    answer = {'error': _message(settings.optimizer, error)}
+  os.write(answers, json.dumps(answer).encode())
+
+
+def _rehearse(settings: Settings) -> str:
+  optimizer = arguments.load(settings.optimizer)
+  needs = table.needs_of(optimizer)
+  if needs.refused:
+    raise errors.UserError(f'{settings.optimizer} cannot run here: {needs.refused}.')
+  is_of_torch = inspect.isclass(optimizer) and _has_interface(optimizer)
+  if inspect.isclass(optimizer) and not is_of_torch:
+    raise table.not_an_optimizer_error(settings.optimizer, 'is a class without that interface')
+  framework = 'pytorch' if is_of_torch else 'jax'
+  rehearsal = importlib.import_module(f'algorithmic_efficiency.optimizers.{_DRY_RUNS[framework]}')
+  rehearsal.rehearse(settings)
+  return framework
+
+
+def _has_interface(optimizer: type) -> bool:
+  """Whether a class derives from torch.optim.Optimizer, which is not imported to find out."""
+  names = [(kind.__module__, kind.__name__) for kind in inspect.getmro(optimizer)]
+  return ('torch.optim.optimizer', 'Optimizer') in names
+
+
+def _message(name: str, error: Exception) -> str:
+  if isinstance(error, ModuleNotFoundError):
+    package = (error.name or '').partition('.')[0]
+    return str(arguments.absent_error(name, package, '', f'pip install {package}'))
+  text = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+  if any(word in text.lower() for word in _GPU_WORDS) and not _has_gpu():
+    return f'{name} needs a GPU, and this machine has none ({text}).'
+  return f'{name} cannot take a step: {text}'
+
+
+def _has_gpu() -> bool:
+  torch = sys.modules.get('torch')
+  return torch is not None and torch.cuda.is_available()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,143 @@
+"""An optimizer with all that a run of it needs to know, as a small file beside a submission."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.training.options import StepOptions
+
+FILE = 'optimizer.json'
+SCHEDULES = ('constant', 'linear', 'warmup_cosine', 'wsd')
+_DEFAULT_WARMUP = 0.05  # of every schedule that changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+  """Numbers from 0 to `below`, exclusive; None as well where that stands for what is not said."""
+
+  below: float = float('inf')
+  optional: bool = False
+
+
+_LIMITS: Mapping[str, _Limits] = {
+  'warmup': _Limits(below=1.0),
+  'grad_clip': _Limits(optional=True),
+  'label_smoothing': _Limits(below=1.0),
+  'dropout_rate': _Limits(below=1.0, optional=True),
+  'micro_batches': _Limits(),
+}
+OPTIONS = ('schedule', *_LIMITS)
+"""What may be said about a run besides the optimizer's own hyperparameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+  """The content of `optimizer.json`.
+
+  Attributes:
+    optimizer: the import name of a class or function.
+    hyperparameters: what it is called with, by name, as JSON has it.
+    options: a value for each of `OPTIONS`. `schedule` says how the learning rate goes over the
+      workload's step hint, `warmup` over which part of it the rate rises from 0; the others are the
+      fields of `StepOptions`.
+  """
+
+  optimizer: str
+  hyperparameters: Mapping[str, Any]
+  options: Mapping[str, Any]
+
+  @classmethod
+  def of(
+    cls, optimizer: str, hyperparameters: Mapping[str, Any], options: Mapping[str, Any]
+  ) -> Settings:
+    """Fills in the options that are not given.
+
+    Raises:
+      UserError: an option has no such name, or a wrong value.
+    """
+    for name, value in options.items():
+      _check(name, value)
+    schedule = options.get('schedule', 'constant')
+    step = StepOptions(**{name: value for name, value in options.items() if name in _STEP})
+    return cls(
+      optimizer=optimizer,
+      hyperparameters=dict(hyperparameters),
+      options={
+        'schedule': schedule,
+        'warmup': options.get('warmup', 0.0 if schedule == 'constant' else _DEFAULT_WARMUP),
+        **{name: getattr(step, name) for name in _STEP},
+      },
+    )
+
+  @classmethod
+  def read(cls, file: Path) -> Settings:
+    """
+    Raises:
+      UserError: the file cannot be read as what `to_json` gives.
+    """
+    try:
+      content = json.loads(file.read_text(encoding='utf-8'))
+      return cls.of(content['optimizer'], content['hyperparameters'], content['options'])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+      raise errors.UserError(
+        'The settings of an optimizer must be JSON with optimizer, hyperparameters and options; '
+        f'{file} cannot be read as that ({type(error).__name__}: {error}).'
+      ) from None
+
+  def to_json(self) -> str:
+    content = {
+      'optimizer': self.optimizer,
+      'hyperparameters': self.hyperparameters,
+      'options': self.options,
+    }
+    return json.dumps(content, indent=2) + '\n'
+
+  def at(self, point: Any) -> Settings:
+    """The settings with the values of a hyperparameter point, which may name options as well.
+
+    Args:
+      point: a named tuple; None, which self tuning has, changes nothing.
+
+    Raises:
+      UserError: an option has a wrong value.
+    """
+    values = {} if point is None else point._asdict()
+    options = {name: value for name, value in values.items() if name in OPTIONS}
+    others = {name: value for name, value in values.items() if name not in OPTIONS}
+    return Settings.of(
+      self.optimizer, {**self.hyperparameters, **others}, {**self.options, **options}
+    )
+
+  @property
+  def step(self) -> StepOptions:
+    """How the gradient of a step is computed."""
+    return StepOptions(**{name: self.options[name] for name in _STEP})
+
+  @property
+  def is_scheduled(self) -> bool:
+    """Whether the learning rate changes at all."""
+    return self.options['schedule'] != 'constant' or self.options['warmup'] > 0
+
+
+_STEP = tuple(StepOptions.__dataclass_fields__)
+
+
+def _check(name: str, value: Any) -> None:
+  if name not in OPTIONS:
+    raise errors.unknown('option', name, OPTIONS)
+  if name == 'schedule':
+    if value not in SCHEDULES:
+      raise errors.unknown('schedule', str(value), SCHEDULES)
+    return
+  limits = _LIMITS[name]
+  if value is None and limits.optional:
+    return
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not is_number or not 0 <= value < limits.below:
+    limit = '' if limits.below == float('inf') else f' and below {limits.below:g}'
+    raise errors.UserError(f'{name} must be a number of at least 0{limit}; it is {value!r}.')

@@ -1,0 +1,143 @@
+"""Optimizers by their import name: what they are called with, and what they need.
+
+No framework is imported here; the optimizer itself brings its own. `torch_optimizers` and
+`jax_optimizers` make training steps of what is found here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.optimizers import arguments
+from algorithmic_efficiency.spec import ParameterRole
+
+MATRIX_ROLES = (ParameterRole.HIDDEN_MATRIX, ParameterRole.CONVOLUTION, ParameterRole.EXPERT)
+"""What an optimizer that takes matrices alone is given; embeddings and heads go to another."""
+
+_RATE = re.compile(r'(.*_)?(lr|learning_rate)')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+  """What an optimizer needs beyond a step with the gradients.
+
+  Attributes:
+    step: 'closure' evaluates the loss anew as often as it likes; 'two_passes' wants gradients, then
+      a closure that gives others; 'matrices' takes hidden matrices alone.
+    takes_schedule: its learning rate may be a function of the step, though its signature does not
+      say so.
+    passes_on: the hyperparameter, itself an optimizer, to which what its own signature lacks goes.
+    refused: why it cannot run here, and what to do.
+  """
+
+  step: Literal['gradients', 'closure', 'two_passes', 'matrices'] = 'gradients'
+  takes_schedule: bool = False
+  passes_on: str = ''
+  refused: str = ''
+
+
+_PER_EXAMPLE = 'it needs a gradient for each example, and a workload gives that of the whole batch'
+_CREATE_GRAPH = (
+  'it differentiates the gradients again, for which the step would have to keep their graph; write '
+  'a submission of your own for it (algoeff new submission)'
+)
+
+# The package, and the name of the class or function in it. Two kinds need no entry: optimizers with
+# `train()` and `eval()`, which are put into the mode that is due, and optax's schedule-free ones,
+# which are known by their state. The loss, and functions that compute it and its gradient, are at
+# hand for every optimizer of optax that asks for them.
+NEEDS: Mapping[str, Needs] = {
+  'torch.LBFGS': Needs(step='closure'),
+  'torch.Muon': Needs(step='matrices'),
+  'torch.SparseAdam': Needs(
+    refused='it takes sparse gradients, and those of a workload are dense; use torch.optim.Adam'
+  ),
+  'pytorch_optimizer.SAM': Needs(step='two_passes', passes_on='base_optimizer'),
+  'pytorch_optimizer.AdaHessian': Needs(refused=_CREATE_GRAPH),
+  'pytorch_optimizer.SophiaH': Needs(refused=_CREATE_GRAPH),
+  'optax.muon': Needs(step='matrices'),
+  'optax.schedule_free_adamw': Needs(takes_schedule=True),
+  'optax.schedule_free_sgd': Needs(takes_schedule=True),
+  'optax.schedule_free': Needs(takes_schedule=True),
+  'optax.dpsgd': Needs(refused=_PER_EXAMPLE),
+  'optax.differentially_private_aggregate': Needs(refused=_PER_EXAMPLE),
+}
+
+
+@functools.cache
+def needs_of(optimizer: Callable[..., Any]) -> Needs:
+  """What a class or function needs: by the table, else by the signature of its `step`."""
+  for kind in inspect.getmro(optimizer) if inspect.isclass(optimizer) else (optimizer,):
+    found = NEEDS.get(f'{kind.__module__.partition(".")[0]}.{kind.__name__}')
+    if found is not None:
+      return found
+  step = getattr(optimizer, 'step', None)
+  closure = inspect.signature(step).parameters.get('closure') if callable(step) else None
+  if closure is not None and closure.default is closure.empty:
+    return Needs(step='closure')
+  return Needs()
+
+
+def bound(
+  optimizer: Callable[..., Any], name: str, hyperparameters: Mapping[str, Any], *, given: int = 0
+) -> dict[str, Any]:
+  """The keyword arguments of an optimizer, checked against its signature.
+
+  Args:
+    given: how many of its first parameters the caller supplies.
+
+  Raises:
+    UserError: a hyperparameter is unknown, missing, or of the wrong type.
+  """
+  passes_on = needs_of(optimizer).passes_on
+  if not passes_on:
+    return arguments.bind(optimizer, name, hyperparameters, given=given)
+  own = inspect.signature(optimizer).parameters
+  kept = {key: value for key, value in hyperparameters.items() if key in own}
+  result = arguments.bind(optimizer, name, kept, given=given)
+  others = {key: value for key, value in hyperparameters.items() if key not in own}
+  inner = result[passes_on]
+  return result | arguments.bind(inner, str(hyperparameters[passes_on]), others, given=given)
+
+
+def rates(optimizer: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, float]:
+  """The learning rates among an optimizer's parameters: as given, or as its defaults have them."""
+  found = {}
+  for key, parameter in inspect.signature(optimizer).parameters.items():
+    value = given.get(key, parameter.default)
+    if _RATE.fullmatch(key) and isinstance(value, (int, float)) and not isinstance(value, bool):
+      found[key] = value
+  return found
+
+
+def takes_schedule(optimizer: Callable[..., Any], key: str) -> bool:
+  """Whether a learning rate may be a function of the step."""
+  words = arguments.annotation_words(inspect.signature(optimizer).parameters[key])
+  return needs_of(optimizer).takes_schedule or any(
+    word == 'Callable' or word.endswith('Schedule') for word in words
+  )
+
+
+def no_matrices_error(name: str) -> errors.UserError:
+  """The reason why an optimizer that takes matrices alone cannot train a model."""
+  return errors.UserError(
+    f'{name} trains hidden matrices and convolutions, and this model has none; choose another '
+    'optimizer.'
+  )
+
+
+def not_an_optimizer_error(name: str, found: str) -> errors.UserError:
+  """
+  Args:
+    found: what there is in its place, in words.
+  """
+  return errors.UserError(
+    'An optimizer is a class with the interface of torch.optim.Optimizer, or a function that gives '
+    f'a GradientTransformation of optax; {name} {found}.'
+  )

@@ -1,0 +1,1 @@
+"""What is written and read: rows, trial records, race files, and the machine they came from."""

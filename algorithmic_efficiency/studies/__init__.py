@@ -1,1 +1,0 @@
-"""What runs many trials for a purpose: races, and the targets of workloads."""

@@ -1,0 +1,71 @@
+"""One loop over the splits: sums become the scalars of an evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
+from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.metrics import derived
+
+PREFIXES: Mapping[Split, str] = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}
+
+
+def evaluate(
+  backend: Backend,
+  workload: DefinedWorkload,
+  task: TaskCode,
+  *,
+  params: Any,
+  model_state: Any,
+  root: Path | None,
+  words: np.ndarray,
+  splits: Iterable[Split] = ('eval_train', 'validation', 'test'),
+  max_batches: int | None = None,
+) -> dict[str, float]:
+  """The metrics of every split, as `<prefix>/<metric>`, each example counted exactly once.
+
+  Args:
+    root: the prepared data set; None takes the generated data of a smoke run.
+    words: uint32 [2], the random words of this evaluation.
+    max_batches: take no more than the first few batches of each split, to see what they cost.
+  """
+  results: dict[str, float] = {}
+  definition = workload.definition
+  for split in splits:
+    if definition.splits.num_examples(split) is None:
+      continue
+    stream = _stream(definition, task, root, split, workload.eval_batch_size, backend)
+    with contextlib.closing(stream):
+      batches = itertools.islice(stream, max_batches)
+      sums = backend.eval_sums(workload, params, model_state, batches, words)
+    num_examples, _ = sums.pop('num_examples')
+    prefix = PREFIXES[split]
+    means = {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
+    means |= derived.from_means(definition.metrics, means)
+    results |= {f'{prefix}/{name}': value for name, value in means.items()}
+    if split != 'eval_train':
+      results[f'{prefix}/num_examples'] = int(num_examples)
+  return results
+
+
+def _stream(
+  definition: WorkloadDefinition,
+  task: TaskCode,
+  root: Path | None,
+  split: Split,
+  batch_size: int,
+  backend: Backend,
+) -> Any:
+  shard = (backend.rank, backend.num_ranks)
+  if root is None:
+    return fake.eval_stream(task.data, definition, split, batch_size, shard=shard)
+  return task.data.eval_stream(definition, root, split, batch_size, shard=shard)

@@ -1,0 +1,261 @@
+"""What keeps a submission from working behind the runner's back.
+
+What an untrusted thread opens is checked against the files that belong to the harness, and what
+untrusted threads and processes compute during an evaluation, which is not timed, is measured.
+
+This stops accidents and plain cheating; it is no sandbox: code in the same process can always lie.
+The parent process therefore keeps a clock and a copy of the rows of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from algorithmic_efficiency import trust
+from algorithmic_efficiency.trial import processes
+from algorithmic_efficiency.trust import IntegrityError
+
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {
+  *('os.remove', 'os.rename', 'os.truncate', 'os.link', 'os.symlink', 'os.chmod', 'os.rmdir'),
+  *('shutil.move', 'shutil.rmtree'),
+}
+_CODE = ('.py', '.pyc', '.so')
+_FREE_CPU_SEC = 0.05  # what a thread may use during all evaluations without being called a worker
+
+_Worker = tuple[str, int, str]  # 'thread' or 'process', its number, its name
+
+
+@dataclass
+class Guard:
+  """Refuses, and remembers, what a submission may not touch.
+
+  Attributes:
+    unreadable: files and folders that only the harness may open (the data).
+    unwritable: folders in which only the harness may write (the trial's records).
+    writable: folders inside those in which anybody may (the compilation cache, which a framework
+      fills while a function of the submission runs).
+    violations: what was tried.
+  """
+
+  unreadable: tuple[Path, ...] = ()
+  unwritable: tuple[Path, ...] = ()
+  writable: tuple[Path, ...] = ()
+  violations: list[IntegrityError] = field(default_factory=list)
+
+  def __post_init__(self) -> None:
+    self._unreadable: tuple[str, ...] = tuple(os.path.realpath(path) for path in self.unreadable)
+    self._unwritable = tuple(os.path.realpath(path) for path in self.unwritable)
+    self._writable = tuple(os.path.realpath(path) for path in self.writable)
+    self._armed = False
+    self._learning = False
+    self._hooked = False
+
+  @contextlib.contextmanager
+  def learning(self) -> Iterator[None]:
+    """What trusted threads open in the block is data, and becomes unreadable for others."""
+    self._hook()
+    self._learning = True
+    try:
+      yield
+    finally:
+      self._learning = False
+
+  def arm(self) -> None:
+    """Starts refusing."""
+    self._hook()
+    self._armed = True
+
+  def disarm(self) -> None:
+    self._armed = False
+
+  def _hook(self) -> None:
+    """Audit hooks cannot be removed, so there is one, and switches."""
+    if not self._hooked:
+      self._hooked = True
+      sys.addaudithook(self._audit)
+
+  def _audit(self, event: str, args: tuple) -> None:
+    if event != 'open' and event not in _CHANGES:
+      return
+    if trust.is_trusted():
+      if self._learning and event == 'open':
+        self._learn(args[0])
+      return
+    if not self._armed:
+      return
+    if event == 'open':
+      path, mode, flags = args
+      if isinstance(path, int) or path is None:
+        return
+      writes = bool(mode and set(mode) & set('wax+')) or bool((flags or 0) & _WRITE_FLAGS)
+      self._check(path, writes)
+    else:
+      for path in args[:2]:
+        if isinstance(path, (str, bytes, os.PathLike)):
+          self._check(path, writes=True)
+
+  def _learn(self, path: object) -> None:
+    if isinstance(path, (str, bytes, os.PathLike)):
+      real = os.path.realpath(os.fsdecode(path))
+      if not real.endswith(_CODE) and not real.startswith(('/proc', '/sys', '/dev')):
+        self._unreadable += (real,)
+
+  def _check(self, path: str | bytes | os.PathLike, writes: bool) -> None:
+    for real in _meanings(os.fsdecode(path)):
+      name = os.path.basename(real)
+      if _touches(real, self._unreadable, around=writes):
+        self.refuse(f'The submission opened a data file of the workload: {name}.')
+      if writes and self._is_refused(real):
+        self.refuse(f'The submission changed a file of the trial folder: {name}.', 'harness')
+
+  def _is_refused(self, path: str) -> bool:
+    if any(_inside(path, folder) for folder in self._writable):
+      return False
+    return _touches(path, self._unwritable, around=True)
+
+  def refuse(self, message: str, fault: str = 'data') -> NoReturn:
+    """Remembers a violation and raises it."""
+    error = IntegrityError(message, fault)
+    self.violations.append(error)
+    raise error
+
+
+def _meanings(path: str) -> set[str]:
+  """What a path may mean: a relative one counts from the folder of the process, or from one that it
+  holds open, of which an audit event does not say which."""
+  if os.path.isabs(path):
+    return {os.path.realpath(path)}
+  found = {os.path.realpath(path)}
+  with contextlib.suppress(OSError):
+    for number in os.listdir('/proc/self/fd'):
+      with contextlib.suppress(OSError):
+        place = os.readlink(f'/proc/self/fd/{number}')
+        if os.path.isdir(place):
+          found.add(os.path.realpath(os.path.join(place, path)))
+  return found
+
+
+def _touches(path: str, folders: Iterable[str], *, around: bool) -> bool:
+  """Whether a path lies in one of the folders, or, with `around`, they in it."""
+  return any(
+    _inside(path, folder) or (around and folder.startswith(path + os.sep)) for folder in folders
+  )
+
+
+def _inside(path: str, folder: str) -> bool:
+  return path == folder or path.startswith(folder + os.sep)
+
+
+class UntimedWork:
+  """Adds up what untrusted threads and processes compute while evaluations are under way."""
+
+  def __init__(self) -> None:
+    self._before: dict[_Worker, float] = {}
+    self._used: dict[_Worker, float] = {}
+    self._hidden: set[int] = set()
+
+  def begin(self) -> None:
+    self._before = _untrusted_cpu_sec()
+    self._hidden = _hidden_threads()
+
+  def end(self) -> str | None:
+    """Who has worked in all the stretches so far, in words; None if nobody did."""
+    if self._hidden & _hidden_threads():
+      return (
+        'A thread of the submission that `threading` does not know was there while an evaluation, '
+        'which is not timed, was under way.'
+      )
+    for worker, seconds in _untrusted_cpu_sec().items():
+      used = self._used.get(worker, 0.0) + seconds - self._before.get(worker, 0.0)
+      self._used[worker] = used
+      if used > _FREE_CPU_SEC:
+        kind, _, name = worker
+        return (
+          f'A {kind} of the submission ({name}) computed for {used:.2f} s while evaluations, which '
+          'are not timed, were under way.'
+        )
+    return None
+
+
+def _unlisted_threads() -> set[int]:
+  return set(sys._current_frames()) - {thread.ident for thread in threading.enumerate()}
+
+
+_UNLISTED_BEFORE = _unlisted_threads()  # no submission has been imported by now
+
+
+def _hidden_threads() -> set[int]:
+  """Threads that run Python code and that `threading` does not list, so that nobody can say what
+  they compute: those of the harness and of the frameworks are none."""
+  return _unlisted_threads() - _UNLISTED_BEFORE
+
+
+def end_untrusted_processes() -> None:
+  """Ends what the submission has left running."""
+  for number, _ in list(_untrusted_processes()):
+    with contextlib.suppress(OSError):
+      os.kill(number, signal.SIGKILL)
+
+
+def untrusted_workers() -> list[_Worker]:
+  """The threads and processes that are there and that the harness did not start."""
+  return list(_untrusted_cpu_sec())
+
+
+def _untrusted_cpu_sec() -> dict[_Worker, float]:
+  if not os.path.isdir('/proc/self/task'):
+    return {}
+  found: dict[_Worker, float] = {}
+  for thread in threading.enumerate():
+    number = thread.native_id
+    if thread is threading.main_thread() or number is None or number in trust.threads:
+      continue
+    seconds = processes.cpu_sec(f'/proc/self/task/{number}/stat')
+    if seconds is not None:
+      found['thread', number, thread.name] = seconds
+  for number, name in _untrusted_processes():
+    seconds = processes.cpu_sec(f'/proc/{number}/stat')
+    if seconds is not None:
+      found['process', number, name] = seconds
+  return found
+
+
+def _untrusted_processes() -> Iterator[tuple[int, str]]:
+  """Processes below this one that the harness did not start, nor what it started."""
+  trusted = _trusted_process_ids()
+  for number, name in processes.processes_below(os.getpid(), but_for=trusted):
+    if not _has_trusted_command(number):
+      yield number, name
+
+
+def _has_trusted_command(number: int) -> bool:
+  if not trust.commands:
+    return False
+  try:
+    with open(f'/proc/{number}/cmdline', encoding='utf-8', errors='replace') as file:
+      command = file.read()
+  except OSError:
+    return True  # it has ended
+  return any(part in command for part in trust.commands)
+
+
+def _trusted_process_ids() -> set[int]:
+  multiprocessing = sys.modules.get('multiprocessing')
+  if multiprocessing is None:
+    return set()
+  ids = {
+    child.pid for child in multiprocessing.active_children() if child.name.startswith('algoeff-')
+  }
+  tracker = sys.modules.get('multiprocessing.resource_tracker')
+  if tracker is not None:
+    ids.add(tracker._resource_tracker._pid)
+  return {number for number in ids if number is not None}

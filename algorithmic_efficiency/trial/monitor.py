@@ -1,0 +1,208 @@
+"""Watches what a submission does while its trial runs, for `algoeff check`.
+
+What is found goes to the parent, as messages of the kind 'finding' with the fields of
+`faults.Finding` and whether it has ended the process; where the submission's own line is not known,
+file and line are empty.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors, trust
+from algorithmic_efficiency.trial import failure, guard
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.backends.base import Backend
+  from algorithmic_efficiency.trial.loop import TrialRun
+
+_EVENTS = {
+  'os.putenv': ('environment', 'It sets the environment variable {}.'),
+  'os.unsetenv': ('environment', 'It removes the environment variable {}.'),
+  'socket.getaddrinfo': ('network', 'It looks up the host {}.'),
+  'socket.gethostbyname': ('network', 'It looks up the host {}.'),
+  'socket.connect': ('network', 'It opens a connection.'),
+}
+_STARTS = frozenset({'subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn'})
+
+_WARM_UP_LOOKS = 2  # the first evaluations, in which programs are compiled and caches are filled
+_MIN_GROWTH_BYTES = 1 << 20  # from look to look, of the process: less is the allocator's doing
+_MIN_INIT_SEC = 30.0  # importing what an optimizer needs takes a few
+_LONG_INIT = 3.0  # times what all steps took
+
+_Place = tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class _Look:
+  """What the process holds at an evaluation."""
+
+  global_step: int
+  num_arrays: int
+  array_bytes: int
+  process_bytes: int
+  params: bytes  # a hash
+
+
+class Watch:
+  """From before the submission is imported to the end of the trial."""
+
+  def __init__(self, plan: TrialPlan, report: Reporter):
+    self._plan = plan
+    self._report = report
+    self._file = Path(plan.submission_path)
+    self._said: set[tuple[str, _Place]] = set()
+    self._looks: list[_Look] = []
+    self._started_at: _Place = None
+    self._run: TrialRun | None = None
+    self._backend: Backend | None = None
+    sys.addaudithook(self._audit)
+
+  def attend(self, run: TrialRun, backend: Backend) -> None:
+    """Begins when the trial stands before its first step."""
+    self._run, self._backend = run, backend
+    evaluate = run.evaluate
+    self._check_threads()
+
+    def watched(params: Any, model_state: Any, global_step: int, **options: Any) -> Any:
+      self._look(params, global_step)
+      return evaluate(params, model_state, global_step, **options)
+
+    run.evaluate = watched
+
+  def failed(self, error: Exception, need: str | None) -> None:
+    """Reports what ended the trial; `need` is what the machine lacks, if that is why."""
+    if isinstance(error, trust.IntegrityError):
+      self._say(error.fault, str(error), failure.last_own(error.stack, self._file), ends=True)
+      return
+    place = failure.last_own(traceback.extract_tb(error.__traceback__), self._file)
+    if need is not None or isinstance(error, errors.UserError):
+      self._say('interface', need or str(error), place, ends=True)
+    else:
+      text = f'{type(error).__name__}: {error}'.splitlines()[0]
+      self._say('exception', text, place, ends=True)
+
+  def ended(self) -> None:
+    """Looks at what is left when the last step is done."""
+    assert self._run is not None
+    self._check_threads()
+    self._check_left_running()
+    self._check_memory()
+    buckets = self._run.watch.buckets()
+    init_sec, step_sec = buckets['init_optimizer'], buckets['update']
+    if init_sec > max(_MIN_INIT_SEC, _LONG_INIT * step_sec):
+      steps = self._run.position.global_step
+      text = f'init_optimizer_state took {init_sec:.1f} s, {steps} steps took {step_sec:.1f} s.'
+      self._say('init_work', text, None)
+
+  def _say(self, kind: str, text: str, place: _Place, *, ends: bool = False) -> None:
+    """Reports something once for each place."""
+    if (kind, place) not in self._said:
+      self._said.add((kind, place))
+      file, line = place or ('', 0)
+      self._report.send('finding', fault=kind, text=text, file=file, line=line, ends=ends)
+
+  # While it runs.
+
+  def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+    if event not in _EVENTS and event not in _STARTS:
+      return
+    if trust.is_trusted():
+      return
+    place = _caller(sys._getframe(1), self._file)
+    if place is None:
+      return
+    if event in _STARTS:
+      self._started_at = place
+      return
+    kind, text = _EVENTS[event]
+    subject = args[0] if args else ''
+    self._say(
+      kind, text.format(os.fsdecode(subject) if isinstance(subject, bytes) else subject), place
+    )
+
+  def _look(self, params: Any, global_step: int) -> None:
+    assert self._backend is not None
+    gc.collect()
+    number, num_bytes = self._backend.live_arrays()
+    digest = self._backend.digest(params)
+    if not self._backend.all_finite(params):
+      self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
+    elif self._looks and self._looks[-1].params == digest:
+      self._check_change(self._looks[-1].global_step, global_step)
+    self._looks.append(_Look(global_step, number, num_bytes, _process_bytes(), digest))
+
+  def _check_change(self, before: int, global_step: int) -> None:
+    """Parameters are as they were; so they may be after one step, in which it said that training is
+    complete."""
+    if global_step - before > 1:
+      self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
+
+  # When it is over.
+
+  def _check_threads(self) -> None:
+    assert self._backend is not None
+    asked, found = self._plan.devices.num_threads, self._backend.describe().get('num_threads')
+    if asked is not None and found != asked:
+      self._say('settings', f'It has changed the number of threads from {asked} to {found}.', None)
+
+  def _check_left_running(self) -> None:
+    for kind, number, name in guard.untrusted_workers():
+      place = _target(number, self._file) if kind == 'thread' else self._started_at
+      self._say('left_running', f'A {kind} ({name}) is still there after the last step.', place)
+
+  def _check_memory(self) -> None:
+    looks = self._looks[_WARM_UP_LOOKS:]
+    pairs = list(itertools.pairwise(looks))
+    if not pairs:
+      return
+    steps = looks[-1].global_step - looks[0].global_step
+    arrays = looks[-1].num_arrays - looks[0].num_arrays
+    num_bytes = looks[-1].array_bytes - looks[0].array_bytes
+    if all(b.num_arrays - a.num_arrays >= b.global_step - a.global_step for a, b in pairs):
+      text = f'After {steps} more steps it holds {arrays} more arrays, of {num_bytes:,} bytes.'
+      self._say('memory_grows', text, None)
+    elif all(b.process_bytes - a.process_bytes >= _MIN_GROWTH_BYTES for a, b in pairs):
+      grown = (looks[-1].process_bytes - looks[0].process_bytes) / 2**20
+      text = f'In {steps} steps the process grew by {grown:.0f} MiB, at every look.'
+      self._say('memory_grows', text, None)
+
+
+def _caller(frame: FrameType | None, file: Path) -> _Place:
+  """The line of the submission's own that led here; None if there is none, or if it is an import:
+  what a package does when it is imported is the package's doing."""
+  while frame is not None:
+    name = frame.f_code.co_filename
+    if name.startswith('<frozen importlib'):
+      return None
+    if failure.is_own(name, file):
+      return name, frame.f_lineno
+    frame = frame.f_back
+  return None
+
+
+def _target(native_id: int, file: Path) -> _Place:
+  """Where that begins which a thread runs, if it is the submission's own."""
+  for thread in threading.enumerate():
+    if thread.native_id == native_id:
+      target = getattr(thread, '_target', None) or type(thread).run
+      code = getattr(target, '__code__', None)
+      if code is not None and failure.is_own(code.co_filename, file):
+        return code.co_filename, code.co_firstlineno
+  return None
+
+
+def _process_bytes() -> int:
+  with open('/proc/self/statm', encoding='ascii') as file:
+    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')

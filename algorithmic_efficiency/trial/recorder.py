@@ -1,0 +1,211 @@
+"""Where the rows, checkpoints and progress of a trial go, and the record that it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from algorithmic_efficiency.backends.base import Backend
+from algorithmic_efficiency.results import (
+  environment,
+  measurements,
+  trackers,
+  trial_record,
+)
+from algorithmic_efficiency.results.files import write_json_atomic
+from algorithmic_efficiency.results.measurements import RunLog
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+
+CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
+
+
+class Records(Protocol):
+  """The recorder of a trial's loop, which also keeps the trial's own record."""
+
+  def evaluation(self, row: Mapping[str, float], global_step: int) -> None: ...
+  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None: ...
+  def checkpoint(self, state: Mapping[str, Any]) -> None: ...
+  def progress(self, state: Mapping[str, Any]) -> None: ...
+  def note(self, text: str) -> None: ...
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int: ...
+
+
+class NoRecords:
+  """The records of a process that is not the first of its trial: there are none.
+
+  It takes part in packing the state, because arrays may be spread over all processes.
+  """
+
+  def __init__(self, backend: Backend, *, checkpoints: bool):
+    self._backend = backend
+    self._checkpoints = checkpoints
+
+  def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
+    pass
+
+  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
+    pass
+
+  def checkpoint(self, state: Mapping[str, Any]) -> None:
+    if not self._checkpoints:
+      return
+    try:
+      _packed(self._backend, state)
+    except TypeError:
+      self._checkpoints = False
+
+  def progress(self, state: Mapping[str, Any]) -> None:
+    pass
+
+  def note(self, text: str) -> None:
+    pass
+
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
+    return 0
+
+
+class TrialRecords:
+  """The files of a trial folder, written by the first process of the trial alone."""
+
+  def __init__(
+    self,
+    plan: TrialPlan,
+    record: TrialRecord,
+    *,
+    backend: Backend,
+    workload: Any,
+    report: Reporter,
+    checkpoints: Checkpoints | None,
+    saved: Loaded | None,
+  ):
+    self._backend = backend
+    self._report = report
+    self._checkpoints = checkpoints
+    self._folder = plan.path
+    self._preemption_count = saved.payload['preemption_count'] + 1 if saved else 0
+    self._record = dataclasses.replace(
+      record, environment=environment.collect(backend.describe()), versions=environment.versions()
+    )
+    before = trial_record.read_trial(plan.path) if saved else None
+    if before is not None:
+      notes = dict.fromkeys((*before.notes, *self._record.notes, *changes(before, self._record)))
+      self._record = dataclasses.replace(self._record, notes=tuple(notes))
+    self._log = self._open_log(plan, saved)
+    self._log.flush()
+    self._log_offset = (plan.path / measurements.LOG_FILE).stat().st_size
+    resumed_at = saved.step if saved else None
+    self._trackers = [
+      trackers.open_tracker(name, plan.path, resumed_at=resumed_at) for name in plan.trackers
+    ]
+    self._write_descriptions(plan, workload)
+    self._record.write(self._folder)
+
+  def _open_log(self, plan: TrialPlan, saved: Loaded | None) -> RunLog:
+    if saved is not None:
+      resumed_at: int | None = saved.step
+      position: int | None = saved.payload['log_position']
+    else:
+      begun = (plan.path / measurements.LOG_FILE).exists()
+      resumed_at, position = (0 if begun and plan.resume else None), None
+    header = {'workload': plan.workload, 'framework': plan.framework, 'seed': plan.seed}
+    return RunLog.open(
+      plan.path,
+      header=header,
+      resumed_at=resumed_at,
+      preemption_count=self._preemption_count,
+      position=position,
+    )
+
+  def _write_descriptions(self, plan: TrialPlan, workload: Any) -> None:
+    number = self._preemption_count
+    if plan.hyperparameters is not None:
+      write_json_atomic(self._folder / 'hparams.json', dict(plan.hyperparameters))
+    write_json_atomic(self._folder / f'flags_{number}.json', dict(plan.flags))
+    meta_data = environment.meta_data(workload, self._record.environment, rng_seed=plan.seed)
+    write_json_atomic(self._folder / f'meta_data_{number}.json', meta_data)
+
+  def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
+    self._sent(self._log.append_eval(row, global_step))
+    self._track(global_step, row)
+
+  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
+    """Fetches what the submission logged since the last time, all at once, and writes it."""
+    names = [(index, name) for index, (_, values) in enumerate(rows) for name in values]
+    fetched = self._backend.scalars(
+      {str(number): rows[index][1][name] for number, (index, name) in enumerate(names)}
+    )
+    values: list[dict[str, float]] = [{} for _ in rows]
+    for number, (index, name) in enumerate(names):
+      values[index][name] = fetched[str(number)]
+    for (global_step, _), row in zip(rows, values, strict=True):
+      self._sent(self._log.append_metrics(row, global_step))
+      self._track(global_step, row)
+
+  def checkpoint(self, state: Mapping[str, Any]) -> None:
+    self._log.flush()
+    if self._checkpoints is None:
+      return
+    position = state['position']
+    try:
+      payload = {
+        **_packed(self._backend, state),
+        'position': dataclasses.asdict(position),
+        'data': state['data'],
+        'buckets': state['buckets'],
+        'charged': state['charged'],
+        'log_position': self._log.position,
+        'preemption_count': self._preemption_count,
+        'definition_hash': self._record.definition_hash,
+      }
+      self._checkpoints.save(position.global_step, payload)
+    except TypeError as error:
+      self._checkpoints = None
+      self.note(f'{CANNOT_BE_SAVED} {error}')
+
+  def progress(self, state: Mapping[str, Any]) -> None:
+    self._report.send('progress', **state)
+
+  def note(self, text: str) -> None:
+    self._record = dataclasses.replace(self._record, notes=(*self._record.notes, text))
+    self._sent(self._log.append_event('note', text=text))
+
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
+    """Writes the final row and record; returns where the rows of this process begin in the log."""
+    global_step = fields['global_step']
+    if final:
+      self._sent(self._log.append_end(final, global_step))
+    self._log.close()
+    for tracker in self._trackers:
+      tracker.close()
+    self._record = dataclasses.replace(self._record, **fields)
+    self._record.write(self._folder)
+    return self._log_offset
+
+  def _sent(self, line: str) -> None:
+    self._report.send('row', line=line)
+
+  def _track(self, global_step: int, row: Mapping[str, float]) -> None:
+    for tracker in self._trackers:
+      tracker.scalars(global_step, row)
+
+
+def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
+  """What makes a resumed trial other than one that was not interrupted, in words."""
+  found = []
+  if before.submission_hash not in ('', now.submission_hash):
+    found.append('The files of the submission were changed before the trial was resumed.')
+  threads = [record.environment.get('devices', {}).get('num_threads') for record in (before, now)]
+  if threads[0] not in (None, threads[1]):  # older records need not say
+    found.append(
+      f'The trial began with {threads[0]} threads and was resumed with {threads[1]}: results are '
+      'equal to the last bit at equal thread counts only.'
+    )
+  return found
+
+
+def _packed(backend: Backend, state: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: backend.pack(state[name]) for name in ('params', 'model_state', 'optimizer_state')}

@@ -1,0 +1,99 @@
+"""The process of a trial that steps when it is told:
+`python -m algorithmic_efficiency.trial.step_worker DESCRIPTOR PARENT`.
+
+The plan is the first line of standard input; each further line is an order, answered by a message
+through the pipe DESCRIPTOR. The steps, evaluations, rows and checkpoints are those of the trial,
+made by its own runner. The process ends with its input, or with its parent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.trial import guard
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.worker import (
+  EXIT_FAILED,
+  EXIT_USER_ERROR,
+  die_with,
+  take_up,
+)
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.trial.loop import TrialRun
+
+
+def main(argv: list[str]) -> int:
+  descriptor, parent = int(argv[1]), int(argv[2])
+  die_with(parent)
+  report = Reporter(descriptor)
+  orders = os.fdopen(os.dup(0))
+  plan = TrialPlan.from_json(orders.readline())
+  take_up(plan)
+  from algorithmic_efficiency.trial.process import TrialProcess
+
+  process = TrialProcess(plan, Reporter(None))
+  try:
+    run = process.prepare()
+    eval_batch_size = process.parts.judge.eval_batch_size
+    report.send('ready', eval_batch_size=eval_batch_size, clock_sec=run.watch.total())
+    for line in orders:
+      leg = obey(run, process.evaluate, **json.loads(line))
+      report.send('leg', **leg, peak_memory_bytes=process.parts.backend.peak_memory_bytes())
+  except errors.UserError as error:
+    report.send('failed', reason=str(error), mendable=True)
+    return EXIT_USER_ERROR
+  except BaseException as error:  # whatever it is, the parent hears of it
+    traceback.print_exc()
+    report.send('failed', reason=process.in_a_line(error), mendable=False)
+    return EXIT_FAILED
+  finally:
+    guard.end_untrusted_processes()
+  process.finish(status='finished', stop_reason='step_limit', reason='')
+  return 0
+
+
+def obey(
+  run: TrialRun,
+  evaluate: Callable[..., dict[str, float]],
+  *,
+  num_steps: int,
+  max_batches: int | None,
+) -> dict[str, Any]:
+  """Makes steps, and then, unless `max_batches` is None, an evaluation of so many batches of each
+  split; what all that took, by bucket of the clock."""
+  position, watch = run.position, run.watch
+  watch.lap('setup')  # waiting for the order is none of the trial's time
+  before, charged_before = watch.buckets(), position.charged_steps
+  first = position.global_step
+  run.rules = dataclasses.replace(
+    run.rules,
+    axis='seconds',
+    max_sec=None,
+    eval_period_sec=math.inf,
+    max_global_steps=first + num_steps,
+    evaluate=max_batches is not None,
+  )
+  if max_batches is not None:
+    run.evaluate = functools.partial(evaluate, max_batches=max_batches)
+  position.stop_reason = None
+  run.run()
+  return {
+    'num_steps': position.global_step - first,
+    'charged_steps': position.charged_steps - charged_before,
+    'buckets': {name: seconds - before[name] for name, seconds in watch.buckets().items()},
+  }
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

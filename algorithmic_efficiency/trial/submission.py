@@ -1,0 +1,227 @@
+"""Loads a submission module, checks it, and calls its functions the way AlgoPerf calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from algorithmic_efficiency import errors, spec, trust
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import Ruleset
+from algorithmic_efficiency.compat import entry as entries
+from algorithmic_efficiency.optimizers import by_name, settings
+from algorithmic_efficiency.trial import failure
+
+REQUIRED = ('get_batch_size', 'init_optimizer_state', 'update_params', 'data_selection')
+
+
+def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Path]:
+  """The name and the module file of a submission given by name, folder or file, or as an optimizer
+  that is called.
+
+  Raises:
+    UserError: there is none, or none for this framework.
+  """
+  if by_name.is_call(name_or_path):
+    optimizer = by_name.entry_for(name_or_path)
+    optimizer.check_framework(framework)
+    return optimizer.name, optimizer.file
+  path = Path(name_or_path).expanduser()
+  if path.suffix == '.py' or path.exists() or '/' in name_or_path:
+    return _locate_path(path, framework)
+  entry = registry.submission(name_or_path, ruleset)
+  file = entry.file(framework)
+  if file is None:
+    raise errors.UserError(
+      f'The submission {name_or_path!r} has no {framework} version; it has: '
+      f'{", ".join(entry.frameworks)}.'
+    )
+  return name_or_path, file
+
+
+def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
+  if path.is_dir():
+    entry = registry.Submission(path.resolve().name, 'external', path.resolve())
+    file = entry.file(framework)
+    if file is None:
+      names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
+      raise errors.UserError(f'A submission folder must hold {names}; {path} holds neither.')
+    return entry.name, file
+  if not path.is_file():
+    raise errors.UserError(f'The submission file {path} does not exist.')
+  path = path.resolve()
+  generic = path.stem.startswith('submission')
+  return (path.parent.name if generic else path.stem), path
+
+
+def fingerprint(file: Path) -> str:
+  """A hash of a submission's files: 16 hexadecimal digits.
+
+  They are every Python file beside the module, and the settings of an optimizer; where it is not
+  called `submission`, so that its folder may hold others, the files that it imports.
+  """
+  file = file.resolve()
+  digest = hashlib.sha256()
+  if file.stem.startswith('submission'):
+    paths = sorted([*file.parent.rglob('*.py'), *file.parent.glob(settings.FILE)])
+  else:
+    paths = _imported(file)
+  for path in paths:
+    digest.update(path.relative_to(file.parent).as_posix().encode())
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:16]
+
+
+def _imported(file: Path) -> list[Path]:
+  """A module and the files beside it that it imports; itself alone if it is not valid Python."""
+  try:
+    return sorted(entries.sources(file), key=lambda path: (path != file, path))
+  except (SyntaxError, ValueError):
+    return [file]
+
+
+def load(file: Path, framework: str) -> Submission:
+  """Imports a submission module with the import roots of AlgoPerf at hand.
+
+  What was done for the one that was loaded before is undone: its modules are forgotten, and what
+  was put back into a framework for it is taken away.
+
+  Raises:
+    UserError: it does not compile, does not import, or lacks a required function.
+  """
+  try:
+    with trust.submission():
+      loaded = entries.load(file)
+  except SyntaxError as error:
+    where = f'{error.filename}, line {error.lineno}'
+    raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
+  except Exception as error:
+    lack = failure.unmet(error, file)
+    if lack is not None:
+      raise errors.UserError(lack) from None
+    line = failure.in_a_line(error, file)
+    raise errors.UserError(
+      f'The submission {file} could not be imported for {framework}: {line}.'
+    ) from error
+  return Submission.of(loaded.module, file, frozenset(loaded.uses), tuple(loaded.put_back))
+
+
+def leave() -> None:
+  """Undoes what was done for the submission that was loaded last."""
+  entries.leave()
+
+
+@dataclass(frozen=True)
+class Submission:
+  """The functions of a submission module.
+
+  Attributes:
+    uses: what its sources take from other modules, by full name, such as 'jax.pmap'.
+    put_back: what a framework has no more and was given back for it, in words.
+  """
+
+  file: Path
+  get_batch_size: Callable[..., Any]
+  init_optimizer_state: Callable[..., Any]
+  update_params: Callable[..., Any]
+  data_selection: Callable[..., Any]
+  prepare_for_eval: Callable[..., Any] | None
+  get_eval_batch_size: Callable[..., Any] | None
+  wants_train_state: bool
+  uses: frozenset[str] = frozenset()
+  put_back: tuple[str, ...] = ()
+
+  @classmethod
+  def of(
+    cls,
+    module: ModuleType,
+    file: Path,
+    uses: frozenset[str] = frozenset(),
+    put_back: tuple[str, ...] = (),
+  ) -> Submission:
+    missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
+    if missing:
+      raise errors.UserError(
+        f'A submission must define {", ".join(REQUIRED)}; {file} lacks {", ".join(missing)}.'
+      )
+    parameters = inspect.signature(module.update_params).parameters
+    return cls(
+      file=file,
+      **{name: getattr(module, name) for name in REQUIRED},
+      prepare_for_eval=getattr(module, 'prepare_for_eval', None),
+      get_eval_batch_size=getattr(module, 'get_eval_batch_size', None),
+      wants_train_state='train_state' in parameters,
+      uses=uses,
+      put_back=put_back,
+    )
+
+  def batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> tuple[int, str]:
+    """The global batch size, asked for each name in turn, and the name that was known.
+
+    A submission that knows none of them gets `default`, under the name ''.
+
+    Raises:
+      UserError: the size is no positive integer, or not divisible by the devices.
+    """
+    for name in names:
+      try:
+        size = self.get_batch_size(name)
+      except (ValueError, KeyError):
+        continue
+      return self._checked_size('get_batch_size', size, num_devices), name
+    return self._checked_size('the default', default, num_devices), ''
+
+  def eval_batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> int:
+    """The evaluation batch size: the submission's own for the first name that it knows, else the
+    default rounded up."""
+    for name in names:
+      if self.get_eval_batch_size is None:
+        break
+      try:
+        size = self.get_eval_batch_size(name)
+      except (ValueError, KeyError):
+        continue
+      return self._checked_size('get_eval_batch_size', size, num_devices)
+    return -(-default // num_devices) * num_devices
+
+  def _checked_size(self, what: str, size: Any, num_devices: int) -> int:
+    try:
+      whole = int(size) == size and not isinstance(size, bool)
+    except (TypeError, ValueError):
+      whole = False
+    if not whole or size <= 0:
+      raise errors.UserError(
+        f'The global batch size must be a positive integer; {what} of {self.file} gave {size!r}.'
+      )
+    if size % num_devices:
+      raise errors.UserError(
+        f'The global batch size must be divisible by the number of devices; {what} of {self.file} '
+        f'gave {int(size)} and there are {num_devices} devices.'
+      )
+    return int(size)
+
+  def unpack_update(self, function: str, result: Any) -> spec.UpdateReturn:
+    """Checks what `update_params` or `prepare_for_eval` returned.
+
+    Raises:
+      UserError: it is not (optimizer_state, params, model_state).
+    """
+    if not isinstance(result, (tuple, list)) or len(result) != 3:
+      found = (
+        f'{len(result)} values' if isinstance(result, (tuple, list)) else type(result).__name__
+      )
+      raise errors.UserError(
+        f'{function} must return (optimizer_state, params, model_state); that of {self.file} '
+        f'returned {found}.'
+      )
+    return result[0], result[1], result[2]
+
+
+def copied_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
+  """Past evaluations as a submission sees them: a copy, which it may change as it likes."""
+  return [(step, dict(values)) for step, values in results]

@@ -1,0 +1,145 @@
+"""The process of one trial: `python -m algorithmic_efficiency.trial.worker DESCRIPTOR PARENT`.
+
+The plan comes on standard input; messages go to the pipe DESCRIPTOR. The process ends with its
+parent, so that a launcher which is killed leaves no trial behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from algorithmic_efficiency import clock, errors, trust
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.trial import guard
+from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.messages import Reporter
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.trial.process import TrialProcess
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+
+
+def main(argv: list[str]) -> int:
+  descriptor, parent = int(argv[1]), int(argv[2])
+  die_with(parent)
+  report = Reporter(descriptor)
+  report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
+  plan = TrialPlan.from_json(sys.stdin.read())
+  take_up(plan)
+  code = _run(plan, report)
+  guard.end_untrusted_processes()
+  return code
+
+
+def take_up(plan: TrialPlan) -> None:
+  """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
+  leaves the submission nothing to read on standard input, and shows where it stands if it crashes.
+  What the submission starts stays below it, even if what started that has ended.
+  """
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+  faulthandler.enable()
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  trust.trust_this_thread()
+  registry.pin_own_packages()
+  for root in plan.roots:
+    registry.add_root(root)
+  for folder in plan.task_folders:
+    registry.add_task(folder)
+  if plan.suite_file:
+    registry.suite(plan.suite_file)
+
+
+def _run(plan: TrialPlan, report: Reporter) -> int:
+  from algorithmic_efficiency.trial.process import TrialProcess
+
+  process = TrialProcess(plan, report)
+  try:
+    stop_reason = _watched_run(process, plan, report) if plan.watched else process.run()
+  except errors.UserError as error:
+    return _end_with(str(error), process, report)
+  except trust.IntegrityError as error:
+    process.finish(status='invalid', stop_reason='failed', reason=str(error))
+    return EXIT_FAILED
+  except BaseException as error:  # whatever it is, it is written down
+    lack = process.unmet_need(error)
+    if lack is not None:
+      return _end_with(lack, process, report)
+    _keep_traceback(plan)
+    stop_reason, reason = stop_reason_of(error), process.in_a_line(error)
+    process.finish(status='failed', stop_reason=stop_reason, reason=reason)
+    return EXIT_FAILED
+  try:
+    process.finish(status='finished', stop_reason=stop_reason, reason='')
+  except errors.UserError as error:
+    report.send('user_error', message=str(error))
+    return EXIT_USER_ERROR
+  return 0
+
+
+def _watched_run(process: TrialProcess, plan: TrialPlan, report: Reporter) -> str:
+  """Runs the trial to its end, as `process.run` does, and reports what the submission does."""
+  from algorithmic_efficiency.trial.monitor import Watch
+
+  watch = Watch(plan, report)
+  try:
+    run = process.prepare()
+    watch.attend(run, process.parts.backend)
+    stop_reason = run.run()
+  except Exception as error:
+    watch.failed(error, process.unmet_need(error))
+    raise
+  watch.ended()
+  return stop_reason
+
+
+def _end_with(mistake: str, process: TrialProcess, report: Reporter) -> int:
+  """Ends the trial because of something that the user can mend."""
+  report.send('user_error', message=mistake)  # first: on a full disk no record can follow
+  process.finish(status='failed', stop_reason='failed', reason=mistake)
+  return EXIT_USER_ERROR
+
+
+def stop_reason_of(error: BaseException) -> str:
+  """The stop reason of an exception."""
+  signs = ('out of memory', 'resource_exhausted', 'not enough memory', "can't allocate memory")
+  if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs):
+    return 'out_of_memory'
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted'
+  return 'failed'
+
+
+def _keep_traceback(plan: TrialPlan) -> None:
+  text = traceback.format_exc()
+  print(text, file=sys.stderr)
+  rank = plan.devices.rank
+  name = 'traceback.txt' if rank == 0 else f'traceback_rank{rank}.txt'
+  if plan.path.is_dir():
+    with contextlib.suppress(OSError):  # the disk may be full; it was printed
+      (plan.path / name).write_text(text, encoding='utf-8', errors='backslashreplace')
+
+
+def die_with(parent: int) -> None:
+  """Ends this process when its parent ends, however that happens."""
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:  # it ended before we asked
+    os._exit(EXIT_FAILED)
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,77 @@
+"""Which threads of a trial's process are the harness's, and what a submission breaks.
+
+A trial has a process of its own, and in it every thread is either trusted (the harness's) or not
+(the submission's). The main thread is trusted except while it runs a function of the submission.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from types import TracebackType
+
+_trust = threading.local()
+threads: set[int] = set()
+commands: list[str] = []
+
+
+class _Trust:
+  """Marks the calling thread as trusted, or not, until the block ends."""
+
+  __slots__ = ('_before', '_value')
+
+  def __init__(self, value: bool):
+    self._value = value
+    self._before = False
+
+  def __enter__(self) -> None:
+    self._before = getattr(_trust, 'value', False)
+    _trust.value = self._value
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    _trust.value = self._before
+
+
+def harness() -> _Trust:
+  """The block is the harness's own work, even inside a function of the submission."""
+  return _Trust(True)
+
+
+def is_trusted() -> bool:
+  """Whether the calling thread does the harness's own work."""
+  return getattr(_trust, 'value', False)
+
+
+def submission() -> _Trust:
+  """The block is the submission's."""
+  return _Trust(False)
+
+
+def trust_this_thread() -> None:
+  """Called at the start of a thread that the harness itself runs."""
+  _trust.value = True
+  threads.add(threading.get_native_id())
+
+
+def trust_command(part: str) -> None:
+  """Processes whose command line has `part` in it are a framework's own, such as its compilers."""
+  commands.append(part)
+
+
+class IntegrityError(RuntimeError):
+  """A submission broke a rule that the harness can see; the trial is invalid.
+
+  Attributes:
+    fault: what kind of fault it is, by its name in `check_rules.KINDS`.
+    stack: where it was when it broke the rule, the innermost frame last.
+  """
+
+  def __init__(self, message: str, fault: str):
+    super().__init__(message)
+    self.fault = fault
+    self.stack = traceback.extract_stack()

@@ -1,0 +1,417 @@
+"""What a race is priced at: probes, prices of trials, the sum of all, and bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_stepper import FakeHost
+from fake_trial import rules, step_rules
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.experiments.race import (
+  estimate as estimates,
+)
+from algorithmic_efficiency.experiments.race import (
+  probe,
+  step_cost,
+  trial_estimate,
+)
+from algorithmic_efficiency.experiments.race.estimate import Purse
+from algorithmic_efficiency.experiments.race.probe import Probe
+from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial.config import TrialPlan
+
+PROBE = Probe(
+  start_sec=2.0,
+  first_step_sec=1.5,
+  step_sec=0.5,
+  first_eval_sec=1.0,
+  eval_sec=3.0,
+  glance_sec=0.25,
+  record_sec=0.125,
+  end_sec=0.25,
+  off_clock_sec=0.5,
+  checkpoint_bytes=1000,
+  row_bytes=10.0,
+  folder_bytes=200,
+  peak_memory_bytes={'host': 5},
+  num_devices=1,
+  host='some host',
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(request, '_missing', lambda framework: [])
+
+
+def race(folder: Path, *names: str, **changes: Any) -> Race:
+  fields: dict[str, Any] = {
+    'suite': 'quick',
+    'entries': tuple(Entry(submission='nadamw', name=name) for name in names or ('nadamw',)),
+    'frameworks': ('jax',),
+    'workloads': ('quick_vision',),
+    'ruleset': 'self',
+    'seed': 1,
+    'allow_provisional': True,
+    'experiment_dir': str(folder / 'runs'),
+    'data_dir': str(folder),
+  }
+  return Race(**{**fields, **changes})
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+  found = FakeHost(step_sec={'nadamw': 0.01, 'twin': 0.01, 'slow': 0.03})
+  monkeypatch.setattr(probe, 'Stepper', found.stepper)
+  monkeypatch.setattr(probe, 'time', SimpleNamespace(perf_counter=lambda: found.now))
+  return found
+
+
+class TestProbe:
+  def one(self, folder: Path, **changes: Any) -> TrialPlan:
+    return dataclasses.replace(expand(race(folder))[0], **changes)
+
+  def test_it_takes_a_trial_apart(self, host, tmp_path):
+    found = probe.probe(self.one(tmp_path), Place())
+    assert (found.start_sec, found.first_step_sec) == (2.0, pytest.approx(1.01))
+    assert found.step_sec == pytest.approx(0.01)
+    assert (found.first_eval_sec, found.record_sec) == (pytest.approx(1.0), 0.25)
+    assert (found.end_sec, found.off_clock_sec) == (0.25, pytest.approx(0.5))
+    assert (found.checkpoint_bytes, found.row_bytes, found.folder_bytes) == (1000, 100, 0)
+    assert found.peak_memory_bytes == {'host': 1000}
+
+  def test_an_evaluation_is_that_of_all_batches_by_two_of_each_split(self, host, tmp_path):
+    """Of 359 examples in batches of 100 there are four; one takes 0.5 s, a second one 0.1 s."""
+    host.eval_sec = lambda num_batches: 3 * (0.5 + 0.1 * (num_batches - 1))
+    found = probe.probe(self.one(tmp_path), Place())
+    assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
+    assert found.glance_sec == pytest.approx(0.5)
+    found = probe.probe(self.one(tmp_path, splits=('validation',)), Place())
+    assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
+
+  def test_it_ends_when_its_time_is_over(self, host, tmp_path):
+    probe.probe(self.one(tmp_path), Place(), limit_sec=1.0)
+    short = len(host.calls)
+    host.calls.clear()
+    probe.probe(self.one(tmp_path), Place(), limit_sec=1000.0)
+    assert short < len(host.calls) < 20
+
+  def test_bursts_are_no_longer_than_the_stretch_between_two_evaluations(self, host, tmp_path):
+    probe.probe(self.one(tmp_path), Place())
+    assert max(num_steps for _, num_steps, _ in host.calls) == 15
+
+  def test_a_shared_compilation_cache_that_was_filled_on_the_way_asks_for_a_second_look(
+    self, host, tmp_path, monkeypatch
+  ):
+    cache = tmp_path / 'cache'
+    cache.mkdir()
+    devices = dataclasses.replace(self.one(tmp_path).devices, compilation_cache=str(cache))
+
+    def fill(num_batches: int) -> float:
+      (cache / 'program').write_bytes(b'')
+      return 0.5
+
+    host.eval_sec = fill
+    probe.probe(self.one(tmp_path, devices=devices), Place())
+    assert sum(num_steps == 1 and batches == 1 for _, num_steps, batches in host.calls) == 2
+    host.calls.clear()
+    probe.probe(self.one(tmp_path, devices=devices), Place())
+    assert sum(num_steps == 1 and batches == 1 for _, num_steps, batches in host.calls) == 1
+
+  def test_each_submission_is_probed_once_and_one_that_fails_says_why(self, host, tmp_path):
+    plans = expand(race(tmp_path, 'nadamw', 'slow'))
+    seen = []
+    found, failures = probe.probe_all(plans, [Place()], lambda *number: seen.append(number))
+    assert failures == {}
+    assert {cell: one.step_sec for cell, one in found.items()} == {
+      ('nadamw', 'quick_vision', 'jax'): pytest.approx(0.01),
+      ('slow', 'quick_vision', 'jax'): pytest.approx(0.03),
+    }
+    assert seen[-1] == (2, 2)
+    host.fails = {'slow': 'ValueError: no.'}
+    found, failures = probe.probe_all(plans, [Place()])
+    assert [name for name, *_ in found] == ['nadamw']
+    assert failures == {('slow', 'quick_vision', 'jax'): 'ValueError: no.'}
+
+
+class TestPriceOfATrial:
+  def test_on_the_axis_of_steps(self):
+    """20 steps with an evaluation after the first and then every 5: at 1, 5, 10, 15 and 20."""
+    found = trial_estimate.trial(step_rules(20, 5), PROBE, checkpoints=True)
+    assert found.sec == 2.0 + (1.5 + 19 * 0.5) + (1.0 + 5 * (3.0 + 0.125)) + 0.25
+    assert found.disk_bytes == 200 + 5 * 10 + 2 * 1000
+    half = trial_estimate.trial(step_rules(20, 5), PROBE, checkpoints=False, share=0.5)
+    assert half.sec == 2.0 + (1.5 + 9 * 0.5) + (1.0 + 3 * (3.0 + 0.125)) + 0.25
+    assert half.disk_bytes == 200 + 3 * 10
+
+  def test_on_the_axis_of_seconds(self):
+    """In 10 s of training an evaluation follows the first step and then every 4 s."""
+    given = rules(max_sec=10.0, eval_period_sec=4.0)
+    found = trial_estimate.trial(given, PROBE, checkpoints=True)
+    assert found.sec == 2.0 + 10.0 + (1.0 + 3 * (3.0 + 0.125)) + 0.25
+    half = trial_estimate.trial(given, PROBE, checkpoints=True, share=0.5)
+    assert half.sec == 2.0 + 5.0 + (1.0 + 2 * (3.0 + 0.125)) + 0.25
+
+  @pytest.mark.parametrize('given', [step_rules(20, 5), rules(max_sec=10.0, eval_period_sec=4.0)])
+  def test_a_limit_on_steps_ends_it(self, given):
+    limited = dataclasses.replace(given, max_global_steps=2)
+    found = trial_estimate.trial(limited, PROBE, checkpoints=True)
+    num_evals = 2 if given.axis == 'cost_adjusted_steps' else 1
+    assert found.sec == 2.0 + (1.5 + 0.5) + (1.0 + num_evals * 3.125) + 0.25
+
+  def test_glances_between_whole_evaluations_cost_less(self):
+    given = dataclasses.replace(step_rules(20, 5), full_eval_every=2)
+    found = trial_estimate.trial(given, PROBE, checkpoints=True)
+    whole = trial_estimate.trial(step_rules(20, 5), PROBE, checkpoints=True)
+    assert whole.sec - found.sec == 2 * (3.0 - 0.25)
+
+
+class TestExpectation:
+  def one(self, folder: Path, **changes: Any) -> TrialPlan:
+    return expand(race(folder, **changes))[0]
+
+  def record(self, one: TrialPlan, charged_steps: int, **changes: Any) -> TrialRecord:
+    fields = {
+      'status': 'finished',
+      'charged_steps': charged_steps,
+      'definition_hash': registry.workload('quick_vision', 'quick').fingerprint(),
+    }
+    return dataclasses.replace(one.record(), **{**fields, **changes})
+
+  def test_it_is_that_of_trials_which_stopped(self, tmp_path):
+    one = self.one(tmp_path)
+    found = trial_estimate.expected_share(one, [self.record(one, 300), self.record(one, 600)])
+    assert (found.share, found.basis) == (0.75, '2 trials that ran before')
+
+  def test_the_same_framework_tells_more_than_the_other(self, tmp_path):
+    one = self.one(tmp_path)
+    other = self.record(one, 600, framework='pytorch')
+    assert trial_estimate.expected_share(one, [other]).share == 1.0
+    assert trial_estimate.expected_share(one, [other, self.record(one, 300)]).share == 0.5
+
+  @pytest.mark.parametrize(
+    'changes',
+    [
+      {'status': 'failed', 'stop_reason': 'failed'},
+      {'stop_reason': 'step_limit'},
+      {'submission': 'another'},
+      {'definition_hash': 'of another definition'},
+      {'options': {'stop_at': 'validation'}},
+      {'smoke': True},
+    ],
+  )
+  def test_other_trials_say_nothing_and_then_it_is_assumed(self, tmp_path, changes):
+    one = self.one(tmp_path)
+    found = trial_estimate.expected_share(one, [self.record(one, 300, **changes)])
+    assert (found.share, found.basis) == (0.75, 'assumed: 3/4 of the budget')
+
+  def test_a_trial_that_stops_at_no_goal_takes_its_budget(self, tmp_path):
+    one = self.one(tmp_path, stop_at='never')
+    assert trial_estimate.expected_share(one, []).share == 1.0
+
+
+class TestRace:
+  def estimate(self, given: Race, purse: Purse | None = None, **changes: Any) -> estimates.Estimate:
+    return estimates.from_probes(given, purse or Purse(), **changes)
+
+  def test_it_is_the_sum_of_its_trials(self, host, tmp_path):
+    """One submission, so nothing to be compared: 5 trials of 600 steps and 41 evaluations."""
+    found = self.estimate(race(tmp_path))
+    trial = 2.0 + (1.01 + 599 * 0.01) + (1.0 + 41 * (0.5 + 0.25)) + 0.25
+    assert found.num_runs == 5
+    assert found.trials[0].at_most_sec == pytest.approx(trial)
+    assert found.wall_sec.at_most == pytest.approx(5 * trial)
+    assert found.device_hours.at_most == pytest.approx(5 * trial / 3600)
+    assert found.disk_bytes.at_most == pytest.approx(5 * (41 * 100 + 2 * 1000))
+    assert found.peak_memory_bytes == {'host': 1000}
+
+  def test_timing_steps_against_the_baseline_is_counted(self, host, tmp_path):
+    found = self.estimate(race(tmp_path, 'nadamw', 'twin'))
+    trials = sum(one.num_trials * one.at_most_sec for one in found.trials)
+    known = {'start_sec': 2.0, 'first_step_sec': 1.01, 'step_sec': 0.01, 'glance_sec': 0.5 / 3}
+    one = dataclasses.replace(PROBE, **known)
+    each = step_cost.expected_sec([one, one], estimates.num_usable_cpus())
+    assert found.wall_sec.at_most == pytest.approx(trials + 5 * each, rel=1e-3)
+    assert found.peak_memory_bytes == {'host': 3000}  # both, and the baseline once more
+
+  def test_the_timing_has_the_baseline_between_any_two_wherever_it_is_named(self, host, tmp_path):
+    fast, slow = (dataclasses.replace(PROBE, step_sec=sec) for sec in (0.01, 0.5))
+    probes = {('nadamw', 'quick_vision', 'jax'): fast, ('other', 'quick_vision', 'jax'): slow}
+    given = race(tmp_path, 'nadamw', 'other', studies=1)
+    first, last = (
+      estimates._timings(given, expand(given), dict(order), Place())
+      for order in (probes.items(), reversed(probes.items()))
+    )
+    assert first == last
+
+  def test_places_and_devices_share_the_work(self, host, tmp_path, monkeypatch):
+    given = race(tmp_path, studies=4, workers=2)
+    monkeypatch.setattr(estimates, 'places', lambda devices, workers: (Place(),) * (workers or 1))
+    one, two = self.estimate(race(tmp_path, studies=4)), self.estimate(given)
+    assert two.wall_sec.at_most == pytest.approx(one.wall_sec.at_most / 2)
+    assert two.device_hours == one.device_hours
+    four = self.estimate(given, Purse(num_devices=4, price_per_hour=3.0))
+    assert four.wall_sec.at_most == pytest.approx(one.wall_sec.at_most / 4)
+    assert four.price.at_most == pytest.approx(3.0 * one.device_hours.at_most)
+    host.num_devices = 3
+    with pytest.raises(UserError, match='One trial needs 3 devices; --devices gives 2'):
+      self.estimate(given, Purse(num_devices=2))
+
+  def test_what_is_done_costs_nothing_more_and_says_where_trials_stop(self, host, tmp_path):
+    given = race(tmp_path)
+    first = expand(given)[0]
+    first.path.mkdir(parents=True)
+    definition = registry.workload('quick_vision', 'quick').fingerprint()
+    record = dataclasses.replace(
+      first.record(), status='finished', charged_steps=60, definition_hash=definition
+    )
+    record.write(first.path)
+    found = self.estimate(given)
+    assert (found.num_runs, found.num_done) == (5, 1)
+    assert found.trials[0].basis == '1 trial that ran before'
+    assert found.wall_sec.expected == pytest.approx(4 * found.trials[0].expected_sec)
+    again = self.estimate(race(tmp_path, overwrite=True))
+    assert again.num_done == 0
+    assert again.wall_sec.expected == pytest.approx(5 * found.trials[0].expected_sec)
+    elsewhere = self.estimate(
+      race(tmp_path, experiment_dir=str(tmp_path / 'new')), evidence=tmp_path / 'runs'
+    )
+    assert elsewhere.trials[0].basis == '1 trial that ran before'
+
+  def test_one_that_fails_costs_what_the_slowest_does_at_most(self, host, tmp_path):
+    given = race(tmp_path, 'nadamw', 'slow', 'twin')
+    whole = self.estimate(given)
+    host.fails = {'twin': 'ValueError: no.'}
+    found = self.estimate(given)
+    _, slow, twin = found.trials
+    assert (twin.submission, twin.at_most_sec) == ('twin', slow.at_most_sec)
+    assert twin.basis == 'unknown, as its first steps fail; by slow'
+    assert found.wall_sec.at_most > whole.wall_sec.at_most
+    assert found.problems == (
+      'twin on quick_vision (jax) is priced by the steps of slow, as its own fail: ValueError: no.',
+    )
+
+  def test_where_all_fail_there_is_no_price(self, host, tmp_path):
+    host.fails = {'nadamw': 'ValueError: no.', 'slow': 'MemoryError'}
+    with pytest.raises(UserError, match=r'nadamw: ValueError: no\.; slow: MemoryError') as refused:
+      self.estimate(race(tmp_path, 'nadamw', 'slow'))
+    assert 'no submission gets through them on quick_vision (jax)' in str(refused.value)
+
+  def test_what_failed_costs_nothing_unless_it_is_run_again(self, host, tmp_path):
+    given = race(tmp_path)
+    first, second, *_ = expand(given)
+    for one, stop_reason in ((first, 'failed'), (second, 'interrupted')):
+      one.path.mkdir(parents=True)
+      dataclasses.replace(one.record(), status='failed', stop_reason=stop_reason).write(one.path)
+    left, again = self.estimate(given), self.estimate(given, retry_failed=True)
+    assert (left.num_done, again.num_done) == (1, 0)
+    assert again.wall_sec.at_most == pytest.approx(5 / 4 * left.wall_sec.at_most)
+
+  def test_it_is_stored_before_the_race_and_not_afterwards(self, host, tmp_path):
+    found = self.estimate(race(tmp_path))
+    estimates.store(found, tmp_path)
+    assert race_files.read_plan(tmp_path) == found.trials
+    later = dataclasses.replace(found, num_done=1, trials=())
+    estimates.store(later, tmp_path)
+    assert race_files.read_plan(tmp_path) == found.trials
+    estimates.store(dataclasses.replace(later, num_done=0), tmp_path)
+    assert race_files.read_plan(tmp_path) == ()
+
+  @pytest.mark.parametrize('text', ['', '{}', '{"trials": [{}]}', '{"trials": 3}', '[]'])
+  def test_a_damaged_plan_is_a_mistake(self, tmp_path, text):
+    (tmp_path / race_files.PLAN_FILE).write_text(text)
+    with pytest.raises(UserError, match='is damaged'):
+      race_files.read_plan(tmp_path)
+
+
+def test_jobs_start_in_their_order_as_soon_as_a_place_is_free():
+  assert estimates.wall_sec([3.0, 1.0, 1.0, 4.0], 1) == 9.0
+  assert estimates.wall_sec([3.0, 1.0, 1.0, 4.0], 2) == 6.0  # the last behind the two short ones
+  assert estimates.wall_sec([3.0, 1.0], 4) == 3.0
+  assert estimates.wall_sec([], 2) == 0.0
+
+
+class TestCommand:
+  BUDGET = ('plan', '--suite', 'algoperf_a100', '--submissions', 'nadamw', '--frameworks', 'jax')
+
+  def test_from_budgets_in_words(self, capsys):
+    assert main([*self.BUDGET, '--from_budget', '--price_per_hour', '2.5']) == 0
+    shown = capsys.readouterr().out
+    assert '135 trials, by the budgets of algoperf_a100, on 4x A100-SXM4-40GB.' in shown
+    assert '1,107.8 h' in shown and '4,431.4' in shown and '11,078.46' in shown
+    assert 'Not counted: starting, compiling, evaluations and checkpoints.' in shown
+
+  def test_from_budgets_as_json(self, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*self.BUDGET, '--from_budget', '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['wall_sec']['at_most'] == 3_988_245
+    assert len(found['trials']) == 9
+    assert list(tmp_path.iterdir()) == []  # nothing is stored
+
+  def test_from_probes(self, host, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = 'plan --suite quick --workloads quick_vision --submissions nadamw,twin=nadamw'
+    assert main([*words.split(), '--ruleset', 'self', '--frameworks', 'jax']) == 0
+    shown = capsys.readouterr().out
+    assert '10 trials, by steps and batches that were probed on this machine.' in shown
+    assert 'assumed: 3/4 of the budget' in shown
+    stored = race_files.read_plan(tmp_path / 'runs')
+    assert [one.submission for one in stored] == ['nadamw', 'twin']
+
+  def test_what_could_not_be_probed_is_said(self, host, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    host.fails = {'twin': 'ValueError: no.'}
+    words = 'plan --suite quick --workloads quick_vision --submissions nadamw,twin=nadamw'
+    assert main([*words.split(), '--ruleset', 'self', '--frameworks', 'jax']) == 0
+    assert 'as its own fail: ValueError: no.' in capsys.readouterr().out
+
+  @pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+      (
+        '--from_budget --price_per_hour -1',
+        '--price_per_hour must be a number from 0 on; it is -1',
+      ),
+      ('--from_budget --price_per_hour nan', '--price_per_hour must be a number from 0 on'),
+      ('--from_budget --devices 0', '--devices must be positive; it is 0'),
+      ('--from_budget --devices 3', 'One trial needs 4 devices; --devices gives 3'),
+      ('--from_budget --max_hours 0', '--max_hours must be positive'),
+      ('--from_budget --max_hours 4000', 'may take 4.43e+03 device-hours'),
+      ('--from_budget --workloads wnt', "Did you mean 'wmt'?"),
+      ('--from_budget --submissions nadanw', "Did you mean 'nadamw'?"),
+      ('--from_budget --suite algoperf_a10', "Did you mean 'algoperf_a100'?"),
+      ('--from_budget --suite lite', 'are in steps'),
+      ('--from_budget --frameworks jx', "Did you mean 'jax'?"),
+      ('--from_budget --ruleset self --trials 2', 'Under self tuning a study has one trial'),
+      ('--from_budget --studies -1', '--studies must be positive; it is -1'),
+      ('--evidence nowhere', '--evidence must name a folder of runs'),
+    ],
+  )
+  def test_mistakes_are_one_sentence_and_start_nothing(
+    self, flags, words, capsys, tmp_path, monkeypatch
+  ):
+    monkeypatch.chdir(tmp_path)
+    given = flags.split()
+    base = [
+      word
+      for name, value in zip(self.BUDGET[1::2], self.BUDGET[2::2], strict=True)
+      if name not in given
+      for word in (name, value)
+    ]
+    assert main(['plan', *base, *given]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err and shown.out == ''
+    assert list(tmp_path.iterdir()) == []

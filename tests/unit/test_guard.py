@@ -1,0 +1,168 @@
+"""The guard: which files a submission may open."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from algorithmic_efficiency import trust
+from algorithmic_efficiency.trial import guard as guards
+
+
+@pytest.fixture
+def guard(tmp_path: Path):
+  cache = tmp_path / 'trial' / '.compilation_cache'
+  cache.mkdir(parents=True)
+  found = guards.Guard(unwritable=(tmp_path / 'trial',), writable=(cache,))
+  found.arm()
+  yield found
+  found.disarm()
+
+
+def test_a_framework_may_fill_the_compilation_cache_in_the_trial_folder(
+  guard: guards.Guard, tmp_path: Path
+):
+  """Regression: where seconds are raced, every trial in JAX was invalid."""
+  (tmp_path / 'trial' / '.compilation_cache' / 'entry').write_text('compiled')
+  assert guard.violations == []
+
+
+def test_the_records_beside_it_are_refused(guard: guards.Guard, tmp_path: Path):
+  with pytest.raises(trust.IntegrityError, match=r'trial\.json'):
+    (tmp_path / 'trial' / 'trial.json').write_text('{}')
+  assert len(guard.violations) == 1
+
+
+def test_the_harness_may_write_them(guard: guards.Guard, tmp_path: Path):
+  with trust.harness():
+    (tmp_path / 'trial' / 'trial.json').write_text('{}')
+  assert guard.violations == []
+
+
+@pytest.fixture
+def data(guard: guards.Guard, tmp_path: Path) -> Path:
+  """A data file, beside the trial's folder, that only the harness may read."""
+  folder = tmp_path / 'data'
+  folder.mkdir()
+  with trust.harness():
+    (folder / 'test.npy').write_bytes(b'labels')
+    with guard.learning():
+      (folder / 'test.npy').read_bytes()
+  return folder / 'test.npy'
+
+
+class TestOtherPaths:
+  """Regression: each of these got past the guard."""
+
+  def test_relative_to_a_folder_that_is_held_open(self, guard, data, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+      with pytest.raises(trust.IntegrityError, match=r'data file of the workload: test\.npy'):
+        os.open('data/test.npy', os.O_RDONLY, dir_fd=handle)
+      with pytest.raises(trust.IntegrityError, match=r'trial folder: trial\.json'):
+        os.open('trial/trial.json', os.O_WRONLY | os.O_CREAT, dir_fd=handle)
+    finally:
+      os.close(handle)
+
+  def test_behind_a_folder_that_was_given_another_name(self, guard, data, tmp_path):
+    with pytest.raises(trust.IntegrityError, match='data file of the workload'):
+      os.rename(tmp_path, tmp_path.with_name('elsewhere'))
+
+  def test_behind_a_folder_of_trials_that_was_given_another_name(self, guard, tmp_path):
+    with pytest.raises(trust.IntegrityError, match='changed a file of the trial folder'):
+      os.rename(tmp_path, tmp_path.with_name('elsewhere'))
+
+  @pytest.mark.parametrize('change', [shutil.rmtree, lambda folder: folder.chmod(0)])
+  def test_the_folder_of_the_trial_as_a_whole(self, guard, tmp_path, change):
+    with pytest.raises(trust.IntegrityError, match='trial folder: trial'):
+      change(tmp_path / 'trial')
+    assert (tmp_path / 'trial').is_dir()
+
+  def test_what_is_nobodys_may_be_changed(self, guard, data, tmp_path):
+    folder = tmp_path / 'own'
+    folder.mkdir()
+    (folder / 'state').write_text('mine')
+    (folder / 'state').rename(folder / 'other')
+    shutil.rmtree(folder)
+    assert guard.violations == []
+
+
+def test_a_thread_that_threading_does_not_know_is_noticed():
+  """Regression: it could compute in every evaluation, and was not looked at."""
+  running, end = threading.Event(), threading.Event()
+  work = guards.UntimedWork()
+
+  def compute() -> None:
+    running.set()
+    while not end.is_set():
+      pass
+
+  _thread.start_new_thread(compute, ())
+  running.wait()
+  try:
+    work.begin()
+    assert 'that `threading` does not know' in work.end()
+  finally:
+    end.set()
+
+
+OLDER = """
+import _thread, time
+def wait(): time.sleep(60)
+_thread.start_new_thread(wait, ())
+time.sleep(0.1)
+from algorithmic_efficiency.trial import guard as guards
+work = guards.UntimedWork()
+work.begin()
+print(work.end())
+"""
+
+
+def test_one_that_was_there_before_any_submission_is_nobodys_fault():
+  """Regression: those of whatever runs the tests were taken for a submission's."""
+  command = [sys.executable, '-c', OLDER]
+  assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == 'None\n'
+
+
+ORPHAN = """
+import os, subprocess, sys, time
+from algorithmic_efficiency.trial import guard as guards
+from algorithmic_efficiency.trial import worker
+from algorithmic_efficiency.trial.config import TrialPlan
+
+worker.take_up(TrialPlan.from_json(sys.stdin.read()))
+code = 'import os, time; os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True)'
+own = subprocess.Popen([sys.executable, '-c', code + '; time.sleep(60)'])
+own.wait()
+while not guards.untrusted_workers():
+  time.sleep(0.01)
+(kind, number, _), = guards.untrusted_workers()
+print(kind, number, flush=True)
+guards.end_untrusted_processes()
+while guards.untrusted_workers():
+  time.sleep(0.01)
+"""
+
+
+def test_a_process_whose_parent_has_ended_is_noticed_and_ended(tmp_path: Path):
+  """Regression: a process that was forked twice belonged to nobody, and outlived the trial."""
+  from test_local_launch import plan
+
+  out = subprocess.run(
+    [sys.executable, '-c', ORPHAN],
+    input=plan(tmp_path).to_json(),
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=60,
+  ).stdout.split()
+  assert out == [out[0], 'process', out[0]]
+  stat = Path(f'/proc/{out[0]}/stat')
+  assert not stat.exists() or ') Z ' in stat.read_text()  # nobody may have taken note of its end

@@ -1,0 +1,388 @@
+"""The timed loop, with a clock that is set by hand."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import pytest
+from fake_trial import FakeTrial, rules, step_rules
+from hypothesis import given
+from hypothesis import strategies as st
+
+from algorithmic_efficiency import errors, spec, trust
+from algorithmic_efficiency.clock import BUCKETS, Stopwatch
+from algorithmic_efficiency.trial import loop
+
+
+def steps(trial: FakeTrial) -> list[float]:
+  return [row['global_step'] for row in trial.rows]
+
+
+class TestEvaluationTimes:
+  def test_first_evaluation_comes_after_step_one(self):
+    trial = FakeTrial(rules())
+    trial.run.run()
+    assert steps(trial)[0] == 1
+
+  def test_period_counts_wall_time_since_the_last_evaluation_ended(self):
+    # Steps of 1/8 s; a period of 2 s is 16 steps, whatever an evaluation itself takes.
+    trial = FakeTrial(rules(max_sec=6.0), eval_sec=50.0)
+    trial.run.run()
+    assert steps(trial) == [1, 17, 33]
+
+  def test_period_includes_what_the_submission_prepares(self):
+    def prepare(**arguments):
+      trial.clock.spend(1.0)
+      return 'state', 1.0, None
+
+    trial = FakeTrial(rules(max_sec=8.0), prepare_for_eval=prepare)
+    assert trial.run.run() == 'budget_spent'
+    assert steps(trial) == [1, 17, 33]
+    assert trial.run.watch.buckets()['prepare_for_eval'] == pytest.approx(3.0)
+
+  def test_step_axis_evaluates_every_period_and_at_the_end_of_the_budget(self):
+    trial = FakeTrial(step_rules(max_steps=12, period=5))
+    assert trial.run.run() == 'budget_spent'
+    assert steps(trial) == [1, 5, 10, 12]
+
+  @pytest.mark.parametrize('axis', ['seconds', 'cost_adjusted_steps'])
+  def test_evaluation_at_given_steps_alone(self, axis):
+    trial = FakeTrial(
+      rules(
+        axis=axis, max_sec=None, eval_period_sec=1.0, eval_steps=(3, 4, 30), max_global_steps=30
+      )
+    )
+    assert trial.run.run() == 'step_limit'
+    assert steps(trial) == [3, 4, 30]
+
+  def test_glances_between_whole_evaluations_are_logged_and_count_nowhere(self):
+    trial = FakeTrial(
+      step_rules(max_steps=22, period=5, full_eval_every=3), glance=lambda step: 0.5
+    )
+    assert trial.run.run() == 'budget_spent'
+    assert steps(trial) == [1, 15, 22]
+    assert trial.recorder.logged == [
+      (step, {'glance/validation/accuracy': 0.5}) for step in (5, 10, 20)
+    ]
+    assert [step for step, _ in trial.run.position.eval_results] == [1, 15, 22]
+
+  def test_a_glance_at_the_goal_becomes_a_whole_evaluation(self):
+    trial = FakeTrial(
+      step_rules(max_steps=40, period=5, full_eval_every=100),
+      glance=lambda step: 0.95 if step >= 15 else 0.0,
+      accuracy=lambda step: 1.0 if step >= 20 else 0.0,
+    )
+    assert trial.run.run() == 'goals_reached'
+    assert steps(trial) == [1, 15, 20]
+
+  def test_so_does_one_that_is_not_finite(self):
+    trial = FakeTrial(
+      step_rules(max_steps=40, period=5, full_eval_every=100, stop_on_divergence=True),
+      glance=lambda step: math.nan,
+      accuracy=lambda step: math.nan if step > 1 else 0.0,
+    )
+    assert trial.run.run() == 'diverged'
+    assert steps(trial) == [1, 5]
+
+  def test_without_evaluation_the_budget_still_ends_the_run(self):
+    """Regression: a reference run with --skip_evals never looks at its budget."""
+    trial = FakeTrial(rules(evaluate=False, max_sec=1.0))
+    assert trial.run.run() == 'budget_spent'
+    assert trial.rows == []
+
+
+class TestClock:
+  def test_buckets_sum_to_wall_time(self):
+    trial = FakeTrial(rules(), log_sec=0.3, queued_sec=0.05)
+    start = trial.clock.now
+    trial.run.run()
+    trial.run.watch.lap('log')
+    assert trial.run.watch.total() == pytest.approx(trial.clock.now - start)
+
+  @given(st.lists(st.tuples(st.sampled_from(BUCKETS), st.floats(0, 1e4)), max_size=50))
+  def test_any_laps_sum_to_wall_time(self, laps):
+    now = [5.0]
+    watch = Stopwatch(start=5.0, now=lambda: now[0])
+    for bucket, seconds in laps:
+      now[0] += seconds
+      watch.lap(bucket)
+    assert watch.total() == pytest.approx(now[0] - 5.0)
+
+  def test_work_in_flight_is_charged_before_the_untimed_evaluation(self):
+    trial = FakeTrial(step_rules(max_steps=5, period=5), step_sec=0.0, queued_sec=0.2)
+    trial.run.run()
+    assert trial.run.watch.buckets()['update'] == pytest.approx(1.0)
+    assert trial.run.watch.buckets()['eval'] == pytest.approx(2.0)  # two evaluations of 1 s
+
+  def test_the_device_runs_ahead_by_a_bounded_number_of_steps(self):
+    trial = FakeTrial(step_rules(max_steps=500, period=500), step_sec=0.0, queued_sec=1e-4)
+    trial.run.run()
+    assert trial.machine.largest_in_flight <= loop.MAX_IN_FLIGHT * 1e-4 * 1.001
+
+  def test_slow_steps_are_waited_for_one_by_one(self):
+    trial = FakeTrial(step_rules(max_steps=10, period=10), step_sec=0.0, queued_sec=1.0)
+    trial.run.run()
+    assert trial.machine.largest_in_flight == pytest.approx(1.0)
+
+  def test_a_resumed_clock_goes_on_from_where_it_was_saved(self):
+    watch = Stopwatch(start=0.0, now=lambda: 3.0)
+    watch.lap('update')
+    watch.carry({'update': 10.0, 'eval': 5.0}, charged=1.0)
+    assert watch.total() == 18.0
+    assert watch.session_sec == 3.0
+    assert watch.submission_time == 14.0
+
+  def test_step_time_is_a_median_over_steps_without_the_first(self):
+    def update(**arguments):
+      trial.clock.spend(30.0 if arguments['global_step'] == 0 else 0.0)
+
+    trial = FakeTrial(step_rules(max_steps=40, period=10), update=update)
+    trial.run.run()
+    assert loop.step_time_sec(trial.run.position.step_times) == 0.125
+
+  def test_step_time_has_its_share_of_the_preparations(self):
+    """Regression: where steps are raced, whatever was computed in prepare_for_eval was free."""
+
+    def prepare(global_step, **arguments):
+      trial.clock.spend(30.0 if global_step == 1 else 2.5)  # the first one compiles
+      return 'state', 1.0, None
+
+    trial = FakeTrial(step_rules(max_steps=40, period=10), prepare_for_eval=prepare)
+    trial.run.run()
+    assert trial.run.position.step_times == [
+      (pytest.approx(0.125 + 2.5 / 9), 9),
+      *[(pytest.approx(0.125 + 0.25), 10)] * 3,
+    ]
+
+
+class TestResuming:
+  @pytest.mark.parametrize('limit', [7, 3])
+  def test_a_limit_that_leaves_no_step_is_refused(self, limit):
+    """Regression: one more step was made."""
+    trial = FakeTrial(step_rules(max_global_steps=limit))
+    with pytest.raises(errors.UserError, match=f'stands at step 7, so --max_global_steps {limit}'):
+      trial.run.resume(loop.Position(global_step=7), preemption_count=1)
+
+  def test_one_that_had_reached_its_limit_has_reached_it(self):
+    trial = FakeTrial(step_rules(max_global_steps=7))
+    trial.run.resume(loop.Position(global_step=7, stop_reason='step_limit'), preemption_count=1)
+    assert trial.run.run() == 'step_limit'
+    assert trial.calls == []
+
+  def test_up_to_the_limit_it_goes_on(self):
+    trial = FakeTrial(step_rules(max_global_steps=8))
+    trial.run.resume(loop.Position(global_step=7), preemption_count=1)
+    assert trial.run.run() == 'step_limit'
+    assert len(trial.calls) == 1
+
+
+class TestBudget:
+  def test_budget_is_checked_at_every_step(self):
+    """Regression: the reference looks at the budget only when an evaluation is due."""
+    trial = FakeTrial(rules(max_sec=1.0, eval_period_sec=1000.0))
+    assert trial.run.run() == 'budget_spent'
+    assert len(trial.calls) == 8
+
+  def test_nothing_is_evaluated_once_the_budget_is_spent(self):
+    trial = FakeTrial(rules(max_sec=2.05, eval_period_sec=2.0))
+    trial.run.run()
+    assert steps(trial) == [1]
+
+  def test_preparation_that_spends_the_budget_forfeits_the_evaluation(self):
+    def prepare(**arguments):
+      trial.clock.spend(20.0)
+      return 'state', 1.0, None
+
+    trial = FakeTrial(rules(), prepare_for_eval=prepare)
+    assert trial.run.run() == 'budget_spent'
+    assert trial.rows == []
+
+  def test_initialisation_beyond_what_is_free_is_charged_in_seconds(self):
+    watch = Stopwatch(start=0.0, now=lambda: 0.0)
+    loop.charge_initialisation(150.0, rules(free_init_sec=120.0), watch)
+    assert watch.submission_time == 30.0
+
+  @pytest.mark.parametrize('again', [110.0, 150.0, 160.0])
+  def test_a_resumed_trial_pays_once_for_its_initialisation(self, again):
+    """Regression: it paid anew whenever it was resumed."""
+    watch = Stopwatch(start=0.0, now=lambda: 0.0)
+    loop.charge_initialisation(again, rules(free_init_sec=120.0), watch)
+    watch.carry({'update': 10.0}, charged=30.0)
+    assert watch.submission_time == 10.0 + max(30.0, again - 120.0)
+
+  def test_initialisation_beyond_what_is_free_is_refused_on_the_step_axis(self):
+    watch = Stopwatch(start=0.0, now=lambda: 0.0)
+    with pytest.raises(trust.IntegrityError, match='they took 150 s'):
+      loop.charge_initialisation(150.0, step_rules(free_init_sec=120.0), watch)
+
+  def test_a_step_costs_as_many_steps_as_it_draws_batches(self):
+    def draw_three(workload, queue, *rest):
+      return [next(queue) for _ in range(3)]
+
+    trial = FakeTrial(step_rules(max_steps=12, period=6), data_selection=draw_three)
+    trial.run.run()
+    assert len(trial.calls) == 4
+    assert [row['charged_steps'] for row in trial.rows] == [3, 6, 12]
+
+  def test_a_step_without_a_new_batch_costs_a_step(self):
+    def keep_first(workload, queue, *rest):
+      return {'number': 0}
+
+    trial = FakeTrial(step_rules(max_steps=4, period=4), data_selection=keep_first)
+    trial.run.run()
+    assert len(trial.calls) == 4
+
+  def test_a_batch_that_is_drawn_in_the_preparation_is_charged_like_any_other(self):
+    """Regression: it was no step, and free."""
+
+    def prepare(**arguments):
+      next(trial.run.queue)
+      return 'state', 1.0, None
+
+    trial = FakeTrial(step_rules(max_steps=40, period=10), prepare_for_eval=prepare)
+    assert trial.run.run() == 'budget_spent'
+    charged = [row['charged_steps'] - row['global_step'] for row in trial.recorder.rows]
+    assert charged == [1, 2, 3, 4, 5]
+    assert trial.run.position.charged_steps == 41
+
+
+class TestStopReasons:
+  def test_goals_reached_needs_validation_and_test(self):
+    trial = FakeTrial(step_rules(), accuracy=lambda step: 0.95 if step >= 10 else 0.85)
+    assert trial.run.run() == 'goals_reached'
+    assert steps(trial)[-1] == 10
+
+  def test_goals_are_sticky(self):
+    values = {1: 0.95, 5: 0.1, 10: 0.1}
+    trial = FakeTrial(step_rules(max_steps=10), accuracy=lambda step: values[step])
+    assert trial.run.run() == 'goals_reached'
+
+  def test_stop_at_validation(self):
+    trial = FakeTrial(step_rules(stop_at='validation'), accuracy=lambda step: 0.9)
+    trial.run.goal = trial.run.goal.__class__(
+      metric='accuracy', direction='max', validation=0.9, test=0.99
+    )
+    assert trial.run.run() == 'validation_goal_reached'
+
+  def test_stop_at_never_goes_on_behind_the_goals(self):
+    trial = FakeTrial(step_rules(max_steps=20, stop_at='never'), accuracy=lambda step: 0.95)
+    assert trial.run.run() == 'budget_spent'
+    assert trial.run.position.validation_goal and steps(trial)[-1] == 20
+
+  def test_training_complete_discards_that_update_and_evaluates(self):
+    def update(**arguments):
+      if arguments['global_step'] == 3:
+        raise spec.TrainingCompleteError
+      return f'state {arguments["global_step"]}', 1.0, None
+
+    trial = FakeTrial(step_rules(), update=update)
+    assert trial.run.run() == 'training_complete'
+    assert trial.run.optimizer_state == 'state 2'
+    assert steps(trial) == [1, 4]
+
+  def test_step_limit_evaluates(self):
+    trial = FakeTrial(rules(max_global_steps=7))
+    assert trial.run.run() == 'step_limit'
+    assert steps(trial) == [1, 7]
+
+  @pytest.mark.parametrize('bad', [math.nan, math.inf])
+  def test_values_that_are_not_finite_reach_nothing(self, bad):
+    trial = FakeTrial(step_rules(), accuracy=lambda step: bad)
+    assert trial.run.run() == 'budget_spent'
+
+  def test_divergence_ends_the_trial_if_asked(self):
+    trial = FakeTrial(step_rules(stop_on_divergence=True), accuracy=lambda step: math.nan)
+    assert trial.run.run() == 'diverged'
+    assert steps(trial) == [1]
+
+  def test_so_are_those_of_another_process(self):
+    """Regression: that process stopped, and the others waited for it."""
+    trial = FakeTrial(step_rules(stop_on_divergence=True))
+    trial.machine.num_ranks = 2
+    trial.machine.sync_max = lambda value: max(value, 1.0)  # the other one says: not finite
+    assert trial.run.run() == 'diverged'
+
+  def test_nan_parameters_are_divergence_too(self):
+    trial = FakeTrial(
+      step_rules(stop_on_divergence=True), update=lambda **arguments: ('state', math.nan, None)
+    )
+    assert trial.run.run() == 'diverged'
+
+  @pytest.mark.parametrize('result', [None.__class__, ('state', 1.0), 5])
+  def test_wrong_arity_is_the_users_mistake(self, result):
+    trial = FakeTrial(rules(), update=lambda **arguments: result)
+    with pytest.raises(errors.UserError, match='update_params must return'):
+      trial.run.run()
+
+
+class Weights:
+  """Something that a reference can be weak to."""
+
+
+class TestDonation:
+  def test_the_runner_keeps_no_reference_to_what_a_submission_gives_up(self):
+    """Entries in JAX donate their parameters and states at every step."""
+    alive: list[weakref.ref] = []
+
+    def update(**arguments):
+      trial.calls.clear()  # the fakes keep what they see
+      trial.recorder.checkpoints.clear()
+      assert [reference() for reference in alive[:-3]] == [None] * len(alive[:-3])
+      fresh = tuple(Weights() for _ in range(3))
+      alive.extend(map(weakref.ref, fresh))
+      return fresh
+
+    trial = FakeTrial(step_rules(max_steps=12, period=5), update=update)
+    assert trial.run.run() == 'budget_spent'
+    assert len(alive) == 36
+
+
+class TestCalls:
+  def test_train_state_only_when_declared_and_read_only(self):
+    plain, declared = FakeTrial(step_rules()), FakeTrial(step_rules(), wants_train_state=True)
+    plain.run.run()
+    declared.run.run()
+    assert 'train_state' not in plain.calls[0]
+    with pytest.raises(TypeError):
+      declared.calls[0]['train_state']['accumulated_submission_time'] = 0.0
+
+  def test_past_evaluations_cannot_be_edited(self):
+    def update(**arguments):
+      for _, values in arguments['eval_results']:
+        values['validation/accuracy'] = values['test/accuracy'] = 1.0
+      arguments['eval_results'].append((0, {'validation/accuracy': 1.0, 'test/accuracy': 1.0}))
+
+    trial = FakeTrial(step_rules(), update=update)
+    assert trial.run.run() == 'budget_spent'
+    results = trial.run.position.eval_results
+    assert [step for step, _ in results] == [1, 5, 10, 15, 20]
+    assert {values['validation/accuracy'] for _, values in results} == {0.0}
+
+  def test_rows_that_a_submission_logs_are_written_in_order(self):
+    def update(**arguments):
+      trial.run.logger.append_scalar_metrics({'loss': 1.0}, arguments['global_step'])
+
+    trial = FakeTrial(step_rules(max_steps=7), update=update)
+    trial.run.run()
+    assert [step for step, _ in trial.recorder.logged] == list(range(7))
+
+  def test_what_was_logged_before_a_failure_is_written(self):
+    """Regression: rows since the last evaluation were lost with the trial that raised."""
+
+    def update(**arguments):
+      trial.run.logger.append_scalar_metrics({'loss': 1.0}, arguments['global_step'])
+      if arguments['global_step'] == 3:
+        raise ZeroDivisionError
+
+    trial = FakeTrial(step_rules(), update=update)
+    with pytest.raises(ZeroDivisionError):
+      trial.run.run()
+    trial.run.write_what_was_logged()
+    assert [step for step, _ in trial.recorder.logged] == [0, 1, 2, 3]
+
+  def test_every_step_has_its_own_random_words(self):
+    trial = FakeTrial(step_rules(max_steps=300, period=300))
+    trial.run.run()
+    words = {tuple(call['rng']) for call in trial.calls}
+    assert len(words) == 300

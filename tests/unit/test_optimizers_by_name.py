@@ -1,0 +1,348 @@
+"""An optimizer as a submission: what its text means, the folder that it becomes, and its copies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from algorithmic_efficiency.benchmark import registry, search_space
+from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.optimizers.settings import Settings
+from algorithmic_efficiency.trial import submission
+
+ADAMW = 'torch.optim.AdamW(lr=1e-3, betas=(0.9, 0.95); schedule=wsd, grad_clip=1.0)'
+
+
+@pytest.fixture
+def rehearsals(monkeypatch, tmp_path) -> list[Settings]:
+  """The settings that were tried out; nothing really is, and the cache is a folder of the test."""
+  tried: list[Settings] = []
+
+  def rehearse(wanted):
+    tried.append(wanted)
+    return 'pytorch'
+
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  monkeypatch.setattr(by_name, '_rehearsed', rehearse)
+  monkeypatch.setattr(by_name, '_check_installed', lambda optimizer: None)
+  by_name.entry_for.cache_clear()
+  return tried
+
+
+def test_what_is_an_optimizer(tmp_path, monkeypatch):
+  assert by_name.is_call('torch.optim.AdamW()')
+  assert by_name.is_call(ADAMW)
+  for text in ('nadamw', './folder', 'a/b(c).py', './a.b(c)', 'torch.optim.AdamW'):
+    assert not by_name.is_call(text)
+  assert by_name.is_call(f'a.b(lr={"1" * 300})')  # longer than a file name may be
+  monkeypatch.chdir(tmp_path)
+  Path('a.b(1)').mkdir()
+  assert not by_name.is_call('a.b(1)')
+
+
+def test_what_a_text_means():
+  assert by_name.parse(ADAMW) == Settings.of(
+    'torch.optim.AdamW', {'lr': 1e-3, 'betas': [0.9, 0.95]}, {'schedule': 'wsd', 'grad_clip': 1.0}
+  )
+  assert by_name.parse('a.b()') == Settings.of('a.b', {}, {})
+  assert by_name.parse('a.b(; warmup=0.1)') == Settings.of('a.b', {}, {'warmup': 0.1})
+  nested = by_name.parse('a.b(inner=c.d(lr=0.1, k=2), lr=3)')
+  assert nested.hyperparameters == {'inner': 'c.d(lr=0.1, k=2)', 'lr': 3}
+
+
+@pytest.mark.parametrize(
+  ('name', 'hyperparameters', 'options', 'text'),
+  [
+    ('a.b', [], [], 'a.b()'),
+    ('a.b', ['lr=1'], [], 'a.b(lr=1)'),
+    ('a.b', ['lr=1', 'k=(1, 2)'], ['warmup=0.1'], 'a.b(lr=1, k=(1, 2); warmup=0.1)'),
+    ('a.b', [], ['warmup=0.1'], 'a.b(; warmup=0.1)'),
+    ('a.b(lr=1)', ['k=2'], ['warmup=0.1'], 'a.b(lr=1, k=2; warmup=0.1)'),
+    ('a.b(lr=1; schedule=wsd)', [], ['warmup=0.1'], 'a.b(lr=1; schedule=wsd, warmup=0.1)'),
+  ],
+)
+def test_the_text_of_flags(name, hyperparameters, options, text):
+  assert by_name.call(name, hyperparameters, options) == text
+  by_name.parse(text)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('adamw()', "named as Python imports it, .*; 'adamw' is no such name"),
+    ('a.b(lr)', "must be NAME=VALUE; found 'lr'"),
+    ('a.b(=1)', "must be NAME=VALUE; found '=1'"),
+    ('a.b(lr=)', "must be NAME=VALUE; found 'lr='"),
+    ('a.b(lr=1, lr=2)', 'lr is given twice'),
+    ('a.b(k=1; warmup=0.1; schedule=wsd)', 'parted by one semicolon'),
+    ('a.b(k=(1)', 'Brackets and quotes must be closed'),
+    ('a.b(; warmpu=0.1)', "no option 'warmpu'. Did you mean 'warmup'"),
+    ('a.b(; schedule=wds)', "no schedule 'wds'. Did you mean 'wsd'"),
+  ],
+)
+def test_a_wrong_text_is_a_clear_mistake(text, message):
+  with pytest.raises(UserError, match=message):
+    by_name.parse(text)
+
+
+def test_a_list_of_entries_may_hold_optimizers():
+  text = 'nadamw, sgd=torch.optim.SGD(lr=0.1, momentum=0.9), ./folder'
+  assert by_name.entries_of(text) == [
+    'nadamw',
+    'sgd=torch.optim.SGD(lr=0.1, momentum=0.9)',
+    './folder',
+  ]
+
+
+# The folder.
+
+
+def test_the_folder_is_a_submission(rehearsals):
+  entry = by_name.entry_for(ADAMW)
+  assert (entry.name, entry.framework) == ('torch.optim.AdamW', 'pytorch')
+  assert sorted(path.name for path in entry.folder.iterdir()) == [
+    'optimizer.json',
+    'submission_pytorch.py',
+    'tuning_search_space.json',
+  ]
+  assert Settings.read(entry.folder / 'optimizer.json') == by_name.parse(ADAMW)
+  space = search_space.load(entry.folder / 'tuning_search_space.json')
+  assert search_space.points(space, 1, seed=0) == [{'lr': 1e-3}]  # a point has scalars alone
+  assert submission.locate(ADAMW, 'external', 'pytorch') == (entry.name, entry.file)
+  assert submission.locate(str(entry.folder), 'self', 'pytorch') == (entry.name, entry.file)
+
+
+def test_the_module_reads_the_settings_beside_it(rehearsals):
+  pytest.importorskip('torch')
+  entry = by_name.entry_for(ADAMW)
+  loaded = submission.load(entry.file, 'pytorch')
+  assert loaded.prepare_for_eval is not None
+  assert loaded.init_optimizer_state.__globals__['SETTINGS'] == by_name.parse(ADAMW)
+
+
+def test_the_hash_of_a_submission_covers_the_settings(rehearsals):
+  one = by_name.entry_for('torch.optim.AdamW(lr=0.1)')
+  other = by_name.entry_for('torch.optim.AdamW(lr=0.2)')
+  assert one.folder != other.folder
+  assert submission.fingerprint(one.file) != submission.fingerprint(other.file)
+
+
+def test_an_optimizer_without_hyperparameters_has_one_point_without_values(rehearsals):
+  entry = by_name.entry_for('torch.optim.AdamW()')
+  space = search_space.load(entry.folder / 'tuning_search_space.json')
+  assert search_space.points(space, 1, seed=0) == [{}]
+  assert search_space.as_object({}) == ()
+
+
+def test_what_was_tried_out_once_is_not_tried_again(rehearsals, monkeypatch):
+  monkeypatch.setattr(by_name, '_version', lambda package: '1.0')
+  first = by_name.entry_for(ADAMW)
+  by_name.entry_for.cache_clear()  # as in another process
+  assert by_name.entry_for(ADAMW) == first
+  assert len(rehearsals) == 1
+  monkeypatch.setattr(by_name, '_version', lambda package: '1.1')
+  by_name.entry_for.cache_clear()
+  assert by_name.entry_for(ADAMW) != first
+  assert len(rehearsals) == 2
+
+
+def test_what_may_have_changed_is_tried_again(rehearsals, monkeypatch):
+  monkeypatch.setattr(by_name, '_version', lambda package: None)  # a file of the user's
+  by_name.entry_for(ADAMW)
+  by_name.entry_for.cache_clear()
+  by_name.entry_for(ADAMW)
+  assert len(rehearsals) == 2
+
+
+def test_an_optimizer_of_the_other_framework(rehearsals):
+  with pytest.raises(UserError, match='trains models in pytorch, not in jax; leave out --frame'):
+    submission.locate(ADAMW, 'external', 'jax')
+
+
+def test_a_cache_that_cannot_be_written(rehearsals, monkeypatch, tmp_path):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+  with pytest.raises(UserError, match=r'torch\.optim\.AdamW'):
+    by_name.entry_for(ADAMW)
+
+
+@pytest.mark.parametrize(
+  ('text', 'parts'),
+  [
+    ('trch.optim.AdamW()', ["package 'trch'", "Did you mean 'torch'", 'pip install trch']),
+    ('no_such_package_.Best()', ['not installed', 'pip install no_such_package_']),
+  ],
+)
+def test_a_package_that_is_not_there(text, parts):
+  with pytest.raises(UserError) as caught:
+    by_name.entry_for(text)
+  for part in parts:
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize('place', ['mine_.py', 'mine_/best.py'])
+@pytest.mark.parametrize('is_found_here', [False, True])  # as in a notebook
+def test_a_module_in_the_current_folder_is_not_told_to_be_installed(
+  place, is_found_here, cache, monkeypatch, tmp_path
+):
+  (tmp_path / place).parent.mkdir(exist_ok=True)
+  (tmp_path / place).write_text('')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr('sys.path', [*filter(None, sys.path), *([''] if is_found_here else [])])
+  with pytest.raises(UserError, match=r"'mine_', which lies in .*PYTHONPATH=\.") as caught:
+    by_name.entry_for('mine_.best.Best()')
+  assert 'pip install' not in str(caught.value)
+
+
+@pytest.mark.parametrize('place', ['mine_.py', 'mine_/parts/best.py'])
+def test_an_edited_optimizer_is_another_submission(place, rehearsals, monkeypatch, tmp_path):
+  source = tmp_path / 'sources' / place
+  source.parent.mkdir(parents=True)
+  source.write_text('one')
+  monkeypatch.syspath_prepend(str(tmp_path / 'sources'))
+  one = by_name.entry_for('mine_.Best()')
+  by_name.keep(one.file, tmp_path)
+  by_name.entry_for.cache_clear()
+  assert by_name.entry_for('mine_.Best()') == one
+  source.write_text('other')
+  by_name.entry_for.cache_clear()
+  other = by_name.entry_for('mine_.Best()')
+  assert submission.fingerprint(one.file) != submission.fingerprint(other.file)
+  assert Settings.read(other.folder / 'optimizer.json') == by_name.parse('mine_.Best()')
+  with pytest.raises(UserError, match=r'with other settings or another source of mine_\.Best'):
+    by_name.check_resumable(other.file, tmp_path)
+
+
+# Copies in trial folders.
+
+
+def test_the_copy_in_a_trial_folder_is_the_same_submission(rehearsals, tmp_path):
+  entry = by_name.entry_for(ADAMW)
+  (entry.folder / '__pycache__').mkdir()
+  for _ in range(2):  # a resumed trial has it already
+    by_name.keep(entry.file, tmp_path)
+  copy = tmp_path / 'torch.optim.AdamW'
+  assert sorted(path.name for path in copy.iterdir()) == [
+    'optimizer.json',
+    'submission_pytorch.py',
+    'tuning_search_space.json',
+  ]
+  file = copy / 'submission_pytorch.py'
+  assert submission.fingerprint(file) == submission.fingerprint(entry.file)
+  assert submission.locate(str(copy), 'external', 'pytorch') == (entry.name, file)
+
+
+def test_other_submissions_are_not_copied(tmp_path):
+  entry = registry.submission('nadamw', 'self')
+  by_name.keep(entry.folder / 'submission_jax.py', tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_resumes_with_the_settings_it_began_with(rehearsals, tmp_path):
+  entry = by_name.entry_for(ADAMW)
+  by_name.check_resumable(entry.file, tmp_path)
+  by_name.keep(entry.file, tmp_path)
+  by_name.check_resumable(entry.file, tmp_path)
+  other = by_name.entry_for('torch.optim.AdamW(lr=1e-2)')
+  with pytest.raises(UserError, match=r'began with other settings or another source of torch'):
+    by_name.check_resumable(other.file, tmp_path)
+
+
+# The flags.
+
+
+RUN = ['run', '--workload', 'quick_vision', '--smoke']
+
+
+@pytest.mark.parametrize(
+  ('flags', 'parts'),
+  [
+    ([], ['one of --submission, --submission_path and --optimizer']),
+    (['--optimizer', 'a.b', '--submission', 'nadamw'], ['one of --submission']),
+    (['--submission', 'nadamw'], ['add --framework, with one of jax, pytorch']),
+    (['--submission', 'nadamw', '--hparam', 'lr=1'], ['--hparam belongs to --optimizer']),
+    (['--submission', 'nadamw', '--warmup', '0.1'], ['--warmup belongs to --optimizer']),
+    (['--optimizer', 'AdamW'], ["'AdamW' is no such name"]),
+    (['--optimizer', 'trch.optim.AdamW'], ['pip install trch']),
+    (['--optimizer', 'a.b', '--hparam', 'lr'], ["NAME=VALUE; found 'lr'"]),
+    (['--optimizer', 'a.b', '--schedule', 'cosine'], ["Did you mean 'warmup_cosine'"]),
+    (['--optimizer', 'a.b', '--warmup', '2'], ['warmup must be a number of at least 0 and below']),
+  ],
+)
+def test_wrong_flags(flags, parts, capsys, tmp_path):
+  assert main([*RUN, '--experiment_dir', str(tmp_path / 'runs'), *flags]) == 2
+  error = capsys.readouterr().err
+  assert len(error.strip().splitlines()) == 1, error
+  for part in parts:
+    assert part in error
+  assert not (tmp_path / 'runs').exists()
+
+
+def test_the_framework_follows_and_a_contradiction_is_refused(rehearsals, capsys):
+  optimizer = ['--optimizer', 'torch.optim.AdamW', '--framework', 'jax']
+  pytest.importorskip('flax')
+  assert main([*RUN, *optimizer]) == 2
+  assert 'trains models in pytorch, not in jax' in capsys.readouterr().err
+  assert [one.optimizer for one in rehearsals] == ['torch.optim.AdamW']
+
+
+# The rehearsal itself, in a process of its own.
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  by_name.entry_for.cache_clear()
+
+
+def test_a_torch_optimizer_is_tried_out(cache):
+  pytest.importorskip('torch')
+  assert by_name.entry_for('torch.optim.SGD(lr=0.1)').framework == 'pytorch'
+  with pytest.raises(UserError, match='SparseAdam cannot run here: it takes sparse gradients'):
+    by_name.entry_for('torch.optim.SparseAdam()')
+
+
+def test_an_optax_optimizer_is_tried_out(cache):
+  pytest.importorskip('optax')
+  assert by_name.entry_for('optax.sgd(learning_rate=0.1)').framework == 'jax'
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    ('class Best: ...', 'mine.Best is a class without that interface'),
+    ('import no_such_package', "mine.Best needs the package 'no_such_package'"),
+    ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
+    ('def Best(): raise RuntimeError("CUDA is not there")', 'needs a GPU, and this machine has'),
+    ('import os; os._exit(3)', 'ended the process that tried it out'),
+    ('import os; os._exit(0)', 'ended the process that tried it out: it said nothing'),
+    ('print("hello")\nclass Best: ...', 'is a class without that interface'),
+  ],
+)
+def test_a_module_that_cannot_be_used(source, message, cache, monkeypatch, tmp_path):
+  pytest.importorskip('optax')
+  (tmp_path / 'mine.py').write_text(source)
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  monkeypatch.syspath_prepend(str(tmp_path))
+  with pytest.raises(UserError, match=message):
+    by_name.entry_for('mine.Best()')
+
+
+def test_an_optimizer_that_never_returns(cache, monkeypatch, tmp_path):
+  (tmp_path / 'endless.py').write_text('import time; time.sleep(60)')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setattr(by_name, '_REHEARSAL_TIMEOUT_SEC', 0.5)
+  with pytest.raises(UserError, match=r'did not take its first steps within 0\.5 s'):
+    by_name.entry_for('endless.Best()')
+
+
+def test_the_search_space_is_json(rehearsals):
+  entry = by_name.entry_for('a.b(k=True, m=text, n=none)')
+  space = json.loads((entry.folder / 'tuning_search_space.json').read_text())
+  assert space == [{'k': True, 'm': 'text', 'n': None}]

@@ -1,0 +1,103 @@
+"""A race whose launcher and trials are killed again and again loses nothing and repeats nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_race
+import pytest
+
+from algorithmic_efficiency.experiments.race.race import expand
+from algorithmic_efficiency.results import measurements, trial_record
+
+ROWS = 5
+TRIAL_SEC = 0.05
+SCRIPTS = {name: {'rows': ROWS, 'row_sec': TRIAL_SEC / ROWS} for name in 'abcde'}
+WORKERS = 2
+PATIENCE_SEC = 600
+
+
+def start(folder: Path, studies: int) -> subprocess.Popen:
+  changes = {'studies': studies, 'workers': WORKERS}
+  command = [sys.executable, fake_race.__file__, str(folder)]
+  return subprocess.Popen([*command, json.dumps(SCRIPTS), json.dumps(changes)])
+
+
+def children(parent: int) -> list[int]:
+  found = []
+  for entry in Path('/proc').iterdir():
+    if entry.name.isdigit():
+      with contextlib.suppress(OSError):
+        fields = (entry / 'stat').read_text().rpartition(')')[2].split()
+        if int(fields[1]) == parent and fields[0] != 'Z':
+          found.append(int(entry.name))
+  return found
+
+
+def wait_for_a_start(folder: Path, number: int, launcher: subprocess.Popen) -> fake_race.Session:
+  """The latest process of a trial, as soon as so many have been started."""
+  end = time.monotonic() + PATIENCE_SEC
+  while len(found := fake_race.sessions(folder)) < number:
+    assert launcher.poll() is None, 'it was to be killed, and has ended'
+    assert time.monotonic() < end
+    time.sleep(0.005)
+  return found[-1]
+
+
+def kill_the_launcher(launcher: subprocess.Popen) -> None:
+  """Kills it, and waits for its trials to have gone with it."""
+  orphans = children(launcher.pid)
+  launcher.kill()
+  launcher.wait()
+  end = time.monotonic() + 5
+  while any(Path(f'/proc/{orphan}').exists() for orphan in orphans):
+    assert time.monotonic() < end, 'a killed launcher has left a trial behind'
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+  ('studies', 'num_kills'), [(4, 4), pytest.param(200, 10, marks=pytest.mark.slow)]
+)
+def test_none_lost_and_none_repeated(studies: int, num_kills: int, tmp_path: Path):
+  generator = random.Random(7)
+  plans = expand(fake_race.race(tmp_path, SCRIPTS, studies=studies))
+  cuts = 0
+  killed = set()  # trials; what is killed twice in a row is given up, as if for its memory
+  launcher = start(tmp_path, studies)
+  for number in range(num_kills):
+    begun = len(fake_race.sessions(tmp_path))
+    latest = wait_for_a_start(tmp_path, max(begun, len(plans) * number // num_kills) + 1, launcher)
+    time.sleep(generator.uniform(0, TRIAL_SEC))
+    if number % 2 and latest.trial not in killed:
+      with contextlib.suppress(ProcessLookupError):  # it was quicker
+        os.kill(latest.pid, signal.SIGKILL)
+      killed.add(latest.trial)
+      cuts += 1
+    else:
+      kill_the_launcher(launcher)
+      cuts += WORKERS
+      launcher = start(tmp_path, studies)
+  launcher.wait(timeout=PATIENCE_SEC)
+  last = start(tmp_path, studies)
+  assert last.wait(timeout=PATIENCE_SEC) == 0
+
+  assert len(plans) == len(SCRIPTS) * studies
+  for plan in plans:
+    record = trial_record.read_trial(plan.path)
+    assert record is not None
+    assert record.status == 'finished'
+    rows = measurements.read(plan.path)
+    assert [row['global_step'] for row in rows.evals] == list(range(1, ROWS + 1))
+    assert rows.end is not None
+    assert rows.problems == []
+    log = (plan.path / measurements.LOG_FILE).read_text()
+    assert log.count('"kind": "eval"') == ROWS, 'a row was made twice'
+  assert len(plans) < len(fake_race.sessions(tmp_path)) <= len(plans) + cuts
