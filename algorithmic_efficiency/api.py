@@ -63,7 +63,7 @@ def run(
 
   registry.pin_own_packages()
   asked = request.Request(workload=workload, framework=framework, submission=submission, **options)
-  outcomes = session.run_trials(request.plans(asked), quiet=quiet)
+  outcomes = session.run_trials(request.configs(asked), quiet=quiet)
   return [Trial(outcome.folder) for outcome in outcomes]
 
 
@@ -96,12 +96,12 @@ def bench(
       raise errors.UserError(f'{name} must be a list of names; it is the text {value!r}.')
   asked = race.Race(
     suite=suite,
-    entries=tuple(map(race.Entry.parse, submissions)),
+    entries=tuple(map(race.RaceSubmission.parse, submissions)),
     frameworks=tuple(frameworks),
     **options,
   )
   result = race_run.run(asked, retry_failed=retry_failed, quiet=quiet)
-  return [Trial(plan.path) for plan in result.plans]
+  return [Trial(config.path) for config in result.configs]
 
 
 def trials(folder: str | Path) -> list[Trial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -20,3 +21,8 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
   hint = f' Did you mean {near[0]!r}?' if near else ''
   listed = ', '.join(choices) or 'none'
   return UserError(f'There is no {kind} {name!r}.{hint} Known: {listed}.')
+
+
+def renamed(old: str, new: str) -> None:
+  """Says that a name which a user gave is a former one; it is accepted until version 0.3."""
+  warnings.warn(f'{old} is now {new}; the former name goes with version 0.3.', FutureWarning, 2)

@@ -16,10 +16,10 @@ _KEY_CHUNK = 256
 
 def sequence(seed: int, *path: str | int) -> np.random.SeedSequence:
   """The seed sequence of the stream that `path` names under `seed`."""
-  words = [
+  key_data = [
     int.from_bytes(hashlib.sha256(repr(part).encode()).digest()[:8], 'little') for part in path
   ]
-  return np.random.SeedSequence(entropy=seed, spawn_key=tuple(words))
+  return np.random.SeedSequence(entropy=seed, spawn_key=tuple(key_data))
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -31,13 +31,13 @@ def generator(seed: int, *path: str | int) -> np.random.Generator:
   return np.random.default_rng(sequence(seed, *path))
 
 
-def key_words(seed: int, *path: str | int) -> np.ndarray:
-  """Two 32-bit words, uint32 [2], from which a backend makes its random key."""
+def key_data(seed: int, *path: str | int) -> np.ndarray:
+  """Two 32-bit key_data, uint32 [2], from which a backend makes its random key."""
   return sequence(seed, *path).generate_state(2, np.uint32)
 
 
 class StepKeys:
-  """Random words for every step of a trial, by position: nothing to save, nothing to restore.
+  """Random key_data for every step of a trial, by position: nothing to save, nothing to restore.
 
   `keys[step]` is a uint32 array [streams, 2]. Words are drawn in chunks, because a draw of its own
   for each step would be felt on the step path.

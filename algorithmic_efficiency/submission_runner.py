@@ -63,7 +63,7 @@ def define_flags() -> None:
   boolean('skip_evals', False, 'Train without evaluating.')
   string('suite', None, "Whose rules apply; the workload's first that races in seconds.")
   boolean('smoke', False, 'Tiny sizes on generated data.')
-  boolean('allow_provisional', False, 'Race towards a goal that is not calibrated yet.')
+  boolean('allow_provisional', False, 'Race towards a target that is not calibrated yet.')
   flags.DEFINE_enum('platform', 'auto', ('auto', 'cpu', 'gpu', 'tpu'), 'Where to run.')
   integer('num_devices', None, 'The number of devices; all there are if not given.')
   flags.DEFINE_multi_string('log', [], 'Trackers, such as tensorboard.')
@@ -93,7 +93,7 @@ def _mistake(message: str) -> int:
 
 def _run() -> int:
   from algorithmic_efficiency.launch import session
-  from algorithmic_efficiency.launch.request import Request, plans
+  from algorithmic_efficiency.launch.request import Request, configs
 
   for path in FLAGS.path:
     registry.add_root(path)
@@ -130,12 +130,12 @@ def _run() -> int:
     trackers=tuple(FLAGS.log),
     flags=_flag_values(),
   )
-  trials = plans(request)
+  trials = configs(request)
   if devices.address:  # each trial's group of processes meets at a port of its own
     host, port = devices.address.rsplit(':', 1)
     trials = [
-      replace(plan, devices=replace(devices, address=f'{host}:{int(port) + number}'))
-      for number, plan in enumerate(trials, 1)
+      replace(config, devices=replace(devices, address=f'{host}:{int(port) + number}'))
+      for number, config in enumerate(trials, 1)
     ]
   with session.interrupted_when_terminated():
     outcomes = session.run_trials(trials, quiet=devices.rank != 0)
@@ -162,25 +162,25 @@ def _experiment_name() -> str:
 
 def _devices() -> Devices:
   """The devices, and, under torchrun, this process's place among its peers."""
-  num_ranks = int(os.environ.get('WORLD_SIZE', '1')) if 'LOCAL_RANK' in os.environ else 1
+  world_size = int(os.environ.get('WORLD_SIZE', '1')) if 'LOCAL_RANK' in os.environ else 1
   common = Devices(
     platform=FLAGS.platform,
     num_devices=FLAGS.num_devices,
     compile='auto' if FLAGS.torch_compile else 'off',
   )
-  if num_ranks == 1:
+  if world_size == 1:
     num_processes = backends.num_processes(
       FLAGS.framework,
       platform=FLAGS.platform,
       num_devices=FLAGS.num_devices,
       num_processes=None,
     )
-    return replace(common, num_ranks=num_processes)
+    return replace(common, world_size=num_processes)
   address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
   return replace(
     common,
     rank=int(os.environ['RANK']),
-    num_ranks=num_ranks,
+    world_size=world_size,
     local_rank=int(os.environ['LOCAL_RANK']),
     address=address,
     store=address if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True' else '',
@@ -189,7 +189,7 @@ def _devices() -> Devices:
 
 def _drawn_seed(devices: Devices) -> int | None:
   """What takes the place of a seed that is not given, the same in all processes of a group."""
-  if devices.num_ranks == 1:
+  if devices.world_size == 1:
     return None
   return seeds.derive(0, os.environ.get('TORCHELASTIC_RUN_ID', ''), devices.address) % 2**31
 

@@ -67,11 +67,11 @@ class IntegrityError(RuntimeError):
   """A submission broke a rule that the harness can see; the trial is invalid.
 
   Attributes:
-    fault: what kind of fault it is, by its name in `check_rules.KINDS`.
+    kind: which rule was broken, by its name in `check_rules.KINDS`.
     stack: where it was when it broke the rule, the innermost frame last.
   """
 
-  def __init__(self, message: str, fault: str):
+  def __init__(self, message: str, kind: str):
     super().__init__(message)
-    self.fault = fault
+    self.kind = kind
     self.stack = traceback.extract_stack()

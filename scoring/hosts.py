@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from algorithmic_efficiency import errors
 from scoring.load import Runs
 from scoring.notes import Note
-from scoring.rules import Rules
+from scoring.rules import ScoringRules
 
 if TYPE_CHECKING:
   import pandas as pd
 
 
 def look(
-  table: pd.DataFrame, rules: Rules, runs: Runs | None, *, mix: bool
+  table: pd.DataFrame, rules: ScoringRules, runs: Runs | None, *, mix: bool
 ) -> tuple[tuple[str, ...], list[Note]]:
   """What several hosts change in the rules of a score, in words, and the note that they give.
 
@@ -52,12 +52,12 @@ def look(
 
 
 def _differ(timed: pd.DataFrame) -> bool:
-  """Whether there are two machines, or two fingerprints within a framework."""
+  """Whether there are two machines, or two host hashes within a framework."""
   return bool(timed.machine.nunique() > 1 or (timed.groupby('framework').host.nunique() > 1).any())
 
 
 def _described(host: str, timed: pd.DataFrame, runs: Runs | None) -> str:
-  """A host in a line: its fingerprint, what it is, and the submissions that ran there."""
+  """A host in a line: its hash, what it is, and the submissions that ran there."""
   there = timed[timed.host == host]
   names = ', '.join(sorted(set(there.submission)))
   if not host:

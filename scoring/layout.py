@@ -22,7 +22,7 @@ _NUMBER = re.compile(r'(\d+)')
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialFolder:
+class FoundTrial:
   """Where a trial lies and what its folders say about it."""
 
   path: str
@@ -40,7 +40,7 @@ def natural(text: str) -> tuple:
 
 def find_trials(
   root: Path, only: Collection[str] | None = None
-) -> tuple[list[TrialFolder], list[Note]]:
+) -> tuple[list[FoundTrial], list[Note]]:
   """Every trial folder under `root`, in a fixed order, and what did not fit the layout.
 
   `only` are the real paths of those that count; None takes all.
@@ -50,7 +50,7 @@ def find_trials(
   if not root.is_dir():
     raise errors.UserError(f'Runs are read from a folder; {root} is a file.')
   notes: list[Note] = []
-  trials: list[TrialFolder] = []
+  trials: list[FoundTrial] = []
   for folder in _submissions(root):
     trials += _in_submission(folder, notes)
   if only is not None:
@@ -113,7 +113,7 @@ def _submissions(root: Path) -> list[Path]:
   )
 
 
-def _in_submission(folder: Path, notes: list[Note]) -> Iterator[TrialFolder]:
+def _in_submission(folder: Path, notes: list[Note]) -> Iterator[FoundTrial]:
   submission = folder.resolve().name
   for child in _folders(folder):
     if _WORKLOAD.match(child.name):  # submission_runner without a study folder
@@ -130,7 +130,7 @@ def _in_submission(folder: Path, notes: list[Note]) -> Iterator[TrialFolder]:
 
 def _in_workload(
   entry: os.DirEntry, submission: str, study: str, notes: list[Note]
-) -> Iterator[TrialFolder]:
+) -> Iterator[FoundTrial]:
   match = _WORKLOAD.match(entry.name)
   assert match is not None
   found = False
@@ -139,7 +139,7 @@ def _in_workload(
       notes.append(Note('stray_file', trial.path))
       continue
     found = True
-    yield TrialFolder(
+    yield FoundTrial(
       path=trial.path,
       submission=submission,
       study=study,
@@ -151,7 +151,7 @@ def _in_workload(
     notes.append(Note('no_data', entry.path, 'a workload folder without trials'))
 
 
-def _merge_timestamps(trials: list[TrialFolder], notes: list[Note]) -> list[TrialFolder]:
+def _merge_timestamps(trials: list[FoundTrial], notes: list[Note]) -> list[FoundTrial]:
   """Folders that differ by a time stamp are one submission; a trial found twice keeps both."""
   folders: dict[str, set[str]] = {}
   merged = []
@@ -171,7 +171,7 @@ def _merge_timestamps(trials: list[TrialFolder], notes: list[Note]) -> list[Tria
   return merged
 
 
-def _split_frameworks(trials: list[TrialFolder], notes: list[Note]) -> list[TrialFolder]:
+def _split_frameworks(trials: list[FoundTrial], notes: list[Note]) -> list[FoundTrial]:
   """A submission that ran in both frameworks is two competitors: they are different programs."""
   frameworks: dict[str, set[str]] = {}
   for trial in trials:

@@ -15,7 +15,7 @@ from scoring import hosts, profiles, published
 from scoring.load import Runs
 from scoring.notes import Note
 from scoring.profiles import Columns
-from scoring.rules import Rules, resolve
+from scoring.rules import ScoringRules, resolve
 from scoring.time_to_target import Cells, cells, medians, outcomes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Result:
   workload.
   """
 
-  rules: Rules
+  rules: ScoringRules
   submissions: tuple[str, ...]
   workloads: tuple[str, ...]
   published: tuple[str, ...]  # submissions that came with --against
@@ -179,7 +179,7 @@ def score(
 
 def _scored(
   table: pd.DataFrame,
-  rules: Rules,
+  rules: ScoringRules,
   guests: tuple[str, ...],
   reference: str | None,
   runs: Runs | None,
@@ -231,7 +231,7 @@ def _selected(
   return table[table.submission.isin(kept)].reset_index(drop=True)
 
 
-def _nothing_found(frame: pd.DataFrame, rules: Rules) -> str:
+def _nothing_found(frame: pd.DataFrame, rules: ScoringRules) -> str:
   found = ', '.join(sorted(set(map(str, frame['workload'].unique())))) or 'none'
   return (
     f'The runs hold no workload that the suite {rules.suite.name} scores '

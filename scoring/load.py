@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results import former_names, race_files
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
-from scoring.layout import TrialFolder, find_trials
+from scoring.layout import FoundTrial, find_trials
 from scoring.measurement_file import EVAL_FILE, NUMERIC, Damaged, Evaluations, parse
 from scoring.notes import Note
 
@@ -29,7 +29,7 @@ KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialFiles:
   """What is known of a trial besides its evaluations.
 
   `status` is 'ok', or the kind of the note that keeps it from being scored. `entry` is the name
@@ -77,7 +77,7 @@ class Runs:
   """
 
   root: str
-  trials: tuple[Trial, ...]
+  trials: tuple[TrialFiles, ...]
   notes: tuple[Note, ...]
   costs: tuple[StepCost, ...] = ()
   planned: tuple[PlannedTrials, ...] = ()
@@ -92,7 +92,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   `only` are the real paths of the trials that count; None takes all.
 
   Columns: submission, study, workload, framework, trial, row (index in its file), global_step,
-  submission_sec, charged_steps (our runs), eval_sec, logging_sec, and the goal's metric on train,
+  submission_sec, charged_steps (our runs), eval_sec, logging_sec, and the target's metric on train,
   validation and test. Trials without a row, and everything that did not fit, are in
   `frame.attrs['runs']`.
 
@@ -102,7 +102,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   root = Path(path).expanduser()
   folders, notes = find_trials(root, only)
   known = registry.workloads()
-  trials: list[Trial] = []
+  trials: list[TrialFiles] = []
   parts: list[Evaluations] = []
   unknown: dict[str, int] = {}
   for folder in folders:
@@ -128,7 +128,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   return frame
 
 
-def _race_of(trial: Trial) -> Path:
+def _race_of(trial: TrialFiles) -> Path:
   """The folder that a race would have put a trial in: <race>/<name>/<study>/<workload>/<trial>."""
   return Path(trial.path).absolute().parents[3]
 
@@ -137,14 +137,14 @@ _EMPTY = Evaluations(columns={name: [] for name in NUMERIC}, damage=None)
 
 
 def _read_trial(
-  folder: TrialFolder, definition: WorkloadDefinition, notes: list[Note]
-) -> tuple[Trial, Evaluations]:
+  folder: FoundTrial, definition: WorkloadDefinition, notes: list[Note]
+) -> tuple[TrialFiles, Evaluations]:
   facts = _facts(folder.path, notes)
   status = facts.pop('status')
   evaluations = _EMPTY
   try:
     with open(os.path.join(folder.path, EVAL_FILE), 'rb') as file:
-      evaluations = parse(file.read(), definition.goal.metric)
+      evaluations = parse(file.read(), definition.target.metric)
     if evaluations.damage is not None:
       raise evaluations.damage
   except FileNotFoundError:
@@ -157,7 +157,9 @@ def _read_trial(
     status = damage.kind if status == 'ok' else status
     notes.append(Note(damage.kind, folder.path, damage.detail))
   _look_at_values(folder.path, evaluations, notes)
-  return Trial(**vars(folder), status=status, num_rows=evaluations.num_rows, **facts), evaluations
+  return TrialFiles(
+    **vars(folder), status=status, num_rows=evaluations.num_rows, **facts
+  ), evaluations
 
 
 def _look_at_values(path: str, evaluations: Evaluations, notes: list[Note]) -> None:
@@ -204,7 +206,7 @@ def _facts(path: str, notes: list[Note]) -> dict[str, Any]:
     notes.append(Note('damaged', path, 'trial.json is no record'))
     facts['status'] = 'damaged'
     return facts
-  facts.update(_own_facts(path, record, notes))
+  facts.update(_own_facts(path, former_names.renamed_trial(record), notes))
   return facts
 
 
@@ -232,8 +234,8 @@ def _own_facts(path: str, record: dict[str, Any], notes: list[Note]) -> dict[str
     'definition_hash': of_type('definition_hash', str, ''),
     'suite_hash': of_type('suite_hash', str, ''),
     'submission_hash': of_type('submission_hash', str, ''),
-    'host': _text(environment, 'fingerprint'),
-    'machine': _text(environment, 'machine_fingerprint'),
+    'host': _text(environment, 'host_hash'),
+    'machine': _text(environment, 'machine_hash'),
     'environment': environment or None,
   }
   if record.get('status') == 'invalid':
@@ -270,7 +272,7 @@ def _spared(options: dict[str, Any]) -> str:
   return ' '.join(found)
 
 
-def _frame(trials: list[Trial], parts: list[Evaluations]) -> pd.DataFrame:
+def _frame(trials: list[TrialFiles], parts: list[Evaluations]) -> pd.DataFrame:
   import numpy as np
   import pandas as pd
 

@@ -48,7 +48,7 @@ class Evaluations:
 
 
 def parse(content: bytes, metric: str) -> Evaluations:
-  """The columns of a file whose goal is on `metric`.
+  """The columns of a file whose target is on `metric`.
 
   Values that break a rule (steps that do not increase, times that are negative, decrease or are no
   numbers) are kept, so that they can be looked at, and reported as damage.

@@ -159,13 +159,13 @@ def summary_table(result: Result, submission: str) -> pd.DataFrame:
 
   rows = result.outcomes[result.outcomes.submission == submission]
   members, suite = result.rules.members, result.rules.suite.name
-  goals = [members[name].goal for name in rows.workload]
+  targets = [members[name].target for name in rows.workload]
   return pd.DataFrame(
     {
       'workload': rows.workload,
       'trial': rows.study + '/' + rows.trial,
-      'val target metric name': [f'validation/{goal.metric}' for goal in goals],
-      'val target metric value': [goal.validation for goal in goals],
+      'val target metric name': [f'validation/{target.metric}' for target in targets],
+      'val target metric value': [target.validation for target in targets],
       'val target reached': rows.status == 'reached',
       'best metric value on val': rows.best,
       'time to best eval on val (s)': rows.best_sec,
@@ -196,9 +196,9 @@ def as_json(result: Result) -> dict[str, Any]:
     'workloads': {
       name: {
         'base': rules.base_of.get(name, name),
-        'metric': one.goal.metric,
-        'direction': one.goal.direction,
-        'target': one.goal.validation,
+        'metric': one.target.metric,
+        'direction': one.target.direction,
+        'target': one.target.validation,
       }
       for name, one in rules.members.items()
     },

@@ -19,7 +19,7 @@ from scoring.notes import Note
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ScoringRules:
   """What a score is computed by; `changes` says in words where it departs from the suite."""
 
   suite: Suite
@@ -65,7 +65,7 @@ def resolve(
   axis: Axis | None = None,
   integral: Integral | None = None,
   allow_provisional: bool = False,
-) -> Rules:
+) -> ScoringRules:
   """
   Raises:
     UserError: unknown suite or workload, or a suite of which nothing can be scored.
@@ -83,11 +83,11 @@ def resolve(
     changes.append(f'the axis is {axis}, where the suite races in {suite.axis}')
   if integral is not None and integral != suite.integral:
     changes.append(f'the integral is {integral}, where the suite takes {suite.integral}')
-  if any(definition.goal.provisional for definition in members.values()):
-    changes.append('goals that are provisional are scored: the result means little')
+  if any(definition.target.provisional for definition in members.values()):
+    changes.append('targets that are provisional are scored: the result means little')
   if not any(d.suites[suite.name].role == 'base' for d in members.values()):
     raise errors.UserError(_nothing_to_score(suite, notes))
-  return Rules(
+  return ScoringRules(
     suite=suite,
     ruleset=ruleset,
     axis=axis or suite.axis,
@@ -103,7 +103,7 @@ def _members(
 ) -> dict[str, WorkloadDefinition]:
   members = {}
   for name, definition in registry.members(suite.name).items():
-    if definition.goal.provisional and not allow_provisional:
+    if definition.target.provisional and not allow_provisional:
       notes.append(Note('provisional', name))
     elif suite.counts_only_runnable and not registry.is_runnable(definition):
       notes.append(Note('cannot_run', name))
@@ -132,7 +132,7 @@ def _nothing_to_score(suite: Suite, notes: Sequence[Note]) -> str:
   provisional = [note.where for note in notes if note.kind == 'provisional']
   if provisional:
     return (
-      f'A provisional goal is never scored, and the suite {suite.name} has no other: '
+      f'A provisional target is never scored, and the suite {suite.name} has no other: '
       f'{", ".join(provisional)}. --allow_provisional scores it all the same, and says so.'
     )
   return f'The suite {suite.name} has no workload that can be scored yet.'

@@ -1,4 +1,4 @@
-"""From evaluations to times: when each trial reached its goal, and what each study counts as.
+"""From evaluations to times: when each trial reached its target, and what each study counts as.
 
 An *outcome* is a row for each trial. A *cell* is one submission on one workload: its studies, each
 with its trials in the order in which the rules prefer them.
@@ -14,8 +14,8 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from scoring.layout import natural
-from scoring.load import KEYS, Runs, Trial
-from scoring.rules import Rules
+from scoring.load import KEYS, Runs, TrialFiles
+from scoring.rules import ScoringRules
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -27,11 +27,11 @@ _FACTS = (
 )
 
 
-def outcomes(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   """One row for each trial of the scored workloads; one run by other rules is never reached.
 
   Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored);
-  `row`, `step` and `sec` of the first evaluation that reaches the goal (NaN without); `best`, the
+  `row`, `step` and `sec` of the first evaluation that reaches the target (NaN without); `best`, the
   best value on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial
   took in all: `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed,
   stop_reason, hyperparameters, batch_size, path, entry where known.
@@ -57,9 +57,9 @@ def outcomes(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
   filled = last >= first
 
   sign = np.array(
-    [1.0 if definitions[w].goal.direction == 'max' else -1.0 for w in trials.workload]
+    [1.0 if definitions[w].target.direction == 'max' else -1.0 for w in trials.workload]
   )
-  target = np.array([definitions[w].goal.validation for w in trials.workload])
+  target = np.array([definitions[w].target.validation for w in trials.workload])
   signed = values['validation'] * sign[codes]
   with np.errstate(invalid='ignore'):
     hits = np.flatnonzero(np.isfinite(signed) & (signed >= (target * sign)[codes]))
@@ -95,10 +95,10 @@ def outcomes(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
   return table
 
 
-def _judged(trials: pd.DataFrame, rules: Rules) -> pd.Series:
+def _judged(trials: pd.DataFrame, rules: ScoringRules) -> pd.Series:
   """The status of trials, where it is not that of one run by these rules on these workloads."""
-  prints = {name: definition.fingerprint() for name, definition in rules.members.items()}
-  suites = ('', rules.suite.fingerprint(rules.ruleset))
+  prints = {name: definition.content_hash() for name, definition in rules.members.items()}
+  suites = ('', rules.suite.rules_hash(rules.ruleset))
   judgements = {
     'other_suite': ~trials.suite.isin(('', rules.suite.name))
     | ~trials.ruleset.isin(('', rules.ruleset)),
@@ -140,9 +140,11 @@ def _trials(
   return table, to_position[present] if len(frame) else np.zeros(0, dtype=int)
 
 
-def _unknown_trial(submission: str, study: str, workload: str, framework: str, trial: str) -> Trial:
+def _unknown_trial(
+  submission: str, study: str, workload: str, framework: str, trial: str
+) -> TrialFiles:
   """A trial of which nothing but its rows is known."""
-  return Trial(
+  return TrialFiles(
     submission=submission,
     study=study,
     workload=workload,

@@ -51,7 +51,7 @@ class JaxBackend:
   ):
     self.num_devices = len(mesh_devices)
     self.rank = devices.rank
-    self.num_ranks = devices.num_ranks
+    self.world_size = devices.world_size
     self.mesh = Mesh(np.array(mesh_devices), (AXIS,))
     self._devices = devices
     self._mesh_devices = mesh_devices
@@ -63,14 +63,14 @@ class JaxBackend:
     self._all_finite = jax.jit(_all_finite)
     self._tick = jax.jit(lambda x: x + 1)
 
-  def for_entry(self, uses: frozenset[str]) -> JaxBackend:
+  def for_submission(self, uses: frozenset[str]) -> JaxBackend:
     """See the protocol: with a device axis for those that use `jax.pmap`."""
     if PMAP not in uses:
       return self
-    if self.num_ranks > 1 or self.num_devices != jax.local_device_count():
+    if self.world_size > 1 or self.num_devices != jax.local_device_count():
       raise errors.UserError(
         f'An entry that uses {PMAP} must have all devices that JAX sees, in one process; the trial '
-        f'has {self.num_devices} of {jax.device_count()} devices in {self.num_ranks} process(es). '
+        f'has {self.num_devices} of {jax.device_count()} devices in {self.world_size} process(es). '
         'Leave out --num_processes, and hide the other devices from JAX.'
       )
     return JaxBackend(self._mesh_devices, self._devices, has_device_axis=True)
@@ -97,9 +97,9 @@ class JaxBackend:
       dtype=dtype,
     )
 
-  def key(self, words: np.ndarray) -> np.ndarray:
-    """The words themselves: jax.random and flax take a raw key as uint32 [2], also from numpy."""
-    return words
+  def key(self, key_data: np.ndarray) -> np.ndarray:
+    """Returns the key data: jax.random and flax take a raw uint32 [2] key, also from numpy."""
+    return key_data
 
   def place(self, batch: Batch) -> Batch:
     if self._has_device_axis:
@@ -113,7 +113,7 @@ class JaxBackend:
   def _place_over_devices(self, batch: Batch) -> Batch:
     if self.num_devices == 1:
       return jax.device_put(batch)
-    if self.num_ranks == 1:
+    if self.world_size == 1:
       return jax.device_put(batch, self._batch_sharding)
     return jax.tree.map(self._place_rows, batch)
 
@@ -135,12 +135,12 @@ class JaxBackend:
     params: Any,
     model_state: Any,
     batches: Iterable[Batch],
-    words: np.ndarray,
+    key_data: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, JaxWorkload)
     if self._has_device_axis:
       params, model_state = self._flat(params, model_state)
-    num_rows = -(-workload.eval_batch_size // self.num_ranks)
+    num_rows = -(-workload.eval_batch_size // self.world_size)
     totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, np.float64))
     in_flight: collections.deque[Any] = collections.deque()
 
@@ -150,7 +150,7 @@ class JaxBackend:
 
     for batch in batches:
       placed = self._place_over_devices(_pad_rows(batch, num_rows, len(self._local_devices)))
-      in_flight.append(workload._eval_step(params, model_state, placed, words))
+      in_flight.append(workload._eval_step(params, model_state, placed, key_data))
       if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         fetch()
     while in_flight:
@@ -167,11 +167,11 @@ class JaxBackend:
   def seed(self, value: int) -> None:
     """Nothing to do: JAX has no global random state."""
 
-  def fingerprint(self, params: Any) -> _Leaves:
+  def change_marker(self, params: Any) -> _Leaves:
     """The arrays themselves: they cannot be changed, but the dicts that hold them can."""
     return _Leaves(jax.tree.leaves(params))
 
-  def digest(self, params: Any) -> bytes:
+  def params_hash(self, params: Any) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.device_get(jax.tree.leaves(params)):
       digest.update(np.ascontiguousarray(leaf).tobytes())
@@ -185,15 +185,15 @@ class JaxBackend:
     return {name: float(np.asarray(value).item()) for name, value in fetched.items()}
 
   def sync_max(self, value: float) -> float:
-    if self.num_ranks == 1:
+    if self.world_size == 1:
       return value
-    # As two 32-bit words, because JAX would round a float64 to float32.
-    words = np.array([value], np.float64).view(np.uint32)
-    gathered = np.ascontiguousarray(multihost_utils.process_allgather(words))
+    # As two 32-bit key_data, because JAX would round a float64 to float32.
+    key_data = np.array([value], np.float64).view(np.uint32)
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(key_data))
     return float(gathered.view(np.float64).max())
 
   def barrier(self) -> None:
-    if self.num_ranks > 1:
+    if self.world_size > 1:
       multihost_utils.sync_global_devices('barrier')
 
   def peak_memory_bytes(self) -> dict[str, int]:
@@ -217,13 +217,13 @@ class JaxBackend:
       'platform': device.platform,
       'device_kind': device.device_kind,
       'num_devices': self.num_devices,
-      'num_ranks': self.num_ranks,
+      'world_size': self.world_size,
       'num_threads': self._devices.num_threads or len(bound_cpus()),
       'compilation_cache': jax.config.jax_compilation_cache_dir,
     }
 
   def stop(self) -> None:
-    if self.num_ranks > 1:
+    if self.world_size > 1:
       jax.distributed.shutdown()
 
 

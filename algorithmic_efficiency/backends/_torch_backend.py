@@ -32,9 +32,9 @@ class TorchBackend:
   name = 'pytorch'
 
   def __init__(self, device: torch.device, devices: Devices, *, compiles: bool):
-    self.num_devices = devices.num_ranks
+    self.num_devices = devices.world_size
     self.rank = devices.rank
-    self.num_ranks = devices.num_ranks
+    self.world_size = devices.world_size
     self.device = device
     self._compiles = compiles
     self._compilation_cache = devices.compilation_cache if compiles else None
@@ -43,7 +43,7 @@ class TorchBackend:
       self._copy_to_device if self._on_cuda else torch.from_numpy
     )
 
-  def for_entry(self, uses: frozenset[str]) -> TorchBackend:
+  def for_submission(self, uses: frozenset[str]) -> TorchBackend:
     """The same for all of them."""
     return self
 
@@ -65,14 +65,14 @@ class TorchBackend:
       budget,
       eval_batch_size=eval_batch_size,
       device=self.device,
-      num_ranks=self.num_ranks,
+      world_size=self.world_size,
       compiles=self._compiles,
       dtype=dtype,
     )
 
-  def key(self, words: np.ndarray) -> np.ndarray:
+  def key(self, key_data: np.ndarray) -> np.ndarray:
     """AlgoPerf's form: two numbers that are not negative, int32 [2]; the first is a seed."""
-    return (words >> 1).astype(np.int32)
+    return (key_data >> 1).astype(np.int32)
 
   def place(self, batch: Batch) -> Batch:
     """See the protocol; on a CPU the tensors share the memory of the arrays."""
@@ -108,10 +108,10 @@ class TorchBackend:
     params: nn.Module,
     model_state: Any,
     batches: Iterable[Batch],
-    words: np.ndarray,
+    key_data: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, TorchWorkload)
-    model, key = workload._eval_copy(params), self.key(words)
+    model, key = workload._eval_copy(params), self.key(key_data)
     num_examples = 0
     names: list[str] = []
     sums: list[torch.Tensor] = []  # for each batch [2 * metrics], on the device
@@ -149,11 +149,11 @@ class TorchBackend:
   def seed(self, value: int) -> None:
     torch.manual_seed(value)
 
-  def fingerprint(self, params: nn.Module) -> bytes:
+  def change_marker(self, params: nn.Module) -> bytes:
     """A hash of every parameter: version counters do not see what is written through `.data`."""
-    return self.digest(params)
+    return self.params_hash(params)
 
-  def digest(self, params: nn.Module) -> bytes:
+  def params_hash(self, params: nn.Module) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in unwrap(params).named_parameters():
       digest.update(name.encode())
@@ -179,14 +179,14 @@ class TorchBackend:
 
   def _over_ranks(self, values: list[float], operation: Literal['SUM', 'MAX']) -> list[float]:
     """Numbers reduced over the processes of the trial, in float64."""
-    if self.num_ranks == 1:
+    if self.world_size == 1:
       return [float(value) for value in values]
     tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
     distributed.all_reduce(tensor, op=getattr(distributed.ReduceOp, operation))
     return tensor.tolist()
 
   def barrier(self) -> None:
-    if self.num_ranks > 1:
+    if self.world_size > 1:
       distributed.barrier(device_ids=[self.device.index] if self._on_cuda else None)
 
   def peak_memory_bytes(self) -> dict[str, int]:
@@ -209,14 +209,14 @@ class TorchBackend:
       'platform': 'gpu' if self._on_cuda else 'cpu',
       'device_kind': torch.cuda.get_device_name(self.device) if self._on_cuda else 'cpu',
       'num_devices': self.num_devices,
-      'num_ranks': self.num_ranks,
+      'world_size': self.world_size,
       'num_threads': torch.get_num_threads(),
       'compiles': self._compiles,
       'compilation_cache': self._compilation_cache,
     }
 
   def stop(self) -> None:
-    if self.num_ranks > 1:
+    if self.world_size > 1:
       distributed.destroy_process_group()
 
 

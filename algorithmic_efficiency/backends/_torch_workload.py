@@ -47,7 +47,7 @@ class TorchWorkload(DefinedWorkload):
 
   Args:
     device: where the module lives.
-    num_ranks: with more than one, the module is wrapped in DistributedDataParallel.
+    world_size: with more than one, the module is wrapped in DistributedDataParallel.
     compiles: whether its forward pass is compiled.
     dtype: the model's compute type; None takes the model's own choice.
   """
@@ -62,14 +62,14 @@ class TorchWorkload(DefinedWorkload):
     *,
     eval_batch_size: int | None = None,
     device: torch.device,
-    num_ranks: int = 1,
+    world_size: int = 1,
     compiles: bool = False,
     dtype: torch.dtype | None = None,
   ):
     super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
     self._dropout_rate = definition.dropout_rate
     self._device = device
-    self._num_ranks = num_ranks
+    self._num_ranks = world_size
     self._compiles = compiles
     self._dtype = dtype
     self._own_model: nn.Module | None = None

@@ -29,7 +29,7 @@ class Devices:
       in one process, PyTorch runs one process (rank) for each.
     num_threads: host threads that this process may use for computation; None leaves the
       framework's own choice.
-    rank, num_ranks: this process among the processes of the trial.
+    rank, world_size: this process among the processes of the trial.
     address: host:port at which the processes meet; unused with one.
     store: host:port of a PyTorch store that a launcher keeps for all its trials; without one, rank
       0 keeps it at the address.
@@ -42,7 +42,7 @@ class Devices:
   num_devices: int | None = None
   num_threads: int | None = None
   rank: int = 0
-  num_ranks: int = 1
+  world_size: int = 1
   address: str = ''
   store: str = ''
   local_rank: int = 0
@@ -52,7 +52,7 @@ class Devices:
   @property
   def num_local_devices(self) -> int | None:
     """Devices of this process, over which those of the trial divide evenly; None takes all."""
-    return None if self.num_devices is None else self.num_devices // self.num_ranks
+    return None if self.num_devices is None else self.num_devices // self.world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +69,15 @@ class Backend(Protocol):
   Attributes:
     name: 'jax' or 'pytorch', as in flags and folder names.
     num_devices: devices of the whole trial; global batches are divisible by it.
-    rank, num_ranks: this process among the processes of the trial.
+    rank, world_size: this process among the processes of the trial.
   """
 
   name: str
   num_devices: int
   rank: int
-  num_ranks: int
+  world_size: int
 
-  def for_entry(self, uses: frozenset[str]) -> Backend:
+  def for_submission(self, uses: frozenset[str]) -> Backend:
     """This backend as an entry expects it that uses these names of the framework.
 
     Raises:
@@ -96,8 +96,8 @@ class Backend(Protocol):
     """The workload as a submission sees it, on this backend's devices."""
     ...
 
-  def key(self, words: np.ndarray) -> Any:
-    """A random key from uint32 words [2], in the form that submissions of this framework expect."""
+  def key(self, key_data: np.ndarray) -> Any:
+    """A random key from uint32 key data [2], as submissions of this framework expect it."""
     ...
 
   def place(self, batch: Batch) -> Batch:
@@ -114,7 +114,7 @@ class Backend(Protocol):
     params: Any,
     model_state: Any,
     batches: Iterable[Batch],
-    words: np.ndarray,
+    key_data: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     """Sums and weights of every metric over all batches and all processes.
 
@@ -144,11 +144,11 @@ class Backend(Protocol):
     """Sets the framework's own global random state, where it has one."""
     ...
 
-  def fingerprint(self, params: Any) -> Any:
+  def change_marker(self, params: Any) -> Any:
     """Something that differs when a parameter has been changed in place."""
     ...
 
-  def digest(self, params: Any) -> bytes:
+  def params_hash(self, params: Any) -> bytes:
     """A hash of the values of all parameters."""
     ...
 
@@ -215,7 +215,7 @@ class DefinedWorkload(spec.Workload):
     self._param_roles: Any = None
     self._matrix_views: Any = None
 
-  def adopt(self, other: DefinedWorkload) -> None:
+  def copy_metadata(self, other: DefinedWorkload) -> None:
     """Takes over what `init_model_fn` of another object for the same definition found out."""
     self._param_shapes = other._param_shapes
     self._param_types = other._param_types
@@ -228,15 +228,15 @@ class DefinedWorkload(spec.Workload):
 
   @property
   def target_metric_name(self) -> str:
-    return self._definition.goal.metric
+    return self._definition.target.metric
 
   @property
   def validation_target_value(self) -> float:
-    return self._definition.goal.validation
+    return self._definition.target.validation
 
   @property
   def test_target_value(self) -> float | None:
-    return self._definition.goal.test
+    return self._definition.target.test
 
   @property
   def loss_type(self) -> spec.LossType:
@@ -244,11 +244,11 @@ class DefinedWorkload(spec.Workload):
 
   def has_reached_validation_target(self, eval_result: Mapping[str, float]) -> bool:
     value = eval_result.get(f'validation/{self.target_metric_name}')
-    return self._definition.goal.reached('validation', value)
+    return self._definition.target.reached('validation', value)
 
   def has_reached_test_target(self, eval_result: Mapping[str, float]) -> bool:
     value = eval_result.get(f'test/{self.target_metric_name}')
-    return self._definition.goal.reached('test', value)
+    return self._definition.target.reached('test', value)
 
   @property
   def num_train_examples(self) -> int:

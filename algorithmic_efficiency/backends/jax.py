@@ -36,10 +36,10 @@ def start(devices: Devices) -> JaxBackend:
       address is taken.
   """
   _require_frameworks()
-  if devices.num_devices is not None and devices.num_devices % devices.num_ranks:
+  if devices.num_devices is not None and devices.num_devices % devices.world_size:
     raise errors.UserError(
       f'The devices must divide evenly over the processes; {devices.num_devices} devices do not '
-      f'over {devices.num_ranks} processes.'
+      f'over {devices.world_size} processes.'
     )
   _configure(devices)
   from algorithmic_efficiency.backends._jax_backend import JaxBackend
@@ -91,13 +91,13 @@ def _configure(devices: Devices) -> None:
     return
   if devices.num_local_devices is not None:
     jax.config.update('jax_num_cpu_devices', devices.num_local_devices)
-  if devices.num_ranks > 1:
+  if devices.world_size > 1:
     if devices.rank == 0:
       ports.require_free(devices.address)  # JAX itself would crash
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     jax.distributed.initialize(
       coordinator_address=devices.address,
-      num_processes=devices.num_ranks,
+      num_processes=devices.world_size,
       process_id=devices.rank,
       local_device_ids=_local_gpus(devices),
       initialization_timeout=_START_TIMEOUT_SEC,

@@ -42,10 +42,10 @@ def start(devices: Devices) -> TorchBackend:
   _require_torch()
   import torch
 
-  if devices.num_devices not in (None, devices.num_ranks):
+  if devices.num_devices not in (None, devices.world_size):
     raise errors.UserError(
       f'PyTorch runs one process for each device; {devices.num_devices} devices were asked for '
-      f'with {devices.num_ranks} process(es). Ask for as many processes as devices.'
+      f'with {devices.world_size} process(es). Ask for as many processes as devices.'
     )
   device = _device(devices)
   if devices.num_threads is not None:
@@ -58,7 +58,7 @@ def start(devices: Devices) -> TorchBackend:
     _set_compilation_cache(devices.compilation_cache)
     trust.trust_command('torch/_inductor/compile_worker')
   _tell_place(devices)
-  if devices.num_ranks > 1:
+  if devices.world_size > 1:
     _join(devices, device)
   from algorithmic_efficiency.backends._torch_backend import TorchBackend
   from algorithmic_efficiency.compat import pytorch_utils
@@ -119,11 +119,11 @@ def _set_compilation_cache(folder: str | None) -> None:
 
 
 def _tell_place(devices: Devices) -> None:
-  if devices.num_ranks == 1:
+  if devices.world_size == 1:
     for name in _PLACE_VARIABLES:
       os.environ.pop(name, None)
     return
-  values = (devices.local_rank, devices.rank, devices.num_ranks, *_store_place(devices))
+  values = (devices.local_rank, devices.rank, devices.world_size, *_store_place(devices))
   os.environ.update(zip(_PLACE_VARIABLES, map(str, values), strict=True))
 
 
@@ -144,7 +144,7 @@ def _join(devices: Devices, device: torch.device) -> None:
     'nccl' if device.type == 'cuda' else 'gloo',
     store=distributed.PrefixStore(_agree_on_name(store, devices), store),
     rank=devices.rank,
-    world_size=devices.num_ranks,
+    world_size=devices.world_size,
     timeout=timedelta(seconds=TIMEOUT_SEC),
     device_id=device if device.type == 'cuda' else None,
   )
@@ -186,7 +186,7 @@ def _agree_on_name(store: torch.distributed.Store, devices: Devices) -> str:
     store.set(f'{name}/confirmed/{devices.rank}', '')
     return name
   name = f'algoeff/group/{secrets.token_hex(8)}'
-  missing = set(range(1, devices.num_ranks))
+  missing = set(range(1, devices.world_size))
   deadline = time.monotonic() + TIMEOUT_SEC
   while missing:
     for rank in missing:

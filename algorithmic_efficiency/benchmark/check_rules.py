@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Severity = Literal['fault', 'remark']
+Severity = Literal['error', 'warning']
 Subject = Literal['rules', 'runs', 'finite', 'learns', 'memory', 'saved', 'resumed']
 
 
@@ -29,7 +29,7 @@ class Kind:
   found_by: Literal['reading', 'running', 'both']
   what: str
   remedy: str
-  severity: Severity = 'fault'
+  severity: Severity = 'error'
 
 
 KINDS: Mapping[str, Kind] = {
@@ -66,7 +66,7 @@ KINDS: Mapping[str, Kind] = {
   'threads': Kind(
     subject='rules',
     found_by='reading',
-    severity='remark',
+    severity='warning',
     what='starts threads or processes',
     remedy='See that each has ended before the call that started it returns.',
   ),
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Kind] = {
   'files': Kind(
     subject='rules',
     found_by='reading',
-    severity='remark',
+    severity='warning',
     what='reads arrays or objects from files',
     remedy='See that nothing was trained, or derived from data, before.',
   ),
@@ -116,7 +116,7 @@ KINDS: Mapping[str, Kind] = {
   'init_work': Kind(
     subject='rules',
     found_by='running',
-    severity='remark',
+    severity='warning',
     what='spends much longer in `init_optimizer_state` than in steps',
     remedy='See that it only prepares state.',
   ),
@@ -153,7 +153,7 @@ KINDS: Mapping[str, Kind] = {
   'loss_rises': Kind(
     subject='learns',
     found_by='running',
-    severity='remark',
+    severity='warning',
     what='ends with a loss on training examples that is higher than at the first evaluation',
     remedy='See that gradients are subtracted, and that the learning rate is no misprint.',
   ),

@@ -21,10 +21,13 @@ Role = Literal['base', 'held_out', 'extra']
 
 NUM_EVALS_PER_BUDGET = 40  # on the step axis, evaluations are spread evenly over the budget
 SMOKE_BATCH_SIZE = 8
+# The names by which renamed fields enter the hash of a definition: results are matched to workloads
+# by that hash, so it outlives the names.
+_HASHED_AS = {'target': 'goal', 'bundled': 'embedded'}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
+class Target:
   """The metric value at which a run counts as trained.
 
   The comparison includes the target itself, in the runner as in scoring, so that a run that stops
@@ -35,15 +38,15 @@ class Goal:
   direction: Literal['max', 'min']
   validation: float
   test: float | None = None  # None: there is no test target, which counts as reached
-  provisional: bool = False  # not calibrated yet; such a goal is never scored
+  provisional: bool = False  # not calibrated yet; such a target is never scored
 
   def reached(self, split: Literal['validation', 'test'], value: float | None) -> bool:
-    target = self.validation if split == 'validation' else self.test
-    if target is None:
+    target_value = self.validation if split == 'validation' else self.test
+    if target_value is None:
       return True
     if value is None or not math.isfinite(value):
       return False
-    return value >= target if self.direction == 'max' else value <= target
+    return value >= target_value if self.direction == 'max' else value <= target_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ class WorkloadDefinition:
   ('jax', 'pytorch'), the parameter keys that `is_output_params` is true for. `dropout_rate` is
   what `model_fn` uses when the submission does not say. `accelerator_dtype` is what the model
   computes in on GPUs and TPUs; on a CPU it is float32. `dataset` is the folder that `prepare`
-  fills, and `embedded` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets
+  fills, and `bundled` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets
   builder that holds the same data, if there is one.
   """
 
@@ -122,13 +125,13 @@ class WorkloadDefinition:
   base: str = ''  # the base workload's name; empty for a base workload itself
   summary: str
   dataset: str
-  embedded: bool = False
+  bundled: bool = False
   tfds: str | None = None
   model: Any
   data: Any
   loss_type: LossType
   metrics: tuple[str, ...]
-  goal: Goal
+  target: Target
   suites: Mapping[str, Budget]
   splits: Splits
   batch_sizes: BatchSizes
@@ -138,14 +141,14 @@ class WorkloadDefinition:
   accelerator_dtype: Literal['float32', 'bfloat16'] = 'float32'
   train_mean: tuple[float, ...] | None = None
   train_stddev: tuple[float, ...] | None = None
-  target_source: str = ''  # where the goal's figures come from, and how to get them again
+  target_source: str = ''  # where the target's figures come from, and how to get them again
 
   def __post_init__(self) -> None:
     if not self.base:
       object.__setattr__(self, 'base', self.name)
-    if self.goal.metric not in self.metrics:
+    if self.target.metric not in self.metrics:
       raise ValueError(
-        f'{self.name}: the goal is on {self.goal.metric!r}, which is not among the metrics '
+        f'{self.name}: the target is on {self.target.metric!r}, which is not among the metrics '
         f'{", ".join(self.metrics)}.'
       )
 
@@ -165,7 +168,7 @@ class WorkloadDefinition:
       batch_sizes=BatchSizes(train=SMOKE_BATCH_SIZE, eval=SMOKE_BATCH_SIZE),
     )
 
-  def fingerprint(self) -> str:
+  def content_hash(self) -> str:
     """A hash of everything that gives a result its meaning: 16 hexadecimal digits.
 
     That of a result is the hash of the definition as its suite races it (`registry.workload` with
@@ -174,6 +177,8 @@ class WorkloadDefinition:
     fields = dataclasses.asdict(self)
     for name in ('summary', 'target_source', 'smoke'):
       del fields[name]
+    for name, hashed_as in _HASHED_AS.items():
+      fields[hashed_as] = fields.pop(name)
     text = json.dumps(fields, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -71,7 +71,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmissionFolder:
   """A submission folder found under `submissions/<ruleset>/`."""
 
   name: str
@@ -211,7 +211,7 @@ def workloads() -> Mapping[str, WorkloadDefinition]:
 
 
 def workload(name: str, suite_name: str | None = None) -> WorkloadDefinition:
-  """A definition; with a suite, as that suite races it: with its goal, sizes and budget alone.
+  """A definition; with a suite, as that suite races it: with its target, sizes and budget alone.
 
   Raises:
     UserError: there is no such workload, or it has no budget in the suite.
@@ -301,19 +301,19 @@ def is_runnable(definition: WorkloadDefinition, framework: str | None = None) ->
 
 
 @functools.cache
-def submissions() -> Mapping[tuple[Ruleset, str], Submission]:
+def submissions() -> Mapping[tuple[Ruleset, str], SubmissionFolder]:
   """Every submission folder found, by ruleset and name."""
-  found: dict[tuple[Ruleset, str], Submission] = {}
+  found: dict[tuple[Ruleset, str], SubmissionFolder] = {}
   for root in _roots:
     for ruleset, parent in RULESET_FOLDERS.items():
       for folder in _folders(root / 'submissions' / parent):
-        entry = Submission(folder.name, ruleset, folder)
+        entry = SubmissionFolder(folder.name, ruleset, folder)
         if entry.frameworks:
           found.setdefault((ruleset, folder.name), entry)
   return found
 
 
-def submission(name: str, ruleset: Ruleset) -> Submission:
+def submission(name: str, ruleset: Ruleset) -> SubmissionFolder:
   try:
     return submissions()[ruleset, name]
   except KeyError:

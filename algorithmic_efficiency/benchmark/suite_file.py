@@ -18,8 +18,8 @@ from typing import Any, get_args
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import (
   Budget,
-  Goal,
   Role,
+  Target,
   WorkloadDefinition,
 )
 from algorithmic_efficiency.benchmark.suites import (
@@ -62,9 +62,10 @@ _WORKLOAD_FIELDS: Mapping[str, type] = {
   'role': str,
   'batch_size': int,
   'eval_batch_size': int,
-  'goal': dict,
+  'target': dict,
 }
-_GOAL_FIELDS: Mapping[str, type] = {'validation': float, 'test': float, 'provisional': bool}
+_FORMER_FIELDS = {'goal': 'target'}
+_TARGET_FIELDS: Mapping[str, type] = {'validation': float, 'test': float, 'provisional': bool}
 # What a budget needs on each axis, and the fields of it that the other axis alone reads.
 _NEEDED = {
   'seconds': ('step_hint', 'max_sec', 'eval_period_sec'),
@@ -74,6 +75,14 @@ _FOREIGN = {
   'seconds': ('max_steps', 'eval_period_steps'),
   'cost_adjusted_steps': ('max_sec', 'eval_period_sec'),
 }
+
+
+def _by_current_names(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+  for former, name in _FORMER_FIELDS.items():
+    if former in fields and name not in fields:
+      errors.renamed(f'{where}: the field {former!r}', repr(name))
+      fields = {name: fields[former]} | {key: fields[key] for key in fields if key != former}
+  return dict(fields)
 
 
 def is_file(text: str) -> bool:
@@ -153,7 +162,7 @@ def _workloads(
     definition = definitions[name]
     found[name] = dataclasses.replace(
       definition,
-      goal=_goal(table, definition.goal),
+      target=_target(table, definition.target),
       batch_sizes=dataclasses.replace(
         definition.batch_sizes,
         train=table.fields.get('batch_size', definition.batch_sizes.train),
@@ -178,16 +187,16 @@ def _workloads(
   return found
 
 
-def _goal(table: _Table, goal: Goal) -> Goal:
-  """The goal that the file gives; targets of its own are provisional where the file says so."""
-  if 'goal' not in table.fields:
-    return goal
-  own = _Table(f'{table.where}.goal', table.fields['goal'], _GOAL_FIELDS)
-  if 'test' in own.fields and goal.test is None:
+def _target(table: _Table, target: Target) -> Target:
+  """The target that the file gives; targets of its own are provisional where the file says so."""
+  if 'target' not in table.fields:
+    return target
+  own = _Table(f'{table.where}.target', table.fields['target'], _TARGET_FIELDS)
+  if 'test' in own.fields and target.test is None:
     raise own.wrong('test', 'left out, because the workload has no test target', own.fields['test'])
   changed = {name: own.fields[name] for name in own.fields if name != 'provisional'}
-  provisional = own.fields.get('provisional', goal.provisional and not changed)
-  return dataclasses.replace(goal, **changed, provisional=provisional)
+  provisional = own.fields.get('provisional', target.provisional and not changed)
+  return dataclasses.replace(target, **changed, provisional=provisional)
 
 
 def _budget(table: _Table, axis: Axis, definition: WorkloadDefinition) -> Budget:
@@ -259,7 +268,7 @@ class _Table:
       raise self.wrong(name, _WORDS[kind], value)
     if kind in (int, float) and not math.isfinite(value):
       raise self.wrong(name, 'finite', value)
-    if kind in (int, float) and value <= 0 and self.types is not _GOAL_FIELDS:
+    if kind in (int, float) and value <= 0 and self.types is not _TARGET_FIELDS:
       raise self.wrong(name, 'positive', value)
     if kind is str and not value.strip():
       raise self.wrong(name, 'a text that is not empty', value)
@@ -312,5 +321,6 @@ class _Table:
         raise errors.UserError(f'{self.where}, {name}: {errors.unknown(kind, key, choices)}')
       if not isinstance(fields, dict):
         raise self.wrong(f'{name}.{key}', 'a table', fields)
-      found[key] = _Table(f'{self.where}, {name}.{key}', fields, types)
+      where = f'{self.where}, {name}.{key}'
+      found[key] = _Table(where, _by_current_names(fields, where), types)
     return found

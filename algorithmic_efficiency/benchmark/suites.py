@@ -37,7 +37,7 @@ class Suite:
   cost-adjusted steps the batch size is the definition's, a step is one batch drawn from the input
   queue, and the budget is a number of steps. `free_init_sec` is how long `get_batch_size` and
   `init_optimizer_state` may take together before the rest is charged as submission time. A trial
-  that gives no sign of life for `hard_limit_sec`, or its budget in seconds if that is longer, is
+  that is silent for `heartbeat_timeout_sec`, or for its budget in seconds if that is longer, is
   ended from outside. `file` is where the suite was read from, and `workloads` what it races: both
   are empty for the suites below.
   """
@@ -49,7 +49,7 @@ class Suite:
   hardware: str
   stop_on_divergence: bool = False
   free_init_sec: float = 120.0
-  hard_limit_sec: float = 3_600.0
+  heartbeat_timeout_sec: float = 3_600.0
   max_ratio: float = 4.0  # a run slower than this multiple of the fastest counts as a miss
   integral: Integral = 'exact'
   counts_only_runnable: bool = False  # whether workloads that cannot run yet are left uncounted
@@ -79,8 +79,8 @@ class Suite:
       )
     return self.tuning[ruleset]
 
-  def fingerprint(self, ruleset: Ruleset) -> str:
-    """A hash of what a trial is run by, besides its workload's goal, sizes and budget: 16
+  def rules_hash(self, ruleset: Ruleset) -> str:
+    """A hash of what a trial is run by, besides its workload's target, sizes and budget: 16
     hexadecimal digits. How often something is run, and how it is scored, are no part of it."""
     fields = {
       'name': self.name,
@@ -102,11 +102,11 @@ SUITES: Mapping[str, Suite] = {
   for suite in (
     Suite(
       name='quick',
-      title='Embedded data, at most 30 seconds a trial on a laptop',
+      title='Bundled data, at most 30 seconds a trial on a laptop',
       axis='cost_adjusted_steps',
       tuning=_EMBEDDED_TUNING,
       hardware=_ANY,
-      hard_limit_sec=600.0,
+      heartbeat_timeout_sec=600.0,
       counts_only_runnable=True,
       stop_on_divergence=True,
     ),

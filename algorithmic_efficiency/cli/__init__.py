@@ -10,6 +10,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
 
 import algorithmic_efficiency
@@ -58,9 +59,14 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
   return parser
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+  print(f'algoeff: {message}', file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one verb and returns the exit code; a `UserError` is one line and 2."""
   registry.pin_own_packages()
+  warnings.showwarning = _show_warning
   argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
   try:
     args = _parser(argv).parse_args(argv)

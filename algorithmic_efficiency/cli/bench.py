@@ -21,7 +21,7 @@ from algorithmic_efficiency.optimizers import by_name
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.race import Race
-  from algorithmic_efficiency.experiments.race.run import Result
+  from algorithmic_efficiency.experiments.race.run import RaceResult
 
 SUMMARY = 'run a whole race, and score it'
 
@@ -71,13 +71,13 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
   add('--retry_failed', action='store_true', help='run again what failed or is invalid')
   add('--overwrite', action='store_true', help='replace the trials that are there')
   add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
-  add('--allow_provisional', action='store_true', help='race towards goals not yet calibrated')
+  add('--allow_provisional', action='store_true', help='race towards targets not yet calibrated')
   add('--max_global_steps', type=int, metavar='N')
   add(
     '--stop_at',
     choices=('both', 'validation', 'never'),
     default='both',
-    help='the goals that end a trial',
+    help='the targets that end a trial',
   )
   add('--splits', type=names, default=_SPLITS, metavar='A,B', help='evaluated; default: all three')
   add(
@@ -85,10 +85,15 @@ def race_arguments(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=1,
     metavar='N',
-    help='whole evaluations; those between look at one batch, and are whole if it is at the goal',
+    help='whole evaluations; those between look at one batch, and are whole if it is at the target',
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
-  add('--hard_limit_sec', type=float, metavar='SEC', help='end a trial that is silent for so long')
+  add(
+    '--heartbeat_timeout_sec',
+    type=float,
+    metavar='SEC',
+    help='end a trial that is silent for so long',
+  )
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
   add('--num_devices', type=int, metavar='N', help='of a trial; default: all there are')
@@ -114,7 +119,7 @@ def race_of(args: argparse.Namespace) -> Race:
     UserError: an argument is wrong by itself.
   """
   from algorithmic_efficiency.backends.base import Devices
-  from algorithmic_efficiency.experiments.race.race import Entry, Race
+  from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
   from algorithmic_efficiency.launch import request
 
   for path in args.path:
@@ -128,7 +133,7 @@ def race_of(args: argparse.Namespace) -> Race:
       raise errors.unknown('split', split, _SPLITS)
   return Race(
     suite=args.suite,
-    entries=tuple(Entry.parse(text) for text in args.submissions),
+    entries=tuple(RaceSubmission.parse(text) for text in args.submissions),
     frameworks=args.frameworks or request.installed(),
     ruleset=args.ruleset,
     workloads=args.workloads,
@@ -153,7 +158,7 @@ def race_of(args: argparse.Namespace) -> Race:
     save_checkpoints=args.save_checkpoints,
     splits=args.splits,
     full_eval_every=args.full_eval_every,
-    hard_limit_sec=args.hard_limit_sec,
+    heartbeat_timeout_sec=args.heartbeat_timeout_sec,
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
   )
 
@@ -186,12 +191,12 @@ def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
   from algorithmic_efficiency.experiments.race import estimate
   from algorithmic_efficiency.launch.progress import say
 
-  purse = estimate.Purse(max_hours=args.max_hours)
-  priced = probed(race, purse, retry_failed=args.retry_failed)
+  limits = estimate.BudgetLimits(max_hours=args.max_hours)
+  priced = probed(race, limits, retry_failed=args.retry_failed)
   if not args.quiet:
     for problem in priced.problems:
       say(problem)
-  purse.check(priced)
+  limits.check(priced)
   estimate.store(priced, race.folder)
 
 
@@ -202,7 +207,7 @@ def _require_scoring() -> None:
   report.require_installed()
 
 
-def _sum_up(result: Result, *, quiet: bool) -> bool:
+def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
   """Says what failed and why; whether anything did."""
   from collections import Counter
 
@@ -210,12 +215,12 @@ def _sum_up(result: Result, *, quiet: bool) -> bool:
   from algorithmic_efficiency.launch.progress import say
 
   causes = Counter(
-    (row_of(plan), cause(outcome))
-    for plan, outcome in zip(result.plans, result.outcomes, strict=True)
+    (row_of(config), cause(outcome))
+    for config, outcome in zip(result.configs, result.outcomes, strict=True)
     if outcome.status != 'finished'
   )
   if not quiet:
-    say(f'Trials finished: {len(result.plans) - causes.total()} of {len(result.plans)}')
+    say(f'Trials finished: {len(result.configs) - causes.total()} of {len(result.configs)}')
   for ((submission, workload, framework), why), number in causes.items():
     say(f'{submission} on {workload} ({framework}), {number} trial(s): {why}')
   if result.num_left_failed:
@@ -228,7 +233,7 @@ def _sum_up(result: Result, *, quiet: bool) -> bool:
   return bool(causes)
 
 
-def _score(args: argparse.Namespace, race: Race, result: Result) -> None:
+def _score(args: argparse.Namespace, race: Race, result: RaceResult) -> None:
   """Scores the trials of this race as `algoeff score` does, and nothing else in its folder."""
   from algorithmic_efficiency.cli import score
 
@@ -242,4 +247,4 @@ def _score(args: argparse.Namespace, race: Race, result: Result) -> None:
     words.append('--mix_hosts')
   if race.workloads is not None:
     words += ['--workloads', ','.join(race.workloads)]
-  score.run(parser.parse_args(words), only=frozenset(str(plan.path) for plan in result.plans))
+  score.run(parser.parse_args(words), only=frozenset(str(config.path) for config in result.configs))

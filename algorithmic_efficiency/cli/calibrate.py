@@ -1,4 +1,4 @@
-"""Sets the goal and the budget of a workload by the published protocol, and writes a record of it.
+"""Sets the target and the budget of a workload by the published protocol, and records how.
 
 Each submission's search space is searched with N points; the best point of all runs again with M
 seeds. The median of their best validation values is the validation target; of the runs that reach
@@ -21,7 +21,7 @@ from algorithmic_efficiency.benchmark import registry
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.calibration.target_setting import Record
 
-SUMMARY = 'set the goal of a workload by protocol'
+SUMMARY = 'set the target of a workload by protocol'
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
   if args.compare is not None:
     other = Record.read(Path(args.compare).expanduser())
     target_setting.check_like(other, workload=args.workload, step_budget=args.step_budget)
-  purse = estimate.Purse(max_hours=args.max_hours)
+  limits = estimate.BudgetLimits(max_hours=args.max_hours)
   asked = calibration.Calibration(
     workload=args.workload,
     submissions=args.submissions,
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
       say('Probing what a trial takes, where one is left to run.')
     expected = calibration.estimate(asked, retry_failed=args.retry_failed)
     if expected is not None:
-      purse.check(expected)
+      limits.check(expected)
       if not args.quiet:
         say('\n'.join(lines(expected)))
     record = calibration.run(asked, retry_failed=args.retry_failed, quiet=args.quiet)
@@ -136,7 +136,7 @@ def _show(record: Record, other: Record | None, file: Path) -> None:
     print(f'  {line}')
   if not record.present.provisional:
     print(
-      f'The present goal of {record.workload} is not provisional: with another, the results that '
+      f'The present target of {record.workload} is not provisional: with another, the results that '
       'there are no longer count.'
     )
   if other is not None:

@@ -2,8 +2,8 @@
 
 Its files are read, and it is run on every base workload that can run here, at tiny sizes on
 generated data: 60 steps, then the last ten again from a checkpoint. What breaks the rules (RULES.md
-lists it) or would break later is named with file, line and remedy. Exit code 0 without faults, 1
-with faults, 2 where there is nothing to check.
+lists it) or would break later is named with file, line and remedy. Exit code 0 without errors, 1
+with errors, 2 where there is nothing to check.
 
 Example: algoeff check ./my_optimizer --workloads mnist,quick_lm
 """
@@ -22,12 +22,12 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli.bench import names
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.experiments.check.run import Report, Row
+  from algorithmic_efficiency.experiments.check.run import CheckReport, CheckRow
 
 SUMMARY = 'say what is wrong with a submission before it is run'
 
-FAULTS = 1
-_WORDS = {'fault': '[red]fault[/]', 'remark': '[yellow]remark[/]', None: 'pass'}
+ERRORS = 1
+_WORDS = {'error': '[red]error[/]', 'warning': '[yellow]warning[/]', None: 'pass'}
 _NOT_CHECKED = '[dim]-[/]'
 
 
@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--thorough', action='store_true', help='also variants, all points, and two devices')
   add('--json', action='store_true', help='print everything as JSON')
   add(
-    '--hard_limit_sec',
+    '--heartbeat_timeout_sec',
     type=float,
     metavar='SEC',
     help='end a trial that is silent for so long (180)',
@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     workloads=args.workloads,
     thorough=args.thorough,
     platform=args.platform,
-    hard_limit_sec=check.HARD_LIMIT_SEC if args.hard_limit_sec is None else args.hard_limit_sec,
+    heartbeat_timeout_sec=check.HARD_LIMIT_SEC
+    if args.heartbeat_timeout_sec is None
+    else args.heartbeat_timeout_sec,
   )
   with interrupted_when_terminated():
     report = check.run(asked, _tell)
@@ -77,22 +79,22 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(_as_json(report), indent=2))
   else:
     _print(report)
-  return FAULTS if report.num_faults else 0
+  return ERRORS if report.num_errors else 0
 
 
-def _tell(row: Row) -> None:
+def _tell(row: CheckRow) -> None:
   """Says how far the check has come, beside what it prints."""
   print(f'checked {row.title} ({row.framework})', file=sys.stderr, flush=True)
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: CheckReport) -> dict[str, Any]:
   from algorithmic_efficiency.benchmark.check_rules import KINDS
   from algorithmic_efficiency.experiments.check.run import SUBJECTS
 
   return {
     'submission': report.submission,
     'ruleset': report.ruleset,
-    'num_faults': report.num_faults,
+    'num_errors': report.num_errors,
     'rows': [
       {
         'title': row.title,
@@ -119,7 +121,7 @@ def _as_json(report: Report) -> dict[str, Any]:
   }
 
 
-def _print(report: Report) -> None:
+def _print(report: CheckReport) -> None:
   from rich.console import Console
   from rich.table import Table
 
@@ -137,7 +139,7 @@ def _print(report: Report) -> None:
   print('\n'.join(_lines(report)))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: CheckReport) -> Iterator[str]:
   from algorithmic_efficiency.benchmark.check_rules import KINDS
 
   for finding, where in report.findings.items():
@@ -147,8 +149,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield f'  {finding.text}'
     yield f'  {kind.remedy}'
     yield f'  Found: {", ".join(where)}.'
-  number = report.num_faults
-  faults = 'no fault' if number == 0 else '1 fault' if number == 1 else f'{number} faults'
-  remarks = len(report.findings) - number
+  number = report.num_errors
+  errors_found = 'no error' if number == 0 else '1 error' if number == 1 else f'{number} errors'
+  num_warnings = len(report.findings) - number
   yield ''
-  yield f'{report.submission} ({report.ruleset} tuning): {faults}, {remarks} to look at.'
+  yield f'{report.submission} ({report.ruleset} tuning): {errors_found}, {num_warnings} to look at.'

@@ -103,8 +103,8 @@ def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
 
   _find_tasks(args)
   definition = catalogue.definition_for(args.name)
-  if definition.embedded:
-    print(f'The data set {definition.dataset} is embedded: there is nothing to prepare.')
+  if definition.bundled:
+    print(f'The data set {definition.dataset} is bundled: there is nothing to prepare.')
     return 0
   with _progress() as progress:
     prepared = prepare.prepare(

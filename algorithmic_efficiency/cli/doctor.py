@@ -60,7 +60,7 @@ def examine(data_dir: Path, *, timeout_sec: float) -> dict[str, Any]:
   from algorithmic_efficiency.results import environment, utilization
 
   facts = environment.collect({})
-  del facts['devices'], facts['fingerprint']  # both are a trial's
+  del facts['devices'], facts['host_hash']  # both are a trial's
   return {
     **facts,
     'gpus': utilization.gpu_names(),
@@ -177,15 +177,15 @@ def data_sets(data_dir: Path) -> list[dict[str, Any]]:
     if definition.dataset in found or not registry.is_runnable(definition):
       continue
     root = data_dir / definition.dataset
-    embedded = definition.embedded
+    bundled = definition.bundled
     entry = {
       'name': root.name,
-      'embedded': embedded,
+      'bundled': bundled,
       'found': True,
       'problem': None,
       'prepare': None,
     }
-    if not embedded:
+    if not bundled:
       try:
         records.check_sizes(root, records.read_manifest(root))
       except errors.UserError as error:
@@ -229,4 +229,4 @@ def _framework_line(name: str, framework: Mapping[str, Any]) -> str:
 
 
 def _data_text(entry: Mapping[str, Any]) -> str:
-  return entry['problem'] or f'{entry["name"]}{" (embedded)" if entry["embedded"] else ""}'
+  return entry['problem'] or f'{entry["name"]}{" (bundled)" if entry["bundled"] else ""}'

@@ -13,7 +13,7 @@ from typing import Any
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.definition import Goal, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Target, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Suite, Tuning
 from algorithmic_efficiency.spec import MatrixView
 
@@ -22,7 +22,7 @@ SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameter
 
 def arguments(parser: argparse.ArgumentParser) -> None:
   things = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
-  _thing(things, 'workloads', 'base workloads: frameworks they run on, goal, suites')
+  _thing(things, 'workloads', 'base workloads: frameworks they run on, target, suites')
   _thing(things, 'variants', 'variants of workloads, in the same columns')
   _thing(things, 'submissions', 'submissions: ruleset, frameworks, search space')
   suites = _thing(things, 'suites', 'suites: axis, hardware, rulesets, workloads that are ready')
@@ -81,9 +81,9 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
       'base': definition.base,
       'summary': definition.summary,
       'frameworks': _frameworks(definition),
-      'goal': _goal(definition.goal),
+      'target': _target(definition.target),
       'dataset': definition.dataset,
-      'embedded': definition.embedded,
+      'bundled': definition.bundled,
       'suites': {name: budget.role for name, budget in definition.suites.items()},
     }
     for definition in registry.workloads().values()
@@ -95,13 +95,13 @@ def _frameworks(definition: WorkloadDefinition) -> list[str]:
   return [name for name in backends.FRAMEWORKS if registry.is_runnable(definition, name)]
 
 
-def _goal(goal: Goal) -> dict[str, Any]:
+def _target(target: Target) -> dict[str, Any]:
   return {
-    'metric': goal.metric,
-    'direction': goal.direction,
-    'validation': goal.validation,
-    'test': goal.test,
-    'provisional': goal.provisional,
+    'metric': target.metric,
+    'direction': target.direction,
+    'validation': target.validation,
+    'test': target.test,
+    'provisional': target.provisional,
   }
 
 
@@ -125,7 +125,7 @@ def _suites(files: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _suite(suite: Suite) -> dict[str, Any]:
-  """A suite; `ready` of its workloads can run today, towards goals that are not provisional."""
+  """A suite; `ready` of its workloads can run today, towards targets that are not provisional."""
   members = registry.members(suite.name)
   roles: dict[str, list[str]] = {'base': [], 'held_out': []}
   for name, definition in members.items():
@@ -141,7 +141,7 @@ def _suite(suite: Suite) -> dict[str, Any]:
     'ready': [
       name
       for name in roles['base']
-      if registry.is_runnable(members[name]) and not members[name].goal.provisional
+      if registry.is_runnable(members[name]) and not members[name].target.provisional
     ],
   }
 
@@ -190,20 +190,22 @@ def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
       entry['name'],
       entry['task'],
       ', '.join(entry['frameworks']) or '-',
-      _goal_text(entry['goal']),
+      _target_text(entry['target']),
       ', '.join(name for name, role in entry['suites'].items() if role != 'extra') or '-',
     )
     for entry in entries
   ]
   lines = _table(('NAME', 'TASK', 'RUNS ON', 'GOAL', 'SUITES'), rows)
-  if any(entry['goal']['provisional'] for entry in entries):
-    lines.append('A goal with a ? is provisional: it has not been calibrated, and is not scored.')
+  if any(entry['target']['provisional'] for entry in entries):
+    lines.append('A target with a ? is provisional: it has not been calibrated, and is not scored.')
   return lines
 
 
-def _goal_text(goal: dict[str, Any]) -> str:
-  sign = '>=' if goal['direction'] == 'max' else '<='
-  return f'{goal["metric"]} {sign} {goal["validation"]:g}{" ?" if goal["provisional"] else ""}'
+def _target_text(target: dict[str, Any]) -> str:
+  sign = '>=' if target['direction'] == 'max' else '<='
+  return (
+    f'{target["metric"]} {sign} {target["validation"]:g}{" ?" if target["provisional"] else ""}'
+  )
 
 
 def _submission_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
@@ -235,7 +237,7 @@ def _suite_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   header = ('NAME', 'READY', 'HELD OUT', 'AXIS', 'EXTERNAL', 'SELF', 'HARDWARE')
   return [
     *_table(header, rows),
-    'READY: workloads that can run today, towards goals that are not provisional.',
+    'READY: workloads that can run today, towards targets that are not provisional.',
     'EXTERNAL, SELF: studies x trials of that ruleset, and its factor on the budget.',
   ]
 

@@ -100,7 +100,7 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
   entries = [name for kind, name in registry.submissions() if kind == ruleset]
   flags = ['--suite', str(file), '--submissions', ','.join(entries[:2])]
   flags += ['--ruleset', ruleset, '--frameworks', framework]
-  flags += ['--allow_provisional'] if workload.goal.provisional else []
+  flags += ['--allow_provisional'] if workload.target.provisional else []
   command = shlex.join(['algoeff', 'bench', *flags])
   words = {
     'command': command,
@@ -113,8 +113,8 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
     'eval_period_steps': budget.eval_period_steps,
     'batch_size': workload.batch_sizes.train,
     'eval_batch_size': workload.batch_sizes.eval,
-    'validation': workload.goal.validation,
-    'test': workload.goal.test,
+    'validation': workload.target.validation,
+    'test': workload.target.test,
   }
   with _told(file):
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,15 +156,15 @@ def _command(folder: Path, framework: str, ruleset: str) -> str:
   words = ['algoeff', 'run', '--workload', workload.name, '--framework', framework]
   words += ['--submission', f'{folder}' if '/' in str(folder) else f'./{folder}']
   words += ['--ruleset', ruleset]
-  words += ['--allow_provisional'] if workload.goal.provisional else []
+  words += ['--allow_provisional'] if workload.target.provisional else []
   return shlex.join(words)
 
 
 def _example_workload(framework: str) -> WorkloadDefinition:
-  """The first workload that runs; those whose data are embedded come before the others."""
+  """The first workload that runs; those whose data are bundled come before the others."""
   runnable = [
     definition
     for definition in registry.workloads().values()
     if registry.is_runnable(definition, framework) and not definition.is_variant
   ]
-  return min(runnable, key=lambda definition: not definition.embedded)
+  return min(runnable, key=lambda definition: not definition.bundled)

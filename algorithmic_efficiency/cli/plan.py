@@ -18,7 +18,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.cli import bench
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate, Purse
+  from algorithmic_efficiency.experiments.race.estimate import Bounds, BudgetLimits, Estimate
   from algorithmic_efficiency.experiments.race.race import Race
 
 SUMMARY = 'say what a race will take, before it starts'
@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.experiments.race import estimate as estimates
 
   race = bench.race_of(args)
-  purse = estimates.Purse(
+  limits = estimates.BudgetLimits(
     num_devices=args.devices, price_per_hour=args.price_per_hour, max_hours=args.max_hours
   )
   if args.from_budget:
-    estimate = estimates.from_budgets(race, purse)
+    estimate = estimates.from_budgets(race, limits)
   else:
-    estimate = probed(race, purse, args.evidence, retry_failed=args.retry_failed)
-  purse.check(estimate)
+    estimate = probed(race, limits, args.evidence, retry_failed=args.retry_failed)
+  limits.check(estimate)
   if not args.from_budget:
     estimates.store(estimate, race.folder)
   print(json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate)))
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def probed(
-  race: Race, purse: Purse, evidence: str | None = None, *, retry_failed: bool
+  race: Race, limits: BudgetLimits, evidence: str | None = None, *, retry_failed: bool
 ) -> Estimate:
   """The estimate from probes, with a word on how they get on while they run.
 
@@ -81,7 +81,7 @@ def probed(
   ):
     return estimates.from_probes(
       race,
-      purse,
+      limits,
       evidence=runs,
       retry_failed=retry_failed,
       on_probe=lambda done, total: status.update(f'Probing: {done} of {total} done'),

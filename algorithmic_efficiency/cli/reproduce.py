@@ -21,7 +21,7 @@ from algorithmic_efficiency import backends
 from algorithmic_efficiency.benchmark import registry
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.experiments.reproduction.run import Report
+  from algorithmic_efficiency.experiments.reproduction.run import ReproductionReport
 
 SUMMARY = 'hold a run against published logs'
 
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
   return 0 if report.is_reproduced else 1
 
 
-def _show(report: Report) -> None:
+def _show(report: ReproductionReport) -> None:
   from rich.console import Console
   from rich.table import Table
 
@@ -126,7 +126,7 @@ def _show(report: Report) -> None:
   print(_sentence(report))
 
 
-def _sentence(report: Report) -> str:
+def _sentence(report: ReproductionReport) -> str:
   what = f'{report.submission} on {report.workload} ({report.framework}, {report.suite})'
   outside = [one.metric for one in report.metrics if not one.is_inside]
   if report.is_reproduced:

@@ -58,16 +58,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
   add('--resume', action='store_true', help='continue unfinished trials, skip finished ones')
   add('--overwrite', action='store_true', help='replace trials that exist')
   add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
-  add('--allow_provisional', action='store_true', help='race towards a goal not yet calibrated')
+  add('--allow_provisional', action='store_true', help='race towards a target not yet calibrated')
   add('--max_global_steps', type=int, metavar='N')
   add(
     '--stop_at',
     choices=('both', 'validation', 'never'),
     default='both',
-    help='the goals that end a trial',
+    help='the targets that end a trial',
   )
   add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
-  add('--hard_limit_sec', type=float, metavar='SEC', help='end a trial that is silent for so long')
+  add(
+    '--heartbeat_timeout_sec',
+    type=float,
+    metavar='SEC',
+    help='end a trial that is silent for so long',
+  )
   add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
   add('--log', action='append', default=[], metavar='TRACKER', help='also log to: tensorboard')
   add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
@@ -115,7 +120,7 @@ def _request(args: argparse.Namespace) -> Any:
       platform=args.platform,
       num_devices=args.num_devices,
       num_threads=args.num_threads,
-      num_ranks=backends.num_processes(
+      world_size=backends.num_processes(
         framework,
         platform=args.platform,
         num_devices=args.num_devices,
@@ -130,7 +135,7 @@ def _request(args: argparse.Namespace) -> Any:
     max_global_steps=args.max_global_steps,
     stop_at=args.stop_at,
     stop_on_divergence=args.stop_on_divergence,
-    hard_limit_sec=args.hard_limit_sec,
+    heartbeat_timeout_sec=args.heartbeat_timeout_sec,
     save_checkpoints=args.save_checkpoints,
     trackers=tuple(args.log),
     flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},

@@ -47,7 +47,7 @@ def rules_arguments(parser: argparse.ArgumentParser) -> None:
   add('--against', metavar='SUITE', help='add the published competitors of a suite')
   add('--axis', choices=('seconds', 'cost_adjusted_steps'), help="default: the suite's")
   add('--integral', choices=('grid', 'exact'), help="default: the suite's")
-  add('--allow_provisional', action='store_true', help='score goals not yet calibrated, too')
+  add('--allow_provisional', action='store_true', help='score targets not yet calibrated, too')
   add('--mix_hosts', action='store_true', help='let seconds of several hosts stand side by side')
   add('--seed', type=int, default=0, help='of the random draws')
   add('--path', action='append', default=[], metavar='DIR', help='a root with more workloads')

@@ -33,10 +33,10 @@ _NEVER_OWN = sys.stdlib_module_names | {
   *('jax', 'jaxlib', 'flax', 'optax', 'chex', 'torch', 'numpy', 'absl'),
 }
 
-_active: Entry | None = None
+_active: SubmissionFinder | None = None
 
 
-def load(file: Path) -> Entry:
+def load(file: Path) -> SubmissionFinder:
   """Imports an entry's module, in place of the entry that was loaded before.
 
   Raises:
@@ -45,7 +45,7 @@ def load(file: Path) -> Entry:
   global _active
   leave()
   imports.install()
-  _active = entry = Entry(file.resolve())
+  _active = entry = SubmissionFinder(file.resolve())
   try:
     entry.enter()
   except BaseException:
@@ -68,7 +68,7 @@ def sources(file: Path) -> dict[Path, ast.Module]:
   Raises:
     SyntaxError: one of them is not valid Python.
   """
-  entry = Entry(file.resolve())
+  entry = SubmissionFinder(file.resolve())
   found: dict[Path, ast.Module] = {}
   queue = [file.resolve()]
   while queue:
@@ -79,14 +79,14 @@ def sources(file: Path) -> dict[Path, ast.Module]:
   return found
 
 
-class Entry(importlib.abc.MetaPathFinder):
+class SubmissionFinder(importlib.abc.MetaPathFinder):
   """The modules of one entry, found by this object from `enter` to `exit`.
 
   Attributes:
     root: its folder.
     module: the submission module.
     uses: what its files take from other modules, as far as they have been imported.
-    put_back: what was given back to a framework for it, in words.
+    restored: what was given back to a framework for it, in words.
   """
 
   module: ModuleType
@@ -94,7 +94,7 @@ class Entry(importlib.abc.MetaPathFinder):
   def __init__(self, file: Path):
     self.root = file.parent
     self.uses: set[str] = set()
-    self.put_back: list[str] = []
+    self.restored: list[str] = []
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     self._package = f'_algoeff_submission_{digest}'
     self._main = f'{self._package}.{file.stem.replace(".", "_")}'
@@ -205,7 +205,7 @@ class Entry(importlib.abc.MetaPathFinder):
     if any(name.startswith('jax.') for name in new):
       from algorithmic_efficiency.compat import jax_names
 
-      self.put_back += self._undo.enter_context(jax_names.put_back(new))
+      self.restored += self._undo.enter_context(jax_names.restored(new))
 
   def _learn_name(self, parts: list[str], importer: Path) -> None:
     found = self._resolve(parts, importer)
@@ -262,7 +262,7 @@ class Entry(importlib.abc.MetaPathFinder):
 class _Loader(importlib.machinery.SourceFileLoader):
   """Reads a file of an entry before it executes it, and leaves no compiled file behind."""
 
-  def __init__(self, entry: Entry, name: str, file: Path):
+  def __init__(self, entry: SubmissionFinder, name: str, file: Path):
     super().__init__(name, str(file))
     self._entry = entry
 

@@ -16,7 +16,7 @@ _CLIP = frozenset(f'jax.numpy.clip({name})' for name in _OLD_BOUNDS)
 
 
 @contextlib.contextmanager
-def put_back(uses: Set[str]) -> Iterator[tuple[str, ...]]:
+def restored(uses: Set[str]) -> Iterator[tuple[str, ...]]:
   """Puts back, in the whole process and for the length of the block, what is used and missing.
 
   In the whole process, because the packages that an entry calls are as old as the entry itself; and

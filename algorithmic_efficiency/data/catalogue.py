@@ -12,7 +12,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records
 
-Status = Literal['embedded', 'prepared', 'missing', 'damaged', 'planned']
+Status = Literal['bundled', 'prepared', 'missing', 'damaged', 'planned']
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,9 @@ class DataSet:
   """One data set.
 
   Attributes:
-    status: 'embedded' needs no preparation; 'planned' has no code yet that could prepare it.
+    status: 'bundled' needs no preparation; 'planned' has no code yet that could prepare it.
     num_bytes: on this disk, or what it will take; None if that is not known.
-    folder: where it lies, or will; None for an embedded set.
+    folder: where it lies, or will; None for an bundled set.
     problem: what is wrong with a damaged set, and what to do.
     workloads: the base workloads that use it.
     tfds: the builder of TensorFlow Datasets that holds it, if there is one.
@@ -88,7 +88,7 @@ def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
     num_bytes=about.num_bytes if num_bytes is None and about is not None else num_bytes,
     licence=about.licence if about is not None else '',
     origin=about.origin if about is not None else '',
-    folder=None if definition.embedded else root,
+    folder=None if definition.bundled else root,
     problem=problem,
     workloads=tuple(workload.name for workload in group),
     tfds=definition.tfds,
@@ -96,8 +96,8 @@ def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
 
 
 def _status(definition: WorkloadDefinition, root: Path) -> tuple[Status, int | None, str]:
-  if definition.embedded:
-    return 'embedded', None, ''
+  if definition.bundled:
+    return 'bundled', None, ''
   if not root.exists():
     return 'missing', None, ''
   try:

@@ -22,7 +22,7 @@ Batch = dict[str, Any]  # numpy arrays with the same leading dimension, or tuple
 Shard = tuple[int, int]  # (index, count): which contiguous part of each global batch
 
 
-class Rows(NamedTuple):
+class ShardRows(NamedTuple):
   """The examples of one shard of a batch, in their order.
 
   Attributes:
@@ -42,14 +42,14 @@ class Order(Protocol):
 
   num_batches: int | None
 
-  def rows(self, batch: int) -> Rows: ...
+  def rows(self, batch: int) -> ShardRows: ...
 
   def identity(self) -> dict[str, int]:
     """What must be equal for a saved position to mean the same examples."""
     ...
 
 
-Load = Callable[[Rows], Batch]  # fresh arrays for each call; picklable where workers are used
+Load = Callable[[ShardRows], Batch]  # fresh arrays for each call; picklable where workers are used
 
 
 class Stream(Protocol):
@@ -91,7 +91,7 @@ class Shuffled:
     self._shard = shard
     self._permutations: dict[int, np.ndarray] = {}
 
-  def rows(self, batch: int) -> Rows:
+  def rows(self, batch: int) -> ShardRows:
     start, stop = _bounds(batch, self._batch_size, self._shard)
     indices = np.empty(stop - start, np.int64)
     epochs = np.empty(stop - start, np.int64)
@@ -102,7 +102,7 @@ class Shuffled:
       indices[filled : filled + len(piece)] = piece
       epochs[filled : filled + len(piece)] = epoch
       filled += len(piece)
-    return Rows(indices, epochs, None)
+    return ShardRows(indices, epochs, None)
 
   def identity(self) -> dict[str, int]:
     return {
@@ -133,11 +133,11 @@ class InOrder:
     self._batch_size = batch_size
     self._shard = shard
 
-  def rows(self, batch: int) -> Rows:
+  def rows(self, batch: int) -> ShardRows:
     positions = np.arange(*_bounds(batch, self._batch_size, self._shard), dtype=np.int64)
     weights = (positions < self._num_examples).astype(np.float32)
     indices = np.minimum(positions, self._num_examples - 1)
-    return Rows(indices, np.zeros_like(indices), weights)
+    return ShardRows(indices, np.zeros_like(indices), weights)
 
   def identity(self) -> dict[str, int]:
     return {'num_examples': self._num_examples, 'batch_size': self._batch_size}

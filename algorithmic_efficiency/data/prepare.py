@@ -47,8 +47,8 @@ def prepare(
       the disk refuses.
   """
   root = data_dir / definition.dataset
-  if definition.embedded:
-    raise errors.UserError(f'The data set {definition.dataset} is embedded: nothing to prepare.')
+  if definition.bundled:
+    raise errors.UserError(f'The data set {definition.dataset} is bundled: nothing to prepare.')
   _check_code(definition)
   if root.exists() and not overwrite:
     raise errors.UserError(
@@ -75,7 +75,7 @@ def prepare(
 def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -> dict[str, int]:
   """Reads a data set to the last byte; `num_files` and `num_bytes` say how much that was.
 
-  An embedded set is compared with its checksum when it is opened.
+  An bundled set is compared with its checksum when it is opened.
 
   Raises:
     UserError: it is missing, incomplete or altered; the message names the file.
@@ -83,7 +83,7 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
   _check_code(definition)
   root = data_dir / definition.dataset
   module = registry.task_of(definition).module('data')
-  if definition.embedded:
+  if definition.bundled:
     module.train_stream(definition, root, 1, 0).close()
     return {'num_files': 1, 'num_bytes': module.about(definition).num_bytes}
   manifest = records.read_manifest(root)
@@ -116,13 +116,13 @@ def _open_source(
       )
     builder = tfds.open_builder(definition.tfds, source)
     title = f'TensorFlow Datasets, {builder.title}'
-    return builder, title, f'{title} {_fingerprint(builder.folder)}'
+    return builder, title, f'{title} {_source_hash(builder.folder)}'
   if source is None:
     return None, 'fetched', 'fetched'
-  return source, 'given files', f'given {source.resolve()} {_fingerprint(source)}'
+  return source, 'given files', f'given {source.resolve()} {_source_hash(source)}'
 
 
-def _fingerprint(source: Path) -> str:
+def _source_hash(source: Path) -> str:
   """A hash of the names, sizes and times of the files of a source."""
   paths = sorted(source.rglob('*')) if source.is_dir() else [source]
   digest = hashlib.sha256()

@@ -41,7 +41,7 @@ class About:
   Attributes:
     origin: what it is and who made it.
     licence: its licence, by name.
-    num_bytes: its size when prepared, or of the embedded file.
+    num_bytes: its size when prepared, or of the bundled file.
   """
 
   origin: str

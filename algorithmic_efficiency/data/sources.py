@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from algorithmic_efficiency import seeds
-from algorithmic_efficiency.data.pipeline import Batch, Rows
+from algorithmic_efficiency.data.pipeline import Batch, ShardRows
 
 Example = Mapping[str, Any]
 MapExample = Callable[[Example, np.random.Generator | None], Example]
@@ -30,7 +30,7 @@ class Arrays:
   def __len__(self) -> int:
     return self._length
 
-  def __call__(self, rows: Rows) -> Batch:
+  def __call__(self, rows: ShardRows) -> Batch:
     return {name: _gather(value, rows.indices) for name, value in self._fields.items()}
 
 
@@ -57,7 +57,7 @@ class MappedRecords:
     self._function = function
     self._seed = seed
 
-  def __call__(self, rows: Rows) -> Batch:
+  def __call__(self, rows: ShardRows) -> Batch:
     examples = [
       self._function(self._source[index], self._random(epoch, index))
       for index, epoch in zip(rows.indices.tolist(), rows.epochs.tolist(), strict=True)

@@ -31,7 +31,7 @@ from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.trial import processes
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer
 
 CLOCK_TOLERANCE = 0.01
@@ -78,7 +78,7 @@ class _Rank:
 
 
 def run_trial(
-  plan: TrialPlan,
+  config: TrialConfig,
   on_message: OnMessage = lambda message: None,
   *,
   environment: Mapping[str, str] = MappingProxyType({}),
@@ -98,11 +98,11 @@ def run_trial(
     UserError: the trial could not run because of a mistake that the user can mend, or another
       process is at work in its folder.
   """
-  if plan.devices.rank != 0:  # one of several parents: the first one keeps the folder
-    return _outcome(plan, _run_ranks([plan], on_message, cancelled, environment, None))
-  with TrialFolder(plan.path, replace=plan.overwrite) as folder:
-    before = trial_record.read_trial(plan.path)
-    by_name.keep(Path(plan.submission_path), plan.path)
+  if config.devices.rank != 0:  # one of several parents: the first one keeps the folder
+    return _outcome(config, _run_ranks([config], on_message, cancelled, environment, None))
+  with TrialFolder(config.path, replace=config.overwrite) as folder:
+    before = trial_record.read_trial(config.path)
+    by_name.keep(Path(config.submission_path), config.path)
 
     def take(message: Mapping[str, Any]) -> None:
       if message['kind'] == 'row':
@@ -110,18 +110,18 @@ def run_trial(
       on_message(message)
 
     try:
-      ranks = _run_ranks(rank_plans(plan), take, cancelled, environment, plan.path)
+      ranks = _run_ranks(rank_configs(config), take, cancelled, environment, config.path)
     except KeyboardInterrupt:
       if not (folder.is_replacing() and folder.discard_if_empty()):
-        _write_outcome(plan, _interrupted(plan), before)
+        _write_outcome(config, _interrupted(config), before)
       raise
     mistake = next((rank.user_error for rank in ranks if rank.user_error), None)
     if mistake is not None and not mistakes_are_outcomes:
       folder.discard_if_empty()
       raise errors.UserError(mistake)
     folder.forget_replaced()
-    outcome = _outcome(plan, ranks) if mistake is None else mistaken(plan, mistake)
-    _write_outcome(plan, outcome, before)
+    outcome = _outcome(config, ranks) if mistake is None else mistaken(config, mistake)
+    _write_outcome(config, outcome, before)
     return outcome
 
 
@@ -136,14 +136,14 @@ def recorded(folder: Path, record: trial_record.TrialRecord) -> Outcome:
   )
 
 
-def mistaken(plan: TrialPlan, mistake: str) -> Outcome:
+def mistaken(config: TrialConfig, mistake: str) -> Outcome:
   """The outcome of a trial that a mistake of the user's has ended, or kept from beginning."""
-  return Outcome(folder=plan.path, status='failed', stop_reason='failed', reason=mistake)
+  return Outcome(folder=config.path, status='failed', stop_reason='failed', reason=mistake)
 
 
-def _interrupted(plan: TrialPlan) -> Outcome:
+def _interrupted(config: TrialConfig) -> Outcome:
   return Outcome(
-    folder=plan.path,
+    folder=config.path,
     status='failed',
     stop_reason='interrupted',
     reason='The trial was interrupted; continue it with --resume.',
@@ -151,43 +151,45 @@ def _interrupted(plan: TrialPlan) -> Outcome:
 
 
 def _run_ranks(
-  plans: list[TrialPlan],
+  configs: list[TrialConfig],
   on_message: OnMessage,
   cancelled: threading.Event | None,
   environment: Mapping[str, str],
   output_folder: Path | None,
 ) -> list[_Rank]:
-  ranks = [_start(plan, environment, output_folder) for plan in plans]
+  ranks = [_start(config, environment, output_folder) for config in configs]
   try:
-    _watch(ranks, on_message, cancelled, plans[0].hard_limit_sec)
+    _watch(ranks, on_message, cancelled, configs[0].heartbeat_timeout_sec)
   finally:
     _end(ranks)
   return ranks
 
 
-def rank_plans(plan: TrialPlan) -> list[TrialPlan]:
+def rank_configs(config: TrialConfig) -> list[TrialConfig]:
   """The plan of each process that this host must start."""
-  devices = plan.devices
-  if devices.num_ranks == 1 or devices.address:
-    return [plan]
+  devices = config.devices
+  if devices.world_size == 1 or devices.address:
+    return [config]
   common = replace(
     devices,
     address=f'127.0.0.1:{ports.free_port()}',
-    num_threads=devices.num_threads or max(1, int(num_usable_cpus() / devices.num_ranks)),
+    num_threads=devices.num_threads or max(1, int(num_usable_cpus() / devices.world_size)),
   )
   return [
-    replace(plan, devices=replace(common, rank=rank, local_rank=rank))
-    for rank in range(devices.num_ranks)
+    replace(config, devices=replace(common, rank=rank, local_rank=rank))
+    for rank in range(devices.world_size)
   ]
 
 
-def _start(plan: TrialPlan, environment: Mapping[str, str], output_folder: Path | None) -> _Rank:
-  with _output(output_folder, plan.devices.rank) as output:
+def _start(
+  config: TrialConfig, environment: Mapping[str, str], output_folder: Path | None
+) -> _Rank:
+  with _output(output_folder, config.devices.rank) as output:
     process, pipe = spawn(WORKER, environment, output)
   assert process.stdin is not None
   try:
     with process.stdin as stdin:
-      stdin.write(plan.to_json().encode())
+      stdin.write(config.to_json().encode())
   except BrokenPipeError:
     pass  # it ended at once; the watch will say how
   return _Rank(process, pipe)
@@ -250,7 +252,7 @@ def _watch(
   ranks: list[_Rank],
   on_message: OnMessage,
   cancelled: threading.Event | None,
-  hard_limit_sec: float,
+  heartbeat_timeout_sec: float,
 ) -> None:
   """Reads messages until every process has closed its pipe, or a while after the trial is over:
   what a submission has started may keep a process, or a pipe, open for ever. A submission may also
@@ -287,9 +289,9 @@ def _watch(
         over_at = time.perf_counter()
       if over_at is not None and time.perf_counter() - over_at > _GRACE_SEC:
         return
-      if over_at is None and time.perf_counter() - heard_at > hard_limit_sec:
+      if over_at is None and time.perf_counter() - heard_at > heartbeat_timeout_sec:
         for rank in ranks:
-          rank.silent_sec = hard_limit_sec
+          rank.silent_sec = heartbeat_timeout_sec
         return
 
 
@@ -359,25 +361,25 @@ def kill(process: subprocess.Popen, started: Mapping[int, str | None]) -> None:
   process.wait()
 
 
-def _outcome(plan: TrialPlan, ranks: list[_Rank]) -> Outcome:
+def _outcome(config: TrialConfig, ranks: list[_Rank]) -> Outcome:
   first = ranks[0]
   garbled = next((rank.garbled for rank in ranks if rank.garbled), None)
   if garbled is not None:
-    return Outcome(folder=plan.path, status='invalid', stop_reason='failed', reason=garbled)
+    return Outcome(folder=config.path, status='invalid', stop_reason='failed', reason=garbled)
   dead = _dead(ranks)
   if dead is not None:
     status, stop_reason, reason = _death(dead, ranks)
-    return Outcome(folder=plan.path, status=status, stop_reason=stop_reason, reason=reason)
+    return Outcome(folder=config.path, status=status, stop_reason=stop_reason, reason=reason)
   teller = _teller(ranks)
   status, stop_reason, reason = (teller.last[key] for key in ('status', 'stop_reason', 'reason'))
   wall = None if first.ended is None or first.started is None else first.ended - first.started
   if status == 'finished':
     assert wall is not None
-    doubt = _clock_doubt(first, wall) or _rows_doubt(plan, first)
+    doubt = _clock_doubt(first, wall) or _rows_doubt(config, first)
     if doubt is not None:
       status, stop_reason, reason = 'invalid', 'failed', doubt
   return Outcome(
-    folder=plan.path,
+    folder=config.path,
     status=status,
     stop_reason=stop_reason,
     reason=reason,
@@ -410,7 +412,7 @@ def _death(dead: _Rank, ranks: list[_Rank]) -> tuple[str, str, str]:
     who = 'the processes' if len(ranks) > 1 else 'the process'
     return (
       'failed',
-      'hard_limit',
+      'heartbeat_timeout',
       f'{who} of the trial gave no sign of life for {dead.silent_sec:g} s, which is the hard '
       'limit; output.txt shows where it stood',
     )
@@ -438,15 +440,15 @@ def _clock_doubt(rank: _Rank, parent_sec: float) -> str | None:
   )
 
 
-def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
+def _rows_doubt(config: TrialConfig, rank: _Rank) -> str | None:
   """Says that the rows on disk are not those that were reported while the trial ran, if so; and
   that what is made of them, and scored, is."""
-  if plan.devices.rank != 0:
+  if config.devices.rank != 0:
     return None
   digest = hashlib.sha256()
   kept = rank.last['log_offset']
   try:
-    with open(plan.path / measurements.LOG_FILE, 'rb') as file:
+    with open(config.path / measurements.LOG_FILE, 'rb') as file:
       file.seek(kept)
       for line in file:
         digest.update(line)
@@ -454,12 +456,12 @@ def _rows_doubt(plan: TrialPlan, rank: _Rank) -> str | None:
     return f'The rows that the trial reported cannot be read any more: {error.strerror}.'
   if digest.digest() != rank.rows.digest():
     return 'The rows on disk are not those that the trial reported while it ran.'
-  altered = measurements.altered_views(plan.path)
+  altered = measurements.altered_views(config.path)
   return f'{altered[0]} does not hold the rows of the log.' if altered else None
 
 
 def _write_outcome(
-  plan: TrialPlan, outcome: Outcome, before: trial_record.TrialRecord | None
+  config: TrialConfig, outcome: Outcome, before: trial_record.TrialRecord | None
 ) -> None:
   """Writes how the trial ended, as the parent sees it, into its record; `before` is that of its
   last attempt."""
@@ -467,7 +469,7 @@ def _write_outcome(
   try:
     record = files.decode(path.read_text())
   except (OSError, ValueError):
-    record = plan.record().to_json()  # it ended before it could write one
+    record = config.record().to_json()  # it ended before it could write one
   record.update(
     status=outcome.status,
     stop_reason=outcome.stop_reason,
@@ -481,7 +483,7 @@ def _write_outcome(
 def _num_out_of_memory(record: Mapping[str, Any], before: trial_record.TrialRecord | None) -> int:
   if record['stop_reason'] != 'out_of_memory':
     return 0
-  host = record['environment'].get('fingerprint')
-  if before is None or before.environment.get('fingerprint') != host:
+  host = record['environment'].get('host_hash')
+  if before is None or before.environment.get('host_hash') != host:
     return 1
   return before.num_out_of_memory + 1

@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import OnMessage, Outcome
-from algorithmic_efficiency.launch.slots import Place
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.trial.config import TrialConfig
 
 
 class Job(Protocol):
@@ -26,7 +26,7 @@ class Job(Protocol):
   KeyboardInterrupt. What goes wrong with it alone is its outcome; what it raises ends all jobs.
   """
 
-  def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome: ...
+  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,45 +49,45 @@ OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class PooledTrial:
   """The job of running a planned trial; whatever ends it is its outcome, and its record."""
 
-  plan: TrialPlan
+  config: TrialConfig
 
-  def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
       return local.run_trial(
-        self.plan,
+        self.config,
         tell,
-        environment=place.environment(),
+        environment=slot.environment(),
         cancelled=cancelled,
         mistakes_are_outcomes=True,
       )
     except errors.UserError as error:  # its folder cannot be had
-      return local.mistaken(self.plan, str(error))
+      return local.mistaken(self.config, str(error))
 
 
 def run(
-  jobs: Sequence[Job], *, places: Sequence[Place], on_event: OnEvent = lambda event: None
+  jobs: Sequence[Job], *, slots: Sequence[Slot], on_event: OnEvent = lambda event: None
 ) -> list[Outcome]:
   """Runs all jobs, each as soon as a place is free, and gives their outcomes in their order.
 
   `on_event` is called in the calling thread. An interrupt there, or an error, ends the jobs that
   run, and is raised once they have ended.
   """
-  return _Pool(jobs, places).run(on_event)
+  return _Pool(jobs, slots).run(on_event)
 
 
 class _Pool:
   """The threads of one `run`, and what they share."""
 
-  def __init__(self, jobs: Sequence[Job], places: Sequence[Place]):
+  def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot]):
     self._jobs = jobs
     self._next = iter(range(len(jobs)))
     self._lock = threading.Lock()
     self._cancelled = threading.Event()
     self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-    self._threads = [threading.Thread(target=self._work, args=(place,)) for place in places]
+    self._threads = [threading.Thread(target=self._work, args=(slot,)) for slot in slots]
 
   def run(self, on_event: OnEvent) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
@@ -108,12 +108,12 @@ class _Pool:
           thread.join()
     return [outcomes[index] for index in range(len(self._jobs))]
 
-  def _work(self, place: Place) -> None:
+  def _work(self, slot: Slot) -> None:
     try:
-      place.bind()
+      slot.bind()
       while (index := self._take()) is not None:
         self._events.put(Event(index=index, kind='started'))
-        outcome = self._jobs[index](place, self._teller(index), self._cancelled)
+        outcome = self._jobs[index](slot, self._teller(index), self._cancelled)
         self._events.put(Event(index=index, kind='ended', outcome=outcome))
     except KeyboardInterrupt:
       pass  # cancelled

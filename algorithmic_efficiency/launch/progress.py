@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
 
 _LINE_PERIOD_SEC = 5.0
 _STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
@@ -26,17 +26,21 @@ def say(text: str) -> None:
       os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-class Display:
+class TrialDisplay:
   """The progress of one trial, fed with the messages of its process."""
 
-  def __init__(self, title: str, plan: TrialPlan, number: int, total: int, *, quiet: bool = False):
+  def __init__(
+    self, title: str, config: TrialConfig, number: int, total: int, *, quiet: bool = False
+  ):
     self._title = title
     self._count = f'[{number}/{total}] ' if total > 1 else ''
-    suite = registry.suite(plan.suite)
-    definition = registry.workload(plan.workload, suite.name)
-    self._goal = definition.goal
-    self._rules = Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
-    sizes = definition.for_smoke().batch_sizes if plan.smoke else definition.batch_sizes
+    suite = registry.suite(config.suite)
+    definition = registry.workload(config.workload, suite.name)
+    self._target = definition.target
+    self._rules = StoppingRules.of(
+      config, suite, budget_of(definition, suite, config.ruleset, config.smoke)
+    )
+    sizes = definition.for_smoke().batch_sizes if config.smoke else definition.batch_sizes
     self._batch_size = sizes.train
     self._quiet = quiet
     self._live: Any = None
@@ -114,20 +118,20 @@ class Display:
     return '  '.join(parts)
 
   def _metrics(self, values: Mapping[str, float] | None) -> list[str]:
-    goal = self._goal
+    target = self._target
     shown = []
-    for split, target in (('validation', goal.validation), ('test', goal.test)):
-      value = (values or {}).get(f'{split}/{goal.metric}')
+    for split, target_value in (('validation', target.validation), ('test', target.test)):
+      value = (values or {}).get(f'{split}/{target.metric}')
       if value is not None:
-        aim = '' if target is None else f' (target {target:g})'
-        shown.append(f'{split} {goal.metric} {value:.4g}{aim}')
+        aim = '' if target_value is None else f' (target {target_value:g})'
+        shown.append(f'{split} {target.metric} {value:.4g}{aim}')
     return shown
 
 
-def title(plan: TrialPlan) -> str:
+def title(config: TrialConfig) -> str:
   """What a trial is called in what users read."""
-  where = f'{plan.workload} ({plan.framework})'
-  return f'{plan.submission} on {where}, study {plan.study}, trial {plan.trial}'
+  where = f'{config.workload} ({config.framework})'
+  return f'{config.submission} on {where}, study {config.study}, trial {config.trial}'
 
 
 def duration(seconds: float) -> str:

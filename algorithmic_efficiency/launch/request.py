@@ -20,7 +20,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
-from algorithmic_efficiency.launch.trial_folder import TrialFolder, mend
+from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
@@ -28,7 +28,7 @@ from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import (
   ALL_SPLITS,
   StopAt,
-  TrialPlan,
+  TrialConfig,
   budget_of,
 )
 
@@ -53,7 +53,7 @@ class Request:
     seed: None draws one, which is written down.
     drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
-    hard_limit_sec: None takes the suite's, or the budget in seconds where that is longer.
+    heartbeat_timeout_sec: None takes the suite's, or the budget in seconds where that is longer.
     nested: whether `study_<k>` stands between the experiment and the workload.
   """
 
@@ -83,7 +83,7 @@ class Request:
   max_global_steps: int | None = None
   stop_at: StopAt = 'both'
   stop_on_divergence: bool | None = None
-  hard_limit_sec: float | None = None
+  heartbeat_timeout_sec: float | None = None
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
@@ -104,7 +104,7 @@ class _Subject:
   folders: Mapping[int, Path]  # of the workload's trials, by study
 
 
-def plans(request: Request) -> list[TrialPlan]:
+def configs(request: Request) -> list[TrialConfig]:
   """Every trial of a request, in the order in which they run.
 
   Raises:
@@ -115,7 +115,7 @@ def plans(request: Request) -> list[TrialPlan]:
   subject = _subject(request)
   if request.devices.rank == 0:
     for folder in subject.folders.values():
-      mend(folder)
+      recover(folder)
   result = _trials(request, subject, _seeds(request, subject.folders))
   _check_folders(request, result)
   return result
@@ -133,7 +133,7 @@ def check_scored_name(name: str, remedy: str) -> None:
     )
 
 
-def trials(request: Request, root_seed: int) -> list[TrialPlan]:
+def trials(request: Request, root_seed: int) -> list[TrialConfig]:
   """Every trial of a request under one root seed, whatever lies in their folders by now.
 
   Raises:
@@ -158,7 +158,9 @@ def _subject(request: Request) -> _Subject:
   return _Subject(definition=definition, suite=suite, name=name, file=file, folders=folders)
 
 
-def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) -> list[TrialPlan]:
+def _trials(
+  request: Request, subject: _Subject, root_seeds: Mapping[int, int]
+) -> list[TrialConfig]:
   roots, task_folders = registry.roots()
   result = []
   for study, seed in root_seeds.items():
@@ -166,7 +168,7 @@ def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) 
     for trial, point in _points(request, subject.file, study, study_seed):
       folder = subject.folders[study] / f'trial_{trial}'
       result.append(
-        TrialPlan(
+        TrialConfig(
           workload=subject.definition.name,
           framework=request.framework,
           submission=request.experiment or subject.name,
@@ -190,7 +192,7 @@ def _trials(request: Request, subject: _Subject, root_seeds: Mapping[int, int]) 
           max_global_steps=request.max_global_steps,
           stop_at=request.stop_at,
           stop_on_divergence=_stop_on_divergence(request, subject.suite),
-          hard_limit_sec=_hard_limit_sec(request, subject.suite),
+          heartbeat_timeout_sec=_heartbeat_timeout_sec(request, subject.suite),
           save_checkpoints=request.save_checkpoints,
           evaluate=request.evaluate,
           splits=request.splits,
@@ -269,11 +271,11 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
     raise errors.UserError(f'{definition.name} has no budget in any suite.')
   suite = registry.suite(request.suite or next(iter(definition.suites)))
   suite.rules_of(request.ruleset)
-  goal = registry.workload(definition.name, suite.name).goal
-  if goal.provisional and not (request.allow_provisional or request.smoke):
+  target = registry.workload(definition.name, suite.name).target
+  if target.provisional and not (request.allow_provisional or request.smoke):
     raise errors.UserError(
-      f'The goal of {definition.name} is provisional: it has not been calibrated, and runs towards '
-      'it are never scored. Add --allow_provisional to race it all the same.'
+      f'The target of {definition.name} is provisional: it has not been calibrated, and its runs '
+      'are never scored. Add --allow_provisional to race it all the same.'
     )
   return suite
 
@@ -285,7 +287,7 @@ def _check_numbers(request: Request) -> None:
     'study',
     'max_global_steps',
     'full_eval_every',
-    'hard_limit_sec',
+    'heartbeat_timeout_sec',
   ):
     value = getattr(request, name)
     if value is not None and value <= 0:
@@ -294,7 +296,7 @@ def _check_numbers(request: Request) -> None:
     value = getattr(request, name)
     if value is not None and value < 0:
       raise errors.UserError(f'--{name} must not be negative; it is {value}.')
-  for name in ('num_devices', 'num_threads', 'num_ranks'):
+  for name in ('num_devices', 'num_threads', 'world_size'):
     value = getattr(request.devices, name)
     if value is not None and value <= 0:
       raise errors.UserError(f'--{name} must be positive; it is {value}.')
@@ -387,28 +389,28 @@ def _stop_on_divergence(request: Request, suite: Suite) -> bool:
   return request.stop_on_divergence
 
 
-def _hard_limit_sec(request: Request, suite: Suite) -> float:
-  if request.hard_limit_sec is not None:
-    return request.hard_limit_sec
+def _heartbeat_timeout_sec(request: Request, suite: Suite) -> float:
+  if request.heartbeat_timeout_sec is not None:
+    return request.heartbeat_timeout_sec
   definition = registry.workload(request.workload, suite.name)
   budget = budget_of(definition, suite, request.ruleset, request.smoke)
-  return max(suite.hard_limit_sec, budget.max_sec or 0.0)
+  return max(suite.heartbeat_timeout_sec, budget.max_sec or 0.0)
 
 
-def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
+def _check_folders(request: Request, trials: list[TrialConfig]) -> None:
   """Makes sure that no earlier result is touched unless that was asked for."""
   if trials[0].devices.rank != 0:
     return  # the first process of the group has looked
-  taken = [plan.path for plan in trials if plan.path.is_dir() and any(plan.path.iterdir())]
+  taken = [config.path for config in trials if config.path.is_dir() and any(config.path.iterdir())]
   if taken and request.overwrite:
     for folder in taken:
       with TrialFolder(folder):
         pass  # each is replaced when its turn comes, but none if one of them is in use
   elif taken and request.resume:
-    for plan in trials:
-      record = trial_record.read_trial(plan.path)
+    for config in trials:
+      record = trial_record.read_trial(config.path)
       if record is not None:
-        check_resumable(plan, record)
+        check_resumable(config, record)
   elif taken:
     raise errors.UserError(
       f'The trial folder {taken[0]} exists already; continue it with --resume, replace it with '
@@ -416,17 +418,17 @@ def _check_folders(request: Request, trials: list[TrialPlan]) -> None:
     )
 
 
-def check_resumable(plan: TrialPlan, record: TrialRecord) -> None:
+def check_resumable(config: TrialConfig, record: TrialRecord) -> None:
   """Makes sure that a trial goes on by the rules, and at the point, with which it began.
 
   Raises:
     UserError: the plan has others than the record.
   """
   for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'options', 'seeds'):
-    begun, asked = getattr(record, name), getattr(plan, name)
+    begun, asked = getattr(record, name), getattr(config, name)
     if begun != asked and not (name == 'options' and not begun):  # records without are older
       raise errors.UserError(
-        f'A trial resumes as it began; {plan.path} began with {name} {begun} and would go on with '
-        f'{asked}. Give the command that it began with, or start anew with --overwrite.'
+        f'A trial resumes as it began; {config.path} began with {name} {begun} and would go on '
+        f'with {asked}. Give the command that it began with, or start anew with --overwrite.'
       )
-  by_name.check_resumable(Path(plan.submission_path), plan.path)
+  by_name.check_resumable(Path(config.submission_path), config.path)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.launch.progress import Display, say, title
-from algorithmic_efficiency.launch.request import Request, plans
+from algorithmic_efficiency.launch.progress import TrialDisplay, say, title
+from algorithmic_efficiency.launch.request import Request, configs
 from algorithmic_efficiency.results import trial_record
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 DONE = ('finished', 'invalid')
 
@@ -24,7 +24,7 @@ def run(request: Request, *, quiet: bool = False) -> int:
     UserError: a mistake that the user can mend.
   """
   with interrupted_when_terminated():
-    outcomes = run_trials(plans(request), quiet=quiet)
+    outcomes = run_trials(configs(request), quiet=quiet)
   bad = [outcome for outcome in outcomes if outcome.status != 'finished']
   if outcomes and not quiet:
     say(f'Results: {_common_folder([outcome.folder for outcome in outcomes])}')
@@ -41,29 +41,29 @@ def interrupted_when_terminated() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def run_trials(trials: list[TrialPlan], *, quiet: bool = False) -> list[Outcome]:
+def run_trials(trials: list[TrialConfig], *, quiet: bool = False) -> list[Outcome]:
   """Runs plans in order; a trial that fails does not keep the others from running."""
   outcomes = []
-  for number, plan in enumerate(trials, 1):
-    finished = _finished(plan)
+  for number, config in enumerate(trials, 1):
+    finished = _finished(config)
     if finished is not None:
       outcomes.append(finished)
       if not quiet:
-        say(f'{title(plan)}: {finished.status} before, skipped.')
+        say(f'{title(config)}: {finished.status} before, skipped.')
       continue
-    with Display(title(plan), plan, number, len(trials), quiet=quiet) as display:
-      outcome = local.run_trial(plan, display.message)
+    with TrialDisplay(title(config), config, number, len(trials), quiet=quiet) as display:
+      outcome = local.run_trial(config, display.message)
       display.ended(outcome)
     outcomes.append(outcome)
   return outcomes
 
 
-def _finished(plan: TrialPlan) -> Outcome | None:
+def _finished(config: TrialConfig) -> Outcome | None:
   """The outcome of a trial that a resumed request need not run again."""
-  record = trial_record.read_trial(plan.path) if plan.resume else None
+  record = trial_record.read_trial(config.path) if config.resume else None
   if record is None or record.status not in DONE:
     return None
-  return local.recorded(plan.path, record)
+  return local.recorded(config.path, record)
 
 
 def _common_folder(folders: list[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""The places of this machine: equal shares of its devices, each for one trial at a time."""
+"""The slots of this machine: equal shares of its devices, each for one trial at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from algorithmic_efficiency.results.environment import bound_cpus, num_usable_cp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Slot:
   """Where one trial runs at a time.
 
   Attributes:
@@ -36,8 +36,8 @@ class Place:
     return {'CUDA_VISIBLE_DEVICES': ','.join(self.gpus)} if self.gpus else {}
 
   def devices(self, asked: Devices, framework: str) -> Devices:
-    """The devices of a trial in this place: those asked for, with its share of host threads."""
-    num_ranks = backends.num_processes(
+    """The devices of a trial in this slot: those asked for, with its share of host threads."""
+    world_size = backends.num_processes(
       framework,
       platform=asked.platform,
       num_devices=asked.num_devices or len(self.gpus) or None,
@@ -45,16 +45,16 @@ class Place:
     )
     threads = asked.num_threads
     if threads is None and self.num_threads is not None:
-      threads = max(1, self.num_threads // num_ranks)
-    return replace(asked, num_ranks=num_ranks, num_threads=threads)
+      threads = max(1, self.num_threads // world_size)
+    return replace(asked, world_size=world_size, num_threads=threads)
 
 
-def places(asked: Devices, num_workers: int | None = None) -> tuple[Place, ...]:
-  """Divides the machine: on GPUs a place for each group that a trial needs, on CPUs one place.
+def slots(asked: Devices, num_workers: int | None = None) -> tuple[Slot, ...]:
+  """Divides the machine: on GPUs a slot for each group that a trial needs, on CPUs one slot.
 
   Args:
     asked: the devices of one trial.
-    num_workers: how many places there shall be; each gets its own CPUs, and as many as the others.
+    num_workers: how many slots there shall be; each gets its own CPUs, and as many as the others.
 
   Raises:
     UserError: there are too few devices.
@@ -67,10 +67,10 @@ def places(asked: Devices, num_workers: int | None = None) -> tuple[Place, ...]:
   groups = _gpu_groups(gpus, asked.num_devices, num_workers) if gpus else ()
   number = num_workers or len(groups) or 1
   if number == 1:  # it has the machine for itself, and is bound to nothing less
-    return (Place(num_threads=None if gpus else max(1, int(num_usable_cpus()))),)
+    return (Slot(num_threads=None if gpus else max(1, int(num_usable_cpus()))),)
   shares = _cpu_shares(number, asked.num_threads)
   return tuple(
-    Place(cpus=cpus, gpus=groups[index] if groups else (), num_threads=len(cpus))
+    Slot(cpus=cpus, gpus=groups[index] if groups else (), num_threads=len(cpus))
     for index, cpus in enumerate(shares)
   )
 
@@ -90,7 +90,7 @@ def _gpu_groups(
 
 
 def _cpu_shares(number: int, num_threads: int | None) -> list[tuple[int, ...]]:
-  """The CPUs of each of several places."""
+  """The CPUs of each of several slots."""
   share = int(num_usable_cpus()) // number
   if share < (num_threads or 1):
     raise errors.UserError(

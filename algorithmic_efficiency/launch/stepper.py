@@ -22,10 +22,10 @@ from typing import Any, Self
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.results import trial_record
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer
 
 _GRACE_SEC = 20.0  # what the processes get to end by themselves
@@ -50,7 +50,7 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leg:
+class Interval:
   """Some steps, and the evaluation after them if there was one.
 
   Attributes:
@@ -95,23 +95,23 @@ class Stepper:
 
   def __init__(
     self,
-    plan: TrialPlan,
-    place: Place,
+    config: TrialConfig,
+    slot: Slot,
     *,
     num_sharing: int = 1,
     cancelled: threading.Event | None = None,
   ):
-    self._plan = plan
+    self._config = config
     self._cancelled = cancelled or threading.Event()
-    self._environment = {**place.environment(), **backends.sharing(num_sharing)}
+    self._environment = {**slot.environment(), **backends.sharing(num_sharing)}
     self._ranks: list[_Rank] = []
     self._left = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
     self.folder = self._left.enter_context(scratch())
     try:
-      for plan in local.rank_plans(aside(self._plan, self.folder)):
-        self._ranks.append(_Rank(plan, self._environment))
+      for config in local.rank_configs(aside(self._config, self.folder)):
+        self._ranks.append(_Rank(config, self._environment))
     except BaseException:
       self._end(grace_sec=0.0)
       raise
@@ -125,14 +125,14 @@ class Stepper:
     said = self._answers('ready')
     self.start = Start(eval_batch_size=said[0]['eval_batch_size'], clock_sec=said[0]['clock_sec'])
 
-  def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
+  def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
     """Makes steps, and then, if asked to, evaluates the first few batches of each split."""
     order = {'num_steps': num_steps, 'max_batches': max_batches}
     for rank in self._ranks:
       rank.tell(order)
-    answers = self._answers('leg')
-    fields = {field.name: answers[0][field.name] for field in dataclasses.fields(Leg)}
-    return Leg(**fields)
+    answers = self._answers('interval')
+    fields = {field.name: answers[0][field.name] for field in dataclasses.fields(Interval)}
+    return Interval(**fields)
 
   def _answers(self, kind: str) -> list[Mapping[str, Any]]:
     """The next message of each process, which is of this kind unless one has failed, or says
@@ -150,9 +150,10 @@ class Stepper:
       ready, *_ = select.select(silent, [], [], _POLL_SEC)
       for rank in ready:
         rank.read()
-      if not ready and time.perf_counter() - begin > self._plan.hard_limit_sec:
+      if not ready and time.perf_counter() - begin > self._config.heartbeat_timeout_sec:
         raise StepperError(
-          f'its process gave no sign of life for {self._plan.hard_limit_sec:g} s, the hard limit'
+          f'its process was silent for {self._config.heartbeat_timeout_sec:g} s, '
+          'the heartbeat timeout'
         )
     messages = [rank.messages.pop(0) for rank in self._ranks]
     assert all(message['kind'] == kind for message in messages)
@@ -185,29 +186,29 @@ class Stepper:
       self._left.close()
 
 
-def aside(plan: TrialPlan, folder: Path) -> TrialPlan:
+def aside(config: TrialConfig, folder: Path) -> TrialConfig:
   """The same trial, begun anew in another folder, with everything that it would write."""
-  devices, cache = plan.devices, plan.devices.compilation_cache
-  if cache is not None and Path(cache).is_relative_to(plan.path):
-    moved = folder / Path(cache).relative_to(plan.path)
+  devices, cache = config.devices, config.devices.compilation_cache
+  if cache is not None and Path(cache).is_relative_to(config.path):
+    moved = folder / Path(cache).relative_to(config.path)
     devices = dataclasses.replace(devices, compilation_cache=str(moved))
   return dataclasses.replace(
-    plan, folder=str(folder), devices=devices, resume=False, overwrite=False, trackers=()
+    config, folder=str(folder), devices=devices, resume=False, overwrite=False, trackers=()
   )
 
 
 class _Rank:
   """One process; `messages` are those that nobody has taken yet."""
 
-  def __init__(self, plan: TrialPlan, environment: Mapping[str, str]):
+  def __init__(self, config: TrialConfig, environment: Mapping[str, str]):
     self.messages: list[Mapping[str, Any]] = []
     self._buffer = LineBuffer()
     self._has_hung_up = False
-    self._name = f'rank {plan.devices.rank}' if plan.devices.num_ranks > 1 else 'its process'
-    self._output = plan.path / f'output_rank{plan.devices.rank}.txt'
+    self._name = f'rank {config.devices.rank}' if config.devices.world_size > 1 else 'its process'
+    self._output = config.path / f'output_rank{config.devices.rank}.txt'
     with open(self._output, 'wb') as output:
       self._process, self._pipe = local.spawn(_WORKER, environment, output)
-    self._write(plan.to_json())
+    self._write(config.to_json())
 
   def tell(self, order: Mapping[str, Any]) -> None:
     self._write(json.dumps(order))

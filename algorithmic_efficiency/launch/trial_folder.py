@@ -67,7 +67,7 @@ def _remove_abandoned(parent: Path) -> None:
           shutil.rmtree(path, ignore_errors=True)
 
 
-def mend(parent: Path) -> None:
+def recover(parent: Path) -> None:
   """Puts back, or takes away, what launchers that were killed have left aside in `parent`."""
   for aside in sorted(parent.glob(f'.*{_ASIDE}')):
     path = parent / aside.name.removeprefix('.').removesuffix(_ASIDE)

@@ -40,7 +40,7 @@ _REHEARSAL_TIMEOUT_SEC = 300
 
 
 @dataclass(frozen=True)
-class Entry:
+class OptimizerSubmission:
   """An optimizer as a submission: the folder's name is the optimizer's."""
 
   framework: str
@@ -129,7 +129,7 @@ def _values(text: str, what: str) -> dict[str, object]:
 
 
 @functools.cache
-def entry_for(text: str) -> Entry:
+def entry_for(text: str) -> OptimizerSubmission:
   """The folder of an optimizer; made, and tried out, where there is none yet.
 
   Raises:
@@ -143,11 +143,11 @@ def entry_for(text: str) -> Entry:
     framework = next(
       name for name, file in registry.SUBMISSION_FILES.items() if (folder / file).is_file()
     )
-    return Entry(framework, folder)
+    return OptimizerSubmission(framework, folder)
   framework = _rehearsed(wanted)
   if not folder.is_dir():
     _write(wanted, framework, folder)
-  return Entry(framework, folder)
+  return OptimizerSubmission(framework, folder)
 
 
 def _check_installed(optimizer: str) -> None:

@@ -36,7 +36,7 @@ def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
 
   It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a
   quota not a whole number), the commit and branch are those of the checkout that the harness runs
-  from, the fingerprints are those of the functions of their names.
+  from, the hashes are those of the functions of their names.
 
   Args:
     devices: what the backend says of itself and its devices.
@@ -60,18 +60,18 @@ def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
   }
   return {
     **facts,
-    'fingerprint': fingerprint(facts),
-    'machine_fingerprint': machine_fingerprint(facts),
+    'host_hash': host_hash(facts),
+    'machine_hash': machine_hash(facts),
   }
 
 
-def machine_fingerprint(environment: Mapping[str, Any]) -> str:
+def machine_hash(environment: Mapping[str, Any]) -> str:
   """16 hexadecimal digits of the hardware alone, and of its driver: equal for both frameworks."""
   devices = environment['devices']
   return _digest({name: devices.get(name) for name in _HARDWARE} | _hardware(environment))
 
 
-def fingerprint(environment: Mapping[str, Any]) -> str:
+def host_hash(environment: Mapping[str, Any]) -> str:
   """16 hexadecimal digits; the seconds of two trials are comparable where they are equal.
 
   It covers the hardware, the devices and their driver, Python, and the packages of the framework in

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import files
+from algorithmic_efficiency.results import files, former_names
 
 COSTS_FILE = 'costs.jsonl'
 PLAN_FILE = 'plan.json'
 
-Turn = tuple[float, float, float]
+Round = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class StepCost:
   Attributes:
     submission: as it is scored; where it is the baseline itself, a second process of the baseline
       was measured, and what its cost differs from 1 by is noise.
-    host: the fingerprint of what both ran on.
-    turns: seconds of a step of the baseline before, of the submission, of the baseline after.
+    host: the hash of what both ran on.
+    rounds: seconds of a step of the baseline before, of the submission, of the baseline after.
     hashes: of the files of both, by name; empty in a record that does not say.
   """
 
@@ -40,14 +40,14 @@ class StepCost:
   framework: str
   study: int
   host: str
-  turns: tuple[Turn, ...]
+  rounds: tuple[Round, ...]
   hashes: Mapping[str, str] = field(default_factory=dict)
 
   @property
   def log_cost(self) -> float:
-    """The median over the turns of the logarithm of the ratio; drift within a turn cancels."""
+    """The median over the rounds of the logarithm of the ratio; drift within a turn cancels."""
     return statistics.median(
-      math.log(own) - (math.log(before) + math.log(after)) / 2 for before, own, after in self.turns
+      math.log(own) - (math.log(before) + math.log(after)) / 2 for before, own, after in self.rounds
     )
 
   @property
@@ -91,8 +91,10 @@ def read_costs(folder: Path) -> tuple[StepCost, ...]:
 
 
 def _cost(record: dict[str, Any]) -> StepCost:
-  cost = StepCost(**{**record, 'turns': tuple(tuple(turn) for turn in record['turns'])})
-  if not all(0 < sec < math.inf for turn in cost.turns for sec in turn) or not cost.turns:
+  fields = former_names.renamed(record, former_names.STEP_COST)
+  fields['rounds'] = tuple(tuple(one) for one in fields['rounds'])
+  cost = StepCost(**fields)
+  if not all(0 < sec < math.inf for turn in cost.rounds for sec in turn) or not cost.rounds:
     raise ValueError('a step that takes no time')
   return cost
 

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import files
+from algorithmic_efficiency.results import files, former_names
 
 SCHEMA_VERSION = 1
 TRIAL_FILE = 'trial.json'
 
 STATUSES = ('running', 'finished', 'failed', 'invalid')
 STOP_REASONS = (
-  'goals_reached',
-  'validation_goal_reached',
+  'targets_reached',
+  'validation_target_reached',
   'budget_spent',
   'training_complete',
   'step_limit',
   'diverged',
   'failed',
   'out_of_memory',
-  'hard_limit',
+  'heartbeat_timeout',
   'interrupted',
 )
 
@@ -99,7 +99,8 @@ class TrialRecord:
       ValueError, TypeError: a field is missing or not in its closed set.
     """
     known = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in fields.items() if name in known})
+    current = former_names.renamed_trial(fields)
+    return cls(**{name: value for name, value in current.items() if name in known})
 
   def write(self, folder: Path) -> None:
     """Writes `trial.json`, all or nothing.

@@ -23,7 +23,7 @@ ALL_SPLITS: tuple[Split, ...] = ('eval_train', 'validation', 'test')
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialPlan:
+class TrialConfig:
   """One run of one hyperparameter point on one workload.
 
   Attributes:
@@ -33,11 +33,11 @@ class TrialPlan:
     seed: the trial's own seed, derived from the study's, which is derived from the root seed.
     folder: the trial folder.
     overwrite: whether the trial replaces one that lies in its folder.
-    stop_at: which goals end the trial: both, the one on validation alone, or none.
-    hard_limit_sec: how long the trial may give no sign of life before it is ended from outside.
+    stop_at: which targets end the trial: both, the one on validation alone, or none.
+    heartbeat_timeout_sec: seconds that the trial may be silent before it is ended from outside.
     splits: the splits that an evaluation covers.
     full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
-      between look at the first batch of validation, and cover all where it reaches the goal.
+      between look at the first batch of validation, and cover all where it reaches the target.
     budget: what it may spend instead of what its suite says; for trials that are never scored.
     watched: whether its process reports what the submission does that `faults` has.
     eval_steps: the steps after which it is evaluated, the last of which ends it, whatever its suite
@@ -68,7 +68,7 @@ class TrialPlan:
   max_global_steps: int | None = None
   stop_at: StopAt = 'both'
   stop_on_divergence: bool = False
-  hard_limit_sec: float = 3_600.0
+  heartbeat_timeout_sec: float = 3_600.0
   save_checkpoints: bool = True
   evaluate: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
@@ -86,7 +86,7 @@ class TrialPlan:
     return json.dumps(dataclasses.asdict(self))
 
   @classmethod
-  def from_json(cls, text: str) -> TrialPlan:
+  def from_json(cls, text: str) -> TrialConfig:
     fields = json.loads(text)
     fields['devices'] = Devices(**fields['devices'])
     if fields['budget'] is not None:
@@ -133,7 +133,7 @@ class TrialPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class StoppingRules:
   """When a trial is evaluated and when it stops."""
 
   axis: Axis
@@ -150,25 +150,25 @@ class Rules:
   eval_steps: tuple[int, ...] = ()  # instead of the periods
 
   @classmethod
-  def of(cls, plan: TrialPlan, suite: Suite, budget: Budget) -> Rules:
+  def of(cls, config: TrialConfig, suite: Suite, budget: Budget) -> StoppingRules:
     """The rules of a plan in a suite; `budget` is the one of its ruleset (`budget_of`)."""
     rules = cls(
-      axis='cost_adjusted_steps' if plan.smoke else suite.axis,
+      axis='cost_adjusted_steps' if config.smoke else suite.axis,
       max_sec=budget.max_sec,
       max_steps=budget.max_steps,
       eval_period_sec=budget.eval_period_sec,
       eval_period_steps=budget.eval_period_steps,
       free_init_sec=suite.free_init_sec,
-      max_global_steps=plan.max_global_steps,
-      stop_at=plan.stop_at,
-      stop_on_divergence=plan.stop_on_divergence,
-      evaluate=plan.evaluate,
-      full_eval_every=plan.full_eval_every,
-      eval_steps=plan.eval_steps,
+      max_global_steps=config.max_global_steps,
+      stop_at=config.stop_at,
+      stop_on_divergence=config.stop_on_divergence,
+      evaluate=config.evaluate,
+      full_eval_every=config.full_eval_every,
+      eval_steps=config.eval_steps,
     )
-    if not plan.eval_steps:
+    if not config.eval_steps:
       return rules
-    last = plan.eval_steps[-1]
+    last = config.eval_steps[-1]
     return dataclasses.replace(rules, max_sec=None, max_steps=None, max_global_steps=last)
 
 

@@ -27,7 +27,7 @@ def evaluate(
   params: Any,
   model_state: Any,
   root: Path | None,
-  words: np.ndarray,
+  key_data: np.ndarray,
   splits: Iterable[Split] = ('eval_train', 'validation', 'test'),
   max_batches: int | None = None,
 ) -> dict[str, float]:
@@ -35,7 +35,7 @@ def evaluate(
 
   Args:
     root: the prepared data set; None takes the generated data of a smoke run.
-    words: uint32 [2], the random words of this evaluation.
+    key_data: uint32 [2], the random key_data of this evaluation.
     max_batches: take no more than the first few batches of each split, to see what they cost.
   """
   results: dict[str, float] = {}
@@ -46,7 +46,7 @@ def evaluate(
     stream = _stream(definition, task, root, split, workload.eval_batch_size, backend)
     with contextlib.closing(stream):
       batches = itertools.islice(stream, max_batches)
-      sums = backend.eval_sums(workload, params, model_state, batches, words)
+      sums = backend.eval_sums(workload, params, model_state, batches, key_data)
     num_examples, _ = sums.pop('num_examples')
     prefix = PREFIXES[split]
     means = {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
@@ -65,7 +65,7 @@ def _stream(
   batch_size: int,
   backend: Backend,
 ) -> Any:
-  shard = (backend.rank, backend.num_ranks)
+  shard = (backend.rank, backend.world_size)
   if root is None:
     return fake.eval_stream(task.data, definition, split, batch_size, shard=shard)
   return task.data.eval_stream(definition, root, split, batch_size, shard=shard)

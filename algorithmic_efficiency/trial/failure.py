@@ -26,33 +26,33 @@ _DISTRIBUTIONS = {
 _EXTRAS = {'jax': 'jax', 'flax': 'jax', 'optax': 'jax', 'torch': 'torch'}
 
 
-def unmet(error: BaseException, file: Path, num_ranks: int = 1) -> str | None:
+def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -> str | None:
   """What is missing, if that is why an entry has failed where it begins; else None.
 
   Args:
     error: what was raised while it was imported, initialised, or made its first step.
     file: its submission module.
-    num_ranks: processes of the trial.
+    world_size: processes of the trial.
   """
   if not _own_frames(error, file):
     return None
   text = str(error).lower()
   if isinstance(error, ModuleNotFoundError) and error.name:
-    return _missing_module(error.name, in_a_line(error, file), file)
+    return _missing_module(error.name, one_line(error, file), file)
   if any(sign in text for sign in _CUDA_SIGNS):
-    return f'The submission needs a CUDA GPU, and there is none here: {in_a_line(error, file)}.'
-  processes = '1 process' if num_ranks == 1 else f'{num_ranks} processes'
+    return f'The submission needs a CUDA GPU, and there is none here: {one_line(error, file)}.'
+  processes = '1 process' if world_size == 1 else f'{world_size} processes'
   if _GROUP_SIGN in text:
     return (
       f'The submission needs several processes, and the trial has {processes}: '
-      f'{in_a_line(error, file)}. Give --num_devices.'
+      f'{one_line(error, file)}. Give --num_devices.'
     )
   if isinstance(error, (NotImplementedError, ValueError)) and _is_raised_by(error, file):
-    return f'The submission refuses to run here, with {processes}: {in_a_line(error, file)}.'
+    return f'The submission refuses to run here, with {processes}: {one_line(error, file)}.'
   return None
 
 
-def in_a_line(error: BaseException, file: Path) -> str:
+def one_line(error: BaseException, file: Path) -> str:
   """An exception in a line of printable text, and the last line of the entry's own that led to it.
 
   It goes to terminals and into files in UTF-8; what is not printable is written as in Python.

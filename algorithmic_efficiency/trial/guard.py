@@ -122,9 +122,9 @@ class Guard:
       return False
     return _touches(path, self._unwritable, around=True)
 
-  def refuse(self, message: str, fault: str = 'data') -> NoReturn:
+  def refuse(self, message: str, kind: str = 'data') -> NoReturn:
     """Remembers a violation and raises it."""
-    error = IntegrityError(message, fault)
+    error = IntegrityError(message, kind)
     self.violations.append(error)
     raise error
 

@@ -19,9 +19,9 @@ from algorithmic_efficiency import (
   spec,
   trust,
 )
-from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.clock import Stopwatch
-from algorithmic_efficiency.trial.config import Rules
+from algorithmic_efficiency.trial.config import StoppingRules
 from algorithmic_efficiency.trial.guard import Guard, UntimedWork
 from algorithmic_efficiency.trial.submission import Submission, copied_results
 
@@ -29,7 +29,7 @@ MAX_IN_FLIGHT = 32  # steps that the device may run ahead of the host between tw
 _SYNC_PERIOD_SEC = 0.25
 _PROGRESS_PERIOD_SEC = 0.5
 _MAX_BUFFERED_ROWS = 256
-_STREAMS = 3  # random words of a step: data selection, update, preparation for evaluation
+_STREAMS = 3  # random key_data of a step: data selection, update, preparation for evaluation
 
 
 class InputQueue:
@@ -87,9 +87,9 @@ class Recorder(Protocol):
 class Machine(Protocol):
   """The part of a backend that the loop itself uses."""
 
-  num_ranks: int
+  world_size: int
 
-  def key(self, words: Any) -> Any: ...
+  def key(self, key_data: Any) -> Any: ...
   def synchronize(self, outputs: Any = None) -> None: ...
   def sync_max(self, value: float) -> float: ...
   def all_finite(self, params: Any) -> bool: ...
@@ -109,8 +109,8 @@ class Position:
   charged_steps: int = 0
   next_eval_steps: int = 1
   num_evals: int = 0
-  validation_goal: bool = False
-  test_goal: bool = False
+  validation_reached: bool = False
+  test_reached: bool = False
   eval_results: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
   step_times: list[tuple[float, int]] = field(default_factory=list)
   stop_reason: str | None = None
@@ -120,8 +120,8 @@ class Position:
 class TrialRun:
   """One trial, ready to run; `run` gives its stop reason."""
 
-  rules: Rules
-  goal: Goal
+  rules: StoppingRules
+  target: Target
   machine: Machine
   submission: Submission
   workload: spec.Workload
@@ -149,7 +149,7 @@ class TrialRun:
     self._untimed = UntimedWork()
     self._in_flight = 0
     self._window = 1
-    self._stretch: list[tuple[float, int]] = []
+    self._segment: list[tuple[float, int]] = []
     self._prepare_sec = 0.0  # for the evaluation that ends the stretch
     self._train_state: dict[str, Any] = {}
     self.has_made_a_step = False
@@ -208,7 +208,7 @@ class TrialRun:
   def _step(self) -> bool:
     """One call of `data_selection` and one of `update_params`; True if training is complete."""
     position, watch, queue = self.position, self.watch, self.queue
-    words = self._keys[position.global_step]
+    key_data = self._keys[position.global_step]
     complete = False
     drawn = queue.num_drawn
     with trust.submission():
@@ -220,7 +220,7 @@ class TrialRun:
         self.model_state,
         self.hyperparameters,
         position.global_step,
-        self.machine.key(words[0]),
+        self.machine.key(key_data[0]),
       )
       watch.lap('data')
       try:
@@ -231,7 +231,7 @@ class TrialRun:
           optimizer_state=self.optimizer_state,
           eval_results=self._past,
           global_step=position.global_step,
-          rng=self.machine.key(words[1]),
+          rng=self.machine.key(key_data[1]),
           **self._step_arguments,
         )
       except spec.TrainingCompleteError:
@@ -267,7 +267,7 @@ class TrialRun:
     """Closes the stretch since the last synchronisation; the mean seconds of its steps."""
     mean = (now - self._last_sync) / self._in_flight
     if self.position.global_step > 1:  # the first step compiles
-      self._stretch.append((mean, self._in_flight))
+      self._segment.append((mean, self._in_flight))
     self._in_flight, self._last_sync = 0, now
     return mean
 
@@ -301,7 +301,7 @@ class TrialRun:
 
   def _over_ranks(self, seconds: float, reached_sync: bool) -> float:
     """Processes must decide alike, so several of them compare clocks, where they wait anyway."""
-    if self.machine.num_ranks == 1:
+    if self.machine.world_size == 1:
       return seconds
     return self.machine.sync_max(seconds) if reached_sync else -math.inf
 
@@ -329,7 +329,7 @@ class TrialRun:
         self._record(values)
         position.stop_reason = self._reason_in(values)
     position.stop_reason = position.stop_reason or reason
-    self._close_stretch()
+    self._close_segment()
     self._plan_next_evaluation()
     self._write_metrics()
     self._check_integrity()
@@ -341,22 +341,22 @@ class TrialRun:
     self._update_train_state()
 
   def _values(self, must_be_whole: bool) -> dict[str, float] | None:
-    """What an evaluation gives; None where a glance was due and has shown nothing.
+    """What an evaluation gives; None where a partial was due and has shown nothing.
 
-    Between whole evaluations the first batch of validation is enough, unless the goal is reached on
-    it, or something is no longer finite. What a glance shows is logged, and counts nowhere.
+    A partial evaluation takes the first batch of validation. A full one follows if that batch
+    reaches the target or is not finite. Partial results are logged, and count nowhere.
     """
     position = self.position
     position.num_evals += 1
     if not must_be_whole and (position.num_evals - 1) % self.rules.full_eval_every:
       state = (self.params, self.model_state, position.global_step)
-      glance = self.evaluate(*state, splits=('validation',), max_batches=1)
-      value = glance[f'validation/{self.goal.metric}']
-      row = {f'glance/{name}': shown for name, shown in glance.items()}
+      partial = self.evaluate(*state, splits=('validation',), max_batches=1)
+      value = partial[f'validation/{self.target.metric}']
+      row = {f'partial/{name}': shown for name, shown in partial.items()}
       self.recorder.metrics(
         [(position.global_step, row)]
       )  # past the submission, which has a logger
-      if math.isfinite(value) and not self.goal.reached('validation', value):
+      if math.isfinite(value) and not self.target.reached('validation', value):
         return None
     return self.evaluate(self.params, self.model_state, position.global_step)
 
@@ -412,13 +412,15 @@ class TrialRun:
   def _reason_in(self, values: Mapping[str, float]) -> str | None:
     """Why the trial ends with an evaluation, if it does."""
     position, stop_at = self.position, self.rules.stop_at
-    metric = self.goal.metric
-    position.validation_goal |= self.goal.reached('validation', values.get(f'validation/{metric}'))
-    position.test_goal |= self.goal.reached('test', values.get(f'test/{metric}'))
-    if position.validation_goal and position.test_goal and stop_at != 'never':
-      return 'goals_reached'
-    if position.validation_goal and stop_at == 'validation':
-      return 'validation_goal_reached'
+    metric = self.target.metric
+    position.validation_reached |= self.target.reached(
+      'validation', values.get(f'validation/{metric}')
+    )
+    position.test_reached |= self.target.reached('test', values.get(f'test/{metric}'))
+    if position.validation_reached and position.test_reached and stop_at != 'never':
+      return 'targets_reached'
+    if position.validation_reached and stop_at == 'validation':
+      return 'validation_target_reached'
     if self.rules.stop_on_divergence:
       validation = [value for name, value in values.items() if name.startswith('validation/')]
       if not all(map(math.isfinite, validation)) or self._has_bad_params():
@@ -429,12 +431,12 @@ class TrialRun:
     """Whether any process has parameters that are not finite; all of them must stop alike."""
     return self.machine.sync_max(float(not self.machine.all_finite(self.params))) > 0.0
 
-  def _close_stretch(self) -> None:
-    median = step_time_sec(self._stretch)
+  def _close_segment(self) -> None:
+    median = step_time_sec(self._segment)
     if median is not None:
-      steps = sum(count for _, count in self._stretch)
+      steps = sum(count for _, count in self._segment)
       self.position.step_times.append((median + self._prepare_sec / steps, steps))
-      self._stretch.clear()
+      self._segment.clear()
     self._prepare_sec = 0.0
 
   def _plan_next_evaluation(self) -> None:
@@ -480,15 +482,15 @@ class TrialRun:
     )
 
   def _steps_per_sec(self) -> float | None:
-    seconds = step_time_sec(self._stretch or self.position.step_times[-1:])
+    seconds = step_time_sec(self._segment or self.position.step_times[-1:])
     return 1.0 / seconds if seconds else None
 
   def _update_train_state(self) -> None:
     """AlgoPerf's `train_state`, as far as a submission may know it."""
     position, buckets = self.position, self.watch.buckets()
     self._train_state.update(
-      validation_goal_reached=position.validation_goal,
-      test_goal_reached=position.test_goal,
+      validation_goal_reached=position.validation_reached,
+      test_goal_reached=position.test_reached,
       is_time_remaining=True,
       last_eval_time=self._last_eval_end,
       training_complete=False,
@@ -508,7 +510,7 @@ class TrialRun:
       raise self.guard.violations[0]
 
 
-def charge_initialisation(run_sec: float, rules: Rules, watch: Stopwatch) -> None:
+def charge_initialisation(run_sec: float, rules: StoppingRules, watch: Stopwatch) -> None:
   """Charges what `get_batch_size` and `init_optimizer_state` took beyond what is free.
 
   Raises:
@@ -526,10 +528,10 @@ def charge_initialisation(run_sec: float, rules: Rules, watch: Stopwatch) -> Non
   watch.charge(excess)
 
 
-def step_time_sec(stretches: list[tuple[float, int]]) -> float | None:
+def step_time_sec(segments: list[tuple[float, int]]) -> float | None:
   """The median seconds of a step, from stretches of (seconds of a step, number of steps)."""
-  middle = sum(steps for _, steps in stretches) / 2
-  for seconds, steps in sorted(stretches):
+  middle = sum(steps for _, steps in segments) / 2
+  for seconds, steps in sorted(segments):
     middle -= steps
     if middle <= 0:
       return seconds

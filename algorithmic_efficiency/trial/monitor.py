@@ -1,8 +1,8 @@
 """Watches what a submission does while its trial runs, for `algoeff check`.
 
 What is found goes to the parent, as messages of the kind 'finding' with the fields of
-`faults.Finding` and whether it has ended the process; where the submission's own line is not known,
-file and line are empty.
+`check_rules.Finding` and whether it has ended the process; where the submission's own line is not
+known, file and line are empty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.trial import failure, guard
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class _Look:
 class Watch:
   """From before the submission is imported to the end of the trial."""
 
-  def __init__(self, plan: TrialPlan, report: Reporter):
-    self._plan = plan
+  def __init__(self, config: TrialConfig, report: Reporter):
+    self._config = config
     self._report = report
-    self._file = Path(plan.submission_path)
+    self._file = Path(config.submission_path)
     self._said: set[tuple[str, _Place]] = set()
     self._looks: list[_Look] = []
     self._started_at: _Place = None
@@ -84,7 +84,7 @@ class Watch:
   def failed(self, error: Exception, need: str | None) -> None:
     """Reports what ended the trial; `need` is what the machine lacks, if that is why."""
     if isinstance(error, trust.IntegrityError):
-      self._say(error.fault, str(error), failure.last_own(error.stack, self._file), ends=True)
+      self._say(error.kind, str(error), failure.last_own(error.stack, self._file), ends=True)
       return
     place = failure.last_own(traceback.extract_tb(error.__traceback__), self._file)
     if need is not None or isinstance(error, errors.UserError):
@@ -111,7 +111,7 @@ class Watch:
     if (kind, place) not in self._said:
       self._said.add((kind, place))
       file, line = place or ('', 0)
-      self._report.send('finding', fault=kind, text=text, file=file, line=line, ends=ends)
+      self._report.send('finding', rule=kind, text=text, file=file, line=line, ends=ends)
 
   # While it runs.
 
@@ -136,7 +136,7 @@ class Watch:
     assert self._backend is not None
     gc.collect()
     number, num_bytes = self._backend.live_arrays()
-    digest = self._backend.digest(params)
+    digest = self._backend.params_hash(params)
     if not self._backend.all_finite(params):
       self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
     elif self._looks and self._looks[-1].params == digest:
@@ -153,7 +153,7 @@ class Watch:
 
   def _check_threads(self) -> None:
     assert self._backend is not None
-    asked, found = self._plan.devices.num_threads, self._backend.describe().get('num_threads')
+    asked, found = self._config.devices.num_threads, self._backend.describe().get('num_threads')
     if asked is not None and found != asked:
       self._say('settings', f'It has changed the number of threads from {asked} to {found}.', None)
 

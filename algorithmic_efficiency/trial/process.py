@@ -22,10 +22,11 @@ from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Suite
 from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.results import former_names
 from algorithmic_efficiency.trial import evaluation, failure, guard
 from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
-from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
 from algorithmic_efficiency.trial.loop import (
   InputQueue,
   MetricsLogger,
@@ -43,18 +44,18 @@ from algorithmic_efficiency.trial.submission import Submission
 class Parts:
   """What a trial is made of, before anything is initialised.
 
-  `workload` is the object that the submission sees; `judge` is the one that evaluates, which the
-  submission never gets hold of. `root` is None for generated data.
+  `workload` is the object that the submission sees; `eval_workload` evaluates, and the submission
+  never gets hold of it. `root` is None for generated data.
   """
 
   definition: WorkloadDefinition
-  rules: Rules
+  rules: StoppingRules
   backend: Backend
   task: TaskCode
   submission: Submission
   batch_size: int
   workload: DefinedWorkload
-  judge: DefinedWorkload
+  eval_workload: DefinedWorkload
   root: Path | None
   notes: tuple[str, ...]
 
@@ -62,14 +63,14 @@ class Parts:
 class TrialProcess:
   """Everything that happens in the process of a trial, from its plan to its record."""
 
-  def __init__(self, plan: TrialPlan, report: Reporter):
-    self._plan = plan
+  def __init__(self, config: TrialConfig, report: Reporter):
+    self._config = config
     self._report = report
     self._watch = clock.Stopwatch(start=clock.PROCESS_START)
     self._free_sec = 0.0
-    cache = plan.devices.compilation_cache
+    cache = config.devices.compilation_cache
     self._guard = guard.Guard(
-      unwritable=(plan.path,), writable=(Path(cache),) if cache is not None else ()
+      unwritable=(config.path,), writable=(Path(cache),) if cache is not None else ()
     )
     self._parts: Parts | None = None
     self._stream: Any = None
@@ -96,12 +97,12 @@ class TrialProcess:
     self._parts = parts = self._gather()
     with self._guard.learning():
       self._stream = self._open_stream(parts)
-    checkpoints = Checkpoints(self._plan.path) if self._plan.save_checkpoints else None
+    checkpoints = Checkpoints(self._config.path) if self._config.save_checkpoints else None
     saved = self._saved(parts, checkpoints)
-    self._reseed(seeds.derive(self._plan.seed, 'setup'))
-    key = parts.backend.key(seeds.key_words(self._plan.seed, 'init'))
+    self._reseed(seeds.derive(self._config.seed, 'setup'))
+    key = parts.backend.key(seeds.key_data(self._config.seed, 'init'))
     params, model_state = parts.workload.init_model_fn(key)
-    parts.judge.adopt(parts.workload)
+    parts.eval_workload.copy_metadata(parts.workload)
     self._records = records = self._open_records(parts, checkpoints, saved)
     self._guard.arm()
     self._run = run = self._assemble(parts, records, params, model_state)
@@ -114,24 +115,24 @@ class TrialProcess:
   # From the plan to the parts.
 
   def _gather(self) -> Parts:
-    plan = self._plan
-    suite = registry.suite(plan.suite)
-    definition = registry.workload(plan.workload, suite.name)
-    budget = plan.budget or budget_of(definition, suite, plan.ruleset, plan.smoke)
-    if plan.smoke:
+    config = self._config
+    suite = registry.suite(config.suite)
+    definition = registry.workload(config.workload, suite.name)
+    budget = config.budget or budget_of(definition, suite, config.ruleset, config.smoke)
+    if config.smoke:
       definition = definition.for_smoke()
-    backend = backends.start(plan.framework, plan.devices)
+    backend = backends.start(config.framework, config.devices)
     folder = registry.task_of(definition)
     task = TaskCode(
-      data=folder.module('data'), model=folder.module(registry.MODEL_FILES[plan.framework])
+      data=folder.module('data'), model=folder.module(registry.MODEL_FILES[config.framework])
     )
     _prepare_absl()
     start = self._watch.lap('setup')
-    submission = submissions.load(Path(plan.submission_path), plan.framework)
-    backend = backend.for_entry(submission.uses)
+    submission = submissions.load(Path(config.submission_path), config.framework)
+    backend = backend.for_submission(submission.uses)
     with trust.submission():
       batch_size, notes = _batch_size(
-        submission, definition, backend.num_devices, _fixes_batch_size(suite, plan.smoke)
+        submission, definition, backend.num_devices, _fixes_batch_size(suite, config.smoke)
       )
       eval_batch_size = submission.eval_batch_size(
         (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
@@ -139,35 +140,35 @@ class TrialProcess:
     self._free_sec += self._watch.lap('setup') - start
     return Parts(
       definition=definition,
-      rules=Rules.of(plan, suite, budget),
+      rules=StoppingRules.of(config, suite, budget),
       backend=backend,
       task=task,
       submission=submission,
       batch_size=batch_size,
       workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-      judge=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-      root=None if plan.smoke else Path(plan.data_dir) / definition.dataset,
+      eval_workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
+      root=None if config.smoke else Path(config.data_dir) / definition.dataset,
       notes=(
         *notes,
-        *(f'Put back for the entry, which is older: {name}.' for name in submission.put_back),
+        *(f'Put back for the entry, which is older: {name}.' for name in submission.restored),
       ),
     )
 
   def _open_stream(self, parts: Parts) -> Any:
-    shard = (parts.backend.rank, parts.backend.num_ranks)
-    seed = seeds.derive(self._plan.seed, 'data')
+    shard = (parts.backend.rank, parts.backend.world_size)
+    seed = seeds.derive(self._config.seed, 'data')
     data = parts.task.data
     if parts.root is None:
       return fake.train_stream(data, parts.definition, parts.batch_size, seed, shard=shard)
     return data.train_stream(parts.definition, parts.root, parts.batch_size, seed, shard=shard)
 
   def _saved(self, parts: Parts, checkpoints: Checkpoints | None) -> Loaded | None:
-    if checkpoints is None or not self._plan.resume:
+    if checkpoints is None or not self._config.resume:
       return None
     saved = checkpoints.load()
     if saved is None:
       return None
-    if saved.payload['definition_hash'] != parts.definition.fingerprint():
+    if saved.payload['definition_hash'] != parts.definition.content_hash():
       raise errors.UserError(
         f'A trial resumes on the workload it began with; {parts.definition.name} has been changed '
         'since. Start it anew with --overwrite.'
@@ -177,22 +178,22 @@ class TrialProcess:
   def _open_records(
     self, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
   ) -> Records:
-    plan = self._plan
+    config = self._config
     if parts.backend.rank != 0:
-      return NoRecords(parts.backend, checkpoints=plan.save_checkpoints)
+      return NoRecords(parts.backend, checkpoints=config.save_checkpoints)
     record = dataclasses.replace(
-      plan.record(),
+      config.record(),
       batch_size=parts.batch_size,
-      definition_hash=parts.definition.fingerprint(),
-      suite_hash=registry.suite(plan.suite).fingerprint(plan.ruleset),
-      submission_hash=submissions.fingerprint(parts.submission.file),
+      definition_hash=parts.definition.content_hash(),
+      suite_hash=registry.suite(config.suite).rules_hash(config.ruleset),
+      submission_hash=submissions.source_hash(parts.submission.file),
       notes=(*parts.notes, *(saved.problems if saved else ())),
     )
     return TrialRecords(
-      plan,
+      config,
       record,
       backend=parts.backend,
-      workload=parts.judge,
+      workload=parts.eval_workload,
       report=self._report,
       checkpoints=checkpoints,
       saved=saved,
@@ -201,13 +202,13 @@ class TrialProcess:
   # From the parts to the run.
 
   def _assemble(self, parts: Parts, records: Records, params: Any, model_state: Any) -> TrialRun:
-    plan, backend, workload = self._plan, parts.backend, parts.workload
-    hyperparameters = search_space.as_object(plan.hyperparameters)
+    config, backend, workload = self._config, parts.backend, parts.workload
+    hyperparameters = search_space.as_object(config.hyperparameters)
     logger = MetricsLogger()
     if backend.rank == 0:
       workload.attach_metrics_logger(logger)
     workload.refuse = self._guard.refuse
-    before = backend.fingerprint(params)
+    before = backend.change_marker(params)
     start = self._watch.lap('setup')
     with trust.submission():
       optimizer_state = parts.submission.init_optimizer_state(
@@ -215,18 +216,18 @@ class TrialProcess:
         params,
         model_state,
         hyperparameters,
-        backend.key(seeds.key_words(plan.seed, 'init_optimizer')),
+        backend.key(seeds.key_data(config.seed, 'init_optimizer')),
       )
     backend.synchronize()
     self._free_sec += self._watch.lap('init_optimizer') - start
     charge_initialisation(self._free_sec, parts.rules, self._watch)
-    if backend.fingerprint(params) != before:
+    if backend.change_marker(params) != before:
       raise trust.IntegrityError(
         'init_optimizer_state changed the parameters of the model.', 'init_changes_model'
       )
     return TrialRun(
       rules=parts.rules,
-      goal=parts.definition.goal,
+      target=parts.definition.target,
       machine=backend,
       submission=parts.submission,
       workload=workload,
@@ -240,7 +241,7 @@ class TrialProcess:
       reseed=self._reseed,
       recorder=records,
       guard=self._guard,
-      seed=plan.seed,
+      seed=config.seed,
       logger=logger,
     )
 
@@ -251,7 +252,8 @@ class TrialProcess:
     run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
     self._stream.restore(payload['data'])
     self._watch.carry(payload['buckets'], payload['charged'])
-    run.resume(Position(**payload['position']), payload['preemption_count'] + 1)
+    position = former_names.renamed(payload['position'], former_names.POSITION)
+    run.resume(Position(**position), payload['preemption_count'] + 1)
 
   def evaluate(
     self,
@@ -266,13 +268,13 @@ class TrialProcess:
     parts = self.parts
     return evaluation.evaluate(
       parts.backend,
-      parts.judge,
+      parts.eval_workload,
       parts.task,
       params=params,
       model_state=model_state,
       root=parts.root,
-      words=seeds.key_words(self._plan.seed, 'eval', global_step),
-      splits=splits or self._plan.splits,
+      key_data=seeds.key_data(self._config.seed, 'eval', global_step),
+      splits=splits or self._config.splits,
       max_batches=max_batches,
     )
 
@@ -285,18 +287,18 @@ class TrialProcess:
 
   # The end.
 
-  def unmet_need(self, error: BaseException) -> str | None:
+  def missing_requirement(self, error: BaseException) -> str | None:
     """What the submission lacks on this machine, if that ended the trial where it began."""
     if self._parts is None or (self._run is not None and self._run.has_made_a_step):
       return None
     parts = self._parts
-    return failure.unmet(error, parts.submission.file, parts.backend.num_ranks)
+    return failure.missing_requirement(error, parts.submission.file, parts.backend.world_size)
 
-  def in_a_line(self, error: BaseException) -> str:
+  def one_line(self, error: BaseException) -> str:
     """An exception in a line, with the place in the submission where it came from, if it did."""
     if self._parts is None:
       return f'{type(error).__name__}: {error}'.splitlines()[0]
-    return failure.in_a_line(error, self._parts.submission.file)
+    return failure.one_line(error, self._parts.submission.file)
 
   def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
     """Writes the trial's record and tells the parent how it ended."""

@@ -17,7 +17,7 @@ from algorithmic_efficiency.results.files import write_json_atomic
 from algorithmic_efficiency.results.measurements import RunLog
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
 CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
@@ -73,7 +73,7 @@ class TrialRecords:
 
   def __init__(
     self,
-    plan: TrialPlan,
+    config: TrialConfig,
     record: TrialRecord,
     *,
     backend: Backend,
@@ -85,47 +85,47 @@ class TrialRecords:
     self._backend = backend
     self._report = report
     self._checkpoints = checkpoints
-    self._folder = plan.path
+    self._folder = config.path
     self._preemption_count = saved.payload['preemption_count'] + 1 if saved else 0
     self._record = dataclasses.replace(
       record, environment=environment.collect(backend.describe()), versions=environment.versions()
     )
-    before = trial_record.read_trial(plan.path) if saved else None
+    before = trial_record.read_trial(config.path) if saved else None
     if before is not None:
       notes = dict.fromkeys((*before.notes, *self._record.notes, *changes(before, self._record)))
       self._record = dataclasses.replace(self._record, notes=tuple(notes))
-    self._log = self._open_log(plan, saved)
+    self._log = self._open_log(config, saved)
     self._log.flush()
-    self._log_offset = (plan.path / measurements.LOG_FILE).stat().st_size
+    self._log_offset = (config.path / measurements.LOG_FILE).stat().st_size
     resumed_at = saved.step if saved else None
     self._trackers = [
-      trackers.open_tracker(name, plan.path, resumed_at=resumed_at) for name in plan.trackers
+      trackers.open_tracker(name, config.path, resumed_at=resumed_at) for name in config.trackers
     ]
-    self._write_descriptions(plan, workload)
+    self._write_descriptions(config, workload)
     self._record.write(self._folder)
 
-  def _open_log(self, plan: TrialPlan, saved: Loaded | None) -> RunLog:
+  def _open_log(self, config: TrialConfig, saved: Loaded | None) -> RunLog:
     if saved is not None:
       resumed_at: int | None = saved.step
       position: int | None = saved.payload['log_position']
     else:
-      begun = (plan.path / measurements.LOG_FILE).exists()
-      resumed_at, position = (0 if begun and plan.resume else None), None
-    header = {'workload': plan.workload, 'framework': plan.framework, 'seed': plan.seed}
+      begun = (config.path / measurements.LOG_FILE).exists()
+      resumed_at, position = (0 if begun and config.resume else None), None
+    header = {'workload': config.workload, 'framework': config.framework, 'seed': config.seed}
     return RunLog.open(
-      plan.path,
+      config.path,
       header=header,
       resumed_at=resumed_at,
       preemption_count=self._preemption_count,
       position=position,
     )
 
-  def _write_descriptions(self, plan: TrialPlan, workload: Any) -> None:
+  def _write_descriptions(self, config: TrialConfig, workload: Any) -> None:
     number = self._preemption_count
-    if plan.hyperparameters is not None:
-      write_json_atomic(self._folder / 'hparams.json', dict(plan.hyperparameters))
-    write_json_atomic(self._folder / f'flags_{number}.json', dict(plan.flags))
-    meta_data = environment.meta_data(workload, self._record.environment, rng_seed=plan.seed)
+    if config.hyperparameters is not None:
+      write_json_atomic(self._folder / 'hparams.json', dict(config.hyperparameters))
+    write_json_atomic(self._folder / f'flags_{number}.json', dict(config.flags))
+    meta_data = environment.meta_data(workload, self._record.environment, rng_seed=config.seed)
     write_json_atomic(self._folder / f'meta_data_{number}.json', meta_data)
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:

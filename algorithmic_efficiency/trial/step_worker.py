@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.trial import guard
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.worker import (
   EXIT_FAILED,
@@ -38,24 +38,26 @@ def main(argv: list[str]) -> int:
   die_with(parent)
   report = Reporter(descriptor)
   orders = os.fdopen(os.dup(0))
-  plan = TrialPlan.from_json(orders.readline())
-  take_up(plan)
+  config = TrialConfig.from_json(orders.readline())
+  take_up(config)
   from algorithmic_efficiency.trial.process import TrialProcess
 
-  process = TrialProcess(plan, Reporter(None))
+  process = TrialProcess(config, Reporter(None))
   try:
     run = process.prepare()
-    eval_batch_size = process.parts.judge.eval_batch_size
+    eval_batch_size = process.parts.eval_workload.eval_batch_size
     report.send('ready', eval_batch_size=eval_batch_size, clock_sec=run.watch.total())
     for line in orders:
-      leg = obey(run, process.evaluate, **json.loads(line))
-      report.send('leg', **leg, peak_memory_bytes=process.parts.backend.peak_memory_bytes())
+      interval = obey(run, process.evaluate, **json.loads(line))
+      report.send(
+        'interval', **interval, peak_memory_bytes=process.parts.backend.peak_memory_bytes()
+      )
   except errors.UserError as error:
     report.send('failed', reason=str(error), mendable=True)
     return EXIT_USER_ERROR
   except BaseException as error:  # whatever it is, the parent hears of it
     traceback.print_exc()
-    report.send('failed', reason=process.in_a_line(error), mendable=False)
+    report.send('failed', reason=process.one_line(error), mendable=False)
     return EXIT_FAILED
   finally:
     guard.end_untrusted_processes()

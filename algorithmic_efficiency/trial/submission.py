@@ -46,7 +46,7 @@ def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Pa
 
 def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
   if path.is_dir():
-    entry = registry.Submission(path.resolve().name, 'external', path.resolve())
+    entry = registry.SubmissionFolder(path.resolve().name, 'external', path.resolve())
     file = entry.file(framework)
     if file is None:
       names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
@@ -59,7 +59,7 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
   return (path.parent.name if generic else path.stem), path
 
 
-def fingerprint(file: Path) -> str:
+def source_hash(file: Path) -> str:
   """A hash of a submission's files: 16 hexadecimal digits.
 
   They are every Python file beside the module, and the settings of an optimizer; where it is not
@@ -101,14 +101,14 @@ def load(file: Path, framework: str) -> Submission:
     where = f'{error.filename}, line {error.lineno}'
     raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
   except Exception as error:
-    lack = failure.unmet(error, file)
+    lack = failure.missing_requirement(error, file)
     if lack is not None:
       raise errors.UserError(lack) from None
-    line = failure.in_a_line(error, file)
+    line = failure.one_line(error, file)
     raise errors.UserError(
       f'The submission {file} could not be imported for {framework}: {line}.'
     ) from error
-  return Submission.of(loaded.module, file, frozenset(loaded.uses), tuple(loaded.put_back))
+  return Submission.of(loaded.module, file, frozenset(loaded.uses), tuple(loaded.restored))
 
 
 def leave() -> None:
@@ -122,7 +122,7 @@ class Submission:
 
   Attributes:
     uses: what its sources take from other modules, by full name, such as 'jax.pmap'.
-    put_back: what a framework has no more and was given back for it, in words.
+    restored: what a framework has no more and was given back for it, in words.
   """
 
   file: Path
@@ -134,7 +134,7 @@ class Submission:
   get_eval_batch_size: Callable[..., Any] | None
   wants_train_state: bool
   uses: frozenset[str] = frozenset()
-  put_back: tuple[str, ...] = ()
+  restored: tuple[str, ...] = ()
 
   @classmethod
   def of(
@@ -142,7 +142,7 @@ class Submission:
     module: ModuleType,
     file: Path,
     uses: frozenset[str] = frozenset(),
-    put_back: tuple[str, ...] = (),
+    restored: tuple[str, ...] = (),
   ) -> Submission:
     missing = [name for name in REQUIRED if not callable(getattr(module, name, None))]
     if missing:
@@ -157,7 +157,7 @@ class Submission:
       get_eval_batch_size=getattr(module, 'get_eval_batch_size', None),
       wants_train_state='train_state' in parameters,
       uses=uses,
-      put_back=put_back,
+      restored=restored,
     )
 
   def batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from algorithmic_efficiency import clock, errors, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial import guard
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def main(argv: list[str]) -> int:
   die_with(parent)
   report = Reporter(descriptor)
   report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
-  plan = TrialPlan.from_json(sys.stdin.read())
-  take_up(plan)
-  code = _run(plan, report)
+  config = TrialConfig.from_json(sys.stdin.read())
+  take_up(config)
+  code = _run(config, report)
   guard.end_untrusted_processes()
   return code
 
 
-def take_up(plan: TrialPlan) -> None:
+def take_up(config: TrialConfig) -> None:
   """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
   leaves the submission nothing to read on standard input, and shows where it stands if it crashes.
   What the submission starts stays below it, even if what started that has ended.
@@ -55,31 +55,31 @@ def take_up(plan: TrialPlan) -> None:
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   trust.trust_this_thread()
   registry.pin_own_packages()
-  for root in plan.roots:
+  for root in config.roots:
     registry.add_root(root)
-  for folder in plan.task_folders:
+  for folder in config.task_folders:
     registry.add_task(folder)
-  if plan.suite_file:
-    registry.suite(plan.suite_file)
+  if config.suite_file:
+    registry.suite(config.suite_file)
 
 
-def _run(plan: TrialPlan, report: Reporter) -> int:
+def _run(config: TrialConfig, report: Reporter) -> int:
   from algorithmic_efficiency.trial.process import TrialProcess
 
-  process = TrialProcess(plan, report)
+  process = TrialProcess(config, report)
   try:
-    stop_reason = _watched_run(process, plan, report) if plan.watched else process.run()
+    stop_reason = _watched_run(process, config, report) if config.watched else process.run()
   except errors.UserError as error:
     return _end_with(str(error), process, report)
   except trust.IntegrityError as error:
     process.finish(status='invalid', stop_reason='failed', reason=str(error))
     return EXIT_FAILED
   except BaseException as error:  # whatever it is, it is written down
-    lack = process.unmet_need(error)
+    lack = process.missing_requirement(error)
     if lack is not None:
       return _end_with(lack, process, report)
-    _keep_traceback(plan)
-    stop_reason, reason = stop_reason_of(error), process.in_a_line(error)
+    _keep_traceback(config)
+    stop_reason, reason = stop_reason_of(error), process.one_line(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)
     return EXIT_FAILED
   try:
@@ -90,17 +90,17 @@ def _run(plan: TrialPlan, report: Reporter) -> int:
   return 0
 
 
-def _watched_run(process: TrialProcess, plan: TrialPlan, report: Reporter) -> str:
+def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -> str:
   """Runs the trial to its end, as `process.run` does, and reports what the submission does."""
   from algorithmic_efficiency.trial.monitor import Watch
 
-  watch = Watch(plan, report)
+  watch = Watch(config, report)
   try:
     run = process.prepare()
     watch.attend(run, process.parts.backend)
     stop_reason = run.run()
   except Exception as error:
-    watch.failed(error, process.unmet_need(error))
+    watch.failed(error, process.missing_requirement(error))
     raise
   watch.ended()
   return stop_reason
@@ -123,14 +123,14 @@ def stop_reason_of(error: BaseException) -> str:
   return 'failed'
 
 
-def _keep_traceback(plan: TrialPlan) -> None:
+def _keep_traceback(config: TrialConfig) -> None:
   text = traceback.format_exc()
   print(text, file=sys.stderr)
-  rank = plan.devices.rank
+  rank = config.devices.rank
   name = 'traceback.txt' if rank == 0 else f'traceback_rank{rank}.txt'
-  if plan.path.is_dir():
+  if config.path.is_dir():
     with contextlib.suppress(OSError):  # the disk may be full; it was printed
-      (plan.path / name).write_text(text, encoding='utf-8', errors='backslashreplace')
+      (config.path / name).write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def die_with(parent: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors
-from scoring.rules import Rules
+from scoring.rules import ScoringRules
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -57,7 +57,9 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   return table.assign(seed=None, batch_size=None, hyperparameters=hyperparameters)
 
 
-def join(table: pd.DataFrame, suite: str, rules: Rules) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def join(
+  table: pd.DataFrame, suite: str, rules: ScoringRules
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
   """The outcomes with the published ones below them, and the names of the latter.
 
   Raises:

@@ -134,7 +134,7 @@ def _step_costs(result: Result) -> dict[str, Any] | None:
   }
 
 
-def _cost(one: costs.StepCost | None) -> str:
+def _cost(one: costs.CostSummary | None) -> str:
   if one is None:
     return ''
   spread = '' if one.low == one.high else f' ({one.low:.2f} to {one.high:.2f})'
@@ -255,13 +255,13 @@ def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
 
 
 def _workload(result: Result, name: str) -> dict[str, Any]:
-  goal = result.rules.members[name].goal
+  target = result.rules.members[name].target
   return {
     'name': name,
     'base': result.rules.base_of.get(name),
-    'metric': goal.metric,
-    'max': goal.direction == 'max',
-    'target': goal.validation,
+    'metric': target.metric,
+    'max': target.direction == 'max',
+    'target': target.validation,
   }
 
 
@@ -323,7 +323,7 @@ def _reason(result: Result, s: int, w: int) -> str:
 
 
 def _reason_of_trials(result: Result, s: int, w: int) -> str:
-  """The most frequent reason among the trials that did not reach the goal."""
+  """The most frequent reason among the trials that did not reach the target."""
   table = result.outcomes
   mine = (table.submission == result.submissions[s]) & (table.workload == result.workloads[w])
   reasons: Counter[str] = Counter()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scoring.statistics import costs, resampling, sensitivity, speedups, tuning, verdicts
-from scoring.statistics.costs import StepCost
+from scoring.statistics.costs import CostSummary
 
 if TYPE_CHECKING:
   from scoring.leaderboard import Result
@@ -24,7 +24,7 @@ class Statistics:
   sensitivity: sensitivity.Sensitivity
   speedups: tuple[speedups.Speedup, ...]
   costs: tuple[costs.Cost, ...]
-  step_costs: tuple[StepCost, ...]
+  step_costs: tuple[CostSummary, ...]
 
 
 def summarise(result: Result, *, num_resamples: int = 1000, seed: int = 0) -> Statistics:

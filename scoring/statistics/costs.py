@@ -25,7 +25,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepCost:
+class CostSummary:
   """The cost by which the steps of a submission are weighed on a workload.
 
   cost: the median over studies, low and high the extremes. floor: what a second process of the
@@ -41,7 +41,7 @@ class StepCost:
   floor: float | None
 
 
-def steps(result: Result) -> tuple[StepCost, ...]:
+def steps(result: Result) -> tuple[CostSummary, ...]:
   """In the order of the ranking; empty where seconds are raced."""
   if result.rules.axis == 'seconds':
     return ()
@@ -55,7 +55,7 @@ def steps(result: Result) -> tuple[StepCost, ...]:
       rows = cells.get_group(key)
       floor = float(rows.log_floor.max())
       found.append(
-        StepCost(
+        CostSummary(
           submission=result.submissions[s],
           workload=workload,
           cost=float(rows.cost.median()),

@@ -95,12 +95,12 @@ def simulate(
   """Error rates of the verdict of one pair with studies paired by seed."""
   rng = np.random.default_rng([seed, num_workloads, num_studies])
   shape = (num_suites, num_workloads, num_studies)
-  judge = _Judge(seed)
-  equal = [judge(*suite) for suite in zip(*_twins(noise, rng, shape), strict=True)]
+  eval_workload = _Judge(seed)
+  equal = [eval_workload(*suite) for suite in zip(*_twins(noise, rng, shape), strict=True)]
   same = replace(noise, log_ratios=(0.0,))
-  copies = [judge(*suite) for suite in zip(*_twins(same, rng, shape), strict=True)]
+  copies = [eval_workload(*suite) for suite in zip(*_twins(same, rng, shape), strict=True)]
   faster = [
-    judge(ratios + np.log(SPEEDUP), floors)
+    eval_workload(ratios + np.log(SPEEDUP), floors)
     for ratios, floors in zip(*_twins(noise, rng, shape), strict=True)
   ]
   return Rates(
@@ -122,7 +122,7 @@ def _twins(
 
 
 class _Judge:
-  """The verdicts of simulated suites, by the functions that judge real ones."""
+  """The verdicts of simulated suites, by the functions that eval_workload real ones."""
 
   def __init__(self, seed: int):
     self._draws = verdicts.Draws(seed)

@@ -82,11 +82,11 @@ def update_params(
   )
   loss = workload.loss_fn(batch['targets'], logits, batch.get('weights'))
   # Over several ranks the gradients are averaged, while the mean is over the examples of all.
-  num_ranks, num_valid = 1, loss['n_valid_examples']
+  world_size, num_valid = 1, loss['n_valid_examples']
   if distributed.is_initialized():
-    num_ranks = distributed.get_world_size()
+    world_size = distributed.get_world_size()
     distributed.all_reduce(num_valid)
-  mean = loss['summed'] * num_ranks / num_valid
+  mean = loss['summed'] * world_size / num_valid
   mean.backward()
   optimizer_state['optimizer'].step()
   optimizer_state['scheduler'].step()

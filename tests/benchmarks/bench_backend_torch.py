@@ -82,7 +82,7 @@ def _report_calls(backend: Any, workload: Any, model: Any, optimizer: Any, shape
   for name, call in (
     ('synchronize', lambda _: backend.synchronize(model)),
     ('all_finite', lambda _: backend.all_finite(model)),
-    ('fingerprint', lambda _: backend.fingerprint(model)),
+    ('change_marker', lambda _: backend.change_marker(model)),
     ('pack', lambda _: backend.pack(state)),
     ('overlay', lambda _: backend.overlay(state, packed)),
   ):

@@ -29,7 +29,7 @@ import bench_runner
 from algorithmic_efficiency import cli, trust
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.process import TrialProcess
@@ -104,7 +104,7 @@ def _measure(framework: str, data_dir: str) -> None:
   with tempfile.TemporaryDirectory() as folder:
     processes = [
       TrialProcess(
-        _plan(dataclasses.replace(entry, name=name, swaps=swap), data_dir, folder), Reporter(None)
+        _config(dataclasses.replace(entry, name=name, swaps=swap), data_dir, folder), Reporter(None)
       )
       for name, swap in zip(('entry', 'native'), swaps, strict=True)
     ]
@@ -142,8 +142,8 @@ def _measure(framework: str, data_dir: str) -> None:
     )
 
 
-def _plan(entry: StandIn, data_dir: str, folder: str) -> TrialPlan:
-  return TrialPlan(
+def _config(entry: StandIn, data_dir: str, folder: str) -> TrialConfig:
+  return TrialConfig(
     workload='mnist',
     framework=entry.framework,
     submission=entry.name,

@@ -26,7 +26,7 @@ from algorithmic_efficiency import (
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.optimizers import by_name
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.process import TrialProcess
@@ -59,7 +59,7 @@ def _measure(framework: str) -> None:
   tried_out_sec = time.perf_counter() - start
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
-    process = TrialProcess(_plan(framework, entry, folder), Reporter(None))
+    process = TrialProcess(_config(framework, entry, folder), Reporter(None))
     run = process.prepare()
     named = _Stepper(run, run.submission.update_params, None, run.params, run.optimizer_state)
     native = _native(run, registry.submission('adamw', 'external').file(framework))
@@ -87,8 +87,8 @@ def _one_each(steppers: tuple[_Stepper, ...], number: int) -> list[float]:
   return seconds
 
 
-def _plan(framework: str, entry: by_name.Entry, folder: str) -> TrialPlan:
-  return TrialPlan(
+def _config(framework: str, entry: by_name.Entry, folder: str) -> TrialConfig:
+  return TrialConfig(
     workload='quick_vision',
     framework=framework,
     submission=entry.name,
@@ -113,7 +113,7 @@ def _native(run: TrialRun, file: Path) -> _Stepper:
   module_spec = importlib.util.spec_from_file_location('_native', file)
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
-  key = run.machine.key(seeds.key_words(1, 'bench'))
+  key = run.machine.key(seeds.key_data(1, 'bench'))
   params, _ = run.workload.init_model_fn(key)
   state = module.init_optimizer_state(run.workload, params, run.model_state, POINT, key)
   return _Stepper(run, module.update_params, POINT, params, state)
@@ -127,8 +127,8 @@ class _Stepper:
   ):
     self._run, self._update, self._point = run, update, point
     self._params, self._state = params, optimizer_state
-    self._model_state = run.workload.init_model_fn(run.machine.key(seeds.key_words(1, 'x')))[1]
-    self._rng = run.machine.key(seeds.key_words(1, 'bench'))
+    self._model_state = run.workload.init_model_fn(run.machine.key(seeds.key_data(1, 'x')))[1]
+    self._rng = run.machine.key(seeds.key_data(1, 'bench'))
 
   def burst(self) -> float:
     """Seconds of a step."""

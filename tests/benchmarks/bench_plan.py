@@ -8,8 +8,8 @@ from pathlib import Path
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.experiments.race import probe, step_cost
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
-from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results import race_files
 
 SUBMISSIONS = ('nadamw', 'twin', 'other')  # all of them nadamw
@@ -25,20 +25,20 @@ def _measure(framework: str, folder: Path) -> None:
   race = Race(
     suite='quick',
     workloads=('quick_vision',),
-    entries=tuple(Entry(submission='nadamw', name=name) for name in SUBMISSIONS),
+    entries=tuple(RaceSubmission(submission='nadamw', name=name) for name in SUBMISSIONS),
     frameworks=(framework,),
     ruleset='self',
     studies=1,
     allow_provisional=True,
     experiment_dir=str(folder),
   )
-  plans = expand(race)
-  [place] = places(race.devices)
-  probe.probe(plans[0], place)  # fills the compilation cache
+  configs = expand(race)
+  [slot] = slots(race.devices)
+  probe.probe(configs[0], slot)  # fills the compilation cache
   begin = time.perf_counter()
-  found = probe.probe(plans[0], place, limit_sec=probe.SEC_PER_WORKLOAD / len(SUBMISSIONS))
+  found = probe.probe(configs[0], slot, limit_sec=probe.SEC_PER_WORKLOAD / len(SUBMISSIONS))
   between = time.perf_counter()
-  step_cost.measure(plans, folder, place)
+  step_cost.measure(configs, folder, slot)
   end = time.perf_counter()
   costs = ', '.join(f'{one.log_cost:+.1%}' for one in race_files.read_costs(folder))
   print(

@@ -1,6 +1,6 @@
 """What a race costs beside its trials: starting one, two workers against one, and a scan of runs.
 
-Commands that are compared take turns, so that what else runs on the machine meets them alike.
+Commands that are compared take rounds, so that what else runs on the machine meets them alike.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.experiments.race import state
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 
-NUM_TURNS = 3
+NUM_ROUNDS = 3
 NUM_TRIALS = 4  # of a race whose throughput is measured
 NUM_STEPS = 300
 COMMON = (
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _scan(folder: Path) -> None:
-  entries = tuple(Entry(submission='nadamw', name=f'entry_{index}') for index in range(8))
+  entries = tuple(RaceSubmission(submission='nadamw', name=f'entry_{index}') for index in range(8))
   race = Race(
     suite='quick',
     workloads=('quick_vision',),
@@ -43,18 +43,18 @@ def _scan(folder: Path) -> None:
     allow_provisional=True,
     experiment_dir=str(folder / 'scan'),
   )
-  plans = expand(race)
-  for plan in plans:
-    plan.path.mkdir(parents=True)
-    record = dataclasses.replace(plan.record(), status='finished', stop_reason='goals_reached')
-    record.write(plan.path)
+  configs = expand(race)
+  for config in configs:
+    config.path.mkdir(parents=True)
+    record = dataclasses.replace(config.record(), status='finished', stop_reason='targets_reached')
+    record.write(config.path)
   begin = time.perf_counter()
   expand(race)
   between = time.perf_counter()
-  state.scan(plans)
+  state.scan(configs)
   end = time.perf_counter()
   print(
-    f'{len(plans)} finished trials: {end - between:.3f} s to scan, {between - begin:.3f} s to '
+    f'{len(configs)} finished trials: {end - between:.3f} s to scan, {between - begin:.3f} s to '
     'expand and check the race'
   )
 
@@ -63,7 +63,7 @@ def _start(framework: str, folder: Path) -> None:
   """The seconds that a command with one trial of one step takes, alone and under bench."""
   one = ('--max_global_steps', '1')
   found: dict[str, list[float]] = {'run': [], 'bench': []}
-  for turn in range(NUM_TURNS + 1):
+  for turn in range(NUM_ROUNDS + 1):
     for verb, seconds in found.items():
       runs = folder / f'start_{framework}_{verb}_{turn}'
       seconds.append(_command(verb, framework, runs, *one))
@@ -75,7 +75,7 @@ def _throughput(framework: str, folder: Path) -> None:
   """Trials per second of two workers over those of one."""
   studies = ('--studies', str(NUM_TRIALS), '--max_global_steps', str(NUM_STEPS))
   ratios = []
-  for turn in range(NUM_TURNS):
+  for turn in range(NUM_ROUNDS):
     seconds = [
       _command(
         'bench',

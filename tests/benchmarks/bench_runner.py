@@ -26,7 +26,7 @@ from algorithmic_efficiency import (
 )
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.process import TrialProcess
@@ -64,7 +64,7 @@ def _measure(
   registry.pin_own_packages()
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
-    process = TrialProcess(_plan(framework, data_dir, folder, workload, suite), Reporter(None))
+    process = TrialProcess(_config(framework, data_dir, folder, workload, suite), Reporter(None))
     run = process.prepare()
     _runner_burst(run, num_steps)  # compiles
     _bare_burst(run, num_steps)
@@ -84,9 +84,9 @@ def _measure(
   )
 
 
-def _plan(framework: str, data_dir: str, folder: str, workload: str, suite: str) -> TrialPlan:
+def _config(framework: str, data_dir: str, folder: str, workload: str, suite: str) -> TrialConfig:
   submission = registry.submission('nadamw', 'self')
-  return TrialPlan(
+  return TrialConfig(
     workload=workload,
     framework=framework,
     submission='nadamw',
@@ -152,7 +152,7 @@ def make_bare_steps(run: TrialRun, num_steps: int, place: Callable[[Any], Any]) 
   """In a loop without the runner."""
   stream, update, backend = run.queue._stream, run.submission.update_params, run.machine
   optimizer_state, params, model_state = run.optimizer_state, run.params, run.model_state
-  types, rng = run.workload.model_params_types, backend.key(seeds.key_words(1, 'bench'))
+  types, rng = run.workload.model_params_types, backend.key(seeds.key_data(1, 'bench'))
   for step in range(num_steps):
     optimizer_state, params, model_state = update(
       workload=run.workload,

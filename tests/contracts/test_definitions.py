@@ -63,15 +63,15 @@ def test_budgets_have_what_the_axis_of_their_suite_needs(definition):
       assert budget.max_steps and budget.eval_period_steps
       assert budget.eval_period_steps <= budget.max_steps
     if name == 'quick':
-      assert definition.embedded
+      assert definition.bundled
 
 
 @each(DEFINITIONS)
 def test_goals(definition):
-  goal = definition.goal
-  assert goal.direction in ('max', 'min')
+  target = definition.target
+  assert target.direction in ('max', 'min')
   # Without a test target there may still be a test split; never the other way round.
-  assert goal.test is None or definition.splits.test is not None
+  assert target.test is None or definition.splits.test is not None
 
 
 @each(VARIANTS)
@@ -79,7 +79,7 @@ def test_a_variant_differs_from_its_base_and_shares_its_data(definition):
   base = registry.workload(definition.base)
   assert not base.is_variant and base.task == definition.task
   assert definition.dataset == base.dataset and definition.splits == base.splits
-  assert definition.fingerprint() != base.fingerprint()
+  assert definition.content_hash() != base.content_hash()
   assert (definition.model, definition.data) != (base.model, base.data)
   assert type(definition.model) is type(base.model)
 
@@ -92,7 +92,7 @@ def test_the_smoke_record_is_the_same_code_at_other_sizes(definition):
   assert small.batch_sizes == BatchSizes(train=8, eval=8)
   assert small.splits.train <= 1_000
   assert (small.splits.test is None) == (definition.splits.test is None)
-  assert small.goal == definition.goal and small.metrics == definition.metrics
+  assert small.target == definition.target and small.metrics == definition.metrics
 
 
 @each([definition for definition in VARIANTS if definition in RUNNABLE])

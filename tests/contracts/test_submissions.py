@@ -81,7 +81,7 @@ PAIRS = [(entry, framework) for entry in FOUND for framework in entry.frameworks
 
 
 def _id(value):
-  return f'{value.ruleset}-{value.name}' if isinstance(value, registry.Submission) else value
+  return f'{value.ruleset}-{value.name}' if isinstance(value, registry.SubmissionFolder) else value
 
 
 every_submission = pytest.mark.parametrize('entry', FOUND, ids=_id)

@@ -9,8 +9,8 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import prepare
 
 RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]
-EMBEDDED = [one for one in RUNNABLE if one.embedded]
-PREPARED = [one for one in RUNNABLE if not one.embedded]
+EMBEDDED = [one for one in RUNNABLE if one.bundled]
+PREPARED = [one for one in RUNNABLE if not one.bundled]
 NAMES = {'ids': lambda definition: definition.name}
 
 

@@ -290,7 +290,7 @@ ATTACKS = (
   ),
   Attack(
     name='claim_the_goal',
-    what='replaces the methods by which the workload says that a goal is reached',
+    what='replaces the methods by which the workload says that a target is reached',
     outcome='impossible',
     how='the runner asks the definition, not the object that the submission holds',
     code="""

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
       num_devices=args.num_devices,
       num_threads=1,
       rank=args.rank,
-      num_ranks=args.num_ranks,
+      world_size=args.world_size,
       local_rank=args.rank,
       address=args.address,
       compilation_cache=args.compilation_cache,
@@ -46,8 +46,8 @@ def main(args: argparse.Namespace) -> None:
     data=folder.module('data'), model=folder.module(registry.MODEL_FILES[args.framework])
   )
   root = Path(args.data_dir) / definition.dataset if args.data_dir else None
-  shard = (backend.rank, backend.num_ranks)
-  if root is None and not definition.embedded:
+  shard = (backend.rank, backend.world_size)
+  if root is None and not definition.bundled:
     stream = fake.train_stream(task.data, definition, definition.batch_sizes.train, 7, shard=shard)
   else:
     stream = task.data.train_stream(definition, root, definition.batch_sizes.train, 7, shard=shard)
@@ -66,8 +66,8 @@ def main(args: argparse.Namespace) -> None:
     task,
     params=params,
     model_state=state,
-    root=root if root or definition.embedded else None,
-    words=seeds.key_words(7, 'eval'),
+    root=root if root or definition.bundled else None,
+    key_data=seeds.key_data(7, 'eval'),
   )
   backend.stop()
   print(json.dumps(result))
@@ -81,7 +81,7 @@ def _as_float(batch: dict[str, np.ndarray], bits: int) -> dict[str, np.ndarray]:
 
 
 def _digests(batch: dict[str, np.ndarray], backend: Any) -> Iterator[str]:
-  num_parts = NUM_PARTS // backend.num_ranks
+  num_parts = NUM_PARTS // backend.world_size
   size = len(batch['targets'])
   for part in range(num_parts):
     rows = slice(part * size // num_parts, (part + 1) * size // num_parts)
@@ -97,7 +97,7 @@ def _train_jax(backend, definition, task, budget, batches, bits):
   jax.config.update('jax_enable_x64', bits == 64)
   dtype = {32: jnp.float32, 64: jnp.float64}[bits]
   workload = backend.workload(definition, task, budget, dtype=dtype)
-  params, state = workload.init_model_fn(backend.key(seeds.key_words(7, 'init')))
+  params, state = workload.init_model_fn(backend.key(seeds.key_data(7, 'init')))
 
   @jax.jit
   def step(params, state, batch, rng):
@@ -113,7 +113,7 @@ def _train_jax(backend, definition, task, budget, batches, bits):
 
   losses = []
   for index, batch in enumerate(batches):
-    rng = backend.key(seeds.key_words(7, 'step', index))
+    rng = backend.key(seeds.key_data(7, 'step', index))
     params, state, loss = step(params, state, backend.place(batch), rng)
     losses.append(float(loss))
   return workload, params, state, losses
@@ -124,7 +124,7 @@ def _train_torch(backend, definition, task, budget, batches, bits):
 
   dtype = {32: torch.float32, 64: torch.float64}[bits]
   workload = backend.workload(definition, task, budget, dtype=dtype)
-  model, state = workload.init_model_fn(backend.key(seeds.key_words(7, 'init')))
+  model, state = workload.init_model_fn(backend.key(seeds.key_data(7, 'init')))
   optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
   losses = []
   for batch in batches:
@@ -140,7 +140,7 @@ def _train_torch(backend, definition, task, budget, batches, bits):
     )
     loss = workload.loss_fn(label_batch=placed['targets'], logits_batch=logits)
     summed, count = loss['summed'], loss['n_valid_examples']
-    if backend.num_ranks > 1:
+    if backend.world_size > 1:
       import torch.distributed.nn as dist_nn
 
       summed, count = dist_nn.all_reduce(summed), dist_nn.all_reduce(count)
@@ -155,7 +155,7 @@ if __name__ == '__main__':
   parser.add_argument('framework')
   parser.add_argument('workload')
   parser.add_argument('--num_devices', type=int, default=1)
-  parser.add_argument('--num_ranks', type=int, default=1)
+  parser.add_argument('--world_size', type=int, default=1)
   parser.add_argument('--rank', type=int, default=0)
   parser.add_argument('--address', default='')
   parser.add_argument('--data_dir')

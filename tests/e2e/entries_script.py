@@ -23,7 +23,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial.checkpoint import Checkpoints
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.process import TrialProcess
 from algorithmic_efficiency.trial.worker import stop_reason_of
@@ -39,8 +39,8 @@ class _Broken(Exception):
 def main(args: argparse.Namespace) -> None:
   registry.pin_own_packages()
   trust.trust_this_thread()
-  plans = [_plan(args, name, number) for number, name in enumerate(args.names)]
-  print(json.dumps([_result(plan) for plan in plans]))
+  configs = [_config(args, name, number) for number, name in enumerate(args.names)]
+  print(json.dumps([_result(config) for config in configs]))
   assert not [name for name, module in sys.modules.items() if _lies_in(args.root, module)]
 
 
@@ -48,13 +48,13 @@ def _lies_in(root: str, module: Any) -> bool:
   return (getattr(module, '__file__', None) or '').startswith(root)
 
 
-def _plan(args: argparse.Namespace, name: str, number: int) -> TrialPlan:
+def _config(args: argparse.Namespace, name: str, number: int) -> TrialConfig:
   root = Path(args.root)
   file = root / 'entries' / name / 'submission.py'
   if not file.is_file():
     file = registry.submission(name, 'self').file(args.framework)
   points = file.with_name('tuning_search_space.json')
-  return TrialPlan(
+  return TrialConfig(
     workload=args.workload,
     framework=args.framework,
     submission=name,
@@ -74,26 +74,26 @@ def _plan(args: argparse.Namespace, name: str, number: int) -> TrialPlan:
       num_devices=args.num_devices,
       num_threads=1,
       rank=args.rank,
-      num_ranks=args.num_ranks,
+      world_size=args.world_size,
       local_rank=args.rank,
-      address=f'127.0.0.1:{args.port + 3 * number}' if args.num_ranks > 1 else '',
+      address=f'127.0.0.1:{args.port + 3 * number}' if args.world_size > 1 else '',
     ),
     max_global_steps=NUM_STEPS[args.workload],
     stop_at='never',
   )
 
 
-def _result(plan: TrialPlan) -> dict[str, Any]:
+def _result(config: TrialConfig) -> dict[str, Any]:
   """How the trial ended, what it wrote, and how the one with a break differs."""
-  result = _run(plan)
-  is_native = Path(plan.submission_path).parent.name not in BY_NAME
+  result = _run(config)
+  is_native = Path(config.submission_path).parent.name not in BY_NAME
   broken = None
   if result['status'] == 'finished' and not is_native:
-    broken = _run_with_a_break(plan)
-  if 'refusal' in result or plan.devices.rank != 0:
+    broken = _run_with_a_break(config)
+  if 'refusal' in result or config.devices.rank != 0:
     return result
-  rows = measurements.read(plan.path)
-  record = trial_record.read_trial(plan.path)
+  rows = measurements.read(config.path)
+  record = trial_record.read_trial(config.path)
   result |= {
     'evals': rows.evals,
     'num_logged': len(rows.metrics),
@@ -103,13 +103,13 @@ def _result(plan: TrialPlan) -> dict[str, Any]:
   }
   if broken is not None:
     result['differences'] = [] if broken['status'] == 'finished' else [broken['reason']]
-    result['differences'] += _differences(*(_last(p.path) for p in (plan, _with_break(plan))))
+    result['differences'] += _differences(*(_last(p.path) for p in (config, _with_break(config))))
   return result
 
 
-def _run(plan: TrialPlan, break_after: int | None = None) -> dict[str, Any]:
-  process = TrialProcess(plan, Reporter(None))
-  outcome: dict[str, Any] = {'name': plan.submission, 'status': 'failed', 'reason': ''}
+def _run(config: TrialConfig, break_after: int | None = None) -> dict[str, Any]:
+  process = TrialProcess(config, Reporter(None))
+  outcome: dict[str, Any] = {'name': config.submission, 'status': 'failed', 'reason': ''}
   try:
     run = process.prepare()
     if break_after is not None:
@@ -119,11 +119,11 @@ def _run(plan: TrialPlan, break_after: int | None = None) -> dict[str, Any]:
   except errors.UserError as error:
     return {**outcome, 'refusal': str(error)}
   except Exception as error:
-    if (lack := process.unmet_need(error)) is not None:
+    if (lack := process.missing_requirement(error)) is not None:
       return {**outcome, 'refusal': lack}
     if not isinstance(error, _Broken):
       traceback.print_exc()
-    outcome |= {'stop_reason': stop_reason_of(error), 'reason': process.in_a_line(error)}
+    outcome |= {'stop_reason': stop_reason_of(error), 'reason': process.one_line(error)}
   finally:
     keys = ('status', 'stop_reason', 'reason')
     process.finish(**{'stop_reason': 'failed', **{k: outcome[k] for k in keys if k in outcome}})
@@ -132,15 +132,15 @@ def _run(plan: TrialPlan, break_after: int | None = None) -> dict[str, Any]:
   return outcome
 
 
-def _run_with_a_break(plan: TrialPlan) -> dict[str, Any]:
-  plan = _with_break(plan)
-  _run(plan, break_after=2)
-  return _run(dataclasses.replace(plan, resume=True, devices=_next_port(plan.devices)))
+def _run_with_a_break(config: TrialConfig) -> dict[str, Any]:
+  config = _with_break(config)
+  _run(config, break_after=2)
+  return _run(dataclasses.replace(config, resume=True, devices=_next_port(config.devices)))
 
 
-def _with_break(plan: TrialPlan) -> TrialPlan:
+def _with_break(config: TrialConfig) -> TrialConfig:
   return dataclasses.replace(
-    plan, folder=f'{plan.folder}_with_a_break', devices=_next_port(plan.devices)
+    config, folder=f'{config.folder}_with_a_break', devices=_next_port(config.devices)
   )
 
 
@@ -195,7 +195,7 @@ if __name__ == '__main__':
   parser.add_argument('names', nargs='+')
   parser.add_argument('--point', type=int, default=0)
   parser.add_argument('--num_devices', type=int, default=1)
-  parser.add_argument('--num_ranks', type=int, default=1)
+  parser.add_argument('--world_size', type=int, default=1)
   parser.add_argument('--rank', type=int, default=0)
   parser.add_argument('--port', type=int, default=0)
   parser.add_argument('--data_dir', default='')

@@ -24,10 +24,10 @@ LIMITS_WORKER = Path(__file__).with_name('limits_worker.py')
 SILENT_SEC = 45.0  # what counts as never returning, where that is waited for
 
 
-def checked(broken: Broken, file: Path) -> check.Report:
+def checked(broken: Broken, file: Path) -> check.CheckReport:
   limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HARD_LIMIT_SEC
   return check.run(
-    check.Check(submission=str(file), workloads=(WORKLOAD,), hard_limit_sec=limit_sec)
+    check.Check(submission=str(file), workloads=(WORKLOAD,), heartbeat_timeout_sec=limit_sec)
   )
 
 
@@ -44,9 +44,9 @@ def test_what_is_broken_is_named_with_file_and_line(
   found = {one.kind: one for one in report.findings if one.kind not in broken.shows}
   assert broken.kind in found
   assert (found[broken.kind].file, found[broken.kind].line) == (str(file), broken.line)
-  others = {kind for kind in found if kind != broken.kind and KINDS[kind].severity == 'fault'}
+  others = {kind for kind in found if kind != broken.kind and KINDS[kind].severity == 'error'}
   assert not others
-  assert report.num_faults == (KINDS[broken.kind].severity == 'fault')
+  assert report.num_errors == (KINDS[broken.kind].severity == 'error')
 
 
 def test_every_kind_that_is_found_by_running_has_an_entry():
@@ -64,7 +64,7 @@ def test_an_honest_entry_has_no_fault(tmp_path: Path):
     ('sources', 'pytorch'),
     (WORKLOAD, 'pytorch'),
   ]
-  assert found['num_faults'] == 0
+  assert found['num_errors'] == 0
   assert {found['rows'][1][subject] for subject in check.SUBJECTS} == {'pass'}
 
 
@@ -89,11 +89,11 @@ def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   file = broken.write(tmp_path)
   result = algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
   assert result.returncode == 1, result.stderr
-  assert f'submission_pytorch.py:{broken.line}: fault exception' in result.stdout
+  assert f'submission_pytorch.py:{broken.line}: error exception' in result.stdout
   assert KINDS['exception'].remedy in result.stdout
   row = next(line for line in result.stdout.splitlines() if line.startswith(WORKLOAD))
   assert re.split(r'\s\s+', row.strip()) == [
-    *(WORKLOAD, 'pytorch', 'pass', 'fault', '-', '-', '-', '-', '-')
+    *(WORKLOAD, 'pytorch', 'pass', 'error', '-', '-', '-', '-', '-')
   ]
 
 
@@ -106,7 +106,7 @@ def test_our_own_submissions_have_no_fault(name: str, framework: str):
         submission=name, frameworks=(framework,), ruleset=ruleset, workloads=(WORKLOAD, 'quick_lm')
       )
     )
-    assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'fault']
+    assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'error']
 
 
 @pytest.mark.parametrize('broken', BROKEN_ON_TWO_DEVICES, ids=lambda broken: broken.name)
@@ -128,4 +128,4 @@ def test_thorough_runs_every_point_and_two_devices(framework: str):
   points = [f'{WORKLOAD}, point {number}' for number in range(2, 6)]
   titles = [row.title for row in report.rows]
   assert titles == ['sources', WORKLOAD, *points, f'{WORKLOAD}, 2 devices']
-  assert report.num_faults == 0
+  assert report.num_errors == 0

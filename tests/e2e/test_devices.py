@@ -31,10 +31,10 @@ def mnist(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[dict[str, Any]]:
   """What each process of a run printed."""
-  num_ranks = options.get('num_ranks', 1)
+  world_size = options.get('world_size', 1)
   flags = [f'--{name}={value}' for name, value in options.items()]
   flags += [f'--data_dir={data_dir}', f'--address=127.0.0.1:{free_port()}']
-  ranks = [(framework, workload, *flags, f'--rank={rank}') for rank in range(num_ranks)]
+  ranks = [(framework, workload, *flags, f'--rank={rank}') for rank in range(world_size)]
   outputs = rank_outputs(SCRIPT, ranks, timeout=300)
   return [json.loads(output.splitlines()[-1]) for output in outputs]
 
@@ -43,7 +43,7 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
 @pytest.mark.parametrize('workload', WORKLOADS)
 @pytest.mark.parametrize(
   ('framework', 'many'),
-  [('jax', {'num_devices': 8}), ('pytorch', {'num_devices': 2, 'num_ranks': 2})],
+  [('jax', {'num_devices': 8}), ('pytorch', {'num_devices': 2, 'world_size': 2})],
 )
 def test_one_against_many(framework: str, many: dict[str, int], workload: str, mnist: Path):
   [one] = run(framework, workload, mnist)

@@ -58,11 +58,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     root = tmp_path_factory.mktemp('entries')
     for name in names:
       BY_NAME[name].write(root / 'entries')
-    num_ranks = num_devices if framework == 'pytorch' else 1
+    world_size = num_devices if framework == 'pytorch' else 1
     common = [framework, workload, str(root), NATIVE, *names, NATIVE, f'--data_dir={data}']
-    common += [f'--num_devices={num_devices}', f'--num_ranks={num_ranks}']
+    common += [f'--num_devices={num_devices}', f'--world_size={world_size}']
     common.append(f'--port={free_port()}')
-    ranks = [[*common, f'--rank={rank}'] for rank in range(num_ranks)]
+    ranks = [[*common, f'--rank={rank}'] for rank in range(world_size)]
     outputs = rank_outputs(SCRIPT, ranks, TIMEOUT_SEC)
     first, *others, last = json.loads(outputs[0].splitlines()[-1])
     assert first['evals'] and metrics(first) == metrics(last), 'an entry has left something behind'
@@ -198,10 +198,10 @@ def test_one_that_never_returns_is_ended_and_its_rows_stay(tmp_path: Path):
     base=BY_NAME['torch_steered'].base,
     swaps={'  model.train()\n': '  model.train()\n  while global_step == 20: pass\n'},
   )
-  result = run(never, tmp_path, '--allow_provisional', '--hard_limit_sec', 15)
+  result = run(never, tmp_path, '--allow_provisional', '--heartbeat_timeout_sec', 15)
   assert result.returncode == 1, result.stderr
   folder = trial_folder(tmp_path / 'runs')
-  assert record(folder).stop_reason == 'hard_limit'
+  assert record(folder).stop_reason == 'heartbeat_timeout'
   assert 'no sign of life for 15 s' in record(folder).reason
   assert [row['global_step'] for row in rows(folder).evals] == [1, 15]
 

@@ -1,4 +1,4 @@
-"""Every submission runs on an embedded workload of every task, in each framework that it is for."""
+"""Every submission runs on an bundled workload of every task, in each framework that it is for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NUM_STEPS = 3
 
 
 def _smallest_of_each_task() -> list[str]:
-  """One embedded workload of each task."""
+  """One bundled workload of each task."""
   found: dict[str, str] = {}
   for definition in registry.workloads().values():
-    if definition.embedded and not definition.is_variant and registry.is_runnable(definition):
+    if definition.bundled and not definition.is_variant and registry.is_runnable(definition):
       found.setdefault(definition.task, definition.name)
   return sorted(found.values())
 

@@ -21,7 +21,7 @@ studies = 1
 [workloads.quick_vision]
 max_steps = 4
 batch_size = 64
-goal = {validation = 0.02, test = 0.0}
+target = {validation = 0.02, test = 0.0}
 """
 
 
@@ -48,8 +48,8 @@ def test_its_budget_goal_and_batch_size_are_those_of_the_trial(file, framework, 
   assert (found.suite, found.batch_size, found.charged_steps) == ('tiny', 64, 4)
   assert found.stop_reason == 'budget_spent'
   suite = suite_file.load(file, registry.workloads())
-  assert found.suite_hash == suite.fingerprint('self')
-  assert found.definition_hash == suite.workloads['quick_vision'].fingerprint()
+  assert found.suite_hash == suite.rules_hash('self')
+  assert found.definition_hash == suite.workloads['quick_vision'].content_hash()
   assert rows(folder).evals[-1]['global_step'] == 4
   scored = algoeff('score', 'runs', '--suite', file, '--no_report', '--json', cwd=file.parent)
   assert scored.returncode == 0, scored.stderr

@@ -11,8 +11,8 @@ from trials import algoeff
 
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.experiments.race import step_cost
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
-from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.launch import slots
 from algorithmic_efficiency.results import race_files
 
 pytestmark = pytest.mark.slow
@@ -58,9 +58,9 @@ def test_bursts_tell_costs_and_leave_nothing_but_their_record(
     suite='quick',
     workloads=('quick_vision',),
     entries=(
-      Entry(submission='nadamw'),
-      Entry(submission='nadamw', name='twin'),
-      Entry(submission=str(broken)),
+      RaceSubmission(submission='nadamw'),
+      RaceSubmission(submission='nadamw', name='twin'),
+      RaceSubmission(submission=str(broken)),
     ),
     frameworks=(framework,),
     ruleset='self',
@@ -69,14 +69,14 @@ def test_bursts_tell_costs_and_leave_nothing_but_their_record(
     experiment_dir=str(tmp_path / 'runs'),
     devices=Devices(num_threads=1),
   )
-  plans = expand(race)
-  [place] = places(race.devices)
-  (problem,) = step_cost.measure(plans, race.folder, place)
+  configs = expand(race)
+  [slot] = slots.slots(race.devices)
+  (problem,) = step_cost.measure(configs, race.folder, slot)
   assert 'broken on quick_vision' in problem and 'on purpose' in problem
   found = {one.submission: one for one in race_files.read_costs(race.folder)}
   assert set(found) == {'nadamw', 'twin'}
   for one in found.values():
-    assert one.baseline == 'nadamw' and len(one.turns) == step_cost.NUM_TURNS
+    assert one.baseline == 'nadamw' and len(one.rounds) == step_cost.NUM_TURNS
     assert abs(one.log_cost) < 0.7  # copies, on a machine that may be busy
   assert len({one.host for one in found.values()}) == 1
   assert list(temporary.glob('algoeff*')) == []

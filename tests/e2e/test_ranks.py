@@ -30,7 +30,7 @@ def test_one_process_writes(framework: str, tmp_path: Path):
   result = algoeff(*COMMAND, *flags, cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   folder = trial_folder(tmp_path)
-  assert record(folder).environment['devices']['num_ranks'] == 2
+  assert record(folder).environment['devices']['world_size'] == 2
   assert [row['global_step'] for row in rows(folder).evals] == [1, 15, 20]
 
 

@@ -24,18 +24,18 @@ def write_runs(root: Path) -> Path:
   rng = np.random.default_rng(0)
   for name, center in (('swift', 100.0), ('middling', 160.0), ('lost<script>', 700.0)):
     for workload in WORKLOADS:
-      goal = registry.workload(workload).goal
-      sign = 1 if goal.direction == 'max' else -1
+      target = registry.workload(workload).target
+      sign = 1 if target.direction == 'max' else -1
       for study in range(1, 6):
         for trial in (1, 2):
           folder = root / name / f'study_{study}' / f'{workload}_jax' / f'trial_{trial}'
           folder.mkdir(parents=True)
           (folder / 'hparams.json').write_text(json.dumps({'learning_rate': 0.1 * trial}))
-          names = 'global_step,score,validation/' + goal.metric
+          names = 'global_step,score,validation/' + target.metric
           lines = [names]
           end = center * float(np.exp(0.2 * rng.standard_normal()))
           for step in range(40):
-            value = goal.validation + sign * 0.1 * abs(goal.validation) * (step / 30 - 1)
+            value = target.validation + sign * 0.1 * abs(target.validation) * (step / 30 - 1)
             lines.append(f'{10 * step + 10},{end * (step + 1) / 31},{value}')
           (folder / 'eval_measurements.csv').write_text('\n'.join(lines) + '\n')
   (root / 'swift' / 'study_1' / 'ogbg_jax' / 'trial_1' / 'eval_measurements.csv').write_text('x')

@@ -32,7 +32,7 @@ def test_mnist_in_seconds(framework: str, test_data: Path, tmp_path: Path):
   folder = trial_folder(tmp_path)
   found = record(folder)
   assert found.status == 'finished'
-  assert found.stop_reason in ('step_limit', 'goals_reached')
+  assert found.stop_reason in ('step_limit', 'targets_reached')
   assert sum(found.buckets.values()) == pytest.approx(found.parent_wall_sec, rel=0.01, abs=0.5)
   assert rows(folder).evals[0]['global_step'] == 1
   with open(folder / 'eval_measurements.csv', newline='') as file:

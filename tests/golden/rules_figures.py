@@ -1,4 +1,4 @@
-"""Writes the tables of RULES.md from the suites, definitions and faults: `make rules`."""
+"""Writes the tables of RULES.md from the suites, definitions and errors: `make rules`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import KINDS
-from algorithmic_efficiency.benchmark.definition import Budget, Goal, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Budget, Target, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
 
 RULES = Path(__file__).resolve().parents[2] / 'RULES.md'
@@ -43,7 +43,7 @@ def suites() -> Iterator[str]:
         f'{suite.tuning["self"].num_studies}',
         f'{suite.tuning["self"].budget_factor:g}',
         f'{suite.free_init_sec:g} s',
-        f'{suite.hard_limit_sec:g} s',
+        f'{suite.heartbeat_timeout_sec:g} s',
         f'{suite.max_ratio:g}',
         suite.integral,
       )
@@ -66,8 +66,8 @@ def budgets() -> Iterator[str]:
       (
         'workload',
         'metric',
-        'validation goal',
-        'test goal',
+        'validation target',
+        'test target',
         'budget',
         'evaluated every',
         'step hint',
@@ -100,23 +100,23 @@ def _row(definition: WorkloadDefinition, budget: Budget) -> tuple[str, ...]:
     spent, period = f'{budget.max_sec:,.0f} s', f'{budget.eval_period_sec:,.0f} s'
   else:
     spent, period = f'{budget.max_steps:,} steps', f'{budget.eval_period_steps:,} steps'
-  goal = definition.goal
+  target = definition.target
   return (
     f'`{definition.name}`{held_out}',
-    goal.metric,
-    _target(goal, goal.validation),
-    _target(goal, goal.test),
+    target.metric,
+    _target(target, target.validation),
+    _target(target, target.test),
     spent,
     period,
     f'{budget.step_hint:,}',
   )
 
 
-def _target(goal: Goal, value: float | None) -> str:
+def _target(target: Target, value: float | None) -> str:
   if value is None:
     return 'none'
-  sign = '≥' if goal.direction == 'max' else '≤'
-  return f'{sign} {value:.10g}{" (provisional)" if goal.provisional else ""}'
+  sign = '≥' if target.direction == 'max' else '≤'
+  return f'{sign} {value:.10g}{" (provisional)" if target.provisional else ""}'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

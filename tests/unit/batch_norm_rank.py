@@ -10,10 +10,10 @@ import torch.distributed as dist
 from algorithmic_efficiency.layers import torch as layers
 
 
-def main(rank: int, num_ranks: int, folder: str) -> None:
+def main(rank: int, world_size: int, folder: str) -> None:
   torch.set_num_threads(1)
   dist.init_process_group(
-    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=num_ranks
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size
   )
   case = torch.load(f'{folder}/case.pt')
   norm = layers.BatchNorm2d(case['x'].shape[1], dtype=torch.float64)

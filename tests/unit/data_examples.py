@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.data.pipeline import Batch, Rows
+from algorithmic_efficiency.data.pipeline import Batch, ShardRows
 
 
 class Numbers:
@@ -37,34 +37,34 @@ def with_pair(example: dict[str, Any], random: np.random.Generator | None) -> di
   return {'inputs': (example['inputs'], example['targets']), 'targets': example['targets']}
 
 
-def load_numbers(rows: Rows) -> Batch:
+def load_numbers(rows: ShardRows) -> Batch:
   return {'inputs': rows.indices.copy(), 'epochs': rows.epochs.copy()}
 
 
-def load_large(rows: Rows) -> Batch:
+def load_large(rows: ShardRows) -> Batch:
   """More than any pipe buffers."""
   return {'inputs': np.repeat(rows.indices, 1 << 16).reshape(len(rows.indices), -1)}
 
 
-def load_or_fail(rows: Rows) -> Batch:
+def load_or_fail(rows: ShardRows) -> Batch:
   if 5 in rows.indices:
     raise ValueError('example 5 is bad')
   return load_numbers(rows)
 
 
-def load_or_die(rows: Rows) -> Batch:
+def load_or_die(rows: ShardRows) -> Batch:
   if 5 in rows.indices:
     os._exit(7)
   return load_numbers(rows)
 
 
-def load_once(rows: Rows) -> Batch:
+def load_once(rows: ShardRows) -> Batch:
   """The first pass's batches at once, later ones never."""
   if rows.epochs.any():
     time.sleep(600)
   return load_numbers(rows)
 
 
-def load_slowly(rows: Rows) -> Batch:
+def load_slowly(rows: ShardRows) -> Batch:
   time.sleep(0.05)
   return load_numbers(rows)

@@ -13,7 +13,7 @@ from typing import Any
 from fake_worker import SESSIONS_FILE
 
 from algorithmic_efficiency.experiments.race import run as race_run
-from algorithmic_efficiency.experiments.race.race import Entry, Race
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import local
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
@@ -26,7 +26,7 @@ def race(folder: Path, scripts: Mapping[str, Mapping[str, Any]], **changes: Any)
     file = folder / f'{name}.py'
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(script))
-    entries.append(Entry(submission=str(file)))
+    entries.append(RaceSubmission(submission=str(file)))
   fields: dict[str, Any] = {
     'suite': 'quick',
     'entries': tuple(entries),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from algorithmic_efficiency import clock
-from algorithmic_efficiency.launch.slots import Place
-from algorithmic_efficiency.launch.stepper import Leg, Start, StepperError
+from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.launch.stepper import Interval, Start, StepperError
 from algorithmic_efficiency.results import measurements
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class FakeHost:
     draws: batches that a call draws, of those that draw more than one.
     drift: by how much the host becomes slower in a second, as an exponent.
     fails: submissions that fail, with the reason.
-    calls: every leg: submission, steps, batches of an evaluation.
+    calls: every interval: submission, steps, batches of an evaluation.
     alive, most_alive: trials in memory, now and at most.
   """
 
@@ -42,16 +42,16 @@ class FakeHost:
   alive: int = 0
   most_alive: int = 0
 
-  def stepper(self, plan: TrialPlan, place: Place, **options: Any) -> FakeStepper:
-    return FakeStepper(self, plan)
+  def stepper(self, config: TrialConfig, slot: Slot, **options: Any) -> FakeStepper:
+    return FakeStepper(self, config)
 
 
 class FakeStepper:
   """Stands in for `Stepper`."""
 
-  def __init__(self, host: FakeHost, plan: TrialPlan):
+  def __init__(self, host: FakeHost, config: TrialConfig):
     self._host = host
-    self._name = plan.submission
+    self._name = config.submission
     self._done = 0
 
   def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class FakeStepper:
     self._host.now += self._host.start_sec
     self.start = Start(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
 
-  def go(self, num_steps: int, *, max_batches: int | None = None) -> Leg:
+  def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
     host = self._host
     host.calls.append((self._name, num_steps, max_batches))
     if self._name in host.fails:
@@ -87,7 +87,7 @@ class FakeStepper:
     buckets['update'] = float(self._done == 0)  # and so does the first step
     self._done += num_steps
     host.now += sum(buckets.values())
-    return Leg(
+    return Interval(
       num_steps=num_steps,
       charged_steps=num_steps * host.draws.get(self._name, 1),
       buckets=buckets,
@@ -95,7 +95,7 @@ class FakeStepper:
     )
 
   def environment(self) -> Mapping[str, Any]:
-    return {'fingerprint': 'some host', 'devices': {'num_devices': self._host.num_devices}}
+    return {'host_hash': 'some host', 'devices': {'num_devices': self._host.num_devices}}
 
   def let_go(self) -> None:
     pass

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.trial import guard, loop
-from algorithmic_efficiency.trial.config import Rules
+from algorithmic_efficiency.trial.config import StoppingRules
 from algorithmic_efficiency.trial.submission import Submission
 
 
@@ -41,7 +41,7 @@ class FakeStream:
 class FakeMachine:
   """A device with work in flight that takes time only when it is waited for."""
 
-  num_ranks = 1
+  world_size = 1
 
   def __init__(self, clock: FakeClock):
     self._clock = clock
@@ -52,8 +52,8 @@ class FakeMachine:
     self.in_flight += seconds
     self.largest_in_flight = max(self.largest_in_flight, self.in_flight)
 
-  def key(self, words: Any) -> Any:
-    return words
+  def key(self, key_data: Any) -> Any:
+    return key_data
 
   def synchronize(self, outputs: Any = None) -> None:
     self._clock.spend(self.in_flight)
@@ -98,7 +98,7 @@ def draw_one(workload, queue, optimizer_state, params, model_state, hyperparamet
   return next(queue)
 
 
-def rules(**changes: Any) -> Rules:
+def rules(**changes: Any) -> StoppingRules:
   fields: dict[str, Any] = {
     'axis': 'seconds',
     'max_sec': 10.0,
@@ -108,10 +108,10 @@ def rules(**changes: Any) -> Rules:
     'free_init_sec': 120.0,
     **changes,
   }
-  return Rules(**fields)
+  return StoppingRules(**fields)
 
 
-def step_rules(max_steps: int = 20, period: int = 5, **changes: Any) -> Rules:
+def step_rules(max_steps: int = 20, period: int = 5, **changes: Any) -> StoppingRules:
   return rules(
     axis='cost_adjusted_steps',
     max_sec=None,
@@ -128,18 +128,18 @@ class FakeTrial:
   Args:
     update: called with the keyword arguments of `update_params`; may return None for no change.
     accuracy: the validation accuracy that an evaluation at a step gives.
-    glance: what one that looks at a few batches gives.
+    partial: what one that looks at a few batches gives.
   """
 
   def __init__(
     self,
-    rules: Rules,
+    rules: StoppingRules,
     *,
     update: Callable[..., Any] = lambda **arguments: None,
     data_selection: Callable[..., Any] = draw_one,
     prepare_for_eval: Callable[..., Any] | None = None,
     accuracy: Callable[[int], float] = lambda step: 0.0,
-    glance: Callable[[int], float] = lambda step: 0.0,
+    partial: Callable[[int], float] = lambda step: 0.0,
     step_sec: float = 0.125,
     queued_sec: float = 0.0,
     eval_sec: float = 1.0,
@@ -166,12 +166,12 @@ class FakeTrial:
       max_batches: int | None = None,
     ) -> dict[str, float]:
       self.clock.spend(eval_sec)
-      value = accuracy(step) if max_batches is None else glance(step)
+      value = accuracy(step) if max_batches is None else partial(step)
       return {f'{split}/accuracy': value for split in splits}
 
     self.run = loop.TrialRun(
       rules=rules,
-      goal=Goal(metric='accuracy', direction='max', validation=0.9, test=0.8),
+      target=Target(metric='accuracy', direction='max', validation=0.9, test=0.8),
       machine=self.machine,
       submission=Submission(
         file=Path('fake.py'),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from algorithmic_efficiency import clock
 from algorithmic_efficiency.results import measurements
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.worker import die_with
 
@@ -30,20 +30,20 @@ def main(argv: list[str]) -> int:
   report = Reporter(int(argv[1]))
   die_with(int(argv[2]))
   report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
-  plan = TrialPlan.from_json(sys.stdin.read())
+  config = TrialConfig.from_json(sys.stdin.read())
   script = {'rows': 3, 'row_sec': 0.0, 'then': 'finish'}
-  script |= json.loads(Path(plan.submission_path).read_text() or '{}')
-  with open(Path(plan.submission_path).with_name(SESSIONS_FILE), 'a') as sessions:
+  script |= json.loads(Path(config.submission_path).read_text() or '{}')
+  with open(Path(config.submission_path).with_name(SESSIONS_FILE), 'a') as sessions:
     cpus = ','.join(map(str, sorted(os.sched_getaffinity(0))))
-    sessions.write(f'{os.getpid()} {cpus} {plan.folder}\n')
-  begun = (plan.path / measurements.LOG_FILE).exists()
-  done = measurements.read(plan.path).evals if begun else []
+    sessions.write(f'{os.getpid()} {cpus} {config.folder}\n')
+  begun = (config.path / measurements.LOG_FILE).exists()
+  done = measurements.read(config.path).evals if begun else []
   log = measurements.RunLog.open(
-    plan.path, header={}, resumed_at=len(done) if begun and plan.resume else None
+    config.path, header={}, resumed_at=len(done) if begun and config.resume else None
   )
-  offset = (plan.path / measurements.LOG_FILE).stat().st_size
-  record = dataclasses.replace(plan.record(), environment={'devices': vars(plan.devices)})
-  record.write(plan.path)
+  offset = (config.path / measurements.LOG_FILE).stat().st_size
+  record = dataclasses.replace(config.record(), environment={'devices': vars(config.devices)})
+  record.write(config.path)
   report.send('begin')
   for step in range(len(done) + 1, script['rows'] + 1):
     time.sleep(script['row_sec'])
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
   record = dataclasses.replace(
     record, status=status, stop_reason=stop_reason, reason=reason, buckets={'update': wall}
   )
-  record.write(plan.path)
+  record.write(config.path)
   report.send(
     'ended',
     status=status,

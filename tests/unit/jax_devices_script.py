@@ -22,7 +22,7 @@ NUM_STEPS = 20
 BATCH_SIZE = 16
 
 
-def main(num_devices: int, num_ranks: int = 1, rank: int = 0, address: str = '') -> None:
+def main(num_devices: int, world_size: int = 1, rank: int = 0, address: str = '') -> None:
   import jax
   import jax.numpy as jnp
 
@@ -32,7 +32,7 @@ def main(num_devices: int, num_ranks: int = 1, rank: int = 0, address: str = '')
       num_devices=num_devices,
       num_threads=1,
       rank=rank,
-      num_ranks=num_ranks,
+      world_size=world_size,
       address=address,
       compilation_cache=None,
     )
@@ -56,9 +56,9 @@ def main(num_devices: int, num_ranks: int = 1, rank: int = 0, address: str = '')
     print(json.dumps(result))
 
 
-def _rows(batch: dict[str, np.ndarray], rank: int, num_ranks: int) -> dict[str, np.ndarray]:
+def _rows(batch: dict[str, np.ndarray], rank: int, world_size: int) -> dict[str, np.ndarray]:
   size = len(batch['targets'])
-  rows = slice(rank * size // num_ranks, (rank + 1) * size // num_ranks)
+  rows = slice(rank * size // world_size, (rank + 1) * size // world_size)
   return {name: values[rows].copy() for name, values in batch.items()}
 
 
@@ -84,7 +84,7 @@ def _train(backend, dtype):
   losses = []
   for index in range(NUM_STEPS):
     batch = jax_toy.batch(BATCH_SIZE, index)
-    placed = backend.place(_rows(batch, backend.rank, backend.num_ranks))
+    placed = backend.place(_rows(batch, backend.rank, backend.world_size))
     # Split outside jit, as entries do.
     rng, _ = jax.random.split(backend.key(np.array([7, index], np.uint32)))
     params, state, loss = step(params, state, placed, rng)
@@ -110,7 +110,7 @@ def _evaluate(backend, params, state, batch_size: int) -> dict[str, tuple[float,
       name: np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
       for name, values in rows.items()
     }
-    batches.append(_rows(padded, backend.rank, backend.num_ranks))
+    batches.append(_rows(padded, backend.rank, backend.world_size))
   sums = backend.eval_sums(workload, params, state, batches, np.array([1, 2], np.uint32))
   assert workload._eval_step._cache_size() == 1
   return sums

@@ -11,8 +11,8 @@ from algorithmic_efficiency.backends.base import TaskCode
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
 )
 from algorithmic_efficiency.spec import LossType
@@ -32,7 +32,7 @@ def definition(**changes: Any) -> WorkloadDefinition:
     'data': None,
     'loss_type': LossType.SOFTMAX_CROSS_ENTROPY,
     'metrics': ('loss', 'accuracy'),
-    'goal': Goal(metric='accuracy', direction='max', validation=0.9),
+    'target': Target(metric='accuracy', direction='max', validation=0.9),
     'suites': {'quick': BUDGET},
     'splits': Splits(train=64, eval_train=16, validation=20, test=12),
     'batch_sizes': BatchSizes(train=16, eval=16),

@@ -23,15 +23,15 @@ NUM_STEPS = 3  # LBFGS makes much of rounding, and more with every step
 NUM_RANKS = 2
 
 
-def train(name, rank=0, num_ranks=1):
+def train(name, rank=0, world_size=1):
   """The parameters after some steps; the ranks' parts have different weights."""
   workload = optimizer_toys.with_roles(toys.TorchWorkload(NUM_STEPS), outputs_first=False)
   model = toys.torch_model(toys.params())
-  wrapped = DistributedDataParallel(model) if num_ranks > 1 else model
+  wrapped = DistributedDataParallel(model) if world_size > 1 else model
   settings = optimizer_toys.settings(name, optimizer_toys.TORCH[name])
   state = torch_optimizers.start(workload, wrapped, settings)
   for step, batch in enumerate(toys.batches(NUM_STEPS)):
-    size = len(batch['targets']) // num_ranks
+    size = len(batch['targets']) // world_size
     rows = {key: value[rank * size : (rank + 1) * size] for key, value in batch.items()}
     torch_optimizers.update_params(
       current_param_container=wrapped,

@@ -27,7 +27,7 @@ def write_trial(
   """One trial folder; `rows` None writes no measurements, `record` is our own trial.json."""
   folder = root / submission / f'study_{study}' / f'{workload}_{framework}' / f'trial_{trial}'
   folder.mkdir(parents=True)
-  metric = registry.workload(workload).goal.metric
+  metric = registry.workload(workload).target.metric
   if rows is not None:
     names = 'accumulated_eval_time,accumulated_logging_time,accumulated_submission_time,'
     names += f'global_step,score,test/{metric},train/{metric},validation/{metric}'
@@ -41,18 +41,18 @@ def write_trial(
 
 
 def hit_at(workload: str, seconds: float, *, steps: int = 100) -> list[Row]:
-  """Rows of a trial that reaches the goal at its third evaluation."""
-  goal = registry.workload(workload).goal
-  miss = goal.validation - 1 if goal.direction == 'max' else goal.validation + 1
+  """Rows of a trial that reaches the target at its third evaluation."""
+  target = registry.workload(workload).target
+  miss = target.validation - 1 if target.direction == 'max' else target.validation + 1
   return [
     (1, seconds / 100, miss),
     (steps // 2, seconds / 2, miss),
-    (steps, seconds, goal.validation),
+    (steps, seconds, target.validation),
   ]
 
 
 def miss(workload: str, seconds: float = 50.0) -> list[Row]:
-  """Rows of a trial that never reaches the goal."""
+  """Rows of a trial that never reaches the target."""
   return [*hit_at(workload, seconds)[:2], (100, seconds, hit_at(workload, 1.0)[0][2])]
 
 

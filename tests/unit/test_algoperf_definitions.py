@@ -97,13 +97,13 @@ def number(text: str) -> float | None:
 def test_goal_and_sizes_are_the_published_ones(row):
   name, metric, direction, validation, test, train, num_validation, num_test = row
   definition = registry.workload(name)
-  assert (definition.goal.metric, definition.goal.direction) == (metric, direction)
-  assert definition.goal.validation == number(validation)
-  assert definition.goal.test == number(test)
+  assert (definition.target.metric, definition.target.direction) == (metric, direction)
+  assert definition.target.validation == number(validation)
+  assert definition.target.test == number(test)
   assert definition.splits.train == number(train)
   assert definition.splits.validation == number(num_validation)
   assert definition.splits.test == number(num_test)
-  assert not definition.goal.provisional
+  assert not definition.target.provisional
 
 
 @pytest.mark.parametrize('row', rows(BATCHES), ids=lambda row: row[0])
@@ -137,11 +137,11 @@ def test_variants_have_the_published_targets_and_the_rest_of_their_base(row):
   name, base_name, validation, test = row
   definition, base = registry.workload(name), registry.workload(base_name)
   assert definition.base == base_name
-  assert definition.goal.validation == number(validation)
-  assert definition.goal.test == number(test)
-  assert (definition.goal.metric, definition.goal.direction) == (
-    base.goal.metric,
-    base.goal.direction,
+  assert definition.target.validation == number(validation)
+  assert definition.target.test == number(test)
+  assert (definition.target.metric, definition.target.direction) == (
+    base.target.metric,
+    base.target.direction,
   )
   assert definition.splits == base.splits
   assert {suite: budget.max_sec for suite, budget in definition.suites.items()} == {

@@ -55,7 +55,7 @@ def test_an_absent_platform_is_a_user_error(backend):
 
 def test_devices_must_divide_over_the_processes():
   with pytest.raises(errors.UserError, match='3 devices do not over 2 processes'):
-    backend_jax.start(Devices(platform='cpu', num_devices=3, num_ranks=2, address='localhost:1'))
+    backend_jax.start(Devices(platform='cpu', num_devices=3, world_size=2, address='localhost:1'))
 
 
 def test_a_missing_framework_is_a_user_error_with_the_install_line(monkeypatch):
@@ -374,10 +374,10 @@ def test_roles_and_views_are_trees_like_the_parameters(backend):
   assert rows['Dense_0'] == {'kernel': 10, 'bias': 0}
   roles = jax.tree.map(lambda x, role: role.value, params, workload.parameter_roles)
   assert roles['Dense_1'] == {'kernel': 'head', 'bias': 'bias'}
-  judge = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
-  judge.adopt(workload)
-  assert judge.parameter_roles is workload.parameter_roles
-  assert judge.matrix_views is workload.matrix_views
+  eval_workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
+  eval_workload.copy_metadata(workload)
+  assert eval_workload.parameter_roles is workload.parameter_roles
+  assert eval_workload.matrix_views is workload.matrix_views
 
 
 # Parameter types.
@@ -543,13 +543,13 @@ def test_scalars_come_as_floats(backend):
   assert backend.scalars(values) == {'a': 0.5, 'b': 2.0, 'c': 3.0, 'd': 1.0}
 
 
-def test_a_fingerprint_sees_a_replaced_parameter(backend, toy):
+def test_a_change_marker_sees_a_replaced_parameter(backend, toy):
   _, params, _, _ = toy
   params = jax.tree.map(lambda x: x, params)
-  before = backend.fingerprint(params)
-  assert backend.fingerprint(params) == before
+  before = backend.change_marker(params)
+  assert backend.change_marker(params) == before
   params['Dense_0']['bias'] = params['Dense_0']['bias'] + 0
-  assert backend.fingerprint(params) != before
+  assert backend.change_marker(params) != before
 
 
 def test_one_process_needs_no_other(backend):

@@ -47,13 +47,13 @@ def step(workload, params, model_state, batch, rng):
 
 
 def test_the_layout_follows_from_what_is_used(flat):
-  assert flat.for_entry(frozenset({'jax.jit'})) is flat
-  assert flat.for_entry(PMAP) is not flat
+  assert flat.for_submission(frozenset({'jax.jit'})) is flat
+  assert flat.for_submission(PMAP) is not flat
 
 
 def test_training_and_evaluation_are_those_of_the_flat_layout(flat):
   """On one device, up to rounding."""
-  with_axis = flat.for_entry(PMAP)
+  with_axis = flat.for_submission(PMAP)
   steps = {
     flat: jax.jit(step, static_argnums=0, donate_argnums=(1, 2)),
     with_axis: functools.partial(
@@ -82,7 +82,7 @@ def test_training_and_evaluation_are_those_of_the_flat_layout(flat):
 
 
 def test_shapes_have_no_device_axis(flat):
-  workload, params, _ = begin(flat.for_entry(PMAP))
+  workload, params, _ = begin(flat.for_submission(PMAP))
   wanted, *_ = begin(flat)
   assert jax.tree.leaves(params)[0].shape[0] == 1
   assert jax.tree.map(lambda s: s.shape_tuple, workload.param_shapes) == jax.tree.map(
@@ -94,11 +94,11 @@ def test_shapes_have_no_device_axis(flat):
 def test_it_needs_all_devices_in_one_process(flat, monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 4)
   with pytest.raises(errors.UserError, match=r'jax\.pmap must have all devices .* 1 of'):
-    flat.for_entry(PMAP)
+    flat.for_submission(PMAP)
   monkeypatch.undo()
-  monkeypatch.setattr(flat, 'num_ranks', 2)
+  monkeypatch.setattr(flat, 'world_size', 2)
   with pytest.raises(errors.UserError, match=r'in 2 process'):
-    flat.for_entry(PMAP)
+    flat.for_submission(PMAP)
 
 
 EIGHT = """
@@ -106,10 +106,10 @@ import jax, jax_toy, numpy as np
 from algorithmic_efficiency.backends import jax as backend_jax
 from algorithmic_efficiency.backends.base import Devices
 flat = backend_jax.start(Devices(platform='cpu', num_devices=8))
-backend = flat.for_entry(frozenset({'jax.pmap'}))
+backend = flat.for_submission(frozenset({'jax.pmap'}))
 workload = backend.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
-words = np.array([1, 2], np.uint32)
-params, state = workload.init_model_fn(backend.key(words))
+key_data = np.array([1, 2], np.uint32)
+params, state = workload.init_model_fn(backend.key(key_data))
 for leaf in jax.tree.leaves((params, state)):
   assert leaf.shape[0] == 8 and len(leaf.sharding.device_set) == 8
   assert all(np.array_equal(copy, leaf[0]) for copy in np.asarray(leaf))
@@ -123,8 +123,8 @@ different = jax.tree.map(lambda x: x + np.arange(8.0).reshape(8, *[1] * (x.ndim 
 mean = jax.tree.map(lambda x: x[0] + 3.5, state)
 one = jax.tree.map(lambda x: x[0], params)
 same = flat.workload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
-sums = backend.eval_sums(workload, params, different, [rows, jax_toy.batch(5, 1)], words)
-wanted = flat.eval_sums(same, one, mean, [rows, jax_toy.batch(5, 1)], words)
+sums = backend.eval_sums(workload, params, different, [rows, jax_toy.batch(5, 1)], key_data)
+wanted = flat.eval_sums(same, one, mean, [rows, jax_toy.batch(5, 1)], key_data)
 assert sums['num_examples'] == wanted['num_examples'] == (21.0, 1.0)
 np.testing.assert_allclose(sums['loss'], wanted['loss'], rtol=1e-6)
 

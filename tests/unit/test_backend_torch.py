@@ -49,7 +49,7 @@ def toy(backend):
 
 def test_devices_and_processes_must_be_as_many():
   with pytest.raises(errors.UserError, match='4 devices were asked for with 2 process'):
-    backend_torch.start(Devices(platform='cpu', num_devices=4, num_ranks=2, address='localhost:1'))
+    backend_torch.start(Devices(platform='cpu', num_devices=4, world_size=2, address='localhost:1'))
 
 
 @pytest.mark.parametrize('platform', ['gpu', 'tpu'])
@@ -60,7 +60,7 @@ def test_an_absent_platform_is_a_user_error(platform):
 
 def test_every_process_needs_a_gpu_of_its_own(monkeypatch):
   monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-  devices = Devices(num_ranks=3, rank=2, local_rank=2, address='localhost:1')
+  devices = Devices(world_size=3, rank=2, local_rank=2, address='localhost:1')
   with pytest.raises(errors.UserError, match=r'PyTorch finds 2 .* at least 3 processes'):
     backend_torch.start(devices)
 
@@ -124,7 +124,9 @@ def test_the_same_key_gives_the_same_parameters(backend, toy):
   again, _ = workload.init_model_fn(backend.key(WORDS))
   other, _ = workload.init_model_fn(backend.key(WORDS + 7))
   assert again is not model
-  assert backend.fingerprint(again) == backend.fingerprint(model) != backend.fingerprint(other)
+  assert (
+    backend.change_marker(again) == backend.change_marker(model) != backend.change_marker(other)
+  )
 
 
 def test_shapes_and_types_by_name(toy):
@@ -509,10 +511,10 @@ def test_evaluation_leaves_the_module_as_it_was(backend, toy):
   workload, model, _ = toy
   model.train()
   model.head.eval()
-  before, fingerprint = _buffers(model), backend.fingerprint(model)
+  before, change_marker = _buffers(model), backend.change_marker(model)
   backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
   assert model.training and model.bn.training and not model.head.training
-  assert _changed(model, before) == set() and backend.fingerprint(model) == fingerprint
+  assert _changed(model, before) == set() and backend.change_marker(model) == change_marker
   assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -565,14 +567,14 @@ def test_another_model_is_not_evaluated(backend, toy):
     backend.eval_sums(workload, model, None, _eval_batches(7), WORDS)
 
 
-def test_a_change_of_a_parameter_changes_the_fingerprint(backend, toy):
+def test_a_change_of_a_parameter_changes_the_marker(backend, toy):
   _, model, _ = toy
-  before = backend.fingerprint(model)
+  before = backend.change_marker(model)
   model.head.bias.data.copy_(torch.nextafter(model.head.bias.data, torch.tensor(9.0)))
-  assert backend.fingerprint(model) != before  # through .data, which no version counter sees
-  before = backend.fingerprint(model)
+  assert backend.change_marker(model) != before  # through .data, which no version counter sees
+  before = backend.change_marker(model)
   model.dense.weight.data = model.dense.weight.data.flip(0)
-  assert backend.fingerprint(model) != before
+  assert backend.change_marker(model) != before
 
 
 def test_parameters_that_are_not_finite_are_found(backend, toy):

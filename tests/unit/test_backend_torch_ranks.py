@@ -29,18 +29,18 @@ SCRIPT = Path(torch_ranks_script.__file__)
 
 
 @contextlib.contextmanager
-def ranks(mode: str, num_ranks: int, address: str, out: Path) -> Iterator[list[subprocess.Popen]]:
+def ranks(mode: str, world_size: int, address: str, out: Path) -> Iterator[list[subprocess.Popen]]:
   """Processes of one trial, which do not outlive the block."""
   path = os.pathsep.join([str(SCRIPT.parent), os.environ.get('PYTHONPATH', '')])
   command = [sys.executable, str(SCRIPT), mode]
   processes = [
     subprocess.Popen(
-      [*command, str(rank), str(num_ranks), address, str(out / f'{mode}_{num_ranks}_{rank}')],
+      [*command, str(rank), str(world_size), address, str(out / f'{mode}_{world_size}_{rank}')],
       env={**os.environ, 'PYTHONPATH': path},
       stderr=subprocess.PIPE,
       text=True,
     )
-    for rank in range(num_ranks)
+    for rank in range(world_size)
   ]
   try:
     yield processes
@@ -50,12 +50,14 @@ def ranks(mode: str, num_ranks: int, address: str, out: Path) -> Iterator[list[s
       process.communicate()
 
 
-def results(num_ranks: int, address: str, out: Path) -> list[dict[str, Any]]:
-  with ranks('train', num_ranks, address, out) as processes:
+def results(world_size: int, address: str, out: Path) -> list[dict[str, Any]]:
+  with ranks('train', world_size, address, out) as processes:
     for process in processes:
       _, err = process.communicate(timeout=120)
       assert process.returncode == 0, err
-  return [json.loads((out / f'train_{num_ranks}_{rank}').read_text()) for rank in range(num_ranks)]
+  return [
+    json.loads((out / f'train_{world_size}_{rank}').read_text()) for rank in range(world_size)
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -124,7 +126,7 @@ def test_every_trial_of_a_launch_has_a_name_of_its_own():
         pool.submit(
           backend_torch._agree_on_name,
           TCPStore('127.0.0.1', store.port, is_master=False),
-          Devices(rank=rank, num_ranks=3),
+          Devices(rank=rank, world_size=3),
         )
         for rank in range(3)
       ]
@@ -140,7 +142,7 @@ def test_trials_of_one_launch_that_are_out_of_step_do_not_mix(monkeypatch):
     monkeypatch.setenv(name, '')  # so that what `start` sets is undone
   monkeypatch.setattr(backend_torch, 'TIMEOUT_SEC', 1.0)
   late = Devices(
-    platform='cpu', num_ranks=2, rank=1, address='host:2', store=f'127.0.0.1:{store.port}'
+    platform='cpu', world_size=2, rank=1, address='host:2', store=f'127.0.0.1:{store.port}'
   )
   with ThreadPoolExecutor() as pool:
     waiting = pool.submit(backend_torch._join, late, torch.device('cpu'))
@@ -175,5 +177,5 @@ def test_a_rank_that_never_comes_ends_the_start(monkeypatch):
   begun = time.monotonic()
   address = f'127.0.0.1:{free_port()}'
   with pytest.raises(TimeoutError, match='Rank 1, 2 did not come within 1 s'):
-    backend_torch.start(Devices(platform='cpu', num_ranks=3, rank=0, address=address))
+    backend_torch.start(Devices(platform='cpu', world_size=3, rank=0, address=address))
   assert time.monotonic() - begun < 10

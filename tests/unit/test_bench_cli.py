@@ -16,7 +16,7 @@ from algorithmic_efficiency.cli import (
   score,
 )
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import local, request
 from scoring import report
 
@@ -70,8 +70,8 @@ def race(*given: str) -> Race:
 class TestWords:
   def test_names_by_which_submissions_are_scored(self):
     assert race().entries == (
-      Entry(submission='nadamw'),
-      Entry(submission='nadamw', name='twin'),
+      RaceSubmission(submission='nadamw'),
+      RaceSubmission(submission='nadamw', name='twin'),
     )
 
   def test_calls_of_optimizers_have_commas_of_their_own(self):
@@ -80,13 +80,13 @@ class TestWords:
     bench.race_arguments(parser)
     asked = bench.race_of(parser.parse_args(words(submissions=given)[1:]))
     assert asked.entries == (
-      Entry(submission='nadamw'),
-      Entry(submission='torch.optim.SGD(lr=0.1, momentum=0.9)', name='sgd'),
-      Entry(submission='optax.lion(1e-3; schedule=wsd)'),
+      RaceSubmission(submission='nadamw'),
+      RaceSubmission(submission='torch.optim.SGD(lr=0.1, momentum=0.9)', name='sgd'),
+      RaceSubmission(submission='optax.lion(1e-3; schedule=wsd)'),
     )
 
   def test_a_path_may_stand_behind_a_name(self):
-    assert Entry.parse('mine=./some/submission.py') == Entry(
+    assert RaceSubmission.parse('mine=./some/submission.py') == RaceSubmission(
       submission='./some/submission.py', name='mine'
     )
 
@@ -99,8 +99,8 @@ class TestWords:
     assert spared.full_eval_every == 4
 
   def test_the_hard_limit_is_that_of_every_trial(self, tmp_path):
-    flags = ('--hard_limit_sec', '30', '--experiment_dir', str(tmp_path))
-    assert {plan.hard_limit_sec for plan in expand(race(*flags))} == {30.0}
+    flags = ('--heartbeat_timeout_sec', '30', '--experiment_dir', str(tmp_path))
+    assert {config.heartbeat_timeout_sec for config in expand(race(*flags))} == {30.0}
 
   def test_frameworks_are_those_that_are_installed(self, monkeypatch):
     monkeypatch.setattr(request, 'installed', lambda: ('pytorch',))
@@ -129,7 +129,7 @@ class TestMistakes:
       ((), {'trials': '3'}, 'Under self tuning a study has one trial; --trials is 3'),
       ((), {'full_eval_every': '0'}, '--full_eval_every must be positive'),
       ((), {'workers': '0'}, '--workers must be positive'),
-      (('--hard_limit_sec', '0'), {}, '--hard_limit_sec must be positive'),
+      (('--heartbeat_timeout_sec', '0'), {}, '--heartbeat_timeout_sec must be positive'),
       ((), {'splits': 'validatoin'}, "Did you mean 'validation'"),
       ((), {'ruleset': 'both'}, 'invalid choice'),
       ((), {'suite': None}, '--suite'),
@@ -165,7 +165,7 @@ class TestCap:
       basis='',
       left_out=(),
     )
-    monkeypatch.setattr(plan, 'probed', lambda race, purse, retry_failed: estimate)
+    monkeypatch.setattr(plan, 'probed', lambda race, limits, retry_failed: estimate)
     (tmp_path / 'a.py').write_text('{}')
     code = main(words('--smoke', '--quiet', submissions='a.py', max_hours=cap))
     assert code == (2 if is_dearer else 0)

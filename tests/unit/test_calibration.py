@@ -24,9 +24,9 @@ WORKLOAD = 'quick_vision'
 FLAGS = ['--trials', '3', '--seeds', '5', '--step_budget', '30', '--framework', 'jax']
 
 
-def _value(plan):
+def _value(config):
   """What a trial reaches: the more, the larger its learning rate; a little more with each seed."""
-  return plan.hyperparameters['learning_rate'] / 100 + (plan.seed % 97) / 1e6
+  return config.hyperparameters['learning_rate'] / 100 + (config.seed % 97) / 1e6
 
 
 class FakeBench:
@@ -39,21 +39,23 @@ class FakeBench:
 
   def run(self, race, *, retry_failed, quiet):
     self.races.append(race)
-    plans = expand(race)
-    for trial in plans:
+    configs = expand(race)
+    for trial in configs:
       record = trial_record.read_trial(trial.path)
       if record is None or (record.status == 'failed' and retry_failed):
         self._run(trial)
-    outcomes = [Outcome(folder=p.path, status='finished', stop_reason='', reason='') for p in plans]
-    return race_run.Result(
-      plans=tuple(plans), outcomes=tuple(outcomes), num_left_failed=0, problems=()
+    outcomes = [
+      Outcome(folder=p.path, status='finished', stop_reason='', reason='') for p in configs
+    ]
+    return race_run.RaceResult(
+      configs=tuple(configs), outcomes=tuple(outcomes), num_left_failed=0, problems=()
     )
 
-  def price(self, race, purse, *, retry_failed):
+  def price(self, race, limits, *, retry_failed):
     """Every trial takes 36 s with adamw and 18 s with the others, at most twice that."""
-    plans = expand(race)
-    sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in plans}}
-    hours = sum(sec[p.submission] for p in plans) / 3600
+    configs = expand(race)
+    sec = {name: 36.0 if name == 'adamw' else 18.0 for name in {p.submission for p in configs}}
+    hours = sum(sec[p.submission] for p in configs) / 3600
     planned = [
       PlannedTrials(
         submission=name,
@@ -69,7 +71,7 @@ class FakeBench:
     ]
     return estimate.Estimate(
       trials=tuple(planned),
-      num_runs=len(plans),
+      num_runs=len(configs),
       num_parallel=2,
       num_devices=1,
       wall_sec=estimate.Bounds(expected=1800 * hours, at_most=3600 * hours),
@@ -79,25 +81,28 @@ class FakeBench:
       left_out=('nothing',),
     )
 
-  def _run(self, plan):
-    self.started.append(plan)
-    number = plan.study if plan.submission == 'rerun' else plan.trial
-    fails = (plan.submission, number) in self.failing
+  def _run(self, config):
+    self.started.append(config)
+    number = config.study if config.submission == 'rerun' else config.trial
+    fails = (config.submission, number) in self.failing
     status = {'status': 'failed', 'stop_reason': 'failed'}
     if not fails:
-      files.remove(plan.path / measurements.LOG_FILE)
-      log = measurements.RunLog.open(plan.path, header={})
+      files.remove(config.path / measurements.LOG_FILE)
+      log = measurements.RunLog.open(config.path, header={})
       for step, part in ((1, 0.1), (20, 1.0), (30, 0.9)):
-        row = {'validation/accuracy': _value(plan) * part, 'test/accuracy': _value(plan) * part / 2}
+        row = {
+          'validation/accuracy': _value(config) * part,
+          'test/accuracy': _value(config) * part / 2,
+        }
         log.append_eval(row, step)
       log.close()
       status = {'status': 'finished', 'stop_reason': 'budget_spent'}
-    files.make_folder(plan.path)
+    files.make_folder(config.path)
     environment = {
-      'fingerprint': 'f',
+      'host_hash': 'f',
       'devices': {'compilation_cache': '/a/path', 'num_devices': 1},
     }
-    dataclasses.replace(plan.record(), environment=environment, **status).write(plan.path)
+    dataclasses.replace(config.record(), environment=environment, **status).write(config.path)
 
 
 @pytest.fixture
@@ -123,12 +128,12 @@ def test_each_space_is_searched_and_the_best_point_runs_again_with_other_seeds(f
   assert [entry.submission for entry in search.entries] == ['adamw', 'momentum']
   assert (search.studies, search.trials) == (1, 3)
   searched, reran = fake.started[:6], fake.started[6:]
-  assert {plan.submission for plan in searched} == {'adamw', 'momentum'}
+  assert {config.submission for config in searched} == {'adamw', 'momentum'}
   best = max(searched, key=_value)
   assert len(reran) == 5 and rerun.studies == 5
-  assert all(plan.hyperparameters == best.hyperparameters for plan in reran)
-  assert all(plan.submission_path == best.submission_path for plan in reran)
-  seeds = [plan.seed for plan in (*searched[::2], *reran)]
+  assert all(config.hyperparameters == best.hyperparameters for config in reran)
+  assert all(config.submission_path == best.submission_path for config in reran)
+  seeds = [config.seed for config in (*searched[::2], *reran)]
   assert len(set(seeds)) == 3 + 5
 
 
@@ -143,14 +148,14 @@ def test_no_trial_stops_at_a_goal_and_all_have_the_step_budget(fake):
 
 def test_the_figures_are_those_of_the_protocol(fake):
   assert _calibrate() == 0
-  values = sorted(_value(plan) for plan in fake.started[6:])
+  values = sorted(_value(config) for config in fake.started[6:])
   record = _record()
-  assert record.goal.validation == pytest.approx(values[2], rel=1e-5)
-  assert record.goal.test == pytest.approx(values[2] / 2, rel=1e-5)
-  assert record.goal.validation <= values[2] and record.goal.test <= values[2] / 2
+  assert record.target.validation == pytest.approx(values[2], rel=1e-5)
+  assert record.target.test == pytest.approx(values[2] / 2, rel=1e-5)
+  assert record.target.validation <= values[2] and record.target.test <= values[2] / 2
   assert record.budget.max_steps == record.budget.step_hint == 40
   assert [run.best_step for run in record.reruns] == [20] * 5
-  assert record.present == registry.workload(WORKLOAD).goal
+  assert record.present == registry.workload(WORKLOAD).target
   assert len(record.search) == 6 and len(record.reruns) == 5
   assert '/' not in json.dumps(record.environment)
 
@@ -192,7 +197,7 @@ def test_a_failed_rerun_sets_nothing_until_it_has_run(fake, capsys):
 def test_it_prints_what_to_paste_and_whether_an_earlier_record_agrees(fake, capsys):
   assert _calibrate() == 0
   out = capsys.readouterr().out
-  assert "goal=Goal(metric='accuracy', direction='max', validation=" in out
+  assert "target=Target(metric='accuracy', direction='max', validation=" in out
   assert 'Budget(step_hint=40, max_steps=40)' in out
   assert _calibrate('--compare', f'calibration/{WORKLOAD}_jax.json') == 0
   assert 'jax and jax agree within their noise' in capsys.readouterr().out
@@ -241,8 +246,8 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
   fake, capsys, monkeypatch, provisional
 ):
   found = registry.workload(WORKLOAD)
-  goal = dataclasses.replace(found.goal, provisional=provisional)
-  changed = {**registry.workloads(), WORKLOAD: dataclasses.replace(found, goal=goal)}
+  target = dataclasses.replace(found.target, provisional=provisional)
+  changed = {**registry.workloads(), WORKLOAD: dataclasses.replace(found, target=target)}
   monkeypatch.setattr(registry, 'workloads', lambda: changed)
   assert _calibrate() == 0
   assert ('is not provisional' in capsys.readouterr().out) is not provisional

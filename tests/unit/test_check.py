@@ -47,8 +47,8 @@ def finding(kind: str, line: int = 1) -> Finding:
   return Finding(kind=kind, text='It does.', file='submission.py', line=line)
 
 
-def row(title: str, *findings: Finding) -> check.Row:
-  return check.Row(
+def row(title: str, *findings: Finding) -> check.CheckRow:
+  return check.CheckRow(
     title=title, framework='jax', checked=frozenset(check.SUBJECTS), findings=findings
   )
 
@@ -59,15 +59,15 @@ def test_what_is_found_in_several_places_is_told_once_and_faults_first():
     row('one', finding('exception'), finding('loss_rises')),
     row('two', finding('exception'), finding('exception', 2)),
   )
-  report = check.Report(submission='entry', ruleset='self', rows=rows)
+  report = check.CheckReport(submission='entry', ruleset='self', rows=rows)
   found = {(one.kind, one.line): where for one, where in report.findings.items()}
   assert found['exception', 1] == ['one (jax)', 'two (jax)']
   assert [kind for kind, _ in found] == ['exception', 'exception', 'files', 'loss_rises']
-  assert report.num_faults == 2
+  assert report.num_errors == 2
 
 
 def message(kind: str, line: int, *, ends: bool = False) -> dict:
-  said = {'fault': kind, 'text': 'It does.', 'file': 'submission.py', 'line': line}
+  said = {'rule': kind, 'text': 'It does.', 'file': 'submission.py', 'line': line}
   return {'kind': 'finding', **said, 'ends': ends}
 
 
@@ -78,9 +78,9 @@ def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_f
   file.write_text(SUBMISSION.format(framework='torch'))
   asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
   [version] = check._versions(asked, 'self')
-  [(title, plan)] = check._trials(asked, 'self', version)
+  [(title, config)] = check._trials(asked, 'self', version)
 
-  def run_trial(plan, on_message, **options):
+  def run_trial(config, on_message, **options):
     on_message(message('environment', 1))
     on_message(message('environment', 1))
     on_message(message('exception', 2, ends=True))
@@ -89,7 +89,7 @@ def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_f
     return Outcome(folder=tmp_path, status='failed', stop_reason='failed', reason='x')
 
   monkeypatch.setattr(check.local, 'run_trial', run_trial)
-  tried = check._tried(title, plan, version)
+  tried = check._tried(title, config, version)
   assert [(one.kind, one.line) for one in tried.findings] == [
     ('environment', 1),
     ('exception', 2),
@@ -103,12 +103,12 @@ def test_what_could_not_be_saved_was_not_resumed(tmp_path: Path, monkeypatch: py
   file.write_text(SUBMISSION.format(framework='torch'))
   asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
   [version] = check._versions(asked, 'self')
-  [(title, plan)] = check._trials(asked, 'self', version)
+  [(title, config)] = check._trials(asked, 'self', version)
   outcome = Outcome(folder=tmp_path, status='finished', stop_reason='step_limit', reason='')
   monkeypatch.setattr(check.local, 'run_trial', lambda *args, **options: outcome)
   for found, resumed in (([('not_saved', 'x')], False), ([('loss_rises', 'x')], True), ([], True)):
-    monkeypatch.setattr(check, '_afterwards', lambda plan, found=found: iter(found))
-    assert ('resumed' in check._tried(title, plan, version).checked) == resumed
+    monkeypatch.setattr(check, '_afterwards', lambda config, found=found: iter(found))
+    assert ('resumed' in check._tried(title, config, version).checked) == resumed
 
 
 def test_initialising_for_too_long_is_found_before_the_trial_is_ended():
@@ -118,8 +118,8 @@ def test_initialising_for_too_long_is_found_before_the_trial_is_ended():
 def test_a_cell_has_the_worst_that_was_found_on_its_subject():
   shown = row('one', finding('loss_rises'), finding('no_change'), finding('files'))
   assert [shown.worst(subject) for subject in ('learns', 'rules', 'runs')] == [
-    'fault',
-    'remark',
+    'error',
+    'warning',
     None,
   ]
 
@@ -160,18 +160,18 @@ def test_the_ruleset_is_that_which_the_submission_is_made_for(tmp_path: Path):
 def test_thorough_adds_the_variants():
   pytest.importorskip('jax')
   asked = check.Check(submission='adamw', frameworks=('jax',))
-  plans = {}
+  configs = {}
   for thorough in (False, True):
     this = dataclasses.replace(asked, thorough=thorough)
     [version] = check._versions(this, 'external')
-    plans[thorough] = {plan.workload for _, plan in check._trials(this, 'external', version)}
+    configs[thorough] = {config.workload for _, config in check._trials(this, 'external', version)}
   can_run = {
     name: definition
     for name, definition in registry.workloads().items()
     if registry.is_runnable(definition, 'jax') and definition.suites
   }
-  assert plans[True] == set(can_run)
-  assert plans[False] == {name for name, one in can_run.items() if not one.is_variant}
+  assert configs[True] == set(can_run)
+  assert configs[False] == {name for name, one in can_run.items() if not one.is_variant}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,10 @@ def test_thorough_adds_the_variants():
     (['no/such/folder'], ['no/such/folder', 'does not exist']),
     (['adamw', '--workloads', 'quick_visio'], ["Did you mean 'quick_vision'?"]),
     (['adamw', '--workloads', 'ogbg'], ['ogbg cannot run with']),
-    (['adamw', '--workloads', 'mnist', '--hard_limit_sec', '0'], ['--hard_limit_sec must be']),
+    (
+      ['adamw', '--workloads', 'mnist', '--heartbeat_timeout_sec', '0'],
+      ['--heartbeat_timeout_sec must be'],
+    ),
   ],
 )
 def test_a_mistake_of_the_user_is_one_message(

@@ -23,7 +23,7 @@ def clean() -> Iterator[None]:
   entry.leave()
   assert {n: m for n, m in sys.modules.items() if n in modules} == modules
   assert sys.path == path
-  assert not [finder for finder in sys.meta_path if isinstance(finder, entry.Entry)]
+  assert not [finder for finder in sys.meta_path if isinstance(finder, entry.SubmissionFinder)]
 
 
 def make(folder: Path, **files: str) -> Path:
@@ -228,7 +228,7 @@ class TestOldNames:
 
     loaded = entry.load(make(tmp_path, submission=code))
     assert loaded.module.f({'a': 1}) == {'a': 2}
-    assert loaded.put_back == ['jax.tree_map']
+    assert loaded.restored == ['jax.tree_map']
     entry.leave()
     assert not hasattr(jax, 'tree_map')
 
@@ -263,4 +263,4 @@ class TestOldNames:
     before = jnp.clip
     code = 'import jax\nimport jax.numpy as jnp\n# jax.tree_map\nf = lambda x: jnp.clip(x, min=0)'
     loaded = entry.load(make(tmp_path, submission=code))
-    assert loaded.put_back == [] and jnp.clip is before and not hasattr(jax, 'tree_map')
+    assert loaded.restored == [] and jnp.clip is before and not hasattr(jax, 'tree_map')

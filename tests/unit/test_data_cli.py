@@ -36,7 +36,7 @@ def listed(capsys, folder):
 
 def test_list_says_where_each_set_stands(tmp_path, capsys, source):
   entries = listed(capsys, tmp_path)
-  assert entries['digits']['status'] == 'embedded'
+  assert entries['digits']['status'] == 'bundled'
   assert entries['digits']['licence'] == 'CC BY 4.0'
   assert 'quick_vision' in entries['digits']['workloads']
   assert entries['mnist']['status'] == 'missing'
@@ -60,7 +60,7 @@ def test_list_in_words(tmp_path, capsys, prepared):
   assert cli.main(['data', 'list', *at(tmp_path)]) == 0
   out = capsys.readouterr().out
   lines = {line.split()[0]: line for line in out.splitlines()}
-  assert lines['digits'].split()[1:4] == ['embedded', '57.5', 'kB']
+  assert lines['digits'].split()[1:4] == ['bundled', '57.5', 'kB']
   assert lines['mnist'].split()[1] == 'damaged'
   assert 'Prepare it again with: algoeff data prepare mnist --overwrite' in out
 
@@ -83,7 +83,7 @@ def test_the_data_folder_may_come_from_the_environment(tmp_path, monkeypatch, so
 
 def test_an_embedded_set_needs_nothing(capsys):
   assert cli.main(['data', 'prepare', 'quick_vision']) == 0
-  assert 'is embedded: there is nothing to prepare' in capsys.readouterr().out
+  assert 'is bundled: there is nothing to prepare' in capsys.readouterr().out
 
 
 def test_verify_finds_a_flipped_byte(tmp_path, capsys, prepared):

@@ -124,7 +124,9 @@ def other_names(monkeypatch):
 
 
 def test_names_that_are_not_the_known_ones_are_refused(other_names):
-  with pytest.raises(errors.UserError, match=r'are not the 12,886 .* Use another build of Python'):
+  with pytest.raises(
+    errors.UserError, match=r'on the 12,886 names .*are not those. Use a build of Python'
+  ):
     data.train_stream(QUICK, NOWHERE, 8, 0)
 
 
@@ -498,7 +500,9 @@ def test_another_vocabulary_than_that_of_the_goal_is_refused(tmp_path, source, p
   found = prepared.manifest['files'][vocabulary.FILE]['sha256']
   other = small_documents.definition(vocabulary_sha256='0' * 64)
   assert_refused(other, tmp_path, source, f'its hash is {found[:12]}..., not 000000000000...')
-  with pytest.raises(errors.UserError, match='is another than the one that the goal is defined on'):
+  with pytest.raises(
+    errors.UserError, match='is another than the one that the target is defined on'
+  ):
     data.train_stream(other, prepared.root, 8, 0)
   data.train_stream(
     small_documents.definition(vocabulary_sha256=found), prepared.root, 8, 0

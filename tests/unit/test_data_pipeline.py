@@ -14,7 +14,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.data.pipeline import (
   Batches,
   InOrder,
-  Rows,
+  ShardRows,
   Shuffled,
 )
 from algorithmic_efficiency.data.sources import Arrays, MappedRecords
@@ -196,7 +196,7 @@ def test_batches_are_never_reused():
 
 def test_arrays_gather_tuples():
   source = Arrays({'inputs': (np.arange(6), np.arange(12).reshape(6, 2)), 'targets': np.arange(6)})
-  batch = source(Rows(np.array([4, 1]), np.zeros(2, int), None))
+  batch = source(ShardRows(np.array([4, 1]), np.zeros(2, int), None))
   np.testing.assert_array_equal(batch['inputs'][0], [4, 1])
   np.testing.assert_array_equal(batch['inputs'][1], [[8, 9], [2, 3]])
 

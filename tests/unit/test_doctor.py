@@ -111,7 +111,7 @@ def test_data_found_damaged_and_missing(probes, capsys, tmp_path):
   probes(jax=WORKING, pytorch=WORKING)
   _, found = report(capsys, '--data_dir', str(tmp_path))
   sets = {entry['name']: entry for entry in found['data']}
-  assert any(entry['embedded'] and entry['found'] for entry in sets.values())
+  assert any(entry['bundled'] and entry['found'] for entry in sets.values())
   missing = next(entry for entry in sets.values() if not entry['found'])
   assert missing['prepare'].startswith(f'algoeff data prepare {missing["name"]}')
 
@@ -148,7 +148,7 @@ def test_text(probes, capsys, monkeypatch, tmp_path):
     "extra      missing report (matplotlib): pip install 'algorithmic-efficiency[report]'" in out
   )
   assert f'GiB free at {tmp_path / "not" / "there"}' in out
-  assert '(embedded)' in out
+  assert '(bundled)' in out
 
 
 def test_it_imports_no_framework_itself():

@@ -44,9 +44,9 @@ def test_it_names_the_machine():
   assert facts['cpu_model']
   assert facts['devices'] == DEVICES
   assert facts['versions']['numpy'] == np.__version__
-  assert facts['fingerprint'] == environment.fingerprint(facts)
-  assert len(facts['fingerprint']) == 16
-  assert facts['machine_fingerprint'] == environment.machine_fingerprint(facts)
+  assert facts['host_hash'] == environment.host_hash(facts)
+  assert len(facts['host_hash']) == 16
+  assert facts['machine_hash'] == environment.machine_hash(facts)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_it_names_the_machine():
     ({'devices': DEVICES | {'device_kind': 'H100'}}, False),
   ],
 )
-def test_fingerprint_differs_where_seconds_do_not_compare(change, comparable):
+def test_the_host_hash_differs_where_seconds_do_not_compare(change, comparable):
   facts = environment.collect(DEVICES) | {
     'python': '3.11.1',
     'memory_bytes': 16 * 2**30,
     'versions': {'jax': '1.0', 'jaxlib': '1.0', 'torch': '2.0'},
   }
-  same = environment.fingerprint(facts) == environment.fingerprint(facts | change)
+  same = environment.host_hash(facts) == environment.host_hash(facts | change)
   assert same is comparable
 
 
@@ -91,7 +91,7 @@ def test_fingerprint_differs_where_seconds_do_not_compare(change, comparable):
 )
 def test_the_machine_is_its_hardware_whatever_runs_on_it(change, same_machine):
   facts = environment.collect(DEVICES)
-  same = environment.machine_fingerprint(facts) == environment.machine_fingerprint(facts | change)
+  same = environment.machine_hash(facts) == environment.machine_hash(facts | change)
   assert same is same_machine
 
 

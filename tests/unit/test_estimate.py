@@ -23,14 +23,14 @@ from algorithmic_efficiency.experiments.race import (
   step_cost,
   trial_estimate,
 )
-from algorithmic_efficiency.experiments.race.estimate import Purse
+from algorithmic_efficiency.experiments.race.estimate import BudgetLimits
 from algorithmic_efficiency.experiments.race.probe import Probe
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import request
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.trial_record import TrialRecord
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 PROBE = Probe(
   start_sec=2.0,
@@ -59,7 +59,9 @@ def _no_framework(monkeypatch: pytest.MonkeyPatch) -> None:
 def race(folder: Path, *names: str, **changes: Any) -> Race:
   fields: dict[str, Any] = {
     'suite': 'quick',
-    'entries': tuple(Entry(submission='nadamw', name=name) for name in names or ('nadamw',)),
+    'entries': tuple(
+      RaceSubmission(submission='nadamw', name=name) for name in names or ('nadamw',)
+    ),
     'frameworks': ('jax',),
     'workloads': ('quick_vision',),
     'ruleset': 'self',
@@ -80,11 +82,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 
 class TestProbe:
-  def one(self, folder: Path, **changes: Any) -> TrialPlan:
+  def one(self, folder: Path, **changes: Any) -> TrialConfig:
     return dataclasses.replace(expand(race(folder))[0], **changes)
 
   def test_it_takes_a_trial_apart(self, host, tmp_path):
-    found = probe.probe(self.one(tmp_path), Place())
+    found = probe.probe(self.one(tmp_path), Slot())
     assert (found.start_sec, found.first_step_sec) == (2.0, pytest.approx(1.01))
     assert found.step_sec == pytest.approx(0.01)
     assert (found.first_eval_sec, found.record_sec) == (pytest.approx(1.0), 0.25)
@@ -95,21 +97,21 @@ class TestProbe:
   def test_an_evaluation_is_that_of_all_batches_by_two_of_each_split(self, host, tmp_path):
     """Of 359 examples in batches of 100 there are four; one takes 0.5 s, a second one 0.1 s."""
     host.eval_sec = lambda num_batches: 3 * (0.5 + 0.1 * (num_batches - 1))
-    found = probe.probe(self.one(tmp_path), Place())
+    found = probe.probe(self.one(tmp_path), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
     assert found.glance_sec == pytest.approx(0.5)
-    found = probe.probe(self.one(tmp_path, splits=('validation',)), Place())
+    found = probe.probe(self.one(tmp_path, splits=('validation',)), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
 
   def test_it_ends_when_its_time_is_over(self, host, tmp_path):
-    probe.probe(self.one(tmp_path), Place(), limit_sec=1.0)
+    probe.probe(self.one(tmp_path), Slot(), limit_sec=1.0)
     short = len(host.calls)
     host.calls.clear()
-    probe.probe(self.one(tmp_path), Place(), limit_sec=1000.0)
+    probe.probe(self.one(tmp_path), Slot(), limit_sec=1000.0)
     assert short < len(host.calls) < 20
 
   def test_bursts_are_no_longer_than_the_stretch_between_two_evaluations(self, host, tmp_path):
-    probe.probe(self.one(tmp_path), Place())
+    probe.probe(self.one(tmp_path), Slot())
     assert max(num_steps for _, num_steps, _ in host.calls) == 15
 
   def test_a_shared_compilation_cache_that_was_filled_on_the_way_asks_for_a_second_look(
@@ -124,16 +126,16 @@ class TestProbe:
       return 0.5
 
     host.eval_sec = fill
-    probe.probe(self.one(tmp_path, devices=devices), Place())
+    probe.probe(self.one(tmp_path, devices=devices), Slot())
     assert sum(num_steps == 1 and batches == 1 for _, num_steps, batches in host.calls) == 2
     host.calls.clear()
-    probe.probe(self.one(tmp_path, devices=devices), Place())
+    probe.probe(self.one(tmp_path, devices=devices), Slot())
     assert sum(num_steps == 1 and batches == 1 for _, num_steps, batches in host.calls) == 1
 
   def test_each_submission_is_probed_once_and_one_that_fails_says_why(self, host, tmp_path):
-    plans = expand(race(tmp_path, 'nadamw', 'slow'))
+    configs = expand(race(tmp_path, 'nadamw', 'slow'))
     seen = []
-    found, failures = probe.probe_all(plans, [Place()], lambda *number: seen.append(number))
+    found, failures = probe.probe_all(configs, [Slot()], lambda *number: seen.append(number))
     assert failures == {}
     assert {cell: one.step_sec for cell, one in found.items()} == {
       ('nadamw', 'quick_vision', 'jax'): pytest.approx(0.01),
@@ -141,7 +143,7 @@ class TestProbe:
     }
     assert seen[-1] == (2, 2)
     host.fails = {'slow': 'ValueError: no.'}
-    found, failures = probe.probe_all(plans, [Place()])
+    found, failures = probe.probe_all(configs, [Slot()])
     assert [name for name, *_ in found] == ['nadamw']
     assert failures == {('slow', 'quick_vision', 'jax'): 'ValueError: no.'}
 
@@ -179,14 +181,14 @@ class TestPriceOfATrial:
 
 
 class TestExpectation:
-  def one(self, folder: Path, **changes: Any) -> TrialPlan:
+  def one(self, folder: Path, **changes: Any) -> TrialConfig:
     return expand(race(folder, **changes))[0]
 
-  def record(self, one: TrialPlan, charged_steps: int, **changes: Any) -> TrialRecord:
+  def record(self, one: TrialConfig, charged_steps: int, **changes: Any) -> TrialRecord:
     fields = {
       'status': 'finished',
       'charged_steps': charged_steps,
-      'definition_hash': registry.workload('quick_vision', 'quick').fingerprint(),
+      'definition_hash': registry.workload('quick_vision', 'quick').content_hash(),
     }
     return dataclasses.replace(one.record(), **{**fields, **changes})
 
@@ -223,8 +225,10 @@ class TestExpectation:
 
 
 class TestRace:
-  def estimate(self, given: Race, purse: Purse | None = None, **changes: Any) -> estimates.Estimate:
-    return estimates.from_probes(given, purse or Purse(), **changes)
+  def estimate(
+    self, given: Race, limits: BudgetLimits | None = None, **changes: Any
+  ) -> estimates.Estimate:
+    return estimates.from_probes(given, limits or BudgetLimits(), **changes)
 
   def test_it_is_the_sum_of_its_trials(self, host, tmp_path):
     """One submission, so nothing to be compared: 5 trials of 600 steps and 41 evaluations."""
@@ -251,29 +255,29 @@ class TestRace:
     probes = {('nadamw', 'quick_vision', 'jax'): fast, ('other', 'quick_vision', 'jax'): slow}
     given = race(tmp_path, 'nadamw', 'other', studies=1)
     first, last = (
-      estimates._timings(given, expand(given), dict(order), Place())
+      estimates._timings(given, expand(given), dict(order), Slot())
       for order in (probes.items(), reversed(probes.items()))
     )
     assert first == last
 
   def test_places_and_devices_share_the_work(self, host, tmp_path, monkeypatch):
     given = race(tmp_path, studies=4, workers=2)
-    monkeypatch.setattr(estimates, 'places', lambda devices, workers: (Place(),) * (workers or 1))
+    monkeypatch.setattr(estimates, 'slots', lambda devices, workers: (Slot(),) * (workers or 1))
     one, two = self.estimate(race(tmp_path, studies=4)), self.estimate(given)
     assert two.wall_sec.at_most == pytest.approx(one.wall_sec.at_most / 2)
     assert two.device_hours == one.device_hours
-    four = self.estimate(given, Purse(num_devices=4, price_per_hour=3.0))
+    four = self.estimate(given, BudgetLimits(num_devices=4, price_per_hour=3.0))
     assert four.wall_sec.at_most == pytest.approx(one.wall_sec.at_most / 4)
     assert four.price.at_most == pytest.approx(3.0 * one.device_hours.at_most)
     host.num_devices = 3
     with pytest.raises(UserError, match='One trial needs 3 devices; --devices gives 2'):
-      self.estimate(given, Purse(num_devices=2))
+      self.estimate(given, BudgetLimits(num_devices=2))
 
   def test_what_is_done_costs_nothing_more_and_says_where_trials_stop(self, host, tmp_path):
     given = race(tmp_path)
     first = expand(given)[0]
     first.path.mkdir(parents=True)
-    definition = registry.workload('quick_vision', 'quick').fingerprint()
+    definition = registry.workload('quick_vision', 'quick').content_hash()
     record = dataclasses.replace(
       first.record(), status='finished', charged_steps=60, definition_hash=definition
     )

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.trial import evaluation
 
 DEFINITION = dataclasses.replace(
   registry.workload('quick_vision').for_smoke(),
   metrics=('loss', 'ppl'),
-  goal=Goal(metric='ppl', direction='min', validation=20.0),
+  target=Target(metric='ppl', direction='min', validation=20.0),
 )
 
 
 def evaluate(sums, definition=DEFINITION):
   """The evaluation of one split whose sums the backend gives."""
   backend = SimpleNamespace(
-    rank=0, num_ranks=1, eval_sums=lambda *_: {**sums, 'num_examples': (20.0, 1.0)}
+    rank=0, world_size=1, eval_sums=lambda *_: {**sums, 'num_examples': (20.0, 1.0)}
   )
   workload = SimpleNamespace(definition=definition, eval_batch_size=8)
   return evaluation.evaluate(
@@ -32,7 +32,7 @@ def evaluate(sums, definition=DEFINITION):
     params=None,
     model_state=None,
     root=None,
-    words=np.zeros(2, np.uint32),
+    key_data=np.zeros(2, np.uint32),
     splits=('validation',),
   )
 
@@ -54,8 +54,8 @@ def test_perplexity_is_that_of_the_whole_split_and_not_a_mean_of_perplexities():
 def test_a_perplexity_beyond_floats_is_infinite_and_reaches_no_goal(loss, expected):
   ppl = evaluate({'loss': (loss, 1.0)})['validation/ppl']
   assert ppl == expected
-  assert not DEFINITION.goal.reached('validation', ppl)
-  assert not dataclasses.replace(DEFINITION.goal, validation=math.inf).reached('validation', ppl)
+  assert not DEFINITION.target.reached('validation', ppl)
+  assert not dataclasses.replace(DEFINITION.target, validation=math.inf).reached('validation', ppl)
 
 
 def test_a_loss_of_nothing_has_no_perplexity():
@@ -65,7 +65,7 @@ def test_a_loss_of_nothing_has_no_perplexity():
 
 def test_a_definition_without_perplexity_gets_none():
   definition = dataclasses.replace(
-    DEFINITION, metrics=('loss',), goal=dataclasses.replace(DEFINITION.goal, metric='loss')
+    DEFINITION, metrics=('loss',), target=dataclasses.replace(DEFINITION.target, metric='loss')
   )
   assert set(evaluate({'loss': (6.0, 3.0)}, definition)) == {
     'validation/loss',

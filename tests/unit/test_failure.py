@@ -43,14 +43,14 @@ def file(tmp_path: Path) -> Path:
   ],
 )
 def test_what_is_missing_is_said_with_the_place(file, code, parts):
-  message = failure.unmet(raised(file, f'\n{code}'), file)
+  message = failure.missing_requirement(raised(file, f'\n{code}'), file)
   for part in (*parts, f'({file}, line 2)'):
     assert part in message
 
 
 def test_requirements_are_named(file):
   file.with_name('requirements.txt').write_text('')
-  assert f'pip install -r {file.with_name("requirements.txt")}' in failure.unmet(
+  assert f'pip install -r {file.with_name("requirements.txt")}' in failure.missing_requirement(
     raised(file, 'import no_such_package'), file
   )
 
@@ -59,21 +59,21 @@ def test_requirements_are_named(file):
   'code', ['1 / 0', 'raise TypeError("x")', 'int("x")', 'import json\njson.loads("x")']
 )
 def test_a_mistake_of_the_entry_is_none(file, code):
-  assert failure.unmet(raised(file, code), file) is None
+  assert failure.missing_requirement(raised(file, code), file) is None
 
 
 def test_what_others_raise_is_none(file):
-  assert failure.unmet(ValueError('The world size is 1.'), file) is None
-  assert failure.unmet(ModuleNotFoundError('x', name='x'), file) is None
+  assert failure.missing_requirement(ValueError('The world size is 1.'), file) is None
+  assert failure.missing_requirement(ModuleNotFoundError('x', name='x'), file) is None
 
 
 def test_an_exception_in_a_line(file):
   error = raised(file, 'def f():\n  raise KeyError("a\\nb")\n\nf()')
-  assert failure.in_a_line(error, file) == f"KeyError: 'a\\nb' ({file}, line 2)"
-  assert failure.in_a_line(ValueError('one.\ntwo'), file) == 'ValueError: one'
-  assert failure.in_a_line(KeyboardInterrupt(), file) == 'KeyboardInterrupt'
+  assert failure.one_line(error, file) == f"KeyError: 'a\\nb' ({file}, line 2)"
+  assert failure.one_line(ValueError('one.\ntwo'), file) == 'ValueError: one'
+  assert failure.one_line(KeyboardInterrupt(), file) == 'KeyboardInterrupt'
 
 
 def test_what_a_terminal_or_a_file_could_not_take_is_escaped(file):
   error = FileNotFoundError('\x1b[31mr\xf6t \udcff\x00')
-  assert failure.in_a_line(error, file) == r'FileNotFoundError: \x1b[31mröt \udcff\x00'
+  assert failure.one_line(error, file) == r'FileNotFoundError: \x1b[31mröt \udcff\x00'

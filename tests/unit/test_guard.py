@@ -135,9 +135,9 @@ ORPHAN = """
 import os, subprocess, sys, time
 from algorithmic_efficiency.trial import guard as guards
 from algorithmic_efficiency.trial import worker
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
-worker.take_up(TrialPlan.from_json(sys.stdin.read()))
+worker.take_up(TrialConfig.from_json(sys.stdin.read()))
 code = 'import os, time; os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True)'
 own = subprocess.Popen([sys.executable, '-c', code + '; time.sleep(60)'])
 own.wait()
@@ -153,11 +153,11 @@ while guards.untrusted_workers():
 
 def test_a_process_whose_parent_has_ended_is_noticed_and_ended(tmp_path: Path):
   """Regression: a process that was forked twice belonged to nobody, and outlived the trial."""
-  from test_local_launch import plan
+  from test_local_launch import config
 
   out = subprocess.run(
     [sys.executable, '-c', ORPHAN],
-    input=plan(tmp_path).to_json(),
+    input=config(tmp_path).to_json(),
     capture_output=True,
     text=True,
     check=True,

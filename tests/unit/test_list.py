@@ -34,7 +34,7 @@ def test_workloads_and_variants_are_all_there_are(capsys: pytest.CaptureFixture[
 def test_a_workload_says_what_it_runs_on_and_where_it_goes(capsys: pytest.CaptureFixture[str]):
   [mnist] = [entry for entry in listed(capsys, 'workloads') if entry['name'] == 'mnist']
   assert mnist['frameworks'] == ['jax', 'pytorch']
-  assert mnist['goal'] == {
+  assert mnist['target'] == {
     'metric': 'accuracy',
     'direction': 'max',
     'validation': 0.97,
@@ -71,7 +71,7 @@ def test_a_workload_is_ready_when_it_can_run_towards_a_goal_that_is_not_provisio
     assert set(entry['workloads']) | set(entry['held_out']) == set(registry.members(name))
     for workload in entry['workloads']:
       definition = registry.workload(workload)
-      ready = registry.is_runnable(definition) and not definition.goal.provisional
+      ready = registry.is_runnable(definition) and not definition.target.provisional
       assert (workload in entry['ready']) == ready
   assert len(suites['algoperf_v05']['workloads']) == 8
   assert len(suites['algoperf_v05']['held_out']) == 6

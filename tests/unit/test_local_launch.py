@@ -15,10 +15,10 @@ import pytest
 from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, mend
+from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, recover
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import messages, worker
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
@@ -27,7 +27,7 @@ PROGRESS = b'{"kind": "progress"}\n'
 FAILED = {'kind': 'ended', 'status': 'failed', 'stop_reason': 'failed', 'reason': 'the cause'}
 
 
-def plan(folder: Path, **changes: Any) -> TrialPlan:
+def config(folder: Path, **changes: Any) -> TrialConfig:
   fields: dict[str, Any] = {
     'workload': 'some_workload',
     'framework': 'jax',
@@ -45,7 +45,7 @@ def plan(folder: Path, **changes: Any) -> TrialPlan:
     'folder': str(folder),
     **changes,
   }
-  return TrialPlan(**fields)
+  return TrialConfig(**fields)
 
 
 def play(
@@ -60,7 +60,7 @@ def play(
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
   left = list(scripts)
 
-  def start(plan: TrialPlan, environment: object, output_folder: object) -> local._Rank:
+  def start(config: TrialConfig, environment: object, output_folder: object) -> local._Rank:
     messages, then = left.pop(0)
     receive, send = os.pipe()
     code = (
@@ -76,7 +76,7 @@ def play(
 
   monkeypatch.setattr(local, '_start', start)
   return local.run_trial(
-    plan(folder, devices=Devices(num_ranks=len(scripts)), **changes), on_message
+    config(folder, devices=Devices(world_size=len(scripts)), **changes), on_message
   )
 
 
@@ -90,15 +90,17 @@ class TestWaiting:
   def test_a_process_that_never_returns_is_ended_at_the_hard_limit(self, tmp_path, monkeypatch):
     folder = tmp_path / 'trial'
     never = ([START], 'time.sleep(1000)')
-    outcome = play(never, folder=folder, monkeypatch=monkeypatch, hard_limit_sec=0.5)
-    assert (outcome.status, outcome.stop_reason) == ('failed', 'hard_limit')
+    outcome = play(never, folder=folder, monkeypatch=monkeypatch, heartbeat_timeout_sec=0.5)
+    assert (outcome.status, outcome.stop_reason) == ('failed', 'heartbeat_timeout')
     assert '0.5 s' in outcome.reason
-    assert trial_record.read_trial(folder).stop_reason == 'hard_limit'
+    assert trial_record.read_trial(folder).stop_reason == 'heartbeat_timeout'
 
   def test_a_process_that_gives_signs_of_life_may_go_on(self, tmp_path, monkeypatch):
     slowly = '\n'.join(['time.sleep(0.3)', *['SPEAK', 'time.sleep(0.3)'] * 4, 'os._exit(3)'])
     alive = ([START], slowly)
-    outcome = play(alive, folder=tmp_path / 'trial', monkeypatch=monkeypatch, hard_limit_sec=1.0)
+    outcome = play(
+      alive, folder=tmp_path / 'trial', monkeypatch=monkeypatch, heartbeat_timeout_sec=1.0
+    )
     assert 'exit code 3' in outcome.reason
 
   def test_what_has_left_its_group_is_ended_with_a_process_that_never_returns(
@@ -109,9 +111,12 @@ class TestWaiting:
     start = f'import subprocess; subprocess.Popen([sys.executable, "-c", {code!r} + SLEEP])'
     never = start.replace('SLEEP', repr('\nimport time; time.sleep(1000)')) + '; time.sleep(1000)'
     outcome = play(
-      ([START], never), folder=tmp_path / 'trial', monkeypatch=monkeypatch, hard_limit_sec=2.0
+      ([START], never),
+      folder=tmp_path / 'trial',
+      monkeypatch=monkeypatch,
+      heartbeat_timeout_sec=2.0,
     )
-    assert outcome.stop_reason == 'hard_limit'
+    assert outcome.stop_reason == 'heartbeat_timeout'
     stat = Path(f'/proc/{(tmp_path / "own").read_text()}/stat')
     assert not stat.exists() or ') Z ' in stat.read_text()  # nobody may have noticed its end
 
@@ -325,7 +330,7 @@ class TestReplacing:
     path.rename(aside_of(path))
     if folder_is_there:
       (path / 'half').mkdir(parents=True)
-    mend(tmp_path)
+    recover(tmp_path)
     assert (path / 'old').exists()
     assert not (path / 'half').exists()
     assert not aside_of(path).exists()
@@ -334,14 +339,14 @@ class TestReplacing:
     path = old_trial(tmp_path / 'trial_1')
     path.rename(aside_of(path))
     write_row(path, 1)
-    mend(tmp_path)
+    recover(tmp_path)
     assert not (path / 'old').exists()
     assert not aside_of(path).exists()
 
   def test_both_folders_stay_locked(self, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
     with TrialFolder(path, replace=True) as folder:
-      mend(tmp_path)
+      recover(tmp_path)
       assert aside_of(path).exists()
       with pytest.raises(errors.UserError, match='Another process'), TrialFolder(path):
         pass
@@ -354,7 +359,7 @@ class TestReplacing:
     path = tmp_path / 'some_submission' / 'study_1' / 'mnist_jax' / 'trial_1'
     for folder in (path, aside_of(path)):
       write_row(folder, 1)
-      plan(folder).record().write(folder)
+      config(folder).record().write(folder)
     assert [trial.folder for trial in api.trials(tmp_path)] == [path]
     found, notes = find_trials(tmp_path)
     assert [trial.path for trial in found] == [str(path)]
@@ -384,5 +389,5 @@ def test_a_traceback_that_is_no_text_in_utf8_is_kept(tmp_path):
   try:
     raise RuntimeError('bad name \udcff')
   except RuntimeError:
-    worker._keep_traceback(plan(tmp_path))
+    worker._keep_traceback(config(tmp_path))
   assert r'RuntimeError: bad name \udcff' in (tmp_path / 'traceback.txt').read_text('utf-8')

@@ -58,28 +58,28 @@ class TestEvaluationTimes:
 
   def test_glances_between_whole_evaluations_are_logged_and_count_nowhere(self):
     trial = FakeTrial(
-      step_rules(max_steps=22, period=5, full_eval_every=3), glance=lambda step: 0.5
+      step_rules(max_steps=22, period=5, full_eval_every=3), partial=lambda step: 0.5
     )
     assert trial.run.run() == 'budget_spent'
     assert steps(trial) == [1, 15, 22]
     assert trial.recorder.logged == [
-      (step, {'glance/validation/accuracy': 0.5}) for step in (5, 10, 20)
+      (step, {'partial/validation/accuracy': 0.5}) for step in (5, 10, 20)
     ]
     assert [step for step, _ in trial.run.position.eval_results] == [1, 15, 22]
 
   def test_a_glance_at_the_goal_becomes_a_whole_evaluation(self):
     trial = FakeTrial(
       step_rules(max_steps=40, period=5, full_eval_every=100),
-      glance=lambda step: 0.95 if step >= 15 else 0.0,
+      partial=lambda step: 0.95 if step >= 15 else 0.0,
       accuracy=lambda step: 1.0 if step >= 20 else 0.0,
     )
-    assert trial.run.run() == 'goals_reached'
+    assert trial.run.run() == 'targets_reached'
     assert steps(trial) == [1, 15, 20]
 
   def test_so_does_one_that_is_not_finite(self):
     trial = FakeTrial(
       step_rules(max_steps=40, period=5, full_eval_every=100, stop_on_divergence=True),
-      glance=lambda step: math.nan,
+      partial=lambda step: math.nan,
       accuracy=lambda step: math.nan if step > 1 else 0.0,
     )
     assert trial.run.run() == 'diverged'
@@ -250,25 +250,25 @@ class TestBudget:
 class TestStopReasons:
   def test_goals_reached_needs_validation_and_test(self):
     trial = FakeTrial(step_rules(), accuracy=lambda step: 0.95 if step >= 10 else 0.85)
-    assert trial.run.run() == 'goals_reached'
+    assert trial.run.run() == 'targets_reached'
     assert steps(trial)[-1] == 10
 
   def test_goals_are_sticky(self):
     values = {1: 0.95, 5: 0.1, 10: 0.1}
     trial = FakeTrial(step_rules(max_steps=10), accuracy=lambda step: values[step])
-    assert trial.run.run() == 'goals_reached'
+    assert trial.run.run() == 'targets_reached'
 
   def test_stop_at_validation(self):
     trial = FakeTrial(step_rules(stop_at='validation'), accuracy=lambda step: 0.9)
-    trial.run.goal = trial.run.goal.__class__(
+    trial.run.target = trial.run.target.__class__(
       metric='accuracy', direction='max', validation=0.9, test=0.99
     )
-    assert trial.run.run() == 'validation_goal_reached'
+    assert trial.run.run() == 'validation_target_reached'
 
   def test_stop_at_never_goes_on_behind_the_goals(self):
     trial = FakeTrial(step_rules(max_steps=20, stop_at='never'), accuracy=lambda step: 0.95)
     assert trial.run.run() == 'budget_spent'
-    assert trial.run.position.validation_goal and steps(trial)[-1] == 20
+    assert trial.run.position.validation_reached and steps(trial)[-1] == 20
 
   def test_training_complete_discards_that_update_and_evaluates(self):
     def update(**arguments):
@@ -299,7 +299,7 @@ class TestStopReasons:
   def test_so_are_those_of_another_process(self):
     """Regression: that process stopped, and the others waited for it."""
     trial = FakeTrial(step_rules(stop_on_divergence=True))
-    trial.machine.num_ranks = 2
+    trial.machine.world_size = 2
     trial.machine.sync_max = lambda value: max(value, 1.0)  # the other one says: not finite
     assert trial.run.run() == 'diverged'
 
@@ -384,5 +384,5 @@ class TestCalls:
   def test_every_step_has_its_own_random_words(self):
     trial = FakeTrial(step_rules(max_steps=300, period=300))
     trial.run.run()
-    words = {tuple(call['rng']) for call in trial.calls}
-    assert len(words) == 300
+    key_data = {tuple(call['rng']) for call in trial.calls}
+    assert len(key_data) == 300

@@ -61,9 +61,9 @@ def test_the_command_it_prints_names_a_workload_that_runs(tmp_path, capsys):
   words = shlex.split(capsys.readouterr().out.splitlines()[-1])
   flags = dict(zip(words[2::2], words[3::2], strict=False))
   definition = registry.workload(flags['--workload'])
-  assert definition.embedded and registry.is_runnable(definition, 'pytorch')
+  assert definition.bundled and registry.is_runnable(definition, 'pytorch')
   assert flags['--submission'] == str(folder)
-  assert ('--allow_provisional' in words) == definition.goal.provisional
+  assert ('--allow_provisional' in words) == definition.target.provisional
 
 
 def test_it_is_found_below_a_root(tmp_path):

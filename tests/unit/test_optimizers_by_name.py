@@ -129,7 +129,7 @@ def test_the_hash_of_a_submission_covers_the_settings(rehearsals):
   one = by_name.entry_for('torch.optim.AdamW(lr=0.1)')
   other = by_name.entry_for('torch.optim.AdamW(lr=0.2)')
   assert one.folder != other.folder
-  assert submission.fingerprint(one.file) != submission.fingerprint(other.file)
+  assert submission.source_hash(one.file) != submission.source_hash(other.file)
 
 
 def test_an_optimizer_without_hyperparameters_has_one_point_without_values(rehearsals):
@@ -212,7 +212,7 @@ def test_an_edited_optimizer_is_another_submission(place, rehearsals, monkeypatc
   source.write_text('other')
   by_name.entry_for.cache_clear()
   other = by_name.entry_for('mine_.Best()')
-  assert submission.fingerprint(one.file) != submission.fingerprint(other.file)
+  assert submission.source_hash(one.file) != submission.source_hash(other.file)
   assert Settings.read(other.folder / 'optimizer.json') == by_name.parse('mine_.Best()')
   with pytest.raises(UserError, match=r'with other settings or another source of mine_\.Best'):
     by_name.check_resumable(other.file, tmp_path)
@@ -233,7 +233,7 @@ def test_the_copy_in_a_trial_folder_is_the_same_submission(rehearsals, tmp_path)
     'tuning_search_space.json',
   ]
   file = copy / 'submission_pytorch.py'
-  assert submission.fingerprint(file) == submission.fingerprint(entry.file)
+  assert submission.source_hash(file) == submission.source_hash(entry.file)
   assert submission.locate(str(copy), 'external', 'pytorch') == (entry.name, file)
 
 

@@ -76,7 +76,7 @@ def test_a_taken_address_is_a_user_error(framework, taken):
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 try:
-  backends.start({framework!r}, Devices(platform='cpu', num_ranks=2, address='127.0.0.1:{taken}'))
+  backends.start({framework!r}, Devices(platform='cpu', world_size=2, address='127.0.0.1:{taken}'))
 except errors.UserError as error:
   print(error)
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_local_launch import plan
+from test_local_launch import config
 
 from algorithmic_efficiency.launch import progress
 from algorithmic_efficiency.launch.local import Outcome
@@ -19,7 +19,7 @@ def message(step: int) -> dict:
 @pytest.mark.parametrize(('steps', 'shown'), [([1], ['step 1']), ([1, 2], ['step 1', 'step 2'])])
 def test_each_line_is_said_once(steps, shown, tmp_path: Path, capsys):
   """Regression: a trial that ended with its first evaluation said its last line twice."""
-  with progress.Display('mine', plan(tmp_path, workload='quick_vision'), 1, 1) as display:
+  with progress.TrialDisplay('mine', config(tmp_path, workload='quick_vision'), 1, 1) as display:
     for step in steps:
       display.message(message(step))
     outcome = Outcome(folder=tmp_path, status='finished', stop_reason='diverged', reason='')

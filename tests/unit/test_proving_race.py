@@ -28,7 +28,7 @@ def test_it_races_five_studies_of_two_workloads_in_steps():
   assert set(suite.workloads) == {'quick_vision', 'mnist'}
   for name, definition in suite.workloads.items():
     own = registry.workload(name)
-    assert (definition.goal, definition.batch_sizes) == (own.goal, own.batch_sizes)
+    assert (definition.target, definition.batch_sizes) == (own.target, own.batch_sizes)
 
 
 @pytest.mark.parametrize('framework', ['jax', 'pytorch'])

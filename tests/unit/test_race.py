@@ -14,12 +14,11 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race import state
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
-from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.launch import request, slots
 from algorithmic_efficiency.launch.request import Request
-from algorithmic_efficiency.launch.slots import places
 from algorithmic_efficiency.results import trial_record
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def _any_framework(monkeypatch: pytest.MonkeyPatch) -> None:
 def race(folder: Path, *submissions: str, **changes: Any) -> Race:
   fields: dict[str, Any] = {
     'suite': 'quick',
-    'entries': tuple(map(Entry.parse, submissions or ('nadamw', 'momentum'))),
+    'entries': tuple(map(RaceSubmission.parse, submissions or ('nadamw', 'momentum'))),
     'frameworks': ('jax',),
     'workloads': ('quick_vision',),
     'allow_provisional': True,
@@ -43,20 +42,22 @@ def race(folder: Path, *submissions: str, **changes: Any) -> Race:
 def make_provisional(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
   found = dict(registry.workloads())
   for name in names:
-    goal = dataclasses.replace(found[name].goal, provisional=True)
-    found[name] = dataclasses.replace(found[name], goal=goal)
+    target = dataclasses.replace(found[name].target, provisional=True)
+    found[name] = dataclasses.replace(found[name], target=target)
   monkeypatch.setattr(registry, 'workloads', lambda: found)
 
 
-def begin(plan: TrialPlan, **changes: Any) -> None:
-  plan.path.mkdir(parents=True)
-  dataclasses.replace(plan.record(), **changes).write(plan.path)
+def begin(config: TrialConfig, **changes: Any) -> None:
+  config.path.mkdir(parents=True)
+  dataclasses.replace(config.record(), **changes).write(config.path)
 
 
 class TestOrder:
   def test_submissions_are_innermost_and_studies_outermost(self, tmp_path):
     asked = race(tmp_path, frameworks=('jax', 'pytorch'), studies=2, trials=2)
-    found = [(plan.study, plan.trial, plan.framework, plan.submission) for plan in expand(asked)]
+    found = [
+      (config.study, config.trial, config.framework, config.submission) for config in expand(asked)
+    ]
     assert found == [
       (study, trial, framework, submission)
       for study in (1, 2)
@@ -67,8 +68,8 @@ class TestOrder:
 
   def test_the_suite_says_how_often(self, tmp_path):
     numbers = registry.suite('quick').rules_of('external')
-    plans = expand(race(tmp_path, 'nadamw'))
-    assert len(plans) == numbers.num_studies * numbers.num_trials
+    configs = expand(race(tmp_path, 'nadamw'))
+    assert len(configs) == numbers.num_studies * numbers.num_trials
 
   @pytest.mark.parametrize(
     ('text', 'submission', 'name'),
@@ -80,43 +81,43 @@ class TestOrder:
     ],
   )
   def test_a_name_stands_before_the_submission(self, text, submission, name):
-    assert Entry.parse(text) == Entry(submission=submission, name=name)
+    assert RaceSubmission.parse(text) == RaceSubmission(submission=submission, name=name)
 
   def test_what_is_named_twice_runs_once(self, tmp_path):
     twice = {'frameworks': ('jax', 'jax'), 'workloads': ('quick_vision', 'quick_vision')}
     assert len(expand(race(tmp_path, 'nadamw', trials=1, studies=1, **twice))) == 1
 
   def test_members_that_cannot_run_are_left_out(self, tmp_path):
-    plans = expand(race(tmp_path, suite='lite', workloads=None, trials=1, studies=1))
+    configs = expand(race(tmp_path, suite='lite', workloads=None, trials=1, studies=1))
     runnable = [
       name for name, one in registry.members('lite').items() if registry.is_runnable(one, 'jax')
     ]
-    assert sorted({plan.workload for plan in plans}) == sorted(runnable)
+    assert sorted({config.workload for config in configs}) == sorted(runnable)
 
   def test_members_whose_goals_are_provisional_are_left_out(self, tmp_path, monkeypatch):
     members = set(registry.members('quick'))
     make_provisional(monkeypatch, *members)
     found = dict(registry.workloads())
-    goal = dataclasses.replace(found['quick_vision'].goal, provisional=False)
-    found['another'] = dataclasses.replace(found['quick_vision'], name='another', goal=goal)
+    target = dataclasses.replace(found['quick_vision'].target, provisional=False)
+    found['another'] = dataclasses.replace(found['quick_vision'], name='another', target=target)
     monkeypatch.setattr(registry, 'workloads', lambda: found)
     asked = race(tmp_path, workloads=None, allow_provisional=False)
-    assert {plan.workload for plan in expand(asked)} == {'another'}
+    assert {config.workload for config in expand(asked)} == {'another'}
     allowed = dataclasses.replace(asked, allow_provisional=True)
-    assert {plan.workload for plan in expand(allowed)} == {'another', *members}
+    assert {config.workload for config in expand(allowed)} == {'another', *members}
 
 
 class TestPairing:
   def test_submissions_have_the_same_seeds_and_points(self, tmp_path):
-    plans = expand(race(tmp_path, 'adamw', 'twin=adamw', studies=2, trials=2))
-    a, b = ([p for p in plans if p.submission == name] for name in ('adamw', 'twin'))
+    configs = expand(race(tmp_path, 'adamw', 'twin=adamw', studies=2, trials=2))
+    a, b = ([p for p in configs if p.submission == name] for name in ('adamw', 'twin'))
     assert [p.seeds for p in a] == [p.seeds for p in b]
     assert [p.hyperparameters for p in a] == [p.hyperparameters for p in b]
     assert len({p.seed for p in a}) == 4
 
   def test_a_trial_is_the_one_that_run_would_start(self, tmp_path):
     [*_, last] = expand(race(tmp_path, 'nadamw', studies=3, trials=2, seed=9))
-    [*_, alone] = request.plans(
+    [*_, alone] = request.configs(
       Request(
         workload='quick_vision',
         framework='jax',
@@ -130,8 +131,8 @@ class TestPairing:
         experiment_dir=str(tmp_path),
       )
     )
-    [place] = places(alone.devices)  # a race states the threads, too
-    assert last == dataclasses.replace(alone, devices=place.devices(alone.devices, 'jax'))
+    [slot] = slots.slots(alone.devices)  # a race states the threads, too
+    assert last == dataclasses.replace(alone, devices=slot.devices(alone.devices, 'jax'))
 
   def test_a_race_goes_on_with_its_seed(self, tmp_path):
     first = expand(race(tmp_path))
@@ -151,7 +152,7 @@ class TestMistakes:
       ({'suite': 'quik'}, "no suite 'quik'. Did you mean 'quick'"),
       ({'workloads': ('quick_visoin',)}, "Did you mean 'quick_vision'"),
       ({'workloads': ('mnist',)}, 'has no budget in the suite'),
-      ({'entries': (Entry(submission='nadam'),)}, "Did you mean 'nadamw'"),
+      ({'entries': (RaceSubmission(submission='nadam'),)}, "Did you mean 'nadamw'"),
       ({'entries': ()}, 'needs a submission'),
       ({'workloads': ()}, 'needs a submission'),
       ({'studies': 0}, '--studies must be positive; it is 0'),
@@ -248,7 +249,7 @@ class TestScan:
       ('failed', 'out_of_memory', 'unfinished'),
       ('failed', 'failed', 'failed'),
       ('invalid', 'failed', 'invalid'),
-      ('finished', 'goals_reached', 'finished'),
+      ('finished', 'targets_reached', 'finished'),
       ('finished', 'diverged', 'finished'),
     ],
   )
@@ -259,26 +260,26 @@ class TestScan:
 
   @pytest.mark.parametrize(('times', 'kind'), [(0, 'unfinished'), (1, 'unfinished'), (2, 'failed')])
   def test_memory_that_is_exhausted_again_is_its_own_fault(self, times, kind, tmp_path):
-    [plan, *_] = expand(race(tmp_path))
-    begin(plan, status='failed', stop_reason='out_of_memory', num_out_of_memory=times)
-    assert state.scan([plan])[0].kind == kind
+    [config, *_] = expand(race(tmp_path))
+    begin(config, status='failed', stop_reason='out_of_memory', num_out_of_memory=times)
+    assert state.scan([config])[0].kind == kind
 
   def test_two_hundred_finished_trials_take_less_than_a_second(self, tmp_path):
-    plans = expand(race(tmp_path, *(f'entry_{index}=nadamw' for index in range(8))))
+    configs = expand(race(tmp_path, *(f'entry_{index}=nadamw' for index in range(8))))
     environment = {f'fact_{index}': 'x' * 40 for index in range(60)}
-    for plan in plans:
-      begin(plan, status='finished', stop_reason='goals_reached', environment=environment)
-    assert len(plans) == 200
+    for config in configs:
+      begin(config, status='finished', stop_reason='targets_reached', environment=environment)
+    assert len(configs) == 200
     start = time.process_time()
-    assert {found.kind for found in state.scan(expand(race(tmp_path, *_names(plans))))} == {
+    assert {found.kind for found in state.scan(expand(race(tmp_path, *_names(configs))))} == {
       'finished'
     }
     assert time.process_time() - start < 1.0
 
   def test_a_record_says_what_the_trial_was_spared(self, tmp_path):
-    [plan, *_] = expand(race(tmp_path, splits=('validation',), stop_at='validation'))
-    begin(plan)
-    record = json.loads((plan.path / trial_record.TRIAL_FILE).read_text())
+    [config, *_] = expand(race(tmp_path, splits=('validation',), stop_at='validation'))
+    begin(config)
+    record = json.loads((config.path / trial_record.TRIAL_FILE).read_text())
     assert record['options'] == {
       'stop_at': 'validation',
       'stop_on_divergence': True,
@@ -287,5 +288,5 @@ class TestScan:
     }
 
 
-def _names(plans: list[TrialPlan]) -> list[str]:
-  return [f'{name}=nadamw' for name in dict.fromkeys(plan.submission for plan in plans)]
+def _names(configs: list[TrialConfig]) -> list[str]:
+  return [f'{name}=nadamw' for name in dict.fromkeys(config.submission for config in configs)]

@@ -68,13 +68,15 @@ def kill_the_launcher(launcher: subprocess.Popen) -> None:
 )
 def test_none_lost_and_none_repeated(studies: int, num_kills: int, tmp_path: Path):
   generator = random.Random(7)
-  plans = expand(fake_race.race(tmp_path, SCRIPTS, studies=studies))
+  configs = expand(fake_race.race(tmp_path, SCRIPTS, studies=studies))
   cuts = 0
   killed = set()  # trials; what is killed twice in a row is given up, as if for its memory
   launcher = start(tmp_path, studies)
   for number in range(num_kills):
     begun = len(fake_race.sessions(tmp_path))
-    latest = wait_for_a_start(tmp_path, max(begun, len(plans) * number // num_kills) + 1, launcher)
+    latest = wait_for_a_start(
+      tmp_path, max(begun, len(configs) * number // num_kills) + 1, launcher
+    )
     time.sleep(generator.uniform(0, TRIAL_SEC))
     if number % 2 and latest.trial not in killed:
       with contextlib.suppress(ProcessLookupError):  # it was quicker
@@ -89,15 +91,15 @@ def test_none_lost_and_none_repeated(studies: int, num_kills: int, tmp_path: Pat
   last = start(tmp_path, studies)
   assert last.wait(timeout=PATIENCE_SEC) == 0
 
-  assert len(plans) == len(SCRIPTS) * studies
-  for plan in plans:
-    record = trial_record.read_trial(plan.path)
+  assert len(configs) == len(SCRIPTS) * studies
+  for config in configs:
+    record = trial_record.read_trial(config.path)
     assert record is not None
     assert record.status == 'finished'
-    rows = measurements.read(plan.path)
+    rows = measurements.read(config.path)
     assert [row['global_step'] for row in rows.evals] == list(range(1, ROWS + 1))
     assert rows.end is not None
     assert rows.problems == []
-    log = (plan.path / measurements.LOG_FILE).read_text()
+    log = (config.path / measurements.LOG_FILE).read_text()
     assert log.count('"kind": "eval"') == ROWS, 'a row was made twice'
-  assert len(plans) < len(fake_race.sessions(tmp_path)) <= len(plans) + cuts
+  assert len(configs) < len(fake_race.sessions(tmp_path)) <= len(configs) + cuts

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from fake_trial import FakeClock
-from test_local_launch import plan
+from test_local_launch import config
 from test_race import race
 
 from algorithmic_efficiency.experiments.race import progress as module
 from algorithmic_efficiency.experiments.race.progress import (
-  Board,
-  Display,
+  RaceDisplay,
+  RaceProgress,
   line,
   table,
 )
@@ -26,7 +26,7 @@ from algorithmic_efficiency.launch.pool import Event
 
 
 def found(submission: str, study: int, kind: Kind = 'absent', seconds: float = 0.0) -> TrialState:
-  one = plan(Path(submission) / str(study), submission=submission, study=study)
+  one = config(Path(submission) / str(study), submission=submission, study=study)
   record = None
   if kind != 'absent':
     status = {'finished': 'finished', 'invalid': 'invalid'}.get(kind, 'failed')
@@ -34,11 +34,11 @@ def found(submission: str, study: int, kind: Kind = 'absent', seconds: float = 0
     record = dataclasses.replace(
       one.record(), status=status, reason=reason, buckets={'update': seconds}
     )
-  return TrialState(plan=one, record=record, kind=kind)
+  return TrialState(config=one, record=record, kind=kind)
 
 
 def outcome(status: str = 'finished', reason: str = '') -> Outcome:
-  stop_reason = 'goals_reached' if status == 'finished' else 'failed'
+  stop_reason = 'targets_reached' if status == 'finished' else 'failed'
   return Outcome(folder=Path(), status=status, stop_reason=stop_reason, reason=reason)
 
 
@@ -57,35 +57,37 @@ def clock() -> FakeClock:
 
 class TestCounts:
   def test_a_trial_goes_from_left_to_running_to_its_end(self, clock):
-    board = Board([found('a', 1), found('a', 2), found('b', 1)], [0, 1, 2], num_places=1, now=clock)
-    assert board.total() == {'left': 3}
-    board.take(started(0))
-    board.take(ended(0))
-    board.take(started(1))
-    board.take(ended(1, status='failed', reason='the cause'))
-    board.take(started(2))
-    counts = board.counts()
+    progress = RaceProgress(
+      [found('a', 1), found('a', 2), found('b', 1)], [0, 1, 2], num_slots=1, now=clock
+    )
+    assert progress.total() == {'left': 3}
+    progress.take(started(0))
+    progress.take(ended(0))
+    progress.take(started(1))
+    progress.take(ended(1, status='failed', reason='the cause'))
+    progress.take(started(2))
+    counts = progress.counts()
     assert counts['a', 'some_workload', 'jax'] == {'done': 1, 'failed': 1}
     assert counts['b', 'some_workload', 'jax'] == {'running': 1}
 
   def test_what_is_not_run_counts_as_it_was_found(self, clock):
     states = [found('a', 1, 'finished'), found('a', 2, 'invalid'), found('a', 3, 'failed')]
-    board = Board(states, [], num_places=1, now=clock)
-    assert board.total() == {'done': 1, 'failed': 2}
-    assert [one.status for one in board.outcomes()] == ['finished', 'invalid', 'failed']
+    progress = RaceProgress(states, [], num_slots=1, now=clock)
+    assert progress.total() == {'done': 1, 'failed': 2}
+    assert [one.status for one in progress.outcomes()] == ['finished', 'invalid', 'failed']
 
   def test_a_job_that_is_no_trial_counts_nowhere(self, clock):
-    board = Board([found('a', 1)], [None, 0], num_places=1, now=clock)
-    assert board.take(started(0)) is None
-    assert board.take(ended(0, status='failed')) is None
-    assert board.total() == {'left': 1}
-    assert board.take(started(1)) == 0
+    progress = RaceProgress([found('a', 1)], [None, 0], num_slots=1, now=clock)
+    assert progress.take(started(0)) is None
+    assert progress.take(ended(0, status='failed')) is None
+    assert progress.total() == {'left': 1}
+    assert progress.take(started(1)) == 0
 
 
 class TestTimeLeft:
   def test_nothing_is_known_before_a_trial_has_finished(self, clock):
-    board = Board([found('a', 1)], [0], num_places=1, now=clock)
-    assert board.seconds_left() is None
+    progress = RaceProgress([found('a', 1)], [0], num_slots=1, now=clock)
+    assert progress.seconds_left() is None
 
   def test_trials_of_the_same_row_tell_before_others(self, clock):
     states = [
@@ -93,64 +95,66 @@ class TestTimeLeft:
       *(found('a', 3, 'finished', 20.0), found('b', 1, 'finished', 5.0)),
       *(found('a', 4), found('b', 2), found('c', 1)),
     ]
-    board = Board(states, [4, 5, 6], num_places=2, now=clock)
-    assert board.seconds_left() == pytest.approx((20.0 + 5.0 + 15.0) / 2)
+    progress = RaceProgress(states, [4, 5, 6], num_slots=2, now=clock)
+    assert progress.seconds_left() == pytest.approx((20.0 + 5.0 + 15.0) / 2)
 
   def test_what_runs_has_a_part_behind_it_and_never_less_than_nothing_before_it(self, clock):
-    board = Board([found('a', 1, 'finished', 10.0), found('a', 2)], [1], num_places=1, now=clock)
-    board.take(started(0))
+    progress = RaceProgress(
+      [found('a', 1, 'finished', 10.0), found('a', 2)], [1], num_slots=1, now=clock
+    )
+    progress.take(started(0))
     clock.spend(4.0)
-    assert board.seconds_left() == pytest.approx(6.0)
+    assert progress.seconds_left() == pytest.approx(6.0)
     clock.spend(40.0)
-    assert board.seconds_left() == 0.0
+    assert progress.seconds_left() == 0.0
 
   def test_trials_of_this_session_tell_too_unless_they_failed(self, clock):
-    board = Board([found('a', k) for k in (1, 2, 3)], [0, 1, 2], num_places=1, now=clock)
+    progress = RaceProgress([found('a', k) for k in (1, 2, 3)], [0, 1, 2], num_slots=1, now=clock)
     for index, status in enumerate(('failed', 'finished')):
-      board.take(started(index))
+      progress.take(started(index))
       clock.spend(1.0 if status == 'failed' else 8.0)
-      board.take(ended(index, status=status))
-    assert board.seconds_left() == pytest.approx(8.0)
+      progress.take(ended(index, status=status))
+    assert progress.seconds_left() == pytest.approx(8.0)
 
   def test_it_is_quick_for_a_large_race(self, tmp_path):
-    plans = expand(race(tmp_path, *(f'e{index}=nadamw' for index in range(40))))
-    states = [TrialState(plan=one, record=None, kind='absent') for one in plans]
-    board = Board(states, list(range(len(plans))), num_places=1)
-    for index in range(len(plans) // 2):
-      board.take(started(index))
-      board.take(ended(index))
+    configs = expand(race(tmp_path, *(f'e{index}=nadamw' for index in range(40))))
+    states = [TrialState(config=one, record=None, kind='absent') for one in configs]
+    progress = RaceProgress(states, list(range(len(configs))), num_slots=1)
+    for index in range(len(configs) // 2):
+      progress.take(started(index))
+      progress.take(ended(index))
     start = time.process_time()
-    line(board, 0)
-    assert len(plans) == 1000
+    line(progress, 0)
+    assert len(configs) == 1000
     assert time.process_time() - start < 0.2
 
 
 class TestShown:
-  def board(self, clock: FakeClock) -> Board:
-    board = Board([found('a', k) for k in (1, 2, 3)], [0, 1, 2], num_places=1, now=clock)
-    board.take(started(0))
+  def progress(self, clock: FakeClock) -> RaceProgress:
+    progress = RaceProgress([found('a', k) for k in (1, 2, 3)], [0, 1, 2], num_slots=1, now=clock)
+    progress.take(started(0))
     clock.spend(61.0)
-    board.take(ended(0))
-    board.take(started(1))
+    progress.take(ended(0))
+    progress.take(started(1))
     message = {'kind': 'progress', 'global_step': 7}
-    board.take(Event(index=1, kind='message', message=message))
-    return board
+    progress.take(Event(index=1, kind='message', message=message))
+    return progress
 
   def test_a_line_for_each_trial_that_ended(self, clock):
-    assert line(self.board(clock), 0) == (
-      '[1/3] a on some_workload (jax), study 1, trial 1: goals reached, 1 min 1 s; 1 running, '
+    assert line(self.progress(clock), 0) == (
+      '[1/3] a on some_workload (jax), study 1, trial 1: targets reached, 1 min 1 s; 1 running, '
       '0 failed, about 2 min 2 s left'
     )
 
   def test_the_cause_of_a_failure(self, clock):
-    board = self.board(clock)
-    board.take(ended(1, status='failed', reason='the cause'))
-    assert ', trial 1: FAILED: the cause, 0 s; 0 running, 1 failed' in line(board, 1)
+    progress = self.progress(clock)
+    progress.take(ended(1, status='failed', reason='the cause'))
+    assert ', trial 1: FAILED: the cause, 0 s; 0 running, 1 failed' in line(progress, 1)
 
   def test_the_table(self, clock):
     console_module = pytest.importorskip('rich.console')
     out = io.StringIO()
-    console_module.Console(file=out, width=100).print(table(self.board(clock)))
+    console_module.Console(file=out, width=100).print(table(self.progress(clock)))
     text = out.getvalue()
     assert '1 of 3 trials done, 1 running, 0 failed, about 2 min 2 s left' in text
     [row] = [entry for entry in text.splitlines() if 'some_workload' in entry]
@@ -159,25 +163,27 @@ class TestShown:
     ]
 
   def test_quiet_says_nothing(self, clock, capsys):
-    with Display(Board([found('a', 1)], [0], num_places=1, now=clock), quiet=True) as display:
+    with RaceDisplay(
+      RaceProgress([found('a', 1)], [0], num_slots=1, now=clock), quiet=True
+    ) as display:
       display.take(started(0))
       display.take(ended(0))
     assert capsys.readouterr() == ('', '')
 
   def test_plain_lines_where_there_is_no_terminal(self, clock, capsys):
     states = [found('a', 1), found('a', 2, 'finished', 1.0)]
-    with Display(Board(states, [0], num_places=1, now=clock)) as display:
+    with RaceDisplay(RaceProgress(states, [0], num_slots=1, now=clock)) as display:
       display.take(started(0))
       display.take(ended(0))
     out = capsys.readouterr().out.splitlines()
     assert out[0] == 'Trials to run: 1; done before: 1, failed before: 0'
-    assert out[1].startswith('[2/2] a on some_workload (jax), study 1, trial 1: goals reached')
+    assert out[1].startswith('[2/2] a on some_workload (jax), study 1, trial 1: targets reached')
     assert len(out) == 2
 
   def test_a_live_table_in_a_terminal(self, clock, capsys, monkeypatch):
     pytest.importorskip('rich.live')
     monkeypatch.setattr(module.sys.stderr, 'isatty', lambda: True)
-    with Display(self.board(clock)) as display:
+    with RaceDisplay(self.progress(clock)) as display:
       display.take(ended(1))
     out, err = capsys.readouterr()
     assert 'trials done' in err

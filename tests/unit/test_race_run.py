@@ -17,7 +17,7 @@ from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import expand
 from algorithmic_efficiency.launch import local, pool, trial_folder
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 
@@ -29,7 +29,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(
   folder: Path, scripts: Mapping[str, Any], *, retry_failed: bool = False, **changes: Any
-) -> race_run.Result:
+) -> race_run.RaceResult:
   asked = fake_race.race(folder, scripts, **changes)
   return race_run.run(asked, retry_failed=retry_failed, quiet=True)
 
@@ -49,8 +49,8 @@ class TestFailures:
     scripts = {name: {'then': name} for name in ('finish', 'crash', 'oom', 'kill', 'mistake')}
     result = run(tmp_path, scripts, studies=1, workers=2)
     told = {
-      plan.submission: (outcome.status, outcome.stop_reason, outcome.reason)
-      for plan, outcome in zip(result.plans, result.outcomes, strict=True)
+      config.submission: (outcome.status, outcome.stop_reason, outcome.reason)
+      for config, outcome in zip(result.configs, result.outcomes, strict=True)
     }
     assert told['finish'] == ('finished', 'budget_spent', '')
     assert told['crash'] == ('failed', 'failed', 'ValueError: as the script says')
@@ -58,17 +58,17 @@ class TestFailures:
     assert told['kill'][:2] == ('failed', 'out_of_memory')
     assert 'was killed (SIGKILL)' in told['kill'][2]
     assert told['mistake'] == ('failed', 'failed', 'A mistake that can be mended.')
-    for plan in result.plans:
-      found = record(plan.path)
-      assert (found.status, found.stop_reason, found.reason) == told[plan.submission]
+    for config in result.configs:
+      found = record(config.path)
+      assert (found.status, found.stop_reason, found.reason) == told[config.submission]
 
   def test_a_folder_that_cannot_be_had_is_one_too(self, tmp_path, monkeypatch):
-    plans = expand(fake_race.race(tmp_path, {'a': {}}))
-    with trial_folder.TrialFolder(plans[0].path):
-      outcomes = pool.run([pool.Trial(plan=plan) for plan in plans], places=[Place()])
+    configs = expand(fake_race.race(tmp_path, {'a': {}}))
+    with trial_folder.TrialFolder(configs[0].path):
+      outcomes = pool.run([pool.PooledTrial(config=config) for config in configs], slots=[Slot()])
     assert [outcome.status for outcome in outcomes] == ['failed', 'finished']
     assert 'Another process is running a trial' in outcomes[0].reason
-    assert trial_record.read_trial(plans[0].path) is None
+    assert trial_record.read_trial(configs[0].path) is None
 
 
 class TestAgain:
@@ -76,14 +76,14 @@ class TestAgain:
     first = run(tmp_path, {'a': {}, 'b': {}})
     again = run(tmp_path, {'a': {}, 'b': {}, 'c': {}}, studies=3)
     assert [outcome.status for outcome in again.outcomes] == ['finished'] * 9
-    assert all(sessions(tmp_path, plan.path) == 1 for plan in again.plans)
-    assert {plan.path for plan in first.plans} < {plan.path for plan in again.plans}
+    assert all(sessions(tmp_path, config.path) == 1 for config in again.configs)
+    assert {config.path for config in first.configs} < {config.path for config in again.configs}
 
   def test_what_failed_by_its_own_fault_waits_for_the_word(self, tmp_path):
     scripts = {'a': {'then': 'crash'}, 'b': {'then': 'kill'}, 'c': {'then': 'mistake'}}
     run(tmp_path, scripts, studies=1)
     again = run(tmp_path, scripts, studies=1)
-    assert [sessions(tmp_path, plan.path) for plan in again.plans] == [1, 2, 1]
+    assert [sessions(tmp_path, config.path) for config in again.configs] == [1, 2, 1]
     assert [outcome.status for outcome in again.outcomes] == ['failed'] * 3
     assert again.outcomes[0].reason == 'ValueError: as the script says'
     assert again.num_left_failed == 2
@@ -95,47 +95,49 @@ class TestAgain:
     scripts = {'a': {'then': 'oom'}, 'b': {'then': 'kill'}}
     for number, left in ((1, 0), (2, 0), (2, 2)):
       found = run(tmp_path, scripts, studies=1)
-      assert [sessions(tmp_path, plan.path) for plan in found.plans] == [number] * 2
+      assert [sessions(tmp_path, config.path) for config in found.configs] == [number] * 2
       assert {outcome.stop_reason for outcome in found.outcomes} == {'out_of_memory'}
       assert found.num_left_failed == left
     assert found.outcomes[0].reason == 'MemoryError: as the script says'
     run(tmp_path, {name: {} for name in scripts}, studies=1, retry_failed=True)
-    assert {record(plan.path).num_out_of_memory for plan in found.plans} == {0}
+    assert {record(config.path).num_out_of_memory for config in found.configs} == {0}
 
   def test_only_what_came_in_a_row_and_on_one_host_counts(self, tmp_path):
     scripts = {'a': {'then': 'oom'}}
-    [plan] = run(tmp_path, scripts, studies=1).plans
-    elsewhere = {'fingerprint': 'of another host'}
-    dataclasses.replace(record(plan.path), environment=elsewhere).write(plan.path)
+    [config] = run(tmp_path, scripts, studies=1).configs
+    elsewhere = {'host_hash': 'of another host'}
+    dataclasses.replace(record(config.path), environment=elsewhere).write(config.path)
     run(tmp_path, scripts, studies=1)
-    assert record(plan.path).num_out_of_memory == 1
-    dataclasses.replace(record(plan.path), status='running', num_out_of_memory=0).write(plan.path)
+    assert record(config.path).num_out_of_memory == 1
+    dataclasses.replace(record(config.path), status='running', num_out_of_memory=0).write(
+      config.path
+    )
     run(tmp_path, scripts, studies=1)
-    assert record(plan.path).num_out_of_memory == 1
+    assert record(config.path).num_out_of_memory == 1
 
   def test_an_invalid_trial_waits_for_the_word_and_begins_anew(self, tmp_path):
-    [plan, *_] = run(tmp_path, {'a': {'rows': 5}}).plans
-    dataclasses.replace(record(plan.path), status='invalid').write(plan.path)
+    [config, *_] = run(tmp_path, {'a': {'rows': 5}}).configs
+    dataclasses.replace(record(config.path), status='invalid').write(config.path)
     again = run(tmp_path, {'a': {'rows': 3}})
     assert (again.outcomes[0].status, again.num_left_failed) == ('invalid', 1)
-    assert sessions(tmp_path, plan.path) == 1
+    assert sessions(tmp_path, config.path) == 1
     retried = run(tmp_path, {'a': {'rows': 3}}, retry_failed=True)
     assert (retried.outcomes[0].status, retried.num_left_failed) == ('finished', 0)
-    assert len(measurements.read(plan.path).evals) == 3  # none of the rows that were there
+    assert len(measurements.read(config.path).evals) == 3  # none of the rows that were there
 
   def test_what_was_cut_off_goes_on_after_its_last_row(self, tmp_path):
-    [plan, *_] = run(tmp_path, {'a': {'rows': 2}}).plans
-    dataclasses.replace(record(plan.path), status='running', stop_reason=None).write(plan.path)
+    [config, *_] = run(tmp_path, {'a': {'rows': 2}}).configs
+    dataclasses.replace(record(config.path), status='running', stop_reason=None).write(config.path)
     run(tmp_path, {'a': {'rows': 5}})
-    steps = [row['global_step'] for row in measurements.read(plan.path).evals]
+    steps = [row['global_step'] for row in measurements.read(config.path).evals]
     assert steps == [1, 2, 3, 4, 5]
-    assert sessions(tmp_path, plan.path) == 2
+    assert sessions(tmp_path, config.path) == 2
 
   def test_overwrite_replaces_everything(self, tmp_path):
     first = run(tmp_path, {'a': {}}, seed=1)
     second = run(tmp_path, {'a': {}}, seed=2, overwrite=True)
-    assert {record(plan.path).seeds['seed'] for plan in second.plans} == {2}
-    assert [plan.path for plan in first.plans] == [plan.path for plan in second.plans]
+    assert {record(config.path).seeds['seed'] for config in second.configs} == {2}
+    assert [config.path for config in first.configs] == [config.path for config in second.configs]
 
 
 def test_from_python(tmp_path):
@@ -185,9 +187,9 @@ class TestLocks:
     assert [path.name for path in runs.iterdir()] == ['.lock']
 
   def test_a_trial_that_somebody_runs_by_itself(self, tmp_path):
-    [_, plan] = expand(fake_race.race(tmp_path, {'a': {}}))
+    [_, config] = expand(fake_race.race(tmp_path, {'a': {}}))
     with (
-      trial_folder.TrialFolder(plan.path),
+      trial_folder.TrialFolder(config.path),
       pytest.raises(errors.UserError, match='Another process is running a trial'),
     ):
       run(tmp_path, {'a': {}})
@@ -216,7 +218,7 @@ class TestPool:
     seen = {session.cpus for session in fake_race.sessions(tmp_path)}
     share = len(cpus) // 2
     assert seen == {tuple(cpus[:share]), tuple(cpus[share : 2 * share])}
-    devices = record(result.plans[0].path).environment['devices']
+    devices = record(result.configs[0].path).environment['devices']
     assert devices['num_threads'] == share
 
   def test_no_more_run_at_once_than_there_are_places(self):
@@ -224,7 +226,7 @@ class TestPool:
     most: list[int] = []
     lock = threading.Lock()
 
-    def job(place: Place, tell: Callable, cancelled: threading.Event) -> Outcome:
+    def job(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
       with lock:
         running.append(1)
         most.append(len(running))
@@ -233,48 +235,50 @@ class TestPool:
         running.pop()
       return Outcome(folder=Path(), status='finished', stop_reason='', reason='')
 
-    pool.run([job] * 20, places=[Place()] * 3)
+    pool.run([job] * 20, slots=[Slot()] * 3)
     assert max(most) == 3
 
   def test_outcomes_come_in_the_order_of_the_jobs(self):
     def job(index: int) -> pool.Job:
-      def work(place: Place, tell: Callable, cancelled: threading.Event) -> Outcome:
+      def work(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
         cancelled.wait(0.02 / (index + 1))
         return Outcome(folder=Path(str(index)), status='finished', stop_reason='', reason='')
 
       return work
 
-    outcomes = pool.run([job(index) for index in range(8)], places=[Place()] * 4)
+    outcomes = pool.run([job(index) for index in range(8)], slots=[Slot()] * 4)
     assert [outcome.folder.name for outcome in outcomes] == [str(index) for index in range(8)]
 
   def test_an_interrupt_ends_the_trials_which_say_so(self, tmp_path):
-    plans = expand(fake_race.race(tmp_path, {'a': {'then': 'hang'}}, studies=3))
+    configs = expand(fake_race.race(tmp_path, {'a': {'then': 'hang'}}, studies=3))
 
     def interrupt(event: pool.Event) -> None:
       if event.kind == 'message' and event.message and event.message['kind'] == 'row':
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-      pool.run([pool.Trial(plan=plan) for plan in plans], places=[Place()], on_event=interrupt)
-    found = record(plans[0].path)
+      pool.run(
+        [pool.PooledTrial(config=config) for config in configs], slots=[Slot()], on_event=interrupt
+      )
+    found = record(configs[0].path)
     assert (found.status, found.stop_reason) == ('failed', 'interrupted')
-    assert trial_record.read_trial(plans[1].path) is None
+    assert trial_record.read_trial(configs[1].path) is None
 
   def test_an_error_of_ours_is_raised_and_not_carried_on_with(self):
-    def job(place: Place, tell: Callable, cancelled: threading.Event) -> Outcome:
+    def job(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
       raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-      pool.run([job] * 3, places=[Place()])
+      pool.run([job] * 3, slots=[Slot()])
 
 
 def test_the_order_of_starts_is_interleaved(tmp_path):
   started = []
-  plans = expand(fake_race.race(tmp_path, {'a': {}, 'b': {}}, studies=2))
+  configs = expand(fake_race.race(tmp_path, {'a': {}, 'b': {}}, studies=2))
 
   def take(event: pool.Event) -> None:
     if event.kind == 'started':
-      started.append((plans[event.index].study, plans[event.index].submission))
+      started.append((configs[event.index].study, configs[event.index].submission))
 
-  pool.run([pool.Trial(plan=plan) for plan in plans], places=[Place()], on_event=take)
+  pool.run([pool.PooledTrial(config=config) for config in configs], slots=[Slot()], on_event=take)
   assert started == [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]

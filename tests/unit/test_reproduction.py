@@ -12,7 +12,7 @@ from algorithmic_efficiency import cli
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
 
 COMMAND = ('reproduce', 'quick_vision', '--submission', 'nadamw')
 
@@ -21,19 +21,19 @@ class FakeSession:
   """Trials whose loss falls at a pace that depends on their learning rate."""
 
   def __init__(self):
-    self.plans: list[TrialPlan] = []
+    self.configs: list[TrialConfig] = []
     self.status = 'finished'
     self.steps_made = STEPS[-1]
 
-  def run_trials(self, plans, *, quiet):
-    [plan] = plans
-    self.plans.append(plan)
-    steps = [step for step in plan.eval_steps if step <= self.steps_made]
-    pace = 3.0 * plan.hyperparameters['learning_rate']
-    if steps and not plan.path.exists():
-      write_log(plan.path, {'validation/loss': loss(steps, 7, pace=pace)}, steps=steps)
+  def run_trials(self, configs, *, quiet):
+    [config] = configs
+    self.configs.append(config)
+    steps = [step for step in config.eval_steps if step <= self.steps_made]
+    pace = 3.0 * config.hyperparameters['learning_rate']
+    if steps and not config.path.exists():
+      write_log(config.path, {'validation/loss': loss(steps, 7, pace=pace)}, steps=steps)
     stop = 'step_limit' if self.status == 'finished' else 'failed'
-    return [Outcome(folder=plan.path, status=self.status, stop_reason=stop, reason='')]
+    return [Outcome(folder=config.path, status=self.status, stop_reason=stop, reason='')]
 
 
 @pytest.fixture
@@ -58,9 +58,13 @@ def reproduce(*flags) -> int:
 def test_the_point_of_the_logs_runs_at_their_steps(fake, tmp_path, capsys):
   write_logs(tmp_path / 'logs')
   assert reproduce('--suite', 'quick') == 0
-  [plan] = fake.plans
-  assert (plan.workload, plan.framework, plan.hyperparameters) == ('quick_vision', 'jax', POINT)
-  assert plan.eval_steps == STEPS and plan.stop_at == 'never' and plan.ruleset == 'external'
+  [config] = fake.configs
+  assert (config.workload, config.framework, config.hyperparameters) == (
+    'quick_vision',
+    'jax',
+    POINT,
+  )
+  assert config.eval_steps == STEPS and config.stop_at == 'never' and config.ruleset == 'external'
   out = capsys.readouterr().out
   assert 'Reproduced: nadamw on quick_vision (jax, quick) is inside the band of 4 logs' in out
   assert 'validation/loss' in out and '11 of 11' in out
@@ -76,22 +80,22 @@ def test_another_learning_rate_is_outside(fake, tmp_path, capsys):
 def test_neither_budget_nor_goal_ends_the_run(fake, tmp_path):
   write_logs(tmp_path / 'logs')
   reproduce()
-  [plan] = fake.plans
+  [config] = fake.configs
   suite = registry.suite('quick')
   budget = budget_of(registry.workload('quick_vision', 'quick'), suite, 'external')
-  rules = Rules.of(plan, suite, budget)
+  rules = StoppingRules.of(config, suite, budget)
   assert (rules.max_sec, rules.max_steps, rules.max_global_steps) == (None, None, STEPS[-1])
   assert rules.eval_steps == STEPS
-  usual = Rules.of(dataclasses.replace(plan, eval_steps=()), suite, budget)
+  usual = StoppingRules.of(dataclasses.replace(config, eval_steps=()), suite, budget)
   assert usual.max_steps == budget.max_steps
-  assert TrialPlan.from_json(plan.to_json()) == plan
-  assert plan.options['eval_steps'] == list(STEPS)
+  assert TrialConfig.from_json(config.to_json()) == config
+  assert config.options['eval_steps'] == list(STEPS)
 
 
 def test_fewer_steps(fake, tmp_path):
   write_logs(tmp_path / 'logs')
   assert reproduce('--steps', 45) == 0
-  assert fake.plans[0].eval_steps == (1, 10, 20, 30, 40)
+  assert fake.configs[0].eval_steps == (1, 10, 20, 30, 40)
 
 
 def test_steps_are_those_of_the_log_with_the_most_rows_that_three_logs_span(fake, tmp_path):
@@ -100,7 +104,7 @@ def test_steps_are_those_of_the_log_with_the_most_rows_that_three_logs_span(fake
     folder = root / f'study_{study}' / 'quick_vision_jax' / 'trial_1'
     write_log(folder, {'validation/loss': loss(steps, study)}, steps=steps)
   reproduce()
-  assert fake.plans[0].eval_steps == (1, 20, 40, 58)
+  assert fake.configs[0].eval_steps == (1, 20, 40, 58)
 
 
 def test_json(fake, tmp_path, capsys):
@@ -123,13 +127,13 @@ def test_one_of_several_points_is_chosen(fake, tmp_path, capsys):
   assert 'logs of 2. Choose with --point' in message and '(4 logs)' in message
   file = next((tmp_path / 'logs' / 'study_9').rglob('hparams.json'))
   assert reproduce('--point', file) == 1
-  assert fake.plans[-1].hyperparameters == other
+  assert fake.configs[-1].hyperparameters == other
 
 
 def test_the_run_itself_is_no_log(fake, tmp_path, capsys):
   write_logs(tmp_path / 'logs')
   assert reproduce('--experiment_dir', 'logs', '--json') == 0
-  assert fake.plans[0].path.is_relative_to(tmp_path / 'logs')
+  assert fake.configs[0].path.is_relative_to(tmp_path / 'logs')
   capsys.readouterr()
   assert reproduce('--experiment_dir', 'logs', '--json') == 0
   assert len(json.loads(capsys.readouterr().out)['logs']) == 4
@@ -140,13 +144,13 @@ def test_logs_without_a_point_are_of_self_tuning(fake, tmp_path, monkeypatch):
   monkeypatch.setattr(
     session,
     'run_trials',
-    lambda plans, quiet: [
-      fake.plans.append(plans[0])
-      or Outcome(folder=plans[0].path, status='failed', stop_reason='failed', reason='')
+    lambda configs, quiet: [
+      fake.configs.append(configs[0])
+      or Outcome(folder=configs[0].path, status='failed', stop_reason='failed', reason='')
     ],
   )
   assert reproduce() == 1
-  assert fake.plans[0].ruleset == 'self' and fake.plans[0].hyperparameters is None
+  assert fake.configs[0].ruleset == 'self' and fake.configs[0].hyperparameters is None
 
 
 @pytest.mark.parametrize('status', ['failed', 'invalid'])
@@ -218,7 +222,7 @@ def test_mistakes(fake, tmp_path, capsys, flags, said):
   assert reproduce(*flags) == 2
   captured = capsys.readouterr()
   assert said in captured.err and captured.err.count('\n') == 1 and not captured.out
-  assert not fake.plans and [path.name for path in tmp_path.iterdir()] == ['logs']
+  assert not fake.configs and [path.name for path in tmp_path.iterdir()] == ['logs']
 
 
 def test_mistakes_about_the_logs(fake, tmp_path, capsys):
@@ -264,4 +268,4 @@ def test_a_workload_of_several_suites_needs_a_choice(fake, tmp_path, capsys):
   assert cli.main(command) == 2
   assert 'do not say in which suite they ran' in capsys.readouterr().err
   assert cli.main([*command, '--suite', 'algoperf_v05']) == 0
-  assert fake.plans[0].suite == 'algoperf_v05'
+  assert fake.configs[0].suite == 'algoperf_v05'

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from algorithmic_efficiency.results.trial_record import TrialRecord
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial.config import TrialConfig
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _any_framework(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(request, 'check_installed', lambda framework: None)
 
 
-def plans(folder: Path, **changes: Any) -> list[TrialPlan]:
+def configs(folder: Path, **changes: Any) -> list[TrialConfig]:
   fields: dict[str, Any] = {
     'workload': 'quick_vision',
     'framework': 'jax',
@@ -28,58 +28,58 @@ def plans(folder: Path, **changes: Any) -> list[TrialPlan]:
     'smoke': True,
     **changes,
   }
-  return request.plans(Request(**fields))
+  return request.configs(Request(**fields))
 
 
-def begin(plan: TrialPlan) -> None:
+def begin(config: TrialConfig) -> None:
   """Leaves the record of a trial that was interrupted."""
-  plan.path.mkdir(parents=True)
+  config.path.mkdir(parents=True)
   TrialRecord(
-    workload=plan.workload,
-    framework=plan.framework,
-    submission=plan.submission,
-    suite=plan.suite,
-    ruleset=plan.ruleset,
-    study=plan.study,
-    trial=plan.trial,
-    smoke=plan.smoke,
-    hyperparameters=plan.hyperparameters,
-    seeds=plan.seeds,
-  ).write(plan.path)
+    workload=config.workload,
+    framework=config.framework,
+    submission=config.submission,
+    suite=config.suite,
+    ruleset=config.ruleset,
+    study=config.study,
+    trial=config.trial,
+    smoke=config.smoke,
+    hyperparameters=config.hyperparameters,
+    seeds=config.seeds,
+  ).write(config.path)
 
 
 class TestSeeds:
   def test_a_resumed_run_takes_the_seed_of_its_own_workload(self, tmp_path):
     """Regression: it took that of whatever workload came first in the experiment's folder."""
-    begin(plans(tmp_path, workload='mnist', seed=1)[0])
-    begin(plans(tmp_path, workload='quick_vision', seed=2)[0])
-    assert plans(tmp_path, workload='quick_vision', resume=True)[0].root_seed == 2
-    assert plans(tmp_path, workload='mnist', resume=True)[0].root_seed == 1
+    begin(configs(tmp_path, workload='mnist', seed=1)[0])
+    begin(configs(tmp_path, workload='quick_vision', seed=2)[0])
+    assert configs(tmp_path, workload='quick_vision', resume=True)[0].root_seed == 2
+    assert configs(tmp_path, workload='mnist', resume=True)[0].root_seed == 1
 
   def test_every_study_resumes_with_its_own_seed(self, tmp_path):
     for study in (1, 2):
-      begin(plans(tmp_path, study=study, seed=10 + study)[0])
-    resumed = plans(tmp_path, studies=3, resume=True)
-    assert [plan.root_seed for plan in resumed] == [11, 12, 11]
+      begin(configs(tmp_path, study=study, seed=10 + study)[0])
+    resumed = configs(tmp_path, studies=3, resume=True)
+    assert [config.root_seed for config in resumed] == [11, 12, 11]
 
   def test_another_seed_than_that_of_the_beginning_is_refused(self, tmp_path):
-    begin(plans(tmp_path, seed=1)[0])
+    begin(configs(tmp_path, seed=1)[0])
     with pytest.raises(errors.UserError, match='is 1, not 2'):
-      plans(tmp_path, seed=2, resume=True)
+      configs(tmp_path, seed=2, resume=True)
 
   def test_processes_that_resume_before_anything_began_agree_on_a_seed(self, tmp_path):
     """Regression: under torchrun each drew one of its own, and so other batches."""
-    assert plans(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 7
-    begin(plans(tmp_path, seed=1)[0])
-    assert plans(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 1
+    assert configs(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 7
+    begin(configs(tmp_path, seed=1)[0])
+    assert configs(tmp_path, resume=True, drawn_seed=7)[0].root_seed == 1
 
   def test_seed_zero_is_a_seed(self, tmp_path):
     """Regression: in the reference 0 means none."""
-    assert plans(tmp_path, seed=0)[0].root_seed == 0
+    assert configs(tmp_path, seed=0)[0].root_seed == 0
 
   def test_trials_and_studies_have_seeds_of_their_own(self, tmp_path):
     """Regression: in the reference every trial after the first repeats the seed of the first."""
-    found = {plan.seed for plan in plans(tmp_path, trials=5, studies=3, seed=4)}
+    found = {config.seed for config in configs(tmp_path, trials=5, studies=3, seed=4)}
     assert len(found) == 15
 
 
@@ -87,13 +87,13 @@ class TestPoints:
   @pytest.mark.parametrize('index', ['hparam_start_index', 'hparam_end_index'])
   def test_a_negative_index_is_refused(self, index, tmp_path):
     with pytest.raises(errors.UserError, match=f'--{index} must not be negative; it is -1'):
-      plans(tmp_path, trials=3, **{index: -1})
+      configs(tmp_path, trials=3, **{index: -1})
 
   def test_slices_of_one_seed_give_the_points_of_the_whole(self, tmp_path):
     """Regression: in the reference trials of one study repeat or miss points."""
-    whole = [plan.hyperparameters for plan in plans(tmp_path, trials=5, seed=4)]
+    whole = [config.hyperparameters for config in configs(tmp_path, trials=5, seed=4)]
     sliced = [
-      plans(tmp_path, trials=5, seed=4, hparam_start_index=i, hparam_end_index=i + 1)
+      configs(tmp_path, trials=5, seed=4, hparam_start_index=i, hparam_end_index=i + 1)
       for i in range(5)
     ]
     assert [found[0].hyperparameters for found in sliced] == whole
@@ -107,42 +107,44 @@ class TestResume:
   )
   def test_a_trial_goes_on_as_it_began_or_not_at_all(self, changes, name, tmp_path):
     """Regression: restored state was trained on at another point than it began with."""
-    begin(plans(tmp_path, trials=5, seed=4, experiment='mine')[0])
+    begin(configs(tmp_path, trials=5, seed=4, experiment='mine')[0])
     with pytest.raises(errors.UserError, match=f'began with {name}'):
-      plans(tmp_path, **{'trials': 5, **changes}, experiment='mine', resume=True)
+      configs(tmp_path, **{'trials': 5, **changes}, experiment='mine', resume=True)
 
   def test_the_command_that_it_began_with_is_taken(self, tmp_path):
-    first = plans(tmp_path, trials=5, seed=4)
+    first = configs(tmp_path, trials=5, seed=4)
     begin(first[0])
-    resumed = plans(tmp_path, trials=5, resume=True)
-    assert [plan.seed for plan in resumed] == [plan.seed for plan in first]
+    resumed = configs(tmp_path, trials=5, resume=True)
+    assert [config.seed for config in resumed] == [config.seed for config in first]
 
   def test_a_trial_of_another_seed_is_not_taken_for_its_own(self, tmp_path):
     """An interrupted --overwrite leaves new trials beside old ones."""
-    begin(plans(tmp_path, trials=2, seed=4, ruleset='self', submission='nadamw')[0])
-    begin(plans(tmp_path, trials=2, seed=5, ruleset='self', submission='nadamw', experiment='b')[1])
+    begin(configs(tmp_path, trials=2, seed=4, ruleset='self', submission='nadamw')[0])
+    begin(
+      configs(tmp_path, trials=2, seed=5, ruleset='self', submission='nadamw', experiment='b')[1]
+    )
     old = tmp_path / 'b/study_1/quick_vision_jax/trial_2'
     old.rename(tmp_path / 'nadamw/study_1/quick_vision_jax/trial_2')
     with pytest.raises(errors.UserError, match='trial_2 began with seeds'):
-      plans(tmp_path, trials=2, ruleset='self', submission='nadamw', resume=True)
+      configs(tmp_path, trials=2, ruleset='self', submission='nadamw', resume=True)
 
 
 class TestOverwrite:
   def test_nothing_is_touched_before_a_trial_begins(self, tmp_path):
     """Regression: all old trials were gone before anything was known to work."""
-    first = plans(tmp_path, trials=2)
-    for plan in first:
-      begin(plan)
-    again = plans(tmp_path, trials=2, overwrite=True)
-    assert all(plan.overwrite for plan in again)
-    assert all((plan.path / 'trial.json').exists() for plan in first)
+    first = configs(tmp_path, trials=2)
+    for config in first:
+      begin(config)
+    again = configs(tmp_path, trials=2, overwrite=True)
+    assert all(config.overwrite for config in again)
+    assert all((config.path / 'trial.json').exists() for config in first)
 
   def test_a_trial_left_aside_still_counts_as_one(self, tmp_path):
-    [plan] = plans(tmp_path, seed=6)
-    begin(plan)
-    plan.path.rename(plan.path.with_name('.trial_1.replaced'))
-    assert plans(tmp_path, resume=True)[0].root_seed == 6
-    assert plan.path.is_dir()
+    [config] = configs(tmp_path, seed=6)
+    begin(config)
+    config.path.rename(config.path.with_name('.trial_1.replaced'))
+    assert configs(tmp_path, resume=True)[0].root_seed == 6
+    assert config.path.is_dir()
 
 
 class TestHardLimit:
@@ -152,18 +154,18 @@ class TestHardLimit:
       ({}, 600.0),
       ({'smoke': False, 'workload': 'mnist', 'suite': 'lite'}, 3_600.0),
       ({'smoke': False, 'workload': 'imagenet_resnet', 'suite': 'full'}, 49_918.0),
-      ({'hard_limit_sec': 5.0}, 5.0),
+      ({'heartbeat_timeout_sec': 5.0}, 5.0),
     ],
   )
   def test_it_is_that_of_the_suite_or_the_budget_if_that_is_longer(
     self, tmp_path, monkeypatch, changes, seconds
   ):
     monkeypatch.setattr(request.registry, 'is_runnable', lambda *arguments: True)
-    assert plans(tmp_path, **changes)[0].hard_limit_sec == seconds
+    assert configs(tmp_path, **changes)[0].heartbeat_timeout_sec == seconds
 
   def test_it_must_be_positive(self, tmp_path):
-    with pytest.raises(errors.UserError, match='--hard_limit_sec must be positive'):
-      plans(tmp_path, hard_limit_sec=0)
+    with pytest.raises(errors.UserError, match='--heartbeat_timeout_sec must be positive'):
+      configs(tmp_path, heartbeat_timeout_sec=0)
 
 
 class TestExperiment:
@@ -172,17 +174,17 @@ class TestExperiment:
   )
   def test_one_that_scoring_would_not_find_is_refused(self, name, tmp_path):
     with pytest.raises(errors.UserError, match=r'is scored by a name .* Give another --experiment'):
-      plans(tmp_path / 'runs', experiment=name)
+      configs(tmp_path / 'runs', experiment=name)
 
   def test_its_folder_lies_among_the_runs(self, tmp_path):
-    [plan] = plans(tmp_path, experiment='mit-Ümläut', study=1)
-    assert plan.path == tmp_path / 'mit-Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'
+    [config] = configs(tmp_path, experiment='mit-Ümläut', study=1)
+    assert config.path == tmp_path / 'mit-Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'
 
   def test_the_study_may_be_part_of_it_where_no_folder_stands_for_it(self, tmp_path):
-    [plan] = plans(tmp_path, experiment='mine/study_2', nested=False)
-    assert plan.path == tmp_path / 'mine' / 'study_2' / 'quick_vision_jax' / 'trial_1'
+    [config] = configs(tmp_path, experiment='mine/study_2', nested=False)
+    assert config.path == tmp_path / 'mine' / 'study_2' / 'quick_vision_jax' / 'trial_1'
 
 
 def test_one_study_and_several_exclude_each_other(tmp_path):
   with pytest.raises(errors.UserError, match='--study runs one study and --studies several'):
-    plans(tmp_path, study=2, studies=3)
+    configs(tmp_path, study=2, studies=3)

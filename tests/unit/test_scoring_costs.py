@@ -31,7 +31,7 @@ def run(
   reached: bool = True,
   **record: Any,
 ) -> None:
-  """Trials that reach the goal after so many steps, or do not."""
+  """Trials that reach the target after so many steps, or do not."""
   for name, number in steps.items():
     for study in range(1, studies + 1):
       fields = {
@@ -41,7 +41,7 @@ def run(
         'status': 'finished',
         'seeds': {'study': study},
         'step_time_sec': (step_sec or {}).get(name, 1.0),
-        'environment': {'fingerprint': host},
+        'environment': {'host_hash': host},
         'buckets': {'setup': 3.0, 'update': 9.0},
         **record,
       }
@@ -70,7 +70,7 @@ def measured(
         framework='jax',
         study=study,
         host=host,
-        turns=((1.0, ratio, 1.0),),
+        rounds=((1.0, ratio, 1.0),),
         hashes=hashes or {},
       )
       race_files.append_costs(root, [cost])
@@ -245,7 +245,7 @@ class TestReport:
   def result(self, root: Path, **options: Any):
     run(root, {'nadamw': 100, 'slow': 150}, studies=3)
     measured(root, {'slow': [2.0, 3.0, 4.0]}, floors=[1.0, 0.95, 1.01], studies=3)
-    plan = [
+    config = [
       PlannedTrials(
         submission=name,
         workload='quick_vision',
@@ -258,7 +258,7 @@ class TestReport:
       )
       for name in ('nadamw', 'slow')
     ]
-    race_files.write_plan(root, plan)
+    race_files.write_plan(root, config)
     return scored(root, **options)
 
   def test_costs_of_steps_with_their_spread_and_noise(self, tmp_path):
@@ -321,8 +321,8 @@ class TestReport:
 
 def test_logs_of_a_cost_are_symmetric():
   """A floor that is too cheap is as large as one that is too dear."""
-  turns = ((1.0, 2.0, 1.0),)
+  rounds = ((1.0, 2.0, 1.0),)
   fields = {'submission': 'a', 'baseline': 'a', 'workload': 'w', 'framework': 'jax', 'host': ''}
-  dear = StepCost(**fields, study=1, turns=turns)
-  cheap = StepCost(**fields, study=1, turns=((2.0, 1.0, 2.0),))
+  dear = StepCost(**fields, study=1, rounds=rounds)
+  cheap = StepCost(**fields, study=1, rounds=((2.0, 1.0, 2.0),))
   assert dear.log_cost == -cheap.log_cost == math.log(2)

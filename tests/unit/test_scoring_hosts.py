@@ -17,8 +17,8 @@ WORKLOAD = 'wmt'
 
 def _record(suite, host, machine='m1', framework='jax', **devices):
   environment = {
-    'fingerprint': host,
-    'machine_fingerprint': machine,
+    'host_hash': host,
+    'machine_hash': machine,
     'cpu_model': f'cpu of {machine}',
     'num_usable_cpus': 8,
     'devices': {'framework': framework, 'device_kind': 'A100', 'num_devices': 4, **devices},

@@ -248,7 +248,7 @@ def steps_record(seed: int, host: str = 'h', **changes):
     'ruleset': 'external',
     'status': 'finished',
     'seeds': {'study': seed},
-    'environment': {'fingerprint': host},
+    'environment': {'host_hash': host},
     **changes,
   }
 

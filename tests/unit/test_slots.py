@@ -10,7 +10,7 @@ import pytest
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import slots as module
-from algorithmic_efficiency.launch.slots import Place, places
+from algorithmic_efficiency.launch.slots import Slot, slots
 
 CPU = Devices(platform='cpu')
 
@@ -28,62 +28,62 @@ class TestCpus:
     self, usable, threads, monkeypatch
   ):
     monkeypatch.setattr(module, 'num_usable_cpus', lambda: usable)
-    [place] = places(CPU)
-    assert place == places(CPU, 1)[0] == Place(num_threads=threads)
-    assert place.devices(CPU, 'jax').num_threads == threads
+    [slot] = slots(CPU)
+    assert slot == slots(CPU, 1)[0] == Slot(num_threads=threads)
+    assert slot.devices(CPU, 'jax').num_threads == threads
     asked = Devices(platform='cpu', num_threads=3)
-    assert place.devices(asked, 'jax') == asked
+    assert slot.devices(asked, 'jax') == asked
 
   def test_workers_get_equal_and_disjoint_shares(self):
-    found = places(CPU, 3)
-    assert [place.cpus for place in found] == [(10, 11), (12, 13), (14, 15)]
+    found = slots(CPU, 3)
+    assert [slot.cpus for slot in found] == [(10, 11), (12, 13), (14, 15)]
     assert found[0].devices(CPU, 'jax').num_threads == 2
     assert found[0].environment() == {}
 
   def test_a_quota_counts_and_not_the_cpus_that_are_seen(self, monkeypatch):
     monkeypatch.setattr(module, 'num_usable_cpus', lambda: 2.5)
-    assert [place.cpus for place in places(CPU, 2)] == [(10,), (11,)]
+    assert [slot.cpus for slot in slots(CPU, 2)] == [(10,), (11,)]
     with pytest.raises(errors.UserError, match=r'need 3 CPUs; this machine lends 2\.5'):
-      places(CPU, 3)
+      slots(CPU, 3)
 
   def test_threads_that_were_asked_for_must_fit(self):
     asked = Devices(platform='cpu', num_threads=3)
-    assert places(asked, 2)[0].devices(asked, 'jax').num_threads == 3
+    assert slots(asked, 2)[0].devices(asked, 'jax').num_threads == 3
     with pytest.raises(errors.UserError, match='need 9 CPUs; this machine lends 8'):
-      places(asked, 3)
+      slots(asked, 3)
 
   def test_the_processes_of_a_trial_share_its_threads(self):
     asked = Devices(platform='cpu', num_devices=2)
-    found = places(asked, 2)[0].devices(asked, 'pytorch')
-    assert (found.num_ranks, found.num_threads) == (2, 2)
+    found = slots(asked, 2)[0].devices(asked, 'pytorch')
+    assert (found.world_size, found.num_threads) == (2, 2)
 
 
 @pytest.mark.usefixtures('eight_cpus')
 class TestGpus:
   def test_a_trial_takes_all_that_are_visible(self, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
-    assert places(Devices()) == (Place(),)
+    assert slots(Devices()) == (Slot(),)
 
   def test_a_place_for_each_group(self, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
     asked = Devices(num_devices=2)
-    found = places(asked)
-    assert [place.gpus for place in found] == [('4', '5'), ('6', '7')]
+    found = slots(asked)
+    assert [slot.gpus for slot in found] == [('4', '5'), ('6', '7')]
     assert found[1].environment() == {'CUDA_VISIBLE_DEVICES': '6,7'}
-    assert [place.cpus for place in found] == [(10, 11, 12, 13), (14, 15, 16, 17)]
-    assert found[0].devices(asked, 'pytorch').num_ranks == 2
-    assert found[0].devices(asked, 'jax').num_ranks == 1
+    assert [slot.cpus for slot in found] == [(10, 11, 12, 13), (14, 15, 16, 17)]
+    assert found[0].devices(asked, 'pytorch').world_size == 2
+    assert found[0].devices(asked, 'jax').world_size == 1
 
   def test_workers_divide_the_gpus(self, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3')
-    found = places(Devices(), 2)
-    assert [place.gpus for place in found] == [('0', '1'), ('2', '3')]
-    assert found[0].devices(Devices(), 'pytorch').num_ranks == 2
+    found = slots(Devices(), 2)
+    assert [slot.gpus for slot in found] == [('0', '1'), ('2', '3')]
+    assert found[0].devices(Devices(), 'pytorch').world_size == 2
 
   def test_no_more_trials_than_groups(self, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
     with pytest.raises(errors.UserError, match='need 3; this machine shows 2'):
-      places(Devices(num_devices=1), 3)
+      slots(Devices(num_devices=1), 3)
 
 
 def test_a_place_binds_its_own_thread_alone():
@@ -91,7 +91,7 @@ def test_a_place_binds_its_own_thread_alone():
   seen = []
 
   def work() -> None:
-    Place(cpus=(min(before),)).bind()
+    Slot(cpus=(min(before),)).bind()
     seen.append(os.sched_getaffinity(0))
 
   thread = threading.Thread(target=work)

@@ -11,19 +11,19 @@ from fake_stepper import FakeHost
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.experiments.race import step_cost
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import StepCost
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
 
 
-def plans(
+def configs(
   *names: str, study: int = 1, framework: str = 'jax', file: str = __file__
-) -> list[TrialPlan]:
+) -> list[TrialConfig]:
   return [
-    TrialPlan(
+    TrialConfig(
       workload='quick_vision',
       framework=framework,
       submission=name,
@@ -49,7 +49,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
   def run(host: FakeHost, *names: str, **changes) -> list[str]:
     monkeypatch.setattr(step_cost, 'Stepper', host.stepper)
-    return step_cost.measure(plans(*names, **changes), tmp_path, Place())
+    return step_cost.measure(configs(*names, **changes), tmp_path, Slot())
 
   return run
 
@@ -75,7 +75,7 @@ def test_the_baseline_has_a_turn_between_any_two_others(measure, tmp_path):
   num_steps = max(steps for _, steps, _ in host.calls)
   bursts = [name for name, steps, _ in host.calls if steps == num_steps]
   turn = ['slow', 'nadamw', 'nadamw', 'nadamw', 'twin', 'nadamw']  # the second is the copy
-  assert bursts == ['nadamw', *turn * step_cost.NUM_TURNS]
+  assert bursts == ['nadamw', *turn * step_cost.NUM_ROUNDS]
   assert num_steps == math.ceil(step_cost.BURST_SEC / HOST['nadamw'])  # as many for all
 
 
@@ -91,7 +91,7 @@ def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_witho
   assert bursts == {'nadamw': 20, 'slow': 4, 'slowest': 1}
   assert (
     sum(n for name, n, _ in host.calls if name == 'slowest')
-    == 1 + 3 + 1 + 1 + 2 * step_cost.NUM_TURNS
+    == 1 + 3 + 1 + 1 + 2 * step_cost.NUM_ROUNDS
   )
   assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(50))
   assert costs(tmp_path)['slowest', 1] == pytest.approx(math.log(3000))
@@ -124,7 +124,7 @@ def test_the_records_say_what_was_measured_and_where(measure, tmp_path):
     4,
     'some host',
   )
-  assert slow.turns == (pytest.approx((0.01, 0.02, 0.01)),) * step_cost.NUM_TURNS
+  assert slow.rounds == (pytest.approx((0.01, 0.02, 0.01)),) * step_cost.NUM_ROUNDS
   assert floor.is_floor and not slow.is_floor
 
 
@@ -225,7 +225,7 @@ class TestRecords:
       'framework': 'jax',
       'study': 1,
       'host': 'h',
-      'turns': ((1.0, 2.0, 1.0), (1.0, 8.0, 4.0), (2.0, 1.0, 2.0)),
+      'rounds': ((1.0, 2.0, 1.0), (1.0, 8.0, 4.0), (2.0, 1.0, 2.0)),
     }
     return StepCost(**{**fields, **changes})
 
@@ -248,8 +248,8 @@ class TestRecords:
     with pytest.raises(errors.UserError, match='is damaged'):
       race_files.read_costs(tmp_path)
 
-  @pytest.mark.parametrize('turns', [((1.0, 0.0, 1.0),), ((1.0, float('nan'), 1.0),), ()])
-  def test_a_step_takes_some_time(self, tmp_path, turns):
-    race_files.append_costs(tmp_path, [self.cost(turns=turns)])
+  @pytest.mark.parametrize('rounds', [((1.0, 0.0, 1.0),), ((1.0, float('nan'), 1.0),), ()])
+  def test_a_step_takes_some_time(self, tmp_path, rounds):
+    race_files.append_costs(tmp_path, [self.cost(rounds=rounds)])
     with pytest.raises(errors.UserError, match='is damaged'):
       race_files.read_costs(tmp_path)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from fake_trial import FakeTrial, rules, step_rules
-from test_local_launch import plan
+from test_local_launch import config
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import stepper
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.stepper import (
-  Leg,
+  Interval,
   Stepper,
   StepperError,
   aside,
@@ -29,7 +29,7 @@ from algorithmic_efficiency.trial.step_worker import obey
 
 READY = {'kind': 'ready', 'eval_batch_size': 7, 'clock_sec': 1.5}
 LEG = {
-  'kind': 'leg',
+  'kind': 'interval',
   'num_steps': 4,
   'charged_steps': 8,
   'buckets': {'data': 1.0, 'update': 3.0, 'eval': 9.0},
@@ -41,7 +41,9 @@ LEG = {
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   """A trial whose process runs this code; it has `send(message)`, `orders` and the plan."""
 
-  def start(code: str, *, hard_limit_sec: float = 60.0, num_ranks: int = 1, **options) -> Stepper:
+  def start(
+    code: str, *, heartbeat_timeout_sec: float = 60.0, world_size: int = 1, **options
+  ) -> Stepper:
     head = (
       'import json, os, sys, time\n'
       'def send(message):\n'
@@ -50,9 +52,9 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
     monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
-    devices = Devices(platform='cpu', num_ranks=num_ranks)
-    trial = plan(tmp_path / 'trial', hard_limit_sec=hard_limit_sec, devices=devices)
-    return Stepper(trial, Place(), **options)
+    devices = Devices(platform='cpu', world_size=world_size)
+    trial = config(tmp_path / 'trial', heartbeat_timeout_sec=heartbeat_timeout_sec, devices=devices)
+    return Stepper(trial, Slot(), **options)
 
   return start
 
@@ -62,9 +64,9 @@ def test_it_steps_when_it_is_told_to(play, tmp_path):
   with play(code) as trial:
     trial.wait()
     assert trial.start.eval_batch_size == 7
-    leg = trial.go(3, max_batches=2)
-    assert leg.num_steps == 3  # as it was told
-    assert (leg.sec, leg.step_sec) == (4.0, 0.5)
+    interval = trial.go(3, max_batches=2)
+    assert interval.num_steps == 3  # as it was told
+    assert (interval.sec, interval.step_sec) == (4.0, 0.5)
   assert not trial.folder.exists() and not (tmp_path / 'trial').exists()
 
 
@@ -118,7 +120,7 @@ def test_one_of_several_processes_that_fails_is_noticed_while_the_others_wait_fo
     f'send({READY}); orders.readline()\nif plan["devices"]["rank"] == 1:\n  {end}\ntime.sleep(60)'
   )
   begin = time.monotonic()
-  with pytest.raises(StepperError, match=words), play(code, num_ranks=2) as trial:
+  with pytest.raises(StepperError, match=words), play(code, world_size=2) as trial:
     trial.wait()
     trial.go(1)
   assert time.monotonic() - begin < 20
@@ -132,7 +134,7 @@ def test_the_process_that_died_is_named_and_not_one_that_misses_it(play, tmp_pat
     f'while not os.path.exists({str(dying)!r}): time.sleep(0.01)\ntime.sleep(0.5)\n'
     f'send({failed}); open({str(said)!r}, "w"); time.sleep(60)'
   )
-  with pytest.raises(StepperError, match='rank 1 was ended'), play(code, num_ranks=2) as trial:
+  with pytest.raises(StepperError, match='rank 1 was ended'), play(code, world_size=2) as trial:
     while not said.exists():  # both are heard of at once
       time.sleep(0.01)
     trial.wait()
@@ -141,8 +143,8 @@ def test_the_process_that_died_is_named_and_not_one_that_misses_it(play, tmp_pat
 def test_a_process_that_says_nothing_is_given_up(play):
   silent = 'time.sleep(20)'
   with (
-    pytest.raises(StepperError, match=r'no sign of life for 0\.3 s'),
-    play(silent, hard_limit_sec=0.3) as trial,
+    pytest.raises(StepperError, match=r'was silent for 0\.3 s'),
+    play(silent, heartbeat_timeout_sec=0.3) as trial,
   ):
     trial.wait()
 
@@ -191,46 +193,46 @@ def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path,
 def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
   own = tmp_path / 'runs' / 'trial_1'
   devices = Devices(compilation_cache=str(own / '.cache'))
-  trial = plan(own, resume=True, trackers=('tensorboard',), devices=devices)
+  trial = config(own, resume=True, trackers=('tensorboard',), devices=devices)
   moved = aside(trial, tmp_path / 'elsewhere')
   assert moved.path == tmp_path / 'elsewhere'
   assert moved.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
   assert not moved.resume and not moved.trackers
-  shared = plan(own, devices=Devices(compilation_cache='/shared'))
+  shared = config(own, devices=Devices(compilation_cache='/shared'))
   assert aside(shared, tmp_path / 'elsewhere').devices == shared.devices
 
 
 class TestObey:
   """What the process does with an order, by the real loop on a clock set by hand."""
 
-  def leg(self, trial: FakeTrial, num_steps: int, max_batches: int | None = None) -> Leg:
+  def interval(self, trial: FakeTrial, num_steps: int, max_batches: int | None = None) -> Interval:
     def evaluate(params, model_state, step, max_batches):
       trial.clock.spend(float(max_batches))
-      return {'validation/accuracy': 1.0, 'test/accuracy': 1.0}  # which reaches every goal
+      return {'validation/accuracy': 1.0, 'test/accuracy': 1.0}  # which reaches every target
 
     found = obey(trial.run, evaluate, num_steps=num_steps, max_batches=max_batches)
-    return Leg(**found, peak_memory_bytes={})
+    return Interval(**found, peak_memory_bytes={})
 
   @pytest.mark.parametrize('given', [rules(max_sec=1.0, eval_period_sec=0.1), step_rules(2, 1)])
   def test_it_makes_the_steps_that_it_is_told_to_whatever_the_budget(self, given):
     trial = FakeTrial(given, step_sec=0.25)
     for num_steps in (1, 3, 10):
-      leg = self.leg(trial, num_steps)
-      assert (leg.num_steps, leg.charged_steps) == (num_steps, num_steps)
-      assert leg.sec == pytest.approx(0.25 * num_steps)
-      assert leg.buckets['eval'] == 0.0
+      interval = self.interval(trial, num_steps)
+      assert (interval.num_steps, interval.charged_steps) == (num_steps, num_steps)
+      assert interval.sec == pytest.approx(0.25 * num_steps)
+      assert interval.buckets['eval'] == 0.0
     assert trial.rows == []
 
   def test_it_evaluates_once_behind_the_steps_even_the_first(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)
     for num_steps, max_batches in ((1, 1), (4, 2)):
-      leg = self.leg(trial, num_steps, max_batches)
-      assert leg.buckets['eval'] == pytest.approx(max_batches)
+      interval = self.interval(trial, num_steps, max_batches)
+      assert interval.buckets['eval'] == pytest.approx(max_batches)
     assert [row['global_step'] for row in trial.rows] == [1, 5]
 
   def test_waiting_for_the_order_is_no_time_of_the_trial(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)
-    self.leg(trial, 1)
+    self.interval(trial, 1)
     trial.clock.spend(100.0)
-    leg = self.leg(trial, 2)
-    assert sum(leg.buckets.values()) == pytest.approx(0.5)
+    interval = self.interval(trial, 2)
+    assert sum(interval.buckets.values()) == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import pytest
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial import process
-from algorithmic_efficiency.trial.submission import Submission, fingerprint
+from algorithmic_efficiency.trial.submission import Submission, source_hash
 
 NAMES = ('some_variant', 'some_base')
 
@@ -108,21 +108,21 @@ class TestFingerprint:
     module, helper, other = (tmp_path / f'{name}.py' for name in ('mine', 'helper', 'other'))
     module.write_text('import helper')
     helper.write_text('RATE = 0.1')
-    before = fingerprint(module)
+    before = source_hash(module)
     other.write_text('not imported')
-    assert fingerprint(module) == before
+    assert source_hash(module) == before
     helper.write_text('RATE = 0.2')
-    assert fingerprint(module) != before
+    assert source_hash(module) != before
 
   @pytest.mark.parametrize('text', ['def', 'x = "\0"'])
   def test_of_what_is_not_valid_python_the_module_counts(self, tmp_path: Path, text: str):
     (tmp_path / 'mine.py').write_text(text)
-    before = fingerprint(tmp_path / 'mine.py')
+    before = source_hash(tmp_path / 'mine.py')
     (tmp_path / 'mine.py').write_text(f'{text} ')
-    assert fingerprint(tmp_path / 'mine.py') != before
+    assert source_hash(tmp_path / 'mine.py') != before
 
   def test_of_a_folder_of_its_own_every_file_counts(self, tmp_path: Path):
     (tmp_path / 'submission.py').write_text('pass')
-    before = fingerprint(tmp_path / 'submission.py')
+    before = source_hash(tmp_path / 'submission.py')
     (tmp_path / 'other.py').write_text('pass')
-    assert fingerprint(tmp_path / 'submission.py') != before
+    assert source_hash(tmp_path / 'submission.py') != before

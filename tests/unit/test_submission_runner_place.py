@@ -27,5 +27,5 @@ def test_the_store_of_the_launcher_is_joined_where_it_keeps_one(says, store, mon
   if says is not None:
     monkeypatch.setenv('TORCHELASTIC_USE_AGENT_STORE', says)
   assert submission_runner._devices() == Devices(
-    platform='cpu', rank=3, num_ranks=4, local_rank=1, address='first:29500', store=store
+    platform='cpu', rank=3, world_size=4, local_rank=1, address='first:29500', store=store
   )

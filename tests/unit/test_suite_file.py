@@ -72,9 +72,9 @@ def test_every_field_is_read(written):
   mnist, variant = suite.workloads.values()
   assert mnist.suites == {'mine': Budget(step_hint=90, max_steps=100, eval_period_steps=7)}
   assert (mnist.batch_sizes.train, mnist.batch_sizes.eval) == (64, 500)
-  goal = mnist.goal
-  assert (goal.validation, goal.test, goal.provisional) == (0.9, 0.8, True)
-  assert goal.metric == registry.workload('mnist').goal.metric
+  target = mnist.target
+  assert (target.validation, target.test, target.provisional) == (0.9, 0.8, True)
+  assert target.metric == registry.workload('mnist').target.metric
   assert variant.suites['mine'].role == 'held_out'
 
 
@@ -102,9 +102,9 @@ def test_on_seconds_the_budget_is_that_of_the_suite_it_is_like(written):
 
 def test_targets_of_its_own_are_not_provisional(written):
   suite = registry.suite(
-    written(TOP, RULESETS, '[workloads.quick_vision.goal]\nvalidation = 0.5\ntest = 0.4')
+    written(TOP, RULESETS, '[workloads.quick_vision.target]\nvalidation = 0.5\ntest = 0.4')
   )
-  assert not suite.workloads['quick_vision'].goal.provisional
+  assert not suite.workloads['quick_vision'].target.provisional
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((TOP + 'tilte = "x"', RULESETS, WORKLOADS), "no field 'tilte'. Did you mean 'title'"),
     ((TOP, RULESETS, '[workloads.mnits]'), "no workload 'mnits'. Did you mean 'mnist'"),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_step = 1'), "Did you mean 'max_steps'"),
-    ((TOP, RULESETS, '[workloads.mnist.goal]\nvalid = 1'), "Did you mean 'validation'"),
+    ((TOP, RULESETS, '[workloads.mnist.target]\nvalid = 1'), "Did you mean 'validation'"),
     ((TOP, '[rulesets.slef]\nstudies = 1', WORKLOADS), "Did you mean 'self'"),
     ((TOP, '[rulesets.self]\ntrials = 1', WORKLOADS), 'missing studies'),
     ((TOP, '[rulesets.self]\nstudies = 1\ntrials = 2', WORKLOADS), 'trials must be 1'),
@@ -135,7 +135,7 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((TOP, RULESETS, '[workloads.mnist]\nbatch_size = 60_000'), 'at most the 50000 examples'),
     ((TOP, RULESETS, '[workloads.mnist]\nlike = "full"'), "no choice for like 'full'"),
     ((TOP, RULESETS, '[workloads]\nmnist = 3'), 'workloads.mnist must be a table; it is 3'),
-    ((TOP, RULESETS, '[workloads.mnist.goal]\nvalidation = nan'), 'validation must be finite'),
+    ((TOP, RULESETS, '[workloads.mnist.target]\nvalidation = nan'), 'validation must be finite'),
     (
       (TOP, RULESETS, '[workloads.mnist]\nmax_steps = 5\neval_period_steps = 6'),
       'eval_period_steps is 6 and max_steps is 5',
@@ -149,7 +149,7 @@ def test_targets_of_its_own_are_not_provisional(written):
       (IN_SECONDS, RULESETS, '[workloads.quick_vision]'),
       'the file must give step_hint, max_sec, eval_period_sec',
     ),
-    ((IN_SECONDS, RULESETS, '[workloads.finewebedu_lm.goal]\ntest = 1'), 'no test target'),
+    ((IN_SECONDS, RULESETS, '[workloads.finewebedu_lm.target]\ntest = 1'), 'no test target'),
     ((TOP + "baselines = ['a', 1]", RULESETS, WORKLOADS), 'a list of names of submissions'),
     ((TOP + 'x =', RULESETS, WORKLOADS), 'must be TOML'),
   ],
@@ -189,40 +189,40 @@ def test_a_ruleset_that_the_suite_does_not_have(written):
 
 
 def test_other_suites_do_not_enter_the_hash_of_a_result(written):
-  before = registry.workload('mnist', 'lite').fingerprint()
+  before = registry.workload('mnist', 'lite').content_hash()
   own = registry.workload('mnist')
   more = dataclasses.replace(own, suites={**own.suites, 'full': Budget(step_hint=1, max_sec=1)})
   registry.suite(written())
-  assert registry._raced(more, SUITES['lite']).fingerprint() == before
+  assert registry._raced(more, SUITES['lite']).content_hash() == before
 
 
 @pytest.mark.parametrize(
-  'change', ['max_steps = 81', 'batch_size = 64', 'goal = {validation = 0.5}', 'step_hint = 81']
+  'change', ['max_steps = 81', 'batch_size = 64', 'target = {validation = 0.5}', 'step_hint = 81']
 )
 def test_what_is_raced_does(written, change):
-  before = registry.suite(written()).workloads['mnist'].fingerprint()
+  before = registry.suite(written()).workloads['mnist'].content_hash()
   workloads = f'[workloads.mnist]\n{"" if "max" in change else "max_steps = 80"}\n{change}'
   assert (
-    registry.suite(written(TOP, RULESETS, workloads)).workloads['mnist'].fingerprint() != before
+    registry.suite(written(TOP, RULESETS, workloads)).workloads['mnist'].content_hash() != before
   )
 
 
 def test_the_rules_of_a_suite_enter_its_hash_and_how_often_they_are_run_does_not(written):
-  before = registry.suite(written()).fingerprint('self')
+  before = registry.suite(written()).rules_hash('self')
   more = registry.suite(
     written(TOP, RULESETS.replace('2', '3'), WORKLOADS, '[workloads.wmt]\nmax_steps = 9')
   )
-  assert more.fingerprint('self') == before
+  assert more.rules_hash('self') == before
   other = registry.suite(written(TOP, RULESETS + 'budget_factor = 2', WORKLOADS))
-  assert other.fingerprint('self') != before
+  assert other.rules_hash('self') != before
 
 
 def test_runs_are_scored_by_the_goals_of_the_file_and_only_if_nothing_was_altered(
   written, tmp_path
 ):
   def suite(validation):
-    goal = f'[workloads.mnist]\nmax_steps = 80\ngoal = {{validation = {validation}}}'
-    return written(TOP, RULESETS, goal)
+    target = f'[workloads.mnist]\nmax_steps = 80\ngoal = {{validation = {validation}}}'
+    return written(TOP, RULESETS, target)
 
   file = suite(0.5)
   found = registry.suite(file)
@@ -230,8 +230,8 @@ def test_runs_are_scored_by_the_goals_of_the_file_and_only_if_nothing_was_altere
     'suite': 'mine',
     'ruleset': 'self',
     'status': 'finished',
-    'definition_hash': found.workloads['mnist'].fingerprint(),
-    'suite_hash': found.fingerprint('self'),
+    'definition_hash': found.workloads['mnist'].content_hash(),
+    'suite_hash': found.rules_hash('self'),
   }
   runs = tmp_path / 'runs'
   for name, changes in (('a', {}), ('b', {'suite_hash': '0' * 16})):
@@ -263,7 +263,7 @@ def test_the_template_is_a_suite_as_it_is_and_names_every_field(tmp_path, capsys
   assert any(registry.is_runnable(registry.workload(name)) for name in suite.workloads)
   text = file.read_text()
   fields = {*suite_file._SUITE_FIELDS, *suite_file._WORKLOAD_FIELDS, *suite_file._RULESET_FIELDS}
-  assert not [name for name in fields | set(suite_file._GOAL_FIELDS) if name not in text]
+  assert not [name for name in fields | set(suite_file._TARGET_FIELDS) if name not in text]
   command = capsys.readouterr().out.splitlines()[-1]
   assert command.split()[:4] == ['algoeff', 'bench', '--suite', str(file)]
 
@@ -278,7 +278,7 @@ def test_the_defaults_in_the_template_are_the_defaults(tmp_path):
   spoken = [
     line
     for line in spoken
-    if 'goal' not in line and not line.startswith(('validation', 'test', 'prov'))
+    if 'target' not in line and not line.startswith(('validation', 'test', 'prov'))
   ]
   (tmp_path / 'long.toml').write_text('\n'.join(spoken))
   assert len(tomllib.loads('\n'.join(spoken))) == len(suite_file._SUITE_FIELDS)

@@ -1,4 +1,4 @@
-"""How a goal and a budget follow from runs, and when two calibrations agree: hand sums."""
+"""How a target and a budget follow from runs, and when two calibrations agree: hand sums."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.benchmark.definition import Budget, Goal
+from algorithmic_efficiency.benchmark.definition import Budget, Target
 from algorithmic_efficiency.experiments.calibration import target_page, target_setting
 from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run
 
-PRESENT = Goal(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True)
-LOSS = Goal(metric='loss', direction='min', validation=1.0)
+PRESENT = Target(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True)
+LOSS = Target(metric='loss', direction='min', validation=1.0)
 
 
 def run(validation, test=0.5, *, step=10, number=1, submission='a'):
@@ -46,39 +46,41 @@ def record(*values, framework='jax', **changes):
     'budget_factor': '4/3',
     'seed': 7,
     'present': PRESENT,
-    'goal': target_setting.goal_of(reruns, PRESENT),
+    'target': target_setting.target_of(reruns, PRESENT),
     'budget': target_setting.budget_of(30),
     'search': tuple(runs((0.1, 0.2), (None, None), (0.3, 0.1))),
     'reruns': reruns,
-    'environment': ({'fingerprint': 'f' * 16},),
+    'environment': ({'host_hash': 'f' * 16},),
   }
   return Record(**{**fields, **changes})
 
 
 def test_the_validation_target_is_the_median_and_the_test_target_the_worst_of_those_that_reach_it():
-  goal = target_setting.goal_of(
+  target = target_setting.target_of(
     runs((0.90, 0.99), (0.94, 0.80), (0.92, 0.85), (0.96, 0.83), (0.91, 0.10)), PRESENT
   )
-  assert goal == Goal(metric='accuracy', direction='max', validation=0.92, test=0.8)
+  assert target == Target(metric='accuracy', direction='max', validation=0.92, test=0.8)
 
 
 def test_with_an_even_number_of_seeds_the_median_lies_between_two():
-  goal = target_setting.goal_of(runs((0.5, 0.1), (0.75, 0.8), (0.625, 0.2), (0.875, 0.83)), PRESENT)
-  assert (goal.validation, goal.test) == (0.6875, 0.8)
+  target = target_setting.target_of(
+    runs((0.5, 0.1), (0.75, 0.8), (0.625, 0.2), (0.875, 0.83)), PRESENT
+  )
+  assert (target.validation, target.test) == (0.6875, 0.8)
 
 
 def test_where_less_is_better_the_worst_is_the_largest():
-  present = Goal(metric='loss', direction='min', validation=1.0, test=1.0)
-  goal = target_setting.goal_of(runs((1.0, 1.3), (2.0, 1.9), (3.0, 0.1)), present)
-  assert (goal.validation, goal.test) == (2.0, 1.9)
+  present = Target(metric='loss', direction='min', validation=1.0, test=1.0)
+  target = target_setting.target_of(runs((1.0, 1.3), (2.0, 1.9), (3.0, 0.1)), present)
+  assert (target.validation, target.test) == (2.0, 1.9)
 
 
 def test_a_workload_without_a_test_target_gets_none():
-  assert target_setting.goal_of(runs((1.0, 9.0), (2.0, 9.0)), LOSS).test is None
+  assert target_setting.target_of(runs((1.0, 9.0), (2.0, 9.0)), LOSS).test is None
 
 
 def test_a_goal_that_was_set_is_not_provisional():
-  assert not target_setting.goal_of(runs((0.5, 0.5)), PRESENT).provisional
+  assert not target_setting.target_of(runs((0.5, 0.5)), PRESENT).provisional
 
 
 @given(
@@ -88,10 +90,12 @@ def test_a_goal_that_was_set_is_not_provisional():
 )
 def test_a_rounded_target_has_six_digits_and_is_reached_by_what_set_it(value, sign, direction):
   value *= sign
-  goal = Goal(metric='m', direction=direction, validation=target_setting._rounded(value, direction))
-  assert goal.reached('validation', value)
-  assert math.isclose(goal.validation, value, rel_tol=1e-5)
-  assert float(f'{goal.validation:.6g}') == goal.validation
+  target = Target(
+    metric='m', direction=direction, validation=target_setting._rounded(value, direction)
+  )
+  assert target.reached('validation', value)
+  assert math.isclose(target.validation, value, rel_tol=1e-5)
+  assert float(f'{target.validation:.6g}') == target.validation
 
 
 def test_the_budget_is_a_third_more_than_the_runs_had():
@@ -154,8 +158,8 @@ def test_a_record_is_read_as_it_was_written_and_has_a_page(tmp_path):
 
 def test_the_lines_to_paste_are_the_goal_and_the_budget():
   written = record(0.9, 0.91, 0.92)
-  goal, budget = target_page.to_paste(written)
-  assert eval(goal.removeprefix('goal=').rstrip(','), {'Goal': Goal}) == written.goal
+  target, budget = target_page.to_paste(written)
+  assert eval(target.removeprefix('target=').rstrip(','), {'Target': Target}) == written.target
   assert eval(budget, {'Budget': Budget}) == written.budget
 
 

@@ -27,14 +27,14 @@ class TiedModel(torch.nn.Module):
     return layers.VocabLogits(hidden=torch.tanh(self.embed[inputs]), kernel=self.embed)
 
 
-def main(rank: int, num_ranks: int, folder: str) -> None:
+def main(rank: int, world_size: int, folder: str) -> None:
   torch.set_num_threads(1)
   dist.init_process_group(
-    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=num_ranks
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size
   )
   one = twin.case(batch_size=4)
-  chunks._WORK_BYTES = 2 * 8 * one.logits.size // num_ranks // 5
-  rows = slice(rank * len(one.targets) // num_ranks, (rank + 1) * len(one.targets) // num_ranks)
+  chunks._WORK_BYTES = 2 * 8 * one.logits.size // world_size // 5
+  rows = slice(rank * len(one.targets) // world_size, (rank + 1) * len(one.targets) // world_size)
   targets, mask = torch.tensor(one.targets[rows]), torch.tensor(one.mask[rows])
   num_valid = one.mask.sum()
   results = {}
@@ -46,7 +46,7 @@ def main(rank: int, num_ranks: int, folder: str) -> None:
       model.zero_grad()
       loss = layers.token_loss(targets, model(targets.flip(1)), mask)
       # The wrapper takes the mean over ranks.
-      (loss['summed'] * num_ranks / num_valid).backward()
+      (loss['summed'] * world_size / num_valid).backward()
       results[option].append(model.module.embed.grad.clone())
   torch.save(results, f'{folder}/rank_{rank}.pt')
   dist.barrier()

@@ -32,14 +32,14 @@ BATCH_SIZE = 16
 HANG_TIMEOUT_SEC = 4.0
 
 
-def main(mode: str, rank: int, num_ranks: int, address: str, out: str) -> None:
+def main(mode: str, rank: int, world_size: int, address: str, out: str) -> None:
   if mode == 'hang':
     backend_torch.TIMEOUT_SEC = HANG_TIMEOUT_SEC
   devices = Devices(
     platform='cpu',
     num_threads=1,
     rank=rank,
-    num_ranks=num_ranks,
+    world_size=world_size,
     local_rank=rank,
     address=address,
     store=address if mode == 'train' else '',
@@ -61,7 +61,7 @@ def main(mode: str, rank: int, num_ranks: int, address: str, out: str) -> None:
 
 def _lose_a_rank(mode: str, backend: Any) -> None:
   backend.barrier()
-  if backend.rank == backend.num_ranks - 1:
+  if backend.rank == backend.world_size - 1:
     os.kill(os.getpid(), signal.SIGKILL if mode == 'die' else signal.SIGSTOP)
   time.sleep(0.5)
   backend.sync_max(1.0)
@@ -93,7 +93,7 @@ def _workloads(backend: Any, dtype: torch.dtype) -> Any:
     folder = registry.task_of(definition)
     task = TaskCode(data=folder.module('data'), model=folder.module('model_torch'))
     budget = next(iter(definition.suites.values()))
-    shard = (backend.rank, backend.num_ranks)
+    shard = (backend.rank, backend.world_size)
     stream = fake.train_stream(task.data, definition, BATCH_SIZE, 5, shard=shard)
     yield name, backend.workload(definition, task, budget, dtype=dtype), stream
 
@@ -101,7 +101,7 @@ def _workloads(backend: Any, dtype: torch.dtype) -> Any:
 def _rows(backend: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   size = len(batch['targets'])
   rows = slice(
-    backend.rank * size // backend.num_ranks, (backend.rank + 1) * size // backend.num_ranks
+    backend.rank * size // backend.world_size, (backend.rank + 1) * size // backend.world_size
   )
   return {name: values[rows].copy() for name, values in batch.items()}
 
@@ -123,10 +123,10 @@ def _train(backend: Any, workload: Any, batches: Any) -> tuple[list[float], torc
     )
     loss = workload.loss_fn(batch['targets'], logits, batch.get('weights'))
     totals = torch.stack([loss['summed'], loss['n_valid_examples']]).detach()
-    if backend.num_ranks > 1:
+    if backend.world_size > 1:
       distributed.all_reduce(totals)
     model.zero_grad()
-    (loss['summed'] * (backend.num_ranks / totals[1])).backward()
+    (loss['summed'] * (backend.world_size / totals[1])).backward()
     with torch.no_grad():
       for parameter in model.parameters():
         parameter -= 0.1 * parameter.grad

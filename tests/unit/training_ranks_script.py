@@ -20,7 +20,7 @@ NUM_STEPS = 5
 RNG = np.array([1, 2], np.int32)
 
 
-def train(rank=0, num_ranks=1, **options):
+def train(rank=0, world_size=1, **options):
   """The parameters after some steps, and the losses; the ranks' parts have different weights."""
   # Neither clipped nor divided by its own size, so that the size of the gradient shows.
   point = type(toys.POINT)(**{**vars(toys.POINT), 'grad_clip': None, **options})
@@ -28,10 +28,10 @@ def train(rank=0, num_ranks=1, **options):
   workload = toys.TorchWorkload(step_hint=NUM_STEPS)
   workload.metrics_logger = toys.Logger()
   model = toys.torch_model(toys.params())
-  wrapped = DistributedDataParallel(model) if num_ranks > 1 else model
+  wrapped = DistributedDataParallel(model) if world_size > 1 else model
   state = module.init_optimizer_state(workload, wrapped, None, point, RNG)
   for step, batch in enumerate(toys.batches(NUM_STEPS)):
-    size = len(batch['targets']) // num_ranks
+    size = len(batch['targets']) // world_size
     rows = {name: value[rank * size : (rank + 1) * size] for name, value in batch.items()}
     module.update_params(
       current_param_container=wrapped,
@@ -44,12 +44,12 @@ def train(rank=0, num_ranks=1, **options):
   return {name: value.detach().numpy() for name, value in model.named_parameters()}, loss
 
 
-def main(rank, num_ranks, store):
+def main(rank, world_size, store):
   torch.set_num_threads(1)
   distributed.init_process_group(
-    'gloo', init_method=f'file://{store}', rank=rank, world_size=num_ranks
+    'gloo', init_method=f'file://{store}', rank=rank, world_size=world_size
   )
-  got = [train(rank, num_ranks), train(rank, num_ranks, micro_batches=2)]
+  got = [train(rank, world_size), train(rank, world_size, micro_batches=2)]
   distributed.destroy_process_group()
   expected, expected_loss = train()
   for params, loss in got:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -54,7 +54,7 @@ _CRITEO = WorkloadDefinition(
   data=ClickLogs(),
   loss_type=LossType.SIGMOID_CROSS_ENTROPY,
   metrics=('loss',),
-  goal=Goal(metric='loss', direction='min', validation=0.123735, test=0.126041),
+  target=Target(metric='loss', direction='min', validation=0.123735, test=0.126041),
   suites={
     'algoperf_a100': Budget(step_hint=_HINT, max_sec=8_915, eval_period_sec=356),
     'algoperf_v06': Budget(step_hint=_HINT, max_sec=7_703, eval_period_sec=120),
@@ -68,8 +68,8 @@ _CRITEO = WorkloadDefinition(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_CRITEO.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_CRITEO.target, validation=validation, test=test)
 
 
 WORKLOADS = {
@@ -87,7 +87,7 @@ WORKLOADS = {
       name='criteo1tb_layernorm',
       summary='Criteo 1TB, layer norm after each MLP layer and the embeddings',
       model=replace(_CRITEO.model, layer_norm=True),
-      goal=_goal(0.123757, 0.126152),
+      target=_target(0.123757, 0.126152),
     ),
     variant(
       _CRITEO,
@@ -95,7 +95,7 @@ WORKLOADS = {
       summary='Criteo 1TB, embeddings initialised with scale 1',
       held_out_in=('algoperf_v05',),
       model=replace(_CRITEO.model, embedding_init_scale=1.0),
-      goal=_goal(0.129657, 0.131967),
+      target=_target(0.129657, 0.131967),
     ),
     variant(
       _CRITEO,
@@ -107,7 +107,7 @@ WORKLOADS = {
         bottom_mlp=(256, 256, 256),
         top_mlp=(256, 256, 256, 256, 1),
       ),
-      goal=_goal(0.12415, 0.12648),
+      target=_target(0.12415, 0.12648),
     ),
   )
 }

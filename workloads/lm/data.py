@@ -25,8 +25,8 @@ from algorithmic_efficiency.data.pipeline import (
   Batch,
   Batches,
   InOrder,
-  Rows,
   Shard,
+  ShardRows,
   Shuffled,
 )
 from algorithmic_efficiency.data.prepare import Progress, Source
@@ -142,7 +142,7 @@ class _Loader:
     self._data = data
     self._tokens = tokens
 
-  def __call__(self, rows: Rows) -> Batch:
+  def __call__(self, rows: ShardRows) -> Batch:
     windows, num_targets, num_bytes, separator_id = self._tokens
     batch = _batch(self._data, np.take(windows, rows.indices, axis=0), num_bytes, separator_id)
     if rows.weights is not None:

@@ -9,9 +9,9 @@ from typing import Literal
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Smoke,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -122,7 +122,7 @@ _FINEWEBEDU = WorkloadDefinition(
   data=_FINEWEBEDU_DATA,
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('loss', 'ppl', 'bits_per_byte', 'accuracy'),
-  goal=Goal(metric='ppl', direction='min', validation=22.2995),
+  target=Target(metric='ppl', direction='min', validation=22.2995),
   suites={'full': _A100, 'algoperf_a100': _A100},
   splits=Splits(train=8_749_870, eval_train=10_000, validation=100_000, test=None),
   batch_sizes=BatchSizes(train=64, eval=256),
@@ -150,7 +150,7 @@ _BOOKS = replace(
   dataset='classic_books',
   model=Decoder(dim=256, num_layers=8, num_heads=4, mlp_dim=1024),
   data=_BOOKS_DATA,
-  goal=Goal(metric='ppl', direction='min', validation=60.0, provisional=True),
+  target=Target(metric='ppl', direction='min', validation=60.0, provisional=True),
   suites={'lite': Budget(step_hint=2_400, max_steps=2_400)},
   splits=Splits(train=23_943, eval_train=96, validation=275, test=None),
   batch_sizes=BatchSizes(train=16, eval=64),
@@ -171,10 +171,10 @@ _QUICK = replace(
   base='',
   summary='Names of the characters of Unicode 3.2, small decoder-only Transformer: perplexity',
   dataset='unicode_names',
-  embedded=True,
+  bundled=True,
   model=Decoder(dim=64, num_layers=2, num_heads=2, mlp_dim=256),
   data=_QUICK_DATA,
-  goal=Goal(metric='ppl', direction='min', validation=3.88047, test=3.84243),
+  target=Target(metric='ppl', direction='min', validation=3.88047, test=3.84243),
   suites={'quick': Budget(step_hint=600, max_steps=600)},
   # Of the names by code point, number i is validation where i % 20 is 18, test where it is 19.
   splits=Splits(train=4_992, eval_train=96, validation=275, test=276),
@@ -193,7 +193,7 @@ _CHANGES = {
 
 
 def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
-  """The variants of a workload, whose goal is that of the workload until they are calibrated."""
+  """The variants of a workload, whose target is that of the workload until they are calibrated."""
   subject, _, metric = base.summary.partition(':')
   return [
     variant(
@@ -202,7 +202,7 @@ def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
       summary=f'{subject} {text}:{metric}',
       model=replace(base.model, **change),
       smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
-      goal=replace(base.goal, provisional=True),
+      target=replace(base.target, provisional=True),
       target_source=f'that of {base.name}, not calibrated for this variant',
       output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
     )

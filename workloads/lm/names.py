@@ -51,8 +51,8 @@ def _split() -> Mapping[str, Sequence[str]]:
   names = _all()
   if hashlib.sha256('\n'.join(names).encode()).hexdigest() != SHA256:
     raise errors.UserError(
-      f'The names of this Python are not the {NUM_NAMES:,} that the goal is defined on; there are '
-      f'{len(names):,}. Use another build of Python, whose unicodedata.ucd_3_2_0 is complete.'
+      f'The target is defined on the {NUM_NAMES:,} names of Unicode 3.2, and the {len(names):,} of '
+      'this Python are not those. Use a build of Python whose unicodedata.ucd_3_2_0 is complete.'
     )
   splits: dict[str, list[str]] = {'train': [], 'validation': [], 'test': []}
   for number, name in enumerate(names):

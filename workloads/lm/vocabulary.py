@@ -185,7 +185,7 @@ def check_sha256(found: str, where: Path, data: TokenWindows) -> None:
   """
   if data.vocabulary_sha256 and found != data.vocabulary_sha256:
     raise errors.UserError(
-      f'The vocabulary of {where} is another than the one that the goal is defined on: its hash '
+      f'The vocabulary of {where} is another than the one that the target is defined on: its hash '
       f'is {found[:12]}..., not {data.vocabulary_sha256[:12]}... Give the files that it was '
       'defined on, or define a workload of your own.'
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -46,7 +46,9 @@ _OGBG = WorkloadDefinition(
   data=Molecules(),
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,  # as AlgoPerf declares it; the loss is binary
   metrics=('accuracy', 'loss', 'mean_average_precision'),
-  goal=Goal(metric='mean_average_precision', direction='max', validation=0.28098, test=0.268729),
+  target=Target(
+    metric='mean_average_precision', direction='max', validation=0.28098, test=0.268729
+  ),
   suites={
     'algoperf_a100': Budget(step_hint=52_000, max_sec=11_303, eval_period_sec=452),
     'algoperf_v06': Budget(step_hint=52_000, max_sec=12_011, eval_period_sec=240),
@@ -61,8 +63,8 @@ _OGBG = WorkloadDefinition(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_OGBG.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_OGBG.target, validation=validation, test=test)
 
 
 WORKLOADS = {
@@ -74,14 +76,14 @@ WORKLOADS = {
       name='ogbg_gelu',
       summary='ogbg-molpcba, GELU',
       model=replace(_OGBG.model, activation='gelu'),
-      goal=_goal(0.27771, 0.262926),
+      target=_target(0.27771, 0.262926),
     ),
     variant(
       _OGBG,
       name='ogbg_silu',
       summary='ogbg-molpcba, SiLU',
       model=replace(_OGBG.model, activation='silu'),
-      goal=_goal(0.282178, 0.272144),
+      target=_target(0.282178, 0.272144),
     ),
     variant(
       _OGBG,
@@ -89,7 +91,7 @@ WORKLOADS = {
       summary='ogbg-molpcba, deeper MLPs, smaller latents, fewer steps',
       held_out_in=('algoperf_v05',),
       model=replace(_OGBG.model, hidden_dims=(256, 256), latent_dim=128, num_steps=3),
-      goal=_goal(0.269446, 0.253051),
+      target=_target(0.269446, 0.253051),
     ),
   )
 }

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -47,7 +47,7 @@ _FASTMRI = WorkloadDefinition(
   data=KneeScans(),
   loss_type=LossType.MEAN_ABSOLUTE_ERROR,
   metrics=('ssim', 'loss'),
-  goal=Goal(metric='ssim', direction='max', validation=0.723653, test=0.740633),
+  target=Target(metric='ssim', direction='max', validation=0.723653, test=0.740633),
   suites={
     'algoperf_a100': Budget(step_hint=18_094, max_sec=2_745, eval_period_sec=110),
     'algoperf_v06': Budget(step_hint=18_094, max_sec=4_430, eval_period_sec=80),
@@ -61,8 +61,8 @@ _FASTMRI = WorkloadDefinition(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_FASTMRI.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_FASTMRI.target, validation=validation, test=test)
 
 
 WORKLOADS = {
@@ -74,7 +74,7 @@ WORKLOADS = {
       name='fastmri_model_size',
       summary='fastMRI, a wider U-Net with fewer resolutions',
       model=replace(_FASTMRI.model, num_pools=3, num_channels=64),
-      goal=_goal(0.723559, 0.740726),
+      target=_target(0.723559, 0.740726),
     ),
     variant(
       _FASTMRI,
@@ -82,14 +82,14 @@ WORKLOADS = {
       summary='fastMRI, tanh',
       held_out_in=('algoperf_v05',),
       model=replace(_FASTMRI.model, activation='tanh'),
-      goal=_goal(0.717840, 0.734505),
+      target=_target(0.717840, 0.734505),
     ),
     variant(
       _FASTMRI,
       name='fastmri_layernorm',
       summary='fastMRI, layer norm',
       model=replace(_FASTMRI.model, norm='layer'),
-      goal=_goal(0.723284, 0.739996),
+      target=_target(0.723284, 0.739996),
     ),
   )
 }

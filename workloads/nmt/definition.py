@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -52,7 +52,7 @@ _WMT = WorkloadDefinition(
   data=ParallelText(),
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss', 'bleu'),
-  goal=Goal(metric='bleu', direction='max', validation=30.8491, test=30.7219),
+  target=Target(metric='bleu', direction='max', validation=30.8491, test=30.7219),
   suites={
     'full': _A100,
     'algoperf_a100': _A100,
@@ -68,8 +68,8 @@ _WMT = WorkloadDefinition(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_WMT.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_WMT.target, validation=validation, test=test)
 
 
 WORKLOADS = {
@@ -81,14 +81,14 @@ WORKLOADS = {
       name='wmt_post_ln',
       summary='WMT, layer norm after each residual sum',
       model=replace(_WMT.model, pre_norm=False),
-      goal=_goal(30.0779, 29.8982),
+      target=_target(30.0779, 29.8982),
     ),
     variant(
       _WMT,
       name='wmt_attention_temp',
       summary='WMT, attention temperature 4',
       model=replace(_WMT.model, attention_temperature=4.0),
-      goal=_goal(29.3379, 29.4143),
+      target=_target(29.3379, 29.4143),
     ),
     variant(
       _WMT,
@@ -96,7 +96,7 @@ WORKLOADS = {
       summary='WMT, gated feed-forward blocks with tanh',
       held_out_in=('algoperf_v05',),
       model=replace(_WMT.model, gated=True, activation='tanh'),
-      goal=_goal(29.5779, 29.0515),
+      target=_target(29.5779, 29.0515),
     ),
   )
 }

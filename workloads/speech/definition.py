@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -79,7 +79,7 @@ _CONFORMER = WorkloadDefinition(
   data=Librispeech(),
   loss_type=LossType.CTC_LOSS,
   metrics=('ctc_loss', 'wer'),
-  goal=Goal(metric='wer', direction='min', validation=0.085884, test=0.052981),
+  target=Target(metric='wer', direction='min', validation=0.085884, test=0.052981),
   suites={
     'algoperf_a100': Budget(step_hint=76_000, max_sec=43_680, eval_period_sec=1_747),
     'algoperf_v06': Budget(step_hint=76_000, max_sec=58_015, eval_period_sec=1_440),
@@ -99,7 +99,7 @@ _DEEPSPEECH = replace(
   base='librispeech_deepspeech',
   summary='LibriSpeech, DeepSpeech: word error rate',
   model=DeepSpeech(),
-  goal=replace(_CONFORMER.goal, validation=0.119936, test=0.074143),
+  target=replace(_CONFORMER.target, validation=0.119936, test=0.074143),
   suites={
     'algoperf_a100': Budget(step_hint=38_400, max_sec=36_949, eval_period_sec=1_447),
     'algoperf_v06': Budget(step_hint=38_400, max_sec=44_405, eval_period_sec=1_440),
@@ -108,8 +108,8 @@ _DEEPSPEECH = replace(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_CONFORMER.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_CONFORMER.target, validation=validation, test=test)
 
 
 WORKLOADS = {
@@ -122,7 +122,7 @@ WORKLOADS = {
       name='librispeech_conformer_attention_temperature',
       summary='LibriSpeech, Conformer, attention temperature 1.6',
       model=replace(_CONFORMER.model, attention_temperature=1.6),
-      goal=_goal(0.109977, 0.068065),
+      target=_target(0.109977, 0.068065),
     ),
     variant(
       _CONFORMER,
@@ -130,28 +130,28 @@ WORKLOADS = {
       summary='LibriSpeech, Conformer without layer norm after each block',
       held_out_in=('algoperf_v05',),
       model=replace(_CONFORMER.model, post_block_layer_norm=False),
-      goal=_goal(0.09731, 0.05996),
+      target=_target(0.09731, 0.05996),
     ),
     variant(
       _CONFORMER,
       name='librispeech_conformer_gelu',
       summary='LibriSpeech, Conformer, GELU',
       model=replace(_CONFORMER.model, activation='gelu'),
-      goal=_goal(0.094114, 0.056629),
+      target=_target(0.094114, 0.056629),
     ),
     variant(
       _DEEPSPEECH,
       name='librispeech_deepspeech_tanh',
       summary='LibriSpeech, DeepSpeech, tanh',
       model=replace(_DEEPSPEECH.model, activation='tanh'),
-      goal=_goal(0.150883, 0.098613),
+      target=_target(0.150883, 0.098613),
     ),
     variant(
       _DEEPSPEECH,
       name='librispeech_deepspeech_no_resnet',
       summary='LibriSpeech, DeepSpeech without residual connections',
       model=replace(_DEEPSPEECH.model, residual=False),
-      goal=_goal(0.131564, 0.079297),
+      target=_target(0.131564, 0.079297),
     ),
     variant(
       _DEEPSPEECH,
@@ -164,7 +164,7 @@ WORKLOADS = {
         spec_augment=SpecAugment(num_freq_masks=4, num_time_masks=15),
       ),
       batch_sizes=BatchSizes(train=256, eval=128),
-      goal=_goal(0.14342, 0.090976),
+      target=_target(0.14342, 0.090976),
     ),
   )
 }

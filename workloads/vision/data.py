@@ -30,8 +30,8 @@ from algorithmic_efficiency.data.pipeline import (
   Batch,
   Batches,
   InOrder,
-  Rows,
   Shard,
+  ShardRows,
   Shuffled,
 )
 from algorithmic_efficiency.data.prepare import Progress, Source
@@ -228,7 +228,7 @@ class _Images:
     self._scale = np.float32(1 / stddev)
     self._shift = np.float32(mean / stddev)
 
-  def __call__(self, rows: Rows) -> Batch:
+  def __call__(self, rows: ShardRows) -> Batch:
     inputs = np.take(self._inputs, rows.indices, axis=0) * self._scale
     inputs -= self._shift
     return {'inputs': inputs, 'targets': np.take(self._targets, rows.indices)}

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Splits,
+  Target,
   WorkloadDefinition,
   variant,
 )
@@ -84,7 +84,7 @@ _RESNET = WorkloadDefinition(
   data=Photographs(),
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss'),
-  goal=Goal(metric='accuracy', direction='max', validation=0.77431, test=0.6560),
+  target=Target(metric='accuracy', direction='max', validation=0.77431, test=0.6560),
   suites={
     'full': _RESNET_A100,
     'algoperf_a100': _RESNET_A100,
@@ -108,7 +108,7 @@ _VIT = replace(
   summary='ImageNet, ViT-S/16: accuracy, tested on ImageNet-v2',
   model=VisionTransformer(),
   data=Photographs(mixup_alpha=0.2, randaugment_layers=2, randaugment_magnitude=10),
-  goal=replace(_RESNET.goal, validation=0.77309, test=0.6519),
+  target=replace(_RESNET.target, validation=0.77309, test=0.6519),
   suites={
     'full': _VIT_A100,
     'algoperf_a100': _VIT_A100,
@@ -133,7 +133,7 @@ _CIFAR = WorkloadDefinition(
   data=SmallPhotographs(),
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss'),
-  goal=Goal(metric='accuracy', direction='max', validation=0.85, test=0.85),
+  target=Target(metric='accuracy', direction='max', validation=0.85, test=0.85),
   suites={'algoperf_v06': _CIFAR_BUDGET, 'algoperf_v05': _CIFAR_BUDGET},
   splits=Splits(train=45_000, eval_train=5_120, validation=5_000, test=10_000),
   batch_sizes=BatchSizes(train=128, eval=1024),
@@ -143,8 +143,8 @@ _CIFAR = WorkloadDefinition(
 )
 
 
-def _goal(validation: float, test: float) -> Goal:
-  return replace(_RESNET.goal, validation=validation, test=test)
+def _target(validation: float, test: float) -> Target:
+  return replace(_RESNET.target, validation=validation, test=test)
 
 
 _BATCH_512 = BatchSizes(train=512, eval=1024)
@@ -161,7 +161,7 @@ WORKLOADS = {
       summary='ImageNet, ResNet-50, SiLU',
       model=replace(_RESNET.model, activation='silu'),
       batch_sizes=_BATCH_512,
-      goal=_goal(0.75445, 0.6323),
+      target=_target(0.75445, 0.6323),
     ),
     variant(
       _RESNET,
@@ -169,7 +169,7 @@ WORKLOADS = {
       summary='ImageNet, ResNet-50, GELU',
       model=replace(_RESNET.model, activation='gelu_tanh'),
       batch_sizes=_BATCH_512,
-      goal=_goal(0.76765, 0.6519),
+      target=_target(0.76765, 0.6519),
     ),
     variant(
       _RESNET,
@@ -177,7 +177,7 @@ WORKLOADS = {
       summary='ImageNet, ResNet-50, last batch norm of each block scaled by 8 at the start',
       held_out_in=('algoperf_v05',),
       model=replace(_RESNET.model, last_bn_scale=8.0),
-      goal=_goal(0.76526, 0.6423),
+      target=_target(0.76526, 0.6423),
     ),
     variant(
       _VIT,
@@ -185,21 +185,21 @@ WORKLOADS = {
       summary='ImageNet, ViT-S/16, gated MLP',
       model=replace(_VIT.model, gated=True),
       batch_sizes=replace(_VIT.batch_sizes, train=512),
-      goal=_goal(0.75738, 0.6359),
+      target=_target(0.75738, 0.6359),
     ),
     variant(
       _VIT,
       name='imagenet_vit_post_ln',
       summary='ImageNet, ViT-S/16, layer norm after each residual sum',
       model=replace(_VIT.model, pre_norm=False),
-      goal=_goal(0.75312, 0.6286),
+      target=_target(0.75312, 0.6286),
     ),
     variant(
       _VIT,
       name='imagenet_vit_map',
       summary='ImageNet, ViT-S/16, attention pooling',
       model=replace(_VIT.model, pooling='map'),
-      goal=_goal(0.77113, 0.6523),
+      target=_target(0.77113, 0.6523),
     ),
   )
 }

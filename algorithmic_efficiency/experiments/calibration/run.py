@@ -1,7 +1,7 @@
-"""Sets the goal of a workload: the search and the rerun of the protocol, as two races.
+"""Sets the target of a workload: the search and the rerun of the protocol, as two races.
 
 Both race in a suite of their own, a file beside the runs, in which the workload has the step budget
-that was asked for. No trial stops at a goal.
+that was asked for. No trial stops at a target.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.experiments.calibration import target_setting
 from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run
 from algorithmic_efficiency.experiments.race import estimate as estimates
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
-from algorithmic_efficiency.experiments.race.race import Entry, Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 _SEARCH, _RERUN = 'search', 'rerun'  # folders; the latter is the name of the best point's runs, too
 _SUITE = """\
-# The runs by which the goal of {workload} is set.
+# The runs by which the target of {workload} is set.
 name = "{name}"
 title = "Calibration of {workload} with {framework}"
 axis = "cost_adjusted_steps"
@@ -47,7 +47,7 @@ trials = {trials}
 max_steps = {steps}
 """
 _FACTS = (
-  *('fingerprint', 'cpu_model', 'num_usable_cpus', 'memory_bytes', 'gpu_driver', 'python'),
+  *('host_hash', 'cpu_model', 'num_usable_cpus', 'memory_bytes', 'gpu_driver', 'python'),
   *('versions', 'git_commit'),
 )
 
@@ -97,14 +97,14 @@ def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | No
   """
   _check(asked)
   race = _search(asked)
-  plans = expand(race)
-  race_run.check_data(plans)
-  left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(plans))
+  configs = expand(race)
+  race_run.check_data(configs)
+  left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(configs))
   done = [record.status for record in state.records(asked.folder / _RERUN).values()]
   num_reruns = max(0, asked.seeds - done.count('finished'))
   if not left and not num_reruns:
     return None
-  search = estimates.from_probes(race, estimates.Purse(), retry_failed=retry_failed)
+  search = estimates.from_probes(race, estimates.BudgetLimits(), retry_failed=retry_failed)
   return _with_reruns(search, num_reruns)
 
 
@@ -136,12 +136,12 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
   _check(asked)
   definition = registry.workload(asked.workload)
   found = race_run.run(_search(asked), retry_failed=retry_failed, quiet=quiet)
-  searched = _runs(found, definition.goal)
-  chosen = target_setting.best([run for run, _ in searched], definition.goal.direction)
-  rerun = _rerun(asked, chosen, found.plans)
+  searched = _runs(found, definition.target)
+  chosen = target_setting.best([run for run, _ in searched], definition.target.direction)
+  rerun = _rerun(asked, chosen, found.configs)
   again = race_run.run(rerun, retry_failed=retry_failed, quiet=quiet)
-  reran = _runs(again, definition.goal)
-  _check_reruns(again, [run for run, _ in reran], definition.goal)
+  reran = _runs(again, definition.target)
+  _check_reruns(again, [run for run, _ in reran], definition.target)
   return Record(
     workload=asked.workload,
     framework=asked.framework,
@@ -150,9 +150,9 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
     num_seeds=asked.seeds,
     step_budget=asked.step_budget,
     budget_factor=str(asked.budget_factor),
-    seed=found.plans[0].root_seed,
-    present=definition.goal,
-    goal=target_setting.goal_of([run for run, _ in reran], definition.goal),
+    seed=found.configs[0].root_seed,
+    present=definition.target,
+    target=target_setting.target_of([run for run, _ in reran], definition.target),
     budget=target_setting.budget_of(asked.step_budget, asked.budget_factor),
     search=tuple(run for run, _ in searched),
     reruns=tuple(run for run, _ in reran),
@@ -173,7 +173,7 @@ def _check(asked: Calibration) -> None:
 
 def _search(asked: Calibration) -> Race:
   return Race(
-    entries=tuple(Entry(submission=name) for name in asked.submissions),
+    entries=tuple(RaceSubmission(submission=name) for name in asked.submissions),
     studies=1,
     trials=asked.trials,
     seed=asked.seed,
@@ -182,13 +182,13 @@ def _search(asked: Calibration) -> Race:
   )
 
 
-def _rerun(asked: Calibration, chosen: Run, search: Sequence[TrialPlan]) -> Race:
+def _rerun(asked: Calibration, chosen: Run, search: Sequence[TrialConfig]) -> Race:
   """The best point again, with other seeds: it was chosen under those of the search."""
   module = next(one.submission_path for one in search if one.submission == chosen.submission)
   file = asked.folder / 'best_point.json'
   files.write_json_atomic(file, [dict(chosen.point)])
   return Race(
-    entries=(Entry(submission=module, name=_RERUN),),
+    entries=(RaceSubmission(submission=module, name=_RERUN),),
     tuning_search_space=str(file),
     studies=asked.seeds,
     trials=1,
@@ -240,19 +240,19 @@ def _suite(asked: Calibration) -> Path:
   return file
 
 
-def _runs(result: race_run.Result, goal: Goal) -> list[tuple[Run, Mapping[str, Any]]]:
+def _runs(result: race_run.RaceResult, target: Target) -> list[tuple[Run, Mapping[str, Any]]]:
   """What the trials of a race reached, each with its environment; failed ones reached nothing."""
-  return [_run(trial, goal) for trial in result.plans]
+  return [_run(trial, target) for trial in result.configs]
 
 
-def _run(trial: TrialPlan, goal: Goal) -> tuple[Run, Mapping[str, Any]]:
+def _run(trial: TrialConfig, target: Target) -> tuple[Run, Mapping[str, Any]]:
   record = trial_record.read_trial(trial.path)
   if record is None or record.status != 'finished':
     rows: Sequence[Mapping[str, float]] = ()
   else:
     rows = measurements.read(trial.path).evals
-  validation, step = _best(rows, f'validation/{goal.metric}', goal.direction)
-  test, _ = _best(rows, f'test/{goal.metric}', goal.direction)
+  validation, step = _best(rows, f'validation/{target.metric}', target.direction)
+  test, _ = _best(rows, f'test/{target.metric}', target.direction)
   run = Run(
     submission=trial.submission,
     number=trial.study if trial.submission == _RERUN else trial.trial,
@@ -277,12 +277,12 @@ def _best(
   return float(best[column]), int(best['global_step'])
 
 
-def _check_reruns(result: race_run.Result, runs: Sequence[Run], goal: Goal) -> None:
+def _check_reruns(result: race_run.RaceResult, runs: Sequence[Run], target: Target) -> None:
   """Makes sure that every rerun has what a target is made of."""
-  for trial, run in zip(result.plans, runs, strict=True):
-    if run.best_validation is None or (goal.test is not None and run.best_test is None):
+  for trial, run in zip(result.configs, runs, strict=True):
+    if run.best_validation is None or (target.test is not None and run.best_test is None):
       raise errors.UserError(
-        f'Every seed of the rerun counts, and {trial.path} has no finite value of {goal.metric} '
+        f'Every seed of the rerun counts, and {trial.path} has no finite value of {target.metric} '
         f'({run.stop_reason}). Mend what ended it, and run the command again with --retry_failed.'
       )
 

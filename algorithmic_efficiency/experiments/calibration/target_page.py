@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from algorithmic_efficiency.benchmark.definition import Goal
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run, best
 from algorithmic_efficiency.results import files
 
@@ -23,32 +23,32 @@ def write(record: Record, path: Path) -> None:
 
 def to_paste(record: Record) -> list[str]:
   """The lines of a definition that say what the calibration found."""
-  goal, budget = record.goal, record.budget
-  test = '' if goal.test is None else f', test={goal.test!r}'
+  target, budget = record.target, record.budget
+  test = '' if target.test is None else f', test={target.test!r}'
   return [
-    f'goal=Goal(metric={goal.metric!r}, direction={goal.direction!r}, '
-    f'validation={goal.validation!r}{test}),',
+    f'target=Target(metric={target.metric!r}, direction={target.direction!r}, '
+    f'validation={target.validation!r}{test}),',
     f'Budget(step_hint={budget.step_hint:_}, max_steps={budget.max_steps:_})',
   ]
 
 
 def page(record: Record) -> str:
   """The record for readers, as Markdown."""
-  metric, direction = record.goal.metric, record.goal.direction
+  metric, direction = record.target.metric, record.target.direction
   spaces = ', '.join(record.submissions)
   chosen = best(record.search, direction)
   lines = [
-    f'# The goal of {record.workload}, set with {record.framework}',
+    f'# The target of {record.workload}, set with {record.framework}',
     '',
     f'    {record.command}',
     '',
     f'- Search: {record.num_trials} points of the space of each of {spaces}; '
-    f'{record.step_budget} steps a trial, which schedules are stretched over and no goal ends.',
+    f'{record.step_budget} steps a trial, which schedules are stretched over and no target ends.',
     f'- Best point: {_point(chosen)}, of {chosen.submission} (trial {chosen.number}).',
     f'- Rerun: {record.num_seeds} seeds. Validation target: the median of the best values. Test '
     'target: of the runs that reach it, the worst of the best values.',
     f'- Budget: {record.budget_factor} times the steps of these runs.',
-    f'- Before: {_goal(record.present)}'
+    f'- Before: {_target(record.present)}'
     + (', provisional.' if record.present.provisional else '.'),
     '',
     *(f'    {line}' for line in to_paste(record)),
@@ -80,9 +80,9 @@ def page(record: Record) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _goal(goal: Goal) -> str:
-  test = '' if goal.test is None else f', test {goal.test:g}'
-  return f'{goal.metric} {goal.validation:g} on validation{test}'
+def _target(target: Target) -> str:
+  test = '' if target.test is None else f', test {target.test:g}'
+  return f'{target.metric} {target.validation:g} on validation{test}'
 
 
 def _values(run: Run) -> list[str]:

@@ -1,4 +1,4 @@
-"""The protocol by which the goal and the budget of a workload are set, and the record of it.
+"""The protocol by which the target and the budget of a workload are set, and the record of it.
 
 It is that of AlgoPerf (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.07179): a search over
 the spaces of several submissions, with the same number of points for each; the best point of all of
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.benchmark.definition import Budget, Goal
-from algorithmic_efficiency.results import files
+from algorithmic_efficiency.benchmark.definition import Budget, Target
+from algorithmic_efficiency.results import files, former_names
 
 BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's; on the steps of the runs that set the target
 _SIGNIFICANT_DIGITS = 6
@@ -54,10 +54,10 @@ class Record:
 
   Attributes:
     budget_factor: of the budget, on the steps of these runs; a fraction, such as '4/3'.
-    present: the goal that the definition had.
-    goal, budget: what the runs give; the goal's targets are rounded to six digits, to the side on
+    present: the target that the definition had.
+    target, budget: what the runs give; target values are rounded to six digits, to the side on
       which the runs that set them still reach them.
-    environment: what the reruns ran on, a record for each fingerprint.
+    environment: what the reruns ran on, a record for each host.
   """
 
   workload: str
@@ -68,8 +68,8 @@ class Record:
   step_budget: int
   budget_factor: str
   seed: int
-  present: Goal
-  goal: Goal
+  present: Target
+  target: Target
   budget: Budget
   search: tuple[Run, ...]
   reruns: tuple[Run, ...]
@@ -104,8 +104,9 @@ class Record:
       UserError: there is no record, or it is damaged.
     """
     try:
-      fields = files.decode(path.read_bytes())
-      for name, kind in (('present', Goal), ('goal', Goal), ('budget', Budget)):
+      written = files.decode(path.read_bytes())
+      fields = former_names.renamed(written, former_names.CALIBRATION)
+      for name, kind in (('present', Target), ('target', Target), ('budget', Budget)):
         fields[name] = kind(**fields[name])
       for name in ('search', 'reruns'):
         fields[name] = tuple(Run(**run) for run in fields[name])
@@ -140,20 +141,20 @@ def best(runs: Sequence[Run], direction: str) -> Run:
   return min(able, key=lambda run: (sign * _known(run.best_validation), run.best_step))
 
 
-def goal_of(reruns: Sequence[Run], present: Goal) -> Goal:
-  """The goal that the reruns set, on the metric of the present one."""
+def target_of(reruns: Sequence[Run], present: Target) -> Target:
+  """The target that the reruns set, on the metric of the present one."""
   values = [_known(run.best_validation) for run in reruns]
-  goal = Goal(
+  target = Target(
     metric=present.metric,
     direction=present.direction,
     validation=_rounded(statistics.median(values), present.direction),
   )
   if present.test is None:
-    return goal
-  reaching = [run for run in reruns if goal.reached('validation', run.best_validation)]
+    return target
+  reaching = [run for run in reruns if target.reached('validation', run.best_validation)]
   tests = [_known(run.best_test) for run in reaching]
-  worst = min(tests) if goal.direction == 'max' else max(tests)
-  return dataclasses.replace(goal, test=_rounded(worst, present.direction))
+  worst = min(tests) if target.direction == 'max' else max(tests)
+  return dataclasses.replace(target, test=_rounded(worst, present.direction))
 
 
 def budget_of(step_budget: int, factor: fractions.Fraction = BUDGET_FACTOR) -> Budget:
@@ -181,7 +182,7 @@ def _rounded(value: float, direction: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class FrameworkAgreement:
   """How far two calibrations of a workload differ, and by how much chance makes them differ.
 
   Attributes:
@@ -211,7 +212,7 @@ def check_like(record: Record, **asked: Any) -> None:
       )
 
 
-def agreement(one: Record, other: Record) -> Agreement:
+def agreement(one: Record, other: Record) -> FrameworkAgreement:
   """
   Raises:
     UserError: they are not of the same workload, metric and number of steps.
@@ -220,7 +221,9 @@ def agreement(one: Record, other: Record) -> Agreement:
   values = (one.validation, other.validation)
   difference = statistics.median(values[0]) - statistics.median(values[1])
   variances = [statistics.variance(each) / len(each) for each in values]
-  return Agreement(difference=difference, noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances)))
+  return FrameworkAgreement(
+    difference=difference, noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances))
+  )
 
 
 def agreement_sentence(one: Record, other: Record) -> str:
@@ -229,7 +232,7 @@ def agreement_sentence(one: Record, other: Record) -> str:
   verdict = 'agree within their noise' if found.agree else 'differ by more than their noise'
   return (
     f'{one.framework} and {other.framework} {verdict}: the medians of the best validation '
-    f'{one.goal.metric} over {one.num_seeds} and {other.num_seeds} seeds are '
+    f'{one.target.metric} over {one.num_seeds} and {other.num_seeds} seeds are '
     f'{statistics.median(one.validation):.6g} and {statistics.median(other.validation):.6g}, '
     f'{abs(found.difference):.3g} apart, where twice the standard error is {found.noise:.3g}.'
   )

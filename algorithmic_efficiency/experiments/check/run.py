@@ -31,7 +31,7 @@ from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import failure, submission
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
@@ -69,11 +69,11 @@ class Check:
   workloads: tuple[str, ...] | None = None
   thorough: bool = False
   platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
-  hard_limit_sec: float = HARD_LIMIT_SEC
+  heartbeat_timeout_sec: float = HARD_LIMIT_SEC
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CheckRow:
   """What was found in one place: in the sources, or on a workload.
 
   Attributes:
@@ -90,20 +90,20 @@ class Row:
     """The worst that was found on a subject."""
     kinds = [KINDS[finding.kind] for finding in self.findings]
     found = {kind.severity for kind in kinds if kind.subject == subject}
-    return 'fault' if 'fault' in found else 'remark' if found else None
+    return 'error' if 'error' in found else 'warning' if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CheckReport:
   """The result of a check."""
 
   submission: str
   ruleset: Ruleset
-  rows: tuple[Row, ...]
+  rows: tuple[CheckRow, ...]
 
   @property
   def findings(self) -> dict[Finding, list[str]]:
-    """What was found, each thing once, with the places in which it was found: faults first."""
+    """What was found, each thing once, with the places in which it was found: errors first."""
     found: dict[tuple[str, str, int], tuple[Finding, list[str]]] = {}
     for row in self.rows:
       for finding in row.findings:
@@ -113,8 +113,8 @@ class Report:
     return {finding: list(dict.fromkeys(where)) for finding, where in in_order}
 
   @property
-  def num_faults(self) -> int:
-    return sum(KINDS[finding.kind].severity == 'fault' for finding in self.findings)
+  def num_errors(self) -> int:
+    return sum(KINDS[finding.kind].severity == 'error' for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Version:
   functions: Mapping[str, tuple[str, int]]
 
 
-def run(check: Check, on_row: Callable[[Row], None] = lambda row: None) -> Report:
+def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> CheckReport:
   """Reads and runs a submission.
 
   Args:
@@ -139,21 +139,21 @@ def run(check: Check, on_row: Callable[[Row], None] = lambda row: None) -> Repor
   ruleset = check.ruleset or _ruleset(check.submission)
   versions = _versions(check, ruleset)
   trials = [(one, list(_trials(check, ruleset, one))) for one in versions]
-  rows: list[Row] = []
+  rows: list[CheckRow] = []
 
-  def add(row: Row) -> None:
+  def add(row: CheckRow) -> None:
     rows.append(row)
     on_row(row)
 
   for one in versions:
     findings = tuple(check_source.findings(one.file))
     checked = frozenset[Subject]({'rules'})
-    add(Row(title='sources', framework=one.framework, checked=checked, findings=findings))
-  for one, plans in trials:
-    for title, plan in plans:
+    add(CheckRow(title='sources', framework=one.framework, checked=checked, findings=findings))
+  for one, configs in trials:
+    for title, config in configs:
       with scratch() as folder:
-        add(_tried(title, replace(plan, folder=str(folder / 'trial')), one))
-  return Report(submission=versions[0].name, ruleset=ruleset, rows=tuple(rows))
+        add(_tried(title, replace(config, folder=str(folder / 'trial')), one))
+  return CheckReport(submission=versions[0].name, ruleset=ruleset, rows=tuple(rows))
 
 
 # What is run.
@@ -183,7 +183,7 @@ def _versions(check: Check, ruleset: Ruleset) -> list[_Version]:
     assert mistake is not None
     raise mistake
   if not check.frameworks:
-    found = {name: place for name, place in found.items() if _is_for(name, place[1])} or found
+    found = {name: slot for name, slot in found.items() if _is_for(name, slot[1])} or found
   return [
     _Version(framework, name, file, check_source.functions(file))
     for framework, (name, file) in found.items()
@@ -201,7 +201,7 @@ def _imports(file: Path) -> Iterator[str]:
     yield from Source.of(tree).imports
 
 
-def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str, TrialPlan]]:
+def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str, TrialConfig]]:
   """The trials and what they are called."""
   names = check.workloads or [
     definition.name
@@ -213,14 +213,14 @@ def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str
   for name in names:
     is_variant = registry.workload(name).is_variant
     num_trials = _NUM_POINTS if check.thorough and ruleset == 'external' and not is_variant else 1
-    for plan in _plans(check, ruleset, one, name, num_trials=num_trials):
-      yield (f'{name}, point {plan.trial}' if plan.trial > 1 else name), plan
+    for config in _configs(check, ruleset, one, name, num_trials=num_trials):
+      yield (f'{name}, point {config.trial}' if config.trial > 1 else name), config
     if check.thorough and not is_variant:
-      for plan in _plans(check, ruleset, one, name, num_devices=2):
-        yield f'{name}, 2 devices', plan
+      for config in _configs(check, ruleset, one, name, num_devices=2):
+        yield f'{name}, 2 devices', config
 
 
-def _plans(
+def _configs(
   check: Check,
   ruleset: Ruleset,
   one: _Version,
@@ -228,7 +228,7 @@ def _plans(
   *,
   num_trials: int = 1,
   num_devices: int = 1,
-) -> list[TrialPlan]:
+) -> list[TrialConfig]:
   asked = request.Request(
     workload=workload,
     framework=one.framework,
@@ -238,12 +238,12 @@ def _plans(
     smoke=True,
     stop_at='never',
     stop_on_divergence=False,
-    hard_limit_sec=check.hard_limit_sec,
+    heartbeat_timeout_sec=check.heartbeat_timeout_sec,
     devices=Devices(
       platform=check.platform,
       num_devices=num_devices,
       num_threads=1,  # results are equal to the last bit at equal numbers of threads alone
-      num_ranks=backends.num_processes(
+      world_size=backends.num_processes(
         one.framework,
         platform=check.platform,
         num_devices=num_devices,
@@ -251,14 +251,14 @@ def _plans(
       ),
     ),
   )
-  plans = request.trials(asked, _SEED)
-  return [replace(plan, budget=BUDGET, watched=True) for plan in plans]
+  configs = request.trials(asked, _SEED)
+  return [replace(config, budget=BUDGET, watched=True) for config in configs]
 
 
 # One trial.
 
 
-def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
+def _tried(title: str, config: TrialConfig, one: _Version) -> CheckRow:
   found: list[Finding] = []
   told: set[tuple[str, str, int]] = set()  # each once, whichever process has made it
   has_ended = False
@@ -268,10 +268,10 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
     if message['kind'] != 'finding' or (message['ends'] and has_ended):
       return  # when a process has ended, the others fail for want of it
     has_ended |= message['ends']
-    place = (message['fault'], message['file'], message['line'])
-    if place not in told:
-      told.add(place)
-      add(message['fault'], message['text'], message['file'], message['line'])
+    slot = (message['rule'], message['file'], message['line'])
+    if slot not in told:
+      told.add(slot)
+      add(message['rule'], message['text'], message['file'], message['line'])
 
   def add(kind: str, text: str, file: str = '', line: int = 0) -> None:
     if not file:
@@ -279,64 +279,64 @@ def _tried(title: str, plan: TrialPlan, one: _Version) -> Row:
       file, line = one.functions.get(made_in, (str(one.file), 1))
     found.append(Finding(kind=kind, text=text, file=file, line=line))
 
-  outcome = local.run_trial(plan, take, mistakes_are_outcomes=True)
+  outcome = local.run_trial(config, take, mistakes_are_outcomes=True)
   if outcome.status != 'finished':
-    if not any(KINDS[finding.kind].severity == 'fault' for finding in found):
+    if not any(KINDS[finding.kind].severity == 'error' for finding in found):
       kind = 'harness' if outcome.status == 'invalid' else 'ended'
-      add(kind, outcome.reason, *_last_own(plan, one.file))
+      add(kind, outcome.reason, *_last_own(config, one.file))
     checked = frozenset[Subject]({'rules', 'runs'})
   else:
-    for kind, text in _afterwards(plan):
+    for kind, text in _afterwards(config):
       add(kind, text)
     was_saved = all(finding.kind != 'not_saved' for finding in found)
     checked = frozenset(SUBJECTS if was_saved else [one for one in SUBJECTS if one != 'resumed'])
-  return Row(title=title, framework=plan.framework, checked=checked, findings=tuple(found))
+  return CheckRow(title=title, framework=config.framework, checked=checked, findings=tuple(found))
 
 
-def _last_own(plan: TrialPlan, file: Path) -> tuple[str, int]:
+def _last_own(config: TrialConfig, file: Path) -> tuple[str, int]:
   """The submission's own line at which a signal has ended a trial; ('', 0) if there is none."""
-  for rank in range(plan.devices.num_ranks):
-    place = failure.last_own(local.last_stack(plan.path, rank), file)
-    if place is not None:
-      return place
+  for rank in range(config.devices.world_size):
+    slot = failure.last_own(local.last_stack(config.path, rank), file)
+    if slot is not None:
+      return slot
   return '', 0
 
 
-def _afterwards(plan: TrialPlan) -> Iterator[tuple[str, str]]:
+def _afterwards(config: TrialConfig) -> Iterator[tuple[str, str]]:
   """What the rows and checkpoints of a trial that has ended show: kind and text."""
-  evals = measurements.read(plan.path).evals
+  evals = measurements.read(config.path).evals
   first, last = evals[0], evals[-1]
   for loss in (name for name in first if name.startswith('train/') and name.endswith('loss')):
     if last[loss] > first[loss]:
       yield 'loss_rises', f'{loss} went from {first[loss]:.4g} to {last[loss]:.4g}.'
-  final = Checkpoints(plan.path).load()
+  final = Checkpoints(config.path).load()
   if final is None:
-    yield 'not_saved', _why_not_saved(plan)
+    yield 'not_saved', _why_not_saved(config)
     return
-  again = plan.path.with_name('resumed')
-  shutil.copytree(plan.path, again)
+  again = config.path.with_name('resumed')
+  shutil.copytree(config.path, again)
   (again / f'checkpoint_{final.step}').unlink()
   before = Checkpoints(again).load()
   if before is None:
     return  # it said that it was complete before there was anything to resume
-  yield from _resumed(replace(plan, folder=str(again), resume=True, watched=False), before, final)
+  yield from _resumed(replace(config, folder=str(again), resume=True, watched=False), before, final)
 
 
-def _why_not_saved(plan: TrialPlan) -> str:
-  record = trial_record.read_trial(plan.path)
+def _why_not_saved(config: TrialConfig) -> str:
+  record = trial_record.read_trial(config.path)
   assert record is not None
   notes = [note for note in record.notes if note.startswith(CANNOT_BE_SAVED)]
   return notes[-1].removeprefix(CANNOT_BE_SAVED).strip()
 
 
-def _resumed(plan: TrialPlan, before: Loaded, final: Loaded) -> Iterator[tuple[str, str]]:
-  outcome = local.run_trial(plan, mistakes_are_outcomes=True)
+def _resumed(config: TrialConfig, before: Loaded, final: Loaded) -> Iterator[tuple[str, str]]:
+  outcome = local.run_trial(config, mistakes_are_outcomes=True)
   if outcome.status != 'finished':
     yield 'not_restored', f'Resumed at step {before.step} it fails: {outcome.reason}'
     return
-  after = Checkpoints(plan.path).load()
+  after = Checkpoints(config.path).load()
   if after is None:
-    yield 'not_saved', _why_not_saved(plan)
+    yield 'not_saved', _why_not_saved(config)
     return
   for name in _STATES:
     path = difference(final.payload[name], after.payload[name])
@@ -363,7 +363,7 @@ def difference(one: Any, other: Any, path: str = '') -> str | None:
   else:
     return None if _same(one, other) else path
   found = (difference(left, right, f'{path}/{key}') for key, left, right in pairs)
-  return next((place for place in found if place is not None), None)
+  return next((slot for slot in found if slot is not None), None)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -24,13 +24,13 @@ from algorithmic_efficiency.experiments.race.probe import (
 )
 from algorithmic_efficiency.experiments.race.race import Race, expand
 from algorithmic_efficiency.experiments.race.trial_estimate import EXPECTED_SHARE
-from algorithmic_efficiency.launch.slots import Place, places
+from algorithmic_efficiency.launch.slots import Slot, slots
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.results.race_files import PlannedTrials
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission as submissions
-from algorithmic_efficiency.trial.config import TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Purse:
+class BudgetLimits:
   """What the user says of devices and money.
 
   Attributes:
@@ -146,7 +146,7 @@ def store(estimate: Estimate, folder: Path) -> None:
 # From the budgets alone.
 
 
-def from_budgets(race: Race, purse: Purse) -> Estimate:
+def from_budgets(race: Race, limits: BudgetLimits) -> Estimate:
   """Prices a race by the seconds of its budgets; the code of its workloads need not exist.
 
   Raises:
@@ -179,7 +179,7 @@ def from_budgets(race: Race, purse: Purse) -> Estimate:
       )
     )
   all_sec = [sec for one in trials for sec in [_bounds_of(one)] * one.num_trials]
-  num_parallel = purse.num_parallel(suite.num_accelerators, default=1)
+  num_parallel = limits.num_parallel(suite.num_accelerators, default=1)
   hours = _sum(all_sec).times(suite.num_accelerators / 3600)
   return Estimate(
     trials=tuple(trials),
@@ -188,7 +188,7 @@ def from_budgets(race: Race, purse: Purse) -> Estimate:
     num_devices=suite.num_accelerators,
     wall_sec=_wall_sec(all_sec, num_parallel),
     device_hours=hours,
-    price=purse.price(hours),
+    price=limits.price(hours),
     basis=f'the budgets of {suite.name}, on {suite.hardware}',
     left_out=('starting, compiling, evaluations and checkpoints', *provisional),
   )
@@ -211,8 +211,8 @@ def _priced_workloads(race: Race) -> tuple[Sequence[str], tuple[str, ...]]:
   members = registry.members(race.suite)
   if race.allow_provisional:
     return tuple(members), ()
-  provisional = [name for name, definition in members.items() if definition.goal.provisional]
-  left_out = f'workloads whose goal is provisional: {", ".join(provisional)}'
+  provisional = [name for name, definition in members.items() if definition.target.provisional]
+  left_out = f'workloads whose target is provisional: {", ".join(provisional)}'
   return [name for name in members if name not in provisional], (left_out,) * bool(provisional)
 
 
@@ -221,7 +221,7 @@ def _priced_workloads(race: Race) -> tuple[Sequence[str], tuple[str, ...]]:
 
 def from_probes(
   race: Race,
-  purse: Purse,
+  limits: BudgetLimits,
   *,
   evidence: Path | None = None,
   retry_failed: bool = False,
@@ -238,34 +238,34 @@ def from_probes(
     UserError: something in the race is wrong, there are too few devices, or no submission gets
       through its first steps on a workload.
   """
-  shares = places(race.devices, race.workers)
-  plans = expand(race)
-  probes, failures = probe_all(plans, shares, on_probe)
+  shares = slots(race.devices, race.workers)
+  configs = expand(race)
+  probes, failures = probe_all(configs, shares, on_probe)
   stand_ins = {cell: _stand_in(cell, probes, failures) for cell in failures}
   probes |= {cell: probes[other] for cell, other in stand_ins.items()}
   records = [*state.records(race.folder if evidence is None else evidence).values()]
-  prices = {cell_of(plan): _price(plan, probes[cell_of(plan)], records) for plan in plans}
+  prices = {cell_of(config): _price(config, probes[cell_of(config)], records) for config in configs}
   for cell, (other, *_) in stand_ins.items():
     prices[cell] = replace(prices[cell], basis=f'unknown, as its first steps fail; by {other}')
-  to_do = plans if race.overwrite else _to_run(plans, retry_failed)
+  to_do = configs if race.overwrite else _to_run(configs, retry_failed)
   num_devices = max(probe.num_devices for probe in probes.values())
-  num_parallel = purse.num_parallel(num_devices, default=len(shares))
-  timings = _timings(race, plans, probes, shares[0]) if race.is_weighed else {}
+  num_parallel = limits.num_parallel(num_devices, default=len(shares))
+  timings = _timings(race, configs, probes, shares[0]) if race.is_weighed else {}
   all_sec: list[Bounds] = []
-  for plan in to_do:
-    all_sec += timings.pop((plan.study, plan.workload, plan.framework), [])
-    all_sec.append(prices[cell_of(plan)].sec)
+  for config in to_do:
+    all_sec += timings.pop((config.study, config.workload, config.framework), [])
+    all_sec.append(prices[cell_of(config)].sec)
   hours = _sum(all_sec).times(num_devices / 3600)
   return Estimate(
-    trials=_planned(plans, prices, probes),
-    num_runs=len(plans),
-    num_done=len(plans) - len(to_do),
+    trials=_planned(configs, prices, probes),
+    num_runs=len(configs),
+    num_done=len(configs) - len(to_do),
     num_parallel=num_parallel,
     num_devices=num_devices,
     wall_sec=_wall_sec(all_sec, num_parallel),
     device_hours=hours,
-    price=purse.price(hours),
-    disk_bytes=_sum([prices[cell_of(plan)].disk_bytes for plan in to_do]),
+    price=limits.price(hours),
+    disk_bytes=_sum([prices[cell_of(config)].disk_bytes for config in to_do]),
     peak_memory_bytes=_peak_memory(race, probes, num_parallel),
     basis='steps and batches that were probed on this machine',
     left_out=('scoring and the report',),
@@ -294,8 +294,8 @@ def _problem(cell: Cell, stand_in: Cell, reason: str) -> str:
   )
 
 
-def _to_run(plans: Sequence[TrialPlan], retry_failed: bool) -> list[TrialPlan]:
-  return [one.plan for one in state.scan(plans) if one.is_to_run(retry_failed=retry_failed)]
+def _to_run(configs: Sequence[TrialConfig], retry_failed: bool) -> list[TrialConfig]:
+  return [one.config for one in state.scan(configs) if one.is_to_run(retry_failed=retry_failed)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,12 +307,12 @@ class _Price:
   basis: str
 
 
-def _price(plan: TrialPlan, probe: Probe, records: Sequence[TrialRecord]) -> _Price:
-  rules, share = trial_estimate.rules_of(plan), trial_estimate.expected_share(plan, records)
+def _price(config: TrialConfig, probe: Probe, records: Sequence[TrialRecord]) -> _Price:
+  rules, share = trial_estimate.rules_of(config), trial_estimate.expected_share(config, records)
   expected = trial_estimate.trial(
-    rules, probe, checkpoints=plan.save_checkpoints, share=share.share
+    rules, probe, checkpoints=config.save_checkpoints, share=share.share
   )
-  at_most = trial_estimate.trial(rules, probe, checkpoints=plan.save_checkpoints)
+  at_most = trial_estimate.trial(rules, probe, checkpoints=config.save_checkpoints)
   return _Price(
     sec=Bounds(expected=expected.sec, at_most=at_most.sec),
     disk_bytes=Bounds(expected=expected.disk_bytes, at_most=at_most.disk_bytes),
@@ -321,9 +321,9 @@ def _price(plan: TrialPlan, probe: Probe, records: Sequence[TrialRecord]) -> _Pr
 
 
 def _planned(
-  plans: Sequence[TrialPlan], prices: Mapping[Cell, _Price], probes: Mapping[Cell, Probe]
+  configs: Sequence[TrialConfig], prices: Mapping[Cell, _Price], probes: Mapping[Cell, Probe]
 ) -> tuple[PlannedTrials, ...]:
-  numbers = Counter(map(cell_of, plans))
+  numbers = Counter(map(cell_of, configs))
   return tuple(
     PlannedTrials(
       submission=submission,
@@ -340,19 +340,19 @@ def _planned(
 
 
 def _timings(
-  race: Race, plans: Sequence[TrialPlan], probes: Mapping[Cell, Probe], place: Place
+  race: Race, configs: Sequence[TrialConfig], probes: Mapping[Cell, Probe], slot: Slot
 ) -> dict[tuple[int, str, str], list[Bounds]]:
   """What the alternating bursts take that are still to be done, by study, workload, framework."""
-  num_cpus = len(place.cpus) or num_usable_cpus()
+  num_cpus = len(slot.cpus) or num_usable_cpus()
   costs = () if race.overwrite else race_files.read_costs(race.folder)
   done = {(one.study, one.workload, one.framework) for one in costs}
   found = {}
-  for plan in plans:
-    key = (plan.study, plan.workload, plan.framework)
+  for config in configs:
+    key = (config.study, config.workload, config.framework)
     if key not in done and key not in found:
       group = {cell[0]: probe for cell, probe in probes.items() if cell[1:] == key[1:]}
       if group:
-        first = registry.suite(plan.suite).baseline_among(group)
+        first = registry.suite(config.suite).baseline_among(group)
         group = {first: group[first], **group}
       sec = step_cost.expected_sec(tuple(group.values()), num_cpus)
       found[key] = [Bounds(expected=sec, at_most=sec)]

@@ -14,10 +14,10 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import pool
 from algorithmic_efficiency.launch.local import OnMessage, Outcome
-from algorithmic_efficiency.launch.slots import Place
-from algorithmic_efficiency.launch.stepper import Leg, Stepper, StepperError
+from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.launch.stepper import Interval, Stepper, StepperError
 from algorithmic_efficiency.results import measurements
-from algorithmic_efficiency.trial.config import TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
 
 SEC_PER_WORKLOAD = (
   30.0  # with one framework, shared by the submissions; starting takes what it takes
@@ -47,7 +47,7 @@ class Probe:
     checkpoint_bytes: of one; 0 without checkpoints.
     folder_bytes: what else lies in its folder.
     peak_memory_bytes: of one process: 'host', and 'device' where it is known.
-    host: the fingerprint of what it ran on.
+    host: the hash of what it ran on.
   """
 
   start_sec: float
@@ -68,8 +68,8 @@ class Probe:
 
 
 def probe_all(
-  plans: Sequence[TrialPlan],
-  places: Sequence[Place],
+  configs: Sequence[TrialConfig],
+  slots: Sequence[Slot],
   on_probe: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[Cell, Probe], dict[Cell, str]]:
   """Probes each submission on each workload with each framework, in each place one at a time, so
@@ -82,13 +82,13 @@ def probe_all(
   Returns:
     What was found, and of trials that fail why they do.
   """
-  first: dict[Cell, TrialPlan] = {}
-  for plan in plans:
-    first.setdefault(cell_of(plan), plan)
+  first: dict[Cell, TrialConfig] = {}
+  for config in configs:
+    first.setdefault(cell_of(config), config)
   shares = [(workload, framework) for _, workload, framework in first]
   jobs = [
-    _Job(plan, SEC_PER_WORKLOAD / shares.count((plan.workload, plan.framework)))
-    for plan in first.values()
+    _Job(config, SEC_PER_WORKLOAD / shares.count((config.workload, config.framework)))
+    for config in first.values()
   ]
   done = 0
 
@@ -97,38 +97,38 @@ def probe_all(
     done += event.kind == 'ended'
     on_probe(done, len(jobs))
 
-  pool.run(jobs, places=places, on_event=take)
-  found = {cell_of(job.plan): job.found for job in jobs}
+  pool.run(jobs, slots=slots, on_event=take)
+  found = {cell_of(job.config): job.found for job in jobs}
   return (
     {cell: one for cell, one in found.items() if isinstance(one, Probe)},
     {cell: one for cell, one in found.items() if isinstance(one, str)},
   )
 
 
-def cell_of(plan: TrialPlan) -> Cell:
-  return plan.submission, plan.workload, plan.framework
+def cell_of(config: TrialConfig) -> Cell:
+  return config.submission, config.workload, config.framework
 
 
 class _Job:
   """The probing of one trial, as a job of the pool; `found` says why, where the trial fails."""
 
-  def __init__(self, plan: TrialPlan, limit_sec: float):
-    self.plan = plan
+  def __init__(self, config: TrialConfig, limit_sec: float):
+    self.config = config
     self._limit_sec = limit_sec
     self.found: Probe | str = ''
 
-  def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
-      self.found = probe(self.plan, place, limit_sec=self._limit_sec, cancelled=cancelled)
+      self.found = probe(self.config, slot, limit_sec=self._limit_sec, cancelled=cancelled)
     except (StepperError, errors.UserError) as error:
       self.found = str(error)
     status = 'finished' if isinstance(self.found, Probe) else 'failed'
-    return Outcome(folder=self.plan.path, status=status, stop_reason='', reason='')
+    return Outcome(folder=self.config.path, status=status, stop_reason='', reason='')
 
 
 def probe(
-  plan: TrialPlan,
-  place: Place,
+  config: TrialConfig,
+  slot: Slot,
   *,
   limit_sec: float = SEC_PER_WORKLOAD,
   cancelled: threading.Event | None = None,
@@ -140,11 +140,13 @@ def probe(
     StepperError: the trial fails.
     UserError: it fails because of a mistake that the user can mend.
   """
-  cache = plan.devices.compilation_cache
-  shared = Path(cache) if cache is not None and not Path(cache).is_relative_to(plan.path) else None
+  cache = config.devices.compilation_cache
+  shared = (
+    Path(cache) if cache is not None and not Path(cache).is_relative_to(config.path) else None
+  )
   before = _num_files(shared)
-  found = _probe(plan, place, limit_sec, cancelled)
-  return _probe(plan, place, limit_sec, cancelled) if _num_files(shared) > before else found
+  found = _probe(config, slot, limit_sec, cancelled)
+  return _probe(config, slot, limit_sec, cancelled) if _num_files(shared) > before else found
 
 
 def _num_files(folder: Path | None) -> int:
@@ -152,71 +154,73 @@ def _num_files(folder: Path | None) -> int:
 
 
 def _probe(
-  plan: TrialPlan, place: Place, limit_sec: float, cancelled: threading.Event | None
+  config: TrialConfig, slot: Slot, limit_sec: float, cancelled: threading.Event | None
 ) -> Probe:
   begin = time.perf_counter()
-  with Stepper(plan, place, cancelled=cancelled) as stepper:
+  with Stepper(config, slot, cancelled=cancelled) as stepper:
     stepper.wait()
     ready = time.perf_counter()
     first = stepper.go(1, max_batches=1)
     warm = stepper.go(_WARM_UP_STEPS)
-    legs = _bursts(stepper, _num_steps(plan, warm), begin + limit_sec)
-    batches = _num_batches(plan, stepper.start.eval_batch_size)
+    intervals = _bursts(stepper, _num_steps(config, warm), begin + limit_sec)
+    batches = _num_batches(config, stepper.start.eval_batch_size)
     further = [stepper.go(1, max_batches=2)] if max(batches) > 1 else []
     environment = stepper.environment()
     end_sec = stepper.close()
     sizes = {path.name: path.stat().st_size for path in stepper.folder.rglob('*') if path.is_file()}
   checkpoints = [size for name, size in sizes.items() if name.startswith('checkpoint_')]
   rows = [size for name, size in sizes.items() if name in _ROW_FILES]
-  eval_sec = _median(legs, 'eval')
+  eval_sec = _median(intervals, 'eval')
   return Probe(
     start_sec=ready - begin,
     first_step_sec=first.sec,
-    step_sec=statistics.median(leg.step_sec for leg in legs),
+    step_sec=statistics.median(interval.step_sec for interval in intervals),
     first_eval_sec=max(0.0, first.buckets['eval'] - eval_sec),
-    eval_sec=eval_sec + sum(_rest_sec(leg, eval_sec, batches) for leg in further),
+    eval_sec=eval_sec + sum(_rest_sec(interval, eval_sec, batches) for interval in further),
     glance_sec=eval_sec / len(batches),
-    record_sec=_median(legs, 'prepare_for_eval', 'log', 'checkpoint'),
+    record_sec=_median(intervals, 'prepare_for_eval', 'log', 'checkpoint'),
     end_sec=end_sec,
     off_clock_sec=ready - begin - stepper.start.clock_sec + end_sec,
     checkpoint_bytes=max(checkpoints, default=0),
-    row_bytes=sum(rows) / len([first, *legs, *further]),
+    row_bytes=sum(rows) / len([first, *intervals, *further]),
     folder_bytes=sum(sizes.values()) - sum(checkpoints) - sum(rows),
-    peak_memory_bytes=dict([*legs, *further][-1].peak_memory_bytes),
+    peak_memory_bytes=dict([*intervals, *further][-1].peak_memory_bytes),
     num_devices=int(environment['devices'].get('num_devices', 1)),
-    host=environment['fingerprint'],
+    host=environment['host_hash'],
   )
 
 
-def _bursts(stepper: Stepper, num_steps: int, until: float) -> list[Leg]:
+def _bursts(stepper: Stepper, num_steps: int, until: float) -> list[Interval]:
   """Steps with an evaluation behind them, as in a trial, until the time is over."""
-  legs = [stepper.go(num_steps, max_batches=1)]
-  while len(legs) < _MAX_BURSTS and time.perf_counter() < until:
-    legs.append(stepper.go(num_steps, max_batches=1))
-  return legs
+  intervals = [stepper.go(num_steps, max_batches=1)]
+  while len(intervals) < _MAX_BURSTS and time.perf_counter() < until:
+    intervals.append(stepper.go(num_steps, max_batches=1))
+  return intervals
 
 
-def _num_steps(plan: TrialPlan, warm: Leg) -> int:
-  suite = registry.suite(plan.suite)
-  definition = registry.workload(plan.workload, plan.suite)
-  period = budget_of(definition, suite, plan.ruleset, plan.smoke).eval_period_steps
+def _num_steps(config: TrialConfig, warm: Interval) -> int:
+  suite = registry.suite(config.suite)
+  definition = registry.workload(config.workload, config.suite)
+  period = budget_of(definition, suite, config.ruleset, config.smoke).eval_period_steps
   enough = math.ceil(_BURST_SEC * warm.num_steps / warm.sec)
   return enough if period is None else min(period, enough)
 
 
-def _num_batches(plan: TrialPlan, batch_size: int) -> list[int]:
+def _num_batches(config: TrialConfig, batch_size: int) -> list[int]:
   """Of each split that is evaluated."""
-  definition = registry.workload(plan.workload, plan.suite)
-  splits = (definition.for_smoke() if plan.smoke else definition).splits
-  return [math.ceil((splits.num_examples(split) or 0) / batch_size) for split in plan.splits]
+  definition = registry.workload(config.workload, config.suite)
+  splits = (definition.for_smoke() if config.smoke else definition).splits
+  return [math.ceil((splits.num_examples(split) or 0) / batch_size) for split in config.splits]
 
 
-def _rest_sec(two: Leg, one_sec: float, batches: Sequence[int]) -> float:
-  """What the batches of an evaluation take that are behind the first of each split, by the leg that
-  evaluated two of each."""
+def _rest_sec(two: Interval, one_sec: float, batches: Sequence[int]) -> float:
+  """Seconds of an evaluation behind the first batch of each split, from an interval that evaluated
+  two batches of each."""
   second = max(0.0, two.buckets['eval'] - one_sec) / sum(count > 1 for count in batches)
   return second * sum(count - 1 for count in batches if count > 1)
 
 
-def _median(legs: Sequence[Leg], *buckets: str) -> float:
-  return statistics.median(sum(leg.buckets[name] for name in buckets) for leg in legs)
+def _median(intervals: Sequence[Interval], *buckets: str) -> float:
+  return statistics.median(
+    sum(interval.buckets[name] for name in buckets) for interval in intervals
+  )

@@ -15,7 +15,7 @@ from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.launch.pool import Event
 from algorithmic_efficiency.launch.progress import duration, say, title
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 if TYPE_CHECKING:
   from rich.table import Table
@@ -26,17 +26,17 @@ Stage = Literal['left', 'running', 'done', 'failed']
 Row = tuple[str, str, str]  # submission, workload, framework
 
 
-def row_of(plan: TrialPlan) -> Row:
-  return plan.submission, plan.workload, plan.framework
+def row_of(config: TrialConfig) -> Row:
+  return config.submission, config.workload, config.framework
 
 
-class Board:
+class RaceProgress:
   """Counts of a race's trials by stage, and the time that is left.
 
   Args:
     states: every planned trial as it was found.
     jobs: which of them each job runs; None for a job that is no trial.
-    num_places: how many run at a time.
+    num_slots: how many run at a time.
     now: the source of time, in seconds.
   """
 
@@ -45,13 +45,13 @@ class Board:
     states: Sequence[TrialState],
     jobs: Sequence[int | None],
     *,
-    num_places: int,
+    num_slots: int,
     now: Callable[[], float] = time.monotonic,
   ):
-    self.plans = [found.plan for found in states]
+    self.configs = [found.config for found in states]
     self._jobs = jobs
     self._todo = [index for index in jobs if index is not None]
-    self._num_places = num_places
+    self._num_slots = num_slots
     self._now = now
     self._started: dict[int, float] = {}
     self._steps: dict[int, int] = {}
@@ -60,10 +60,10 @@ class Board:
     for index in set(range(len(states))).difference(self._todo):
       found = states[index]
       assert found.record is not None
-      self._outcomes[index] = local.recorded(found.plan.path, found.record)
+      self._outcomes[index] = local.recorded(found.config.path, found.record)
     for found in states:
       if found.record is not None and found.kind == 'finished':
-        self._seconds[row_of(found.plan)].append(sum(found.record.buckets.values()))
+        self._seconds[row_of(found.config)].append(sum(found.record.buckets.values()))
 
   def take(self, event: Event) -> int | None:
     """Takes note of what happened to a job; the index of its trial, if it is one."""
@@ -77,12 +77,12 @@ class Board:
     elif event.outcome is not None:
       self._outcomes[index] = event.outcome
       if event.outcome.status == 'finished':
-        self._seconds[row_of(self.plans[index])].append(self.elapsed(index))
+        self._seconds[row_of(self.configs[index])].append(self.elapsed(index))
     return index
 
   def outcomes(self) -> list[Outcome]:
     """The outcome of every planned trial, once the race is over."""
-    return [self._outcomes[index] for index in range(len(self.plans))]
+    return [self._outcomes[index] for index in range(len(self.configs))]
 
   def outcome(self, index: int) -> Outcome | None:
     return self._outcomes.get(index)
@@ -100,8 +100,8 @@ class Board:
   def counts(self) -> dict[Row, Counter[Stage]]:
     """How many trials are at each stage, by row of the table."""
     found: defaultdict[Row, Counter[Stage]] = defaultdict(Counter)
-    for index, plan in enumerate(self.plans):
-      found[row_of(plan)][self.stage(index)] += 1
+    for index, config in enumerate(self.configs):
+      found[row_of(config)][self.stage(index)] += 1
     return dict(found)
 
   def total(self) -> Counter[Stage]:
@@ -112,7 +112,7 @@ class Board:
     return [
       self._steps.get(index, 0)
       for index in self._todo
-      if row_of(self.plans[index]) == row and self.stage(index) == 'running'
+      if row_of(self.configs[index]) == row and self.stage(index) == 'running'
     ]
 
   def seconds_left(self) -> float | None:
@@ -123,11 +123,11 @@ class Board:
       stage = self.stage(index)
       if stage in ('done', 'failed'):
         continue
-      expected = expectation(row_of(self.plans[index]))
+      expected = expectation(row_of(self.configs[index]))
       if expected is None:
         return None
       left += expected if stage == 'left' else max(0.0, expected - self.elapsed(index))
-    return left / self._num_places
+    return left / self._num_slots
 
   def _expected(self, row: Row) -> float | None:
     """The median seconds of a trial of a row; None before any has finished."""
@@ -140,10 +140,10 @@ class Board:
     return next((statistics.median(found) for found in alike if found), None)
 
 
-class Display:
+class RaceDisplay:
   """Shows a board, fed with the events of the pool."""
 
-  def __init__(self, board: Board, *, quiet: bool = False):
+  def __init__(self, board: RaceProgress, *, quiet: bool = False):
     self._board = board
     self._quiet = quiet
     self._live: Any = None
@@ -181,7 +181,7 @@ class Display:
       say(line(self._board, index))
 
 
-def line(board: Board, index: int) -> str:
+def line(board: RaceProgress, index: int) -> str:
   """How a trial ended, and how far the race has come."""
   total = board.total()
   ended = total['done'] + total['failed']
@@ -189,7 +189,7 @@ def line(board: Board, index: int) -> str:
   assert outcome is not None
   how = outcome.stop_reason.replace('_', ' ') if outcome.status == 'finished' else cause(outcome)
   return (
-    f'[{ended}/{len(board.plans)}] {title(board.plans[index])}: {how}, '
+    f'[{ended}/{len(board.configs)}] {title(board.configs[index])}: {how}, '
     f'{duration(board.elapsed(index))}; {_summary(board)}'
   )
 
@@ -200,19 +200,19 @@ def cause(outcome: Outcome) -> str:
   return f'{word}: {outcome.reason or outcome.stop_reason.replace("_", " ")}'
 
 
-def _summary(board: Board) -> str:
+def _summary(board: RaceProgress) -> str:
   total = board.total()
   left = board.seconds_left()
   when = 'time left unknown' if left is None else f'about {duration(left)} left'
   return f'{total["running"]} running, {total["failed"]} failed, {when}'
 
 
-def table(board: Board) -> Table:
+def table(board: RaceProgress) -> Table:
   """The race as a table, a row for each submission on each workload."""
   from rich.table import Table
 
   total = board.total()
-  shown = Table(title=f'{total["done"]} of {len(board.plans)} trials done, {_summary(board)}')
+  shown = Table(title=f'{total["done"]} of {len(board.configs)} trials done, {_summary(board)}')
   for name in ('submission', 'workload', 'framework'):
     shown.add_column(name)
   for name in ('done', 'running', 'failed', 'left'):

@@ -17,14 +17,14 @@ from algorithmic_efficiency.benchmark.suites import Ruleset
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
-from algorithmic_efficiency.launch.slots import places
+from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
-from algorithmic_efficiency.trial.config import ALL_SPLITS, StopAt, TrialPlan
+from algorithmic_efficiency.trial.config import ALL_SPLITS, StopAt, TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class RaceSubmission:
   """A submission, by name, folder, module file or call of an optimizer, and the name that it is
   scored by: its own, or another, so that one submission may race under two."""
 
@@ -32,7 +32,7 @@ class Entry:
   name: str | None = None
 
   @classmethod
-  def parse(cls, text: str) -> Entry:
+  def parse(cls, text: str) -> RaceSubmission:
     """Reads `SUBMISSION` or `NAME=SUBMISSION`; within a call the sign means something else."""
     name, given, submission = text.partition('=')
     if not given or '(' in name:
@@ -46,7 +46,7 @@ class Race:
 
   Attributes:
     frameworks: each submission races in each of them.
-    workloads: None takes the members of the suite that can run and whose goals are calibrated.
+    workloads: None takes the members of the suite that can run and whose targets are calibrated.
     studies, trials: None takes the numbers of the suite.
     seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
     devices: those of one trial.
@@ -54,15 +54,15 @@ class Race:
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
-      `trial_plan.TrialPlan`.
-    hard_limit_sec: how long a trial may give no sign of life; None takes what the suite says.
+      `trial.config.TrialConfig`.
+    heartbeat_timeout_sec: how long a trial may be silent; None takes the value of the suite.
 
   Raises:
     UserError: more trials than the ruleset has.
   """
 
   suite: str
-  entries: tuple[Entry, ...]
+  entries: tuple[RaceSubmission, ...]
   frameworks: tuple[str, ...]
   ruleset: Ruleset = 'external'
   workloads: tuple[str, ...] | None = None
@@ -83,7 +83,7 @@ class Race:
   save_checkpoints: bool = True
   splits: tuple[Split, ...] = ALL_SPLITS
   full_eval_every: int = 1
-  hard_limit_sec: float | None = None
+  heartbeat_timeout_sec: float | None = None
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Race:
     return in_steps and not self.smoke and self.stop_at != 'never'
 
 
-def expand(race: Race) -> list[TrialPlan]:
+def expand(race: Race) -> list[TrialConfig]:
   """Every trial of a race, interleaved: whatever drifts on the host meets all submissions alike.
 
   The order is by study, trial, workload, framework and, innermost, submission. Seeds are paired:
@@ -116,16 +116,18 @@ def expand(race: Race) -> list[TrialPlan]:
   """
   found = state.records(race.folder)
   root_seed = _root_seed(race, found)
-  plans = [
-    plan
+  configs = [
+    config
     for workload, framework in cells(race)
     for entry in race.entries
-    for plan in request.trials(_request(race, entry, workload, framework), root_seed)
+    for config in request.trials(_request(race, entry, workload, framework), root_seed)
   ]
-  _check_names(race, plans)
-  _check_splits(race, plans)
-  _check_folder(race, plans, found)
-  return sorted(plans, key=lambda plan: (plan.study, plan.trial))  # which keeps equals in order
+  _check_names(race, configs)
+  _check_splits(race, configs)
+  _check_folder(race, configs, found)
+  return sorted(
+    configs, key=lambda config: (config.study, config.trial)
+  )  # which keeps equals in order
 
 
 def cells(race: Race) -> list[tuple[str, str]]:
@@ -154,19 +156,19 @@ def cells(race: Race) -> list[tuple[str, str]]:
     raise errors.UserError(f'No workload of the suite {race.suite} can run yet ({listed}).')
   if race.smoke or race.allow_provisional:
     return able
-  calibrated = [cell for cell in able if not members[cell[0]].goal.provisional]
+  calibrated = [cell for cell in able if not members[cell[0]].target.provisional]
   if not calibrated:
     listed = ', '.join(dict.fromkeys(name for name, _ in able))
     raise errors.UserError(
-      f'All goals of the suite {race.suite} are provisional ({listed}): they have not been '
+      f'All targets of the suite {race.suite} are provisional ({listed}): they have not been '
       'calibrated. Add --allow_provisional to race towards them all the same.'
     )
   return calibrated
 
 
-def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request:
+def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -> Request:
   numbers = registry.suite(race.suite).rules_of(race.ruleset)
-  place = places(race.devices, race.workers)[0]  # they are all alike
+  slot = slots(race.devices, race.workers)[0]  # they are all alike
   return Request(
     workload=workload,
     framework=framework,
@@ -180,7 +182,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
     data_dir=race.data_dir,
     experiment_dir=race.experiment_dir,
     experiment=entry.name,
-    devices=place.devices(race.devices, framework),
+    devices=slot.devices(race.devices, framework),
     smoke=race.smoke,
     resume=not race.overwrite,
     overwrite=race.overwrite,
@@ -191,7 +193,7 @@ def _request(race: Race, entry: Entry, workload: str, framework: str) -> Request
     save_checkpoints=race.save_checkpoints,
     splits=race.splits,
     full_eval_every=race.full_eval_every,
-    hard_limit_sec=race.hard_limit_sec,
+    heartbeat_timeout_sec=race.heartbeat_timeout_sec,
     flags=race.flags,
   )
 
@@ -202,8 +204,8 @@ def _root_seed(race: Race, found: Mapping[Path, TrialRecord]) -> int:
   return next(seed for seed in choices if seed is not None)
 
 
-def _check_names(race: Race, plans: list[TrialPlan]) -> None:
-  names = list(dict.fromkeys(plan.submission for plan in plans))
+def _check_names(race: Race, configs: list[TrialConfig]) -> None:
+  names = list(dict.fromkeys(config.submission for config in configs))
   for name in names:
     request.check_scored_name(name, 'Give it one with NAME=SUBMISSION.')
   if len(names) < len(race.entries):
@@ -213,33 +215,35 @@ def _check_names(race: Race, plans: list[TrialPlan]) -> None:
     )
 
 
-def _check_splits(race: Race, plans: list[TrialPlan]) -> None:
-  """Makes sure that the goals which end a trial can be reached on what is evaluated."""
+def _check_splits(race: Race, configs: list[TrialConfig]) -> None:
+  """Makes sure that the targets which end a trial can be reached on what is evaluated."""
   if 'validation' not in race.splits:
-    raise errors.UserError('The goals are on validation; name it among --splits.')
+    raise errors.UserError('The targets are on validation; name it among --splits.')
   if 'test' in race.splits or race.stop_at != 'both':
     return
-  for name in dict.fromkeys(plan.workload for plan in plans):
-    if registry.workload(name, plans[0].suite).goal.test is not None:
+  for name in dict.fromkeys(config.workload for config in configs):
+    if registry.workload(name, configs[0].suite).target.test is not None:
       raise errors.UserError(
-        f'Without the test split the test goal of {name} is never reached, and no trial ends '
+        f'Without the test split the test target of {name} is never reached, and no trial ends '
         'before its budget does; add --stop_at validation.'
       )
 
 
-def _check_folder(race: Race, plans: list[TrialPlan], found: Mapping[Path, TrialRecord]) -> None:
+def _check_folder(
+  race: Race, configs: list[TrialConfig], found: Mapping[Path, TrialRecord]
+) -> None:
   """Makes sure that all runs in the folder of a race are of this race, or could be."""
-  planned = {plan.path: plan for plan in plans}
+  planned = {config.path: config for config in configs}
   staying = {
     path: record for path, record in found.items() if not (race.overwrite and path in planned)
   }
-  state.check_belongs(staying, plans[0])
-  fingerprint = functools.cache(submission.fingerprint)
+  state.check_belongs(staying, configs[0])
+  source_hash = functools.cache(submission.source_hash)
   for path, record in staying.items():
     if path not in planned:
       continue
     request.check_resumable(planned[path], record)
-    if record.submission_hash not in ('', fingerprint(Path(planned[path].submission_path))):
+    if record.submission_hash not in ('', source_hash(Path(planned[path].submission_path))):
       raise errors.UserError(
         f'A race scores one version of each submission; the files of {record.submission} have been '
         f'changed since {path} was run. Choose another --experiment_dir, or replace the runs with '

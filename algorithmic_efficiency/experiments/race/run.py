@@ -13,18 +13,18 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.experiments.race import state, step_cost
-from algorithmic_efficiency.experiments.race.progress import Board, Display
+from algorithmic_efficiency.experiments.race.progress import RaceDisplay, RaceProgress
 from algorithmic_efficiency.experiments.race.race import Race, expand
 from algorithmic_efficiency.experiments.race.state import TrialState
 from algorithmic_efficiency.launch import pool, trial_folder
 from algorithmic_efficiency.launch.local import OnMessage, Outcome
-from algorithmic_efficiency.launch.slots import Place, places
+from algorithmic_efficiency.launch.slots import Slot, slots
 from algorithmic_efficiency.results import files
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RaceResult:
   """What has become of a race.
 
   Attributes:
@@ -34,7 +34,7 @@ class Result:
     problems: what else went wrong, in words.
   """
 
-  plans: tuple[TrialPlan, ...]
+  configs: tuple[TrialConfig, ...]
   outcomes: tuple[Outcome, ...]
   num_left_failed: int
   problems: tuple[str, ...]
@@ -44,20 +44,20 @@ class Result:
 class _StepCosts:
   """The job of timing the steps of all submissions of a study against the baseline's."""
 
-  plans: Sequence[TrialPlan]
+  configs: Sequence[TrialConfig]
   runs: Path
   anew: bool
 
-  def __call__(self, place: Place, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
     try:
-      problems = step_cost.measure(self.plans, self.runs, place, cancelled, anew=self.anew)
+      problems = step_cost.measure(self.configs, self.runs, slot, cancelled, anew=self.anew)
     except errors.UserError as error:
       problems = [str(error)]
     status = 'failed' if problems else 'finished'
     return Outcome(folder=self.runs, status=status, stop_reason='', reason='\n'.join(problems))
 
 
-def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> Result:
+def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceResult:
   """Runs the trials of a race that are to be run; one that fails does not keep others from it.
 
   Raises:
@@ -66,33 +66,33 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> Resul
   """
   check_data(expand(race))  # a mistake leaves nothing behind
   with _locked(race.folder):
-    plans = expand(race)  # another process may have raced here until now
-    states = state.begun_anew(plans) if race.overwrite else state.scan(plans)
+    configs = expand(race)  # another process may have raced here until now
+    states = state.begun_anew(configs) if race.overwrite else state.scan(configs)
     _check_idle(states)
     jobs, trials = _jobs(race, states, retry_failed)
-    shares = places(race.devices, race.workers)
-    board = Board(states, trials, num_places=len(shares))
-    with Display(board, quiet=quiet) as display:
-      ended = pool.run(jobs, places=shares, on_event=display.take)
+    shares = slots(race.devices, race.workers)
+    board = RaceProgress(states, trials, num_slots=len(shares))
+    with RaceDisplay(board, quiet=quiet) as display:
+      ended = pool.run(jobs, slots=shares, on_event=display.take)
   measured = [outcome for outcome, trial in zip(ended, trials, strict=True) if trial is None]
-  return Result(
-    plans=tuple(plans),
+  return RaceResult(
+    configs=tuple(configs),
     outcomes=tuple(board.outcomes()),
     num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
     problems=tuple(outcome.reason for outcome in measured if outcome.reason),
   )
 
 
-def check_data(plans: Sequence[TrialPlan]) -> None:
+def check_data(configs: Sequence[TrialConfig]) -> None:
   """Makes sure that the prepared data sets that trials read are there, whole.
 
   Raises:
     UserError: one is not.
   """
   roots = {
-    Path(plan.data_dir) / registry.workload(plan.workload).dataset
-    for plan in plans
-    if not (plan.smoke or registry.workload(plan.workload).embedded)
+    Path(config.data_dir) / registry.workload(config.workload).dataset
+    for config in configs
+    if not (config.smoke or registry.workload(config.workload).bundled)
   }
   for root in sorted(roots):
     records.check_sizes(root, records.read_manifest(root))
@@ -108,21 +108,21 @@ def _jobs(
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
-      jobs.append(_StepCosts(plans=group, runs=race.folder, anew=race.overwrite))
+      jobs.append(_StepCosts(configs=group, runs=race.folder, anew=race.overwrite))
       trials.append(None)
     if found.is_to_run(retry_failed=retry_failed):
-      jobs.append(pool.Trial(plan=found.plan_to_run))
+      jobs.append(pool.PooledTrial(config=found.config_to_run))
       trials.append(index)
   return jobs, trials
 
 
 def _study_of(found: TrialState) -> tuple[int, str, str]:
-  return found.plan.study, found.plan.workload, found.plan.framework
+  return found.config.study, found.config.workload, found.config.framework
 
 
-def _by_study(states: Sequence[TrialState]) -> dict[tuple[int, str, str], list[TrialPlan]]:
+def _by_study(states: Sequence[TrialState]) -> dict[tuple[int, str, str], list[TrialConfig]]:
   grouped = itertools.groupby(sorted(states, key=_study_of), _study_of)
-  return {key: [found.plan for found in group] for key, group in grouped}
+  return {key: [found.config for found in group] for key, group in grouped}
 
 
 @contextlib.contextmanager
@@ -141,9 +141,9 @@ def _locked(runs: Path) -> Iterator[None]:
 
 def _check_idle(states: Sequence[TrialState]) -> None:
   """Makes sure that nobody runs one of the trials by itself, and mends what was left aside."""
-  for parent in {found.plan.path.parent for found in states}:
-    trial_folder.mend(parent)
+  for parent in {found.config.path.parent for found in states}:
+    trial_folder.recover(parent)
   for found in states:
-    if found.plan.path.is_dir() and found.kind in ('absent', 'unfinished'):
-      with trial_folder.TrialFolder(found.plan.path):
+    if found.config.path.is_dir() and found.kind in ('absent', 'unfinished'):
+      with trial_folder.TrialFolder(found.config.path):
         pass

@@ -12,7 +12,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Suite
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.results.trial_record import TRIAL_FILE, TrialRecord
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 Kind = Literal['absent', 'unfinished', 'failed', 'invalid', 'finished']
 
@@ -29,7 +29,7 @@ class TrialState:
       the first time) and goes on when the race does; 'failed' is what ended by its own fault.
   """
 
-  plan: TrialPlan
+  config: TrialConfig
   record: TrialRecord | None
   kind: Kind
 
@@ -38,10 +38,10 @@ class TrialState:
     return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind != 'finished')
 
   @property
-  def plan_to_run(self) -> TrialPlan:
+  def config_to_run(self) -> TrialConfig:
     """How it is run: what is invalid is replaced, as its rows may not be its own."""
     anew = self.kind == 'invalid'
-    return replace(self.plan, resume=False, overwrite=True) if anew else self.plan
+    return replace(self.config, resume=False, overwrite=True) if anew else self.config
 
 
 def records(folder: Path) -> dict[Path, TrialRecord]:
@@ -60,22 +60,24 @@ def records(folder: Path) -> dict[Path, TrialRecord]:
   return found
 
 
-def scan(plans: Sequence[TrialPlan]) -> list[TrialState]:
+def scan(configs: Sequence[TrialConfig]) -> list[TrialState]:
   """What has become of each planned trial; every record is read once.
 
   Raises:
     UserError: a record is damaged.
   """
-  return [_state(plan, trial_record.read_trial(plan.path)) for plan in plans]
+  return [_state(config, trial_record.read_trial(config.path)) for config in configs]
 
 
-def begun_anew(plans: Sequence[TrialPlan]) -> list[TrialState]:
+def begun_anew(configs: Sequence[TrialConfig]) -> list[TrialState]:
   """The trials as if there were nothing yet: those that replace what is there."""
-  return [_state(plan, None) for plan in plans]
+  return [_state(config, None) for config in configs]
 
 
-def _state(plan: TrialPlan, record: TrialRecord | None) -> TrialState:
-  return TrialState(plan=plan, record=record, kind='absent' if record is None else _kind(record))
+def _state(config: TrialConfig, record: TrialRecord | None) -> TrialState:
+  return TrialState(
+    config=config, record=record, kind='absent' if record is None else _kind(record)
+  )
 
 
 def _kind(record: TrialRecord) -> Kind:
@@ -90,21 +92,21 @@ def _kind(record: TrialRecord) -> Kind:
   return 'failed'
 
 
-def check_belongs(found: Mapping[Path, TrialRecord], plan: TrialPlan) -> None:
+def check_belongs(found: Mapping[Path, TrialRecord], config: TrialConfig) -> None:
   """Makes sure that the trials in a folder of runs are of the same race as `plan`.
 
   Raises:
     UserError: one was run by other rules, with another seed, or on a workload changed since.
   """
-  suite = registry.suite(plan.suite)
-  rules = suite.fingerprint(plan.ruleset)
+  suite = registry.suite(config.suite)
+  rules = suite.rules_hash(config.ruleset)
   members: dict[str, str] = {}
   for folder, record in found.items():
     for name, begun, asked in (
-      ('suite', record.suite, plan.suite),
-      ('ruleset', record.ruleset, plan.ruleset),
-      ('smoke', record.smoke, plan.smoke),
-      ('seed', record.seeds.get('seed'), plan.root_seed),
+      ('suite', record.suite, config.suite),
+      ('ruleset', record.ruleset, config.ruleset),
+      ('smoke', record.smoke, config.smoke),
+      ('seed', record.seeds.get('seed'), config.root_seed),
     ):
       if begun != asked:
         raise errors.UserError(
@@ -129,4 +131,4 @@ def _definition_hash(record: TrialRecord, suite: Suite) -> str:
   if record.workload not in registry.workloads():
     return ''
   definition = registry.workload(record.workload, suite.name)
-  return (definition.for_smoke() if record.smoke else definition).fingerprint()
+  return (definition.for_smoke() if record.smoke else definition).content_hash()

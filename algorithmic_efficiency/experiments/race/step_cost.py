@@ -1,4 +1,4 @@
-"""What a step of each submission costs in units of the baseline's: A B A C A, in short turns.
+"""What a step of each submission costs in units of the baseline's: A B A C A, in short rounds.
 
 The processes of one study, workload and framework are alive together and make steps one after the
 other, the baseline between any two others, so that whatever drifts on the host hits all alike. A
@@ -24,14 +24,14 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.trial_estimate import rules_of
-from algorithmic_efficiency.launch.slots import Place
+from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.results import race_files
-from algorithmic_efficiency.results.race_files import StepCost, Turn
-from algorithmic_efficiency.trial.config import TrialPlan
-from algorithmic_efficiency.trial.submission import fingerprint
+from algorithmic_efficiency.results.race_files import Round, StepCost
+from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.submission import source_hash
 
-NUM_TURNS = 7
+NUM_ROUNDS = 7
 BURST_SEC = 0.2  # of the fastest submission, at least
 MIN_STEPS = 8  # of a burst, unless they take too long
 MAX_BURST_SEC = 2.0
@@ -43,9 +43,9 @@ _Start = Callable[..., Stepper]
 
 
 def measure(
-  plans: Sequence[TrialPlan],
+  configs: Sequence[TrialConfig],
   folder: Path,
-  place: Place,
+  slot: Slot,
   cancelled: threading.Event | None = None,
   *,
   anew: bool = False,
@@ -62,16 +62,18 @@ def measure(
   Returns:
     Why submissions could not be measured, in words.
   """
-  first: dict[str, TrialPlan] = {}
-  for plan in plans:
-    first.setdefault(plan.submission, plan)
+  first: dict[str, TrialConfig] = {}
+  for config in configs:
+    first.setdefault(config.submission, config)
   if len(first) < 2:
     return []
-  one = plans[0]
+  one = configs[0]
   name = registry.suite(one.suite).baseline_among(first)
   key = (one.workload, one.framework, one.study)
   try:
-    hashes = {plan.submission: fingerprint(Path(plan.submission_path)) for plan in first.values()}
+    hashes = {
+      config.submission: source_hash(Path(config.submission_path)) for config in first.values()
+    }
   except OSError as error:
     return [f'The steps of {one.workload} ({one.framework}) could not be timed: {error}.']
   done = {
@@ -82,8 +84,10 @@ def measure(
     and cost.baseline == name
     and cost.is_of(hashes)
   }
-  missing = [plan for plan in first.values() if plan.submission not in done]  # the baseline, too
-  start = functools.partial(Stepper, place=place, cancelled=cancelled)
+  missing = [
+    config for config in first.values() if config.submission not in done
+  ]  # the baseline, too
+  start = functools.partial(Stepper, slot=slot, cancelled=cancelled)
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
   for begin in range(0, len(missing), size):
@@ -107,7 +111,7 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
     (number + _num_again(number)) * sec
     for number, sec in zip(num_steps(step_secs), step_secs, strict=True)
   ]
-  return starts / max(1.0, num_cpus) + NUM_TURNS * (sum(bursts) + len(bursts) * bursts[0])
+  return starts / max(1.0, num_cpus) + NUM_ROUNDS * (sum(bursts) + len(bursts) * bursts[0])
 
 
 def num_steps(step_secs: Sequence[float]) -> list[int]:
@@ -132,41 +136,41 @@ def num_alive(num_submissions: int, devices: Devices) -> int:
 
 
 def _measured(
-  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
+  baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
 ) -> tuple[list[StepCost], list[str]]:
   """The costs of a group; what fails is left out, and the others are begun anew."""
   problems: list[str] = []
-  left = list(plans)
+  left = list(configs)
   while left:
     try:
       return _alternating(baseline, left, start, hashes), problems
     except _FailedError as failure:
-      plan = failure.plan
+      config = failure.config
       problems.append(
-        f'A step of {plan.submission} on {plan.workload} ({plan.framework}) could not be timed: '
+        f'Steps of {config.submission} on {config.workload} ({config.framework}) were not timed: '
         f'{failure}'
       )
-      if plan is baseline:
+      if config is baseline:
         break
-      left.remove(plan)
+      left.remove(config)
   return [], problems
 
 
 def _alternating(
-  baseline: TrialPlan, plans: Sequence[TrialPlan], start: _Start, hashes: Mapping[str, str]
+  baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
 ) -> list[StepCost]:
   with contextlib.ExitStack() as alive:
     unit, *others = [
-      _Bursts(plan, alive.enter_context(start(plan, num_sharing=1 + len(plans))))
-      for plan in (baseline, *plans)
+      _Bursts(config, alive.enter_context(start(config, num_sharing=1 + len(configs))))
+      for config in (baseline, *configs)
     ]
     for each in (unit, *others):
       each.wait()
     number, *numbers = num_steps([each.warm_up() for each in (unit, *others)])
-    turns: list[list[Turn]] = [[] for _ in others]
+    rounds: list[list[Round]] = [[] for _ in others]
     before = unit.burst(number)
-    for _ in range(NUM_TURNS):
-      for other, own_number, found in zip(others, numbers, turns, strict=True):
+    for _ in range(NUM_ROUNDS):
+      for other, own_number, found in zip(others, numbers, rounds, strict=True):
         own, after = other.burst(own_number), unit.burst(number)
         found.append((before, own, after))
         before = after
@@ -175,32 +179,32 @@ def _alternating(
       each.let_go()
   return [
     StepCost(
-      submission=plan.submission,
+      submission=config.submission,
       baseline=baseline.submission,
-      workload=plan.workload,
-      framework=plan.framework,
-      study=plan.study,
+      workload=config.workload,
+      framework=config.framework,
+      study=config.study,
       host=host,
-      turns=tuple(found),
-      hashes={name: hashes[name] for name in (baseline.submission, plan.submission)},
+      rounds=tuple(found),
+      hashes={name: hashes[name] for name in (baseline.submission, config.submission)},
     )
-    for plan, found in zip(plans, turns, strict=True)
+    for config, found in zip(configs, rounds, strict=True)
   ]
 
 
 class _FailedError(Exception):
-  def __init__(self, plan: TrialPlan, reason: str):
+  def __init__(self, config: TrialConfig, reason: str):
     super().__init__(reason)
-    self.plan = plan
+    self.config = config
 
 
 class _Bursts:
   """A trial that makes some steps when its turn comes."""
 
-  def __init__(self, plan: TrialPlan, stepper: Stepper):
-    self._plan = plan
+  def __init__(self, config: TrialConfig, stepper: Stepper):
+    self._config = config
     self._stepper = stepper
-    period = rules_of(plan).eval_period_steps
+    period = rules_of(config).eval_period_steps
     assert period is not None, 'steps are raced'
     self._period = period
 
@@ -214,26 +218,26 @@ class _Bursts:
       self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
       self._stepper.go(_WARM_UP_STEPS)
       one = self._stepper.go(1)
-      leg = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))
-    return leg.sec / leg.num_steps
+      interval = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))
+    return interval.sec / interval.num_steps
 
   def burst(self, number: int) -> float:
     """Seconds of a charged step and of its share of a preparation for evaluation, from so many
     steps, behind which there is one."""
     with self._failing():
       self._stepper.go(_num_again(number))
-      leg = self._stepper.go(number)
-    return leg.step_sec + leg.buckets['prepare_for_eval'] / self._period
+      interval = self._stepper.go(number)
+    return interval.step_sec + interval.buckets['prepare_for_eval'] / self._period
 
   def let_go(self) -> None:
     self._stepper.let_go()
 
   def host(self) -> str:
-    return self._stepper.environment()['fingerprint']
+    return self._stepper.environment()['host_hash']
 
   @contextlib.contextmanager
   def _failing(self) -> Iterator[None]:
     try:
       yield
     except (StepperError, errors.UserError) as error:
-      raise _FailedError(self._plan, str(error)) from error
+      raise _FailedError(self._config, str(error)) from error

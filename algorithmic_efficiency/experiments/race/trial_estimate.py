@@ -10,7 +10,7 @@ from fractions import Fraction
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.results.trial_record import TrialRecord
-from algorithmic_efficiency.trial.config import Rules, TrialPlan, budget_of
+from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
 
 EXPECTED_SHARE = Fraction(3, 4)
 """Of its budget, where nothing is known: a cautious guess."""
@@ -34,24 +34,24 @@ class Price:
   disk_bytes: float
 
 
-def expected_share(plan: TrialPlan, records: Iterable[TrialRecord]) -> Share:
+def expected_share(config: TrialConfig, records: Iterable[TrialRecord]) -> Share:
   """From earlier trials of the same submission on the same workload, by the same rules and with the
   same framework; or with the other, which takes as many steps; or else by the assumption."""
-  if plan.stop_at == 'never':
+  if config.stop_at == 'never':
     return Share(share=1.0, basis='the whole budget')
-  definition = registry.workload(plan.workload, plan.suite)
-  rules = rules_of(plan)
+  definition = registry.workload(config.workload, config.suite)
+  rules = rules_of(config)
   alike = [
     record
     for record in records
     if record.status == 'finished'
-    and record.stop_reason != 'step_limit'  # which says nothing of goals
-    and (record.submission, record.workload) == (plan.submission, plan.workload)
-    and record.smoke == plan.smoke
-    and record.definition_hash == definition.fingerprint()
-    and dict(record.options) == plan.options
+    and record.stop_reason != 'step_limit'  # which says nothing of targets
+    and (record.submission, record.workload) == (config.submission, config.workload)
+    and record.smoke == config.smoke
+    and record.definition_hash == definition.content_hash()
+    and dict(record.options) == config.options
   ]
-  same = [record for record in alike if record.framework == plan.framework]
+  same = [record for record in alike if record.framework == config.framework]
   shares = [_share(record, rules) for record in same or alike]
   if not shares:
     return Share(share=float(EXPECTED_SHARE), basis=f'assumed: {EXPECTED_SHARE} of the budget')
@@ -59,19 +59,19 @@ def expected_share(plan: TrialPlan, records: Iterable[TrialRecord]) -> Share:
   return Share(share=sum(shares) / len(shares), basis=f'{number} that ran before')
 
 
-def _share(record: TrialRecord, rules: Rules) -> float:
+def _share(record: TrialRecord, rules: StoppingRules) -> float:
   if rules.axis == 'seconds':
     return record.submission_time_sec / _known(rules.max_sec)
   return record.charged_steps / _known(rules.max_steps)
 
 
-def rules_of(plan: TrialPlan) -> Rules:
-  suite = registry.suite(plan.suite)
-  definition = registry.workload(plan.workload, plan.suite)
-  return Rules.of(plan, suite, budget_of(definition, suite, plan.ruleset, plan.smoke))
+def rules_of(config: TrialConfig) -> StoppingRules:
+  suite = registry.suite(config.suite)
+  definition = registry.workload(config.workload, config.suite)
+  return StoppingRules.of(config, suite, budget_of(definition, suite, config.ruleset, config.smoke))
 
 
-def trial(rules: Rules, probe: Probe, *, checkpoints: bool, share: float = 1.0) -> Price:
+def trial(rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float = 1.0) -> Price:
   """A trial that takes this share of its budget."""
   if rules.axis == 'seconds':
     training = share * _known(rules.max_sec)

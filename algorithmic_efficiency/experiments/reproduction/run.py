@@ -34,7 +34,7 @@ from algorithmic_efficiency.launch import request as requests
 from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.results import measurements
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 
 _NUM_LISTED = 5
 
@@ -71,17 +71,17 @@ class Reproduction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedReproduction:
   """A reproduction before it runs: the trial, and the band in which it is expected."""
 
-  plan: TrialPlan
+  config: TrialConfig
   bands: Mapping[str, Band]
   logs: tuple[Log, ...]
   left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReproductionReport:
   """What became of a reproduction.
 
   Attributes:
@@ -114,17 +114,17 @@ class Report:
     return whole and bool(self.metrics) and all(one.is_inside for one in self.metrics)
 
 
-def run(prepared: Prepared, *, quiet: bool = False) -> Report:
+def run(prepared: PreparedReproduction, *, quiet: bool = False) -> ReproductionReport:
   """Runs the point, or goes on with the run that is there, and compares.
 
   Raises:
     UserError: a mistake that the user can mend.
   """
-  [outcome] = session.run_trials([prepared.plan], quiet=quiet)
+  [outcome] = session.run_trials([prepared.config], quiet=quiet)
   return _report(prepared, outcome)
 
 
-def prepare(asked: Reproduction) -> Prepared:
+def prepare(asked: Reproduction) -> PreparedReproduction:
   """Reads the logs and makes the trial ready.
 
   Raises:
@@ -140,7 +140,7 @@ def prepare(asked: Reproduction) -> Prepared:
   steps = _steps(chosen, asked.steps)
   bands = prediction_band.bands(chosen, steps)
   point = chosen[0].point
-  num_ranks = backends.num_processes(
+  world_size = backends.num_processes(
     logs.framework,
     platform=asked.devices.platform,
     num_devices=asked.devices.num_devices,
@@ -156,7 +156,7 @@ def prepare(asked: Reproduction) -> Prepared:
     seed=asked.seed,
     data_dir=asked.data_dir,
     experiment_dir=str(home),
-    devices=replace(asked.devices, num_ranks=num_ranks),
+    devices=replace(asked.devices, world_size=world_size),
     resume=not asked.overwrite,
     overwrite=asked.overwrite,
     allow_provisional=True,
@@ -165,8 +165,10 @@ def prepare(asked: Reproduction) -> Prepared:
     eval_steps=tuple(map(int, steps)),
     flags=asked.flags,
   )
-  [plan] = requests.plans(request)
-  return Prepared(plan=plan, bands=bands, logs=tuple(chosen), left_out=logs.left_out)
+  [config] = requests.configs(request)
+  return PreparedReproduction(
+    config=config, bands=bands, logs=tuple(chosen), left_out=logs.left_out
+  )
 
 
 def _suite(asked: Reproduction, logs: Logs) -> tuple[str, list[Log]]:
@@ -251,8 +253,8 @@ def _num_spanning(logs: Sequence[Log], steps: np.ndarray) -> np.ndarray:
   return sum((log.steps[0] <= steps) & (steps <= log.steps[-1]) for log in logs)
 
 
-def _report(prepared: Prepared, outcome: Outcome) -> Report:
-  plan = prepared.plan
+def _report(prepared: PreparedReproduction, outcome: Outcome) -> ReproductionReport:
+  config = prepared.config
   metrics: list[Agreement] = []
   last_step, not_compared = 0, []
   if outcome.status != 'invalid' and (outcome.folder / measurements.EVAL_FILE).exists():
@@ -260,18 +262,18 @@ def _report(prepared: Prepared, outcome: Outcome) -> Report:
     metrics = prediction_band.agreements(own, prepared.bands)
     last_step = int(own.steps[-1])
     not_compared = [name for name in prepared.bands if name not in own.curves]
-  return Report(
-    workload=plan.workload,
-    framework=plan.framework,
-    submission=plan.submission,
-    suite=plan.suite,
-    point=plan.hyperparameters,
+  return ReproductionReport(
+    workload=config.workload,
+    framework=config.framework,
+    submission=config.submission,
+    suite=config.suite,
+    point=config.hyperparameters,
     logs=tuple(str(log.folder) for log in prepared.logs),
     left_out=prepared.left_out,
     folder=str(outcome.folder),
     status=outcome.status,
     reason=outcome.reason or outcome.stop_reason,
-    steps=plan.eval_steps,
+    steps=config.eval_steps,
     last_step=last_step,
     metrics=tuple(metrics),
     not_compared=tuple(not_compared),

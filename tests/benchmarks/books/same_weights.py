@@ -20,7 +20,7 @@ import numpy as np
 from algorithmic_efficiency import seeds, trust
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.trial.config import TrialPlan
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.process import TrialProcess
@@ -55,7 +55,7 @@ def _losses(data_dir: str, framework: str, weights: str) -> list[float]:
   registry.pin_own_packages()
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
-    process = TrialProcess(_plan(data_dir, framework, folder), Reporter(None))
+    process = TrialProcess(_config(data_dir, framework, folder), Reporter(None))
     run = process.prepare()
     _begin_alike(run, framework, Path(weights))
     losses = []
@@ -84,9 +84,9 @@ def _begin_alike(run: TrialRun, framework: str, file: Path) -> None:
   run.params.load_state_dict(state)
 
 
-def _plan(data_dir: str, framework: str, folder: str) -> TrialPlan:
+def _config(data_dir: str, framework: str, folder: str) -> TrialConfig:
   study_seed = seeds.derive(SEED, 'study', STUDY)
-  return TrialPlan(
+  return TrialConfig(
     workload=WORKLOAD,
     framework=framework,
     submission='nadamw',

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
-  Goal,
   Smoke,
   Splits,
+  Target,
   WorkloadDefinition,
 )
 from algorithmic_efficiency.spec import LossType
@@ -28,12 +28,12 @@ WORKLOADS = {
     task='sides',
     summary='Points on two sides of a line, linear model: accuracy',
     dataset='sides',
-    embedded=True,
+    bundled=True,
     model=None,
     data=Points(),
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     metrics=('accuracy', 'loss'),
-    goal=Goal(metric='accuracy', direction='max', validation=0.9, test=0.9),
+    target=Target(metric='accuracy', direction='max', validation=0.9, test=0.9),
     suites={'quick': Budget(step_hint=40, max_steps=40)},
     splits=Splits(train=256, eval_train=64, validation=64, test=64),
     batch_sizes=BatchSizes(train=16, eval=64),
