@@ -1,8 +1,9 @@
 """The stopwatch of a trial.
 
-The source of time is bound when the core is first imported: a submission that patches `time`
-afterwards changes nothing here. A trial's wall time is cut into named buckets without gaps, so the
-buckets always sum to the wall time; which of them count is the business of the ruleset.
+The source of time is bound when the core is first imported. A submission that patches `time`
+afterwards changes nothing here. The wall time of a trial is cut into named buckets without gaps, so
+the buckets always sum to the wall time. `SUBMISSION_BUCKETS` are those that count against the
+budget. All times are in seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SUBMISSION_BUCKETS = ('data', 'update', 'prepare_for_eval')
 
 
 class Stopwatch:
-  """Cuts the time since `start` into buckets: every lap charges the time since the lap before it.
+  """Cuts the time since `start` into buckets: each lap charges the time since the previous lap.
 
   Args:
     start: monotonic time in seconds at which the first lap begins.
@@ -51,15 +52,18 @@ class Stopwatch:
     self._charged = 0.0
 
   def carry(self, buckets: Mapping[str, float], charged: float) -> None:
-    """Adds what a resumed trial had on its clock when it was last saved; what is charged is charged
-    once, as a trial that was not interrupted does it once."""
+    """Adds the times that a resumed trial had on its clock at its last checkpoint.
+
+    `charged` is not added to what this process has charged: the larger of the two counts, because
+    an uninterrupted trial charges its initialization once.
+    """
     for name, seconds in buckets.items():
       self._buckets[name] += seconds
     self._carried += sum(buckets.values())
     self._charged = max(self._charged, charged)
 
   def lap(self, bucket: str) -> float:
-    """Charges the time since the previous lap to `bucket` and returns the present time."""
+    """Charges the time since the previous lap to `bucket`; returns the current monotonic time."""
     now = self._now()
     self._buckets[bucket] += now - self._last
     self._last = now
@@ -76,6 +80,7 @@ class Stopwatch:
 
   @property
   def charged(self) -> float:
+    """Seconds of other buckets that count as submission time."""
     return self._charged
 
   def total(self) -> float:
@@ -84,7 +89,7 @@ class Stopwatch:
 
   @property
   def session_sec(self) -> float:
-    """The part of `total` that this process spent."""
+    """The part of `total` that this process spent, without what `carry` added."""
     return self.total() - self._carried
 
   @property
@@ -93,4 +98,5 @@ class Stopwatch:
     return sum(self._buckets[name] for name in SUBMISSION_BUCKETS) + self._charged
 
   def buckets(self) -> dict[str, float]:
+    """Returns the seconds of each bucket, by its name in `BUCKETS`."""
     return dict(self._buckets)

@@ -1,4 +1,4 @@
-"""The user's mistakes, told apart from ours."""
+"""Errors of the user, kept apart from bugs of the program."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-  """A mistake that the user can mend: shown as one message without a traceback, exit code 2.
+  """A mistake that the user can correct: shown as one message without a traceback, exit code 2.
 
-  The message says the rule, what was found, and what to do.
+  The message states the rule, what was found, and what to do.
   """
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
-  """The error for a name that is not in a closed set, with its nearest match."""
+  """Returns the error for a name that is not in a closed set, with the nearest match."""
   choices = sorted(choices)
   near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
   hint = f' Did you mean {near[0]!r}?' if near else ''
@@ -24,5 +24,5 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
 
 
 def renamed(old: str, new: str) -> None:
-  """Says that a name which a user gave is a former one; it is accepted until version 0.3."""
+  """Warns that the user gave a former name, which is accepted until version 0.3."""
   warnings.warn(f'{old} is now {new}; the former name goes with version 0.3.', FutureWarning, 2)

@@ -1,8 +1,8 @@
 """One study seed gives named, independent random streams, the same in every framework.
 
-A stream is named by a path such as ('trial', 3, 'data'). Names and integers are hashed into
-`numpy.random.SeedSequence`, so streams are independent of each other and of the order in which they
-are asked for.
+A path such as ('trial', 3, 'data') names a stream. Its names and integers are hashed into the
+`spawn_key` of a `numpy.random.SeedSequence`. Streams therefore depend neither on each other nor on
+the order in which they are created.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _KEY_CHUNK = 256
 
 
 def sequence(seed: int, *path: str | int) -> np.random.SeedSequence:
-  """The seed sequence of the stream that `path` names under `seed`."""
+  """Returns the seed sequence of the stream `path` under `seed`."""
   key_data = [
     int.from_bytes(hashlib.sha256(repr(part).encode()).digest()[:8], 'little') for part in path
   ]
@@ -23,24 +23,25 @@ def sequence(seed: int, *path: str | int) -> np.random.SeedSequence:
 
 
 def derive(seed: int, *path: str | int) -> int:
-  """A 63-bit seed for the stream that `path` names under `seed`."""
+  """Returns a 63-bit seed for the stream `path` under `seed`."""
   return int(sequence(seed, *path).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(seed: int, *path: str | int) -> np.random.Generator:
+  """Returns a random generator for the stream `path` under `seed`."""
   return np.random.default_rng(sequence(seed, *path))
 
 
 def key_data(seed: int, *path: str | int) -> np.ndarray:
-  """Two 32-bit key_data, uint32 [2], from which a backend makes its random key."""
+  """Returns the data of a random key, uint32 [2], for the stream `path` under `seed`."""
   return sequence(seed, *path).generate_state(2, np.uint32)
 
 
 class StepKeys:
-  """Random key_data for every step of a trial, by position: nothing to save, nothing to restore.
+  """Key data for every step of a trial, a pure function of the step: no state to save or restore.
 
-  `keys[step]` is a uint32 array [streams, 2]. Words are drawn in chunks, because a draw of its own
-  for each step would be felt on the step path.
+  `keys[step]` is a uint32 array [streams, 2]. Keys are drawn in chunks of 256 steps, because one
+  draw a step would slow the step path.
   """
 
   def __init__(self, seed: int, num_streams: int):

@@ -1,8 +1,7 @@
 """The public contract between a workload and a training algorithm.
 
-Names, values and call styles are those of AlgoPerf, so that a submission written for it runs here
-unchanged. Nothing in this module knows a framework: tensors, parameters and random keys are
-whatever the backend in use makes of them.
+Names, values and call styles are those of AlgoPerf, so that its submissions run here unchanged.
+This module imports no framework. The backend decides what tensors, parameters and random keys are.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 
 
 class LossType(enum.Enum):
+  """The loss of a workload, with AlgoPerf's values."""
+
   SOFTMAX_CROSS_ENTROPY = 0
   SIGMOID_CROSS_ENTROPY = 1
   MEAN_SQUARED_ERROR = 2
@@ -23,11 +24,15 @@ class LossType(enum.Enum):
 
 
 class ForwardPassMode(enum.Enum):
+  """Whether `model_fn` runs for training or for evaluation."""
+
   TRAIN = 0
   EVAL = 1
 
 
 class ParameterType(enum.Enum):
+  """The type of a parameter, with AlgoPerf's values."""
+
   WEIGHT = 0
   BIAS = 1
   CONV_WEIGHT = 2
@@ -46,14 +51,14 @@ class ParameterType(enum.Enum):
 
 
 class ParameterRole(enum.Enum):
-  """What a parameter does in its model, whatever the framework, the layout or the name."""
+  """The role of a parameter in its model, independent of framework, layout and name."""
 
   HIDDEN_MATRIX = 'hidden_matrix'
   CONVOLUTION = 'convolution'
   EMBEDDING = 'embedding'
   HEAD = 'head'  # the weights that make the output
   TIED = 'tied'  # embedding and head in one
-  NORM = 'norm'  # scales and biases of normalisation layers
+  NORM = 'norm'  # scales and biases of normalization layers
   BIAS = 'bias'
   ROUTER = 'router'  # chooses between experts
   EXPERT = 'expert'
@@ -62,16 +67,19 @@ class ParameterRole(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixView:
-  """A parameter as the matrices that it consists of, for optimizers that work on matrices.
+  """How to view a parameter as matrices, for optimizers that work on matrices.
 
-  Convolutions are flattened to one matrix, heads of attention are merged, fused projections and
-  experts are parted. The axis of the outputs is where the framework has it, last in JAX and first
-  in PyTorch, so that the matrices of a layer's twins are each other's transposes. What is no matrix
-  has a view that is false, with `num_matrices` 0.
+  A convolution is flattened to one matrix, and attention heads are merged. Fused projections and
+  stacked experts are split into one matrix each. The output axis is last in JAX and first in
+  PyTorch, so the matrices of a layer in one framework are the transposes of those in the other. A
+  parameter that is no matrix has a view that is false, with `num_matrices` 0.
 
   Attributes:
-    by_columns: whether the matrices lie side by side in the columns of the parameter, and not one
-      after the other.
+    num_matrices: number of matrices in the parameter.
+    rows: rows of each matrix.
+    columns: columns of each matrix.
+    by_columns: True if the matrices lie side by side along the columns of the parameter; False if
+      they are stacked along its first axis.
   """
 
   num_matrices: int
@@ -83,18 +91,18 @@ class MatrixView:
     return self.num_matrices > 0
 
   def split(self, array: Tensor) -> Tensor:
-    """[num_matrices, rows, columns] of a parameter; in PyTorch a view of the same memory."""
+    """Reshapes a parameter to [num_matrices, rows, columns]; in PyTorch it shares the memory."""
     if self.by_columns:
       return array.reshape(self.rows, self.num_matrices, self.columns).swapaxes(0, 1)
     return array.reshape(self.num_matrices, self.rows, self.columns)
 
   def join(self, matrices: Tensor, shape: Shape) -> Tensor:
-    """The parameter of this shape again."""
+    """Reshapes `matrices`, [num_matrices, rows, columns], back to the parameter's `shape`."""
     return (matrices.swapaxes(0, 1) if self.by_columns else matrices).reshape(shape)
 
 
 class ShapeTuple:
-  """A shape that tree maps treat as one leaf; the shape itself is `.shape_tuple`."""
+  """A shape that tree maps treat as one leaf; `.shape_tuple` is the shape itself."""
 
   def __init__(self, shape_tuple: tuple[int, ...]):
     self.shape_tuple = tuple(shape_tuple)
@@ -109,10 +117,10 @@ class ShapeTuple:
 
 
 class TrainingCompleteError(Exception):
-  """Raised inside `update_params` by a submission that has nothing more to do."""
+  """Raised by a submission inside `update_params` to end its trial."""
 
 
-# Loose aliases: they exist because submissions name them in annotations.
+# Loose aliases, because submissions name them in annotations.
 Tensor = Any
 Shape = tuple[int, ...]
 ParameterKey = str
@@ -132,15 +140,15 @@ UpdateReturn = tuple[OptimizerState, ParameterContainer, ModelAuxiliaryState]
 
 
 class Workload(abc.ABC):
-  """What a submission sees of a workload.
+  """The interface of a workload that a submission sees.
 
-  A backend implements this once for all tasks; nobody writes it per workload. Methods that begin
-  with an underscore are for the harness: called by a submission they raise.
+  A backend implements it once for all tasks; no task implements it. Methods that begin with an
+  underscore are reserved for the harness and raise an error when a submission calls them.
   """
 
   metrics_logger: Any = None  # None, or an object with append_scalar_metrics(metrics, global_step)
 
-  # What is trained towards what.
+  # Loss and targets.
 
   @property
   @abc.abstractmethod
@@ -231,7 +239,13 @@ class Workload(abc.ABC):
   def init_model_fn(
     self, rng: RandomState, dropout_rate: float | None = None, aux_dropout_rate: float | None = None
   ) -> ModelInitState:
-    """Returns fresh `(params, model_state)`."""
+    """Returns newly initialized `(params, model_state)`.
+
+    Args:
+      rng: random key, uint32 [2] in JAX and int32 [2] in PyTorch.
+      dropout_rate: dropout rate of the model; None is the workload's default.
+      aux_dropout_rate: ignored; part of the signature for compatibility.
+    """
 
   @abc.abstractmethod
   def model_fn(
@@ -245,7 +259,11 @@ class Workload(abc.ABC):
     use_running_average_bn: bool | None = None,
     dropout_rate: float | None = None,
   ) -> tuple[Tensor, ModelAuxiliaryState]:
-    """Returns `(logits, new_model_state)`; what the logits are is known to `loss_fn`."""
+    """Runs a forward pass; returns `(logits, new_model_state)`.
+
+    Pass the logits to `loss_fn`, which knows their form. `update_batch_norm` says whether running
+    statistics of batch norm are updated; `use_running_average_bn` whether they are used.
+    """
 
   @abc.abstractmethod
   def loss_fn(
@@ -257,7 +275,8 @@ class Workload(abc.ABC):
   ) -> Mapping[str, Tensor]:
     """Returns `summed` (scalar), `n_valid_examples` (scalar) and `per_example` ([batch, ...]).
 
-    Not regularised and not reduced over processes; the usual loss is summed / n_valid_examples.
+    The loss has no regularization term and is not reduced over processes. The mean loss is
+    `summed / n_valid_examples`. `mask_batch` weights examples; padding has weight 0.
     """
 
   @abc.abstractmethod
@@ -267,7 +286,7 @@ class Workload(abc.ABC):
     self.metrics_logger = metrics_logger
 
 
-# The functions of a submission module, by their AlgoPerf names.
+# The functions of a submission module, under AlgoPerf's names.
 
 InitOptimizerFn = Callable[
   [Workload, ParameterContainer, ModelAuxiliaryState, Hyperparameters, RandomState], OptimizerState

@@ -1,6 +1,6 @@
-"""What `algoeff check` looks for in a submission: a closed set, each with its rule and remedy.
+"""The errors and warnings that `algoeff check` can report, each with its rule and remedy.
 
-The table in RULES.md is made from it.
+`make rules` writes the table in RULES.md from them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Subject = Literal['rules', 'runs', 'finite', 'learns', 'memory', 'saved', 'resum
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-  """One thing that may be wrong.
+  """One kind of error or warning.
 
   Attributes:
-    subject: the column of the result in which it stands.
-    found_by: reading the sources, running them, or both.
-    what: what is wrong, as a clause.
+    subject: column of the result in which it is shown.
+    found_by: reading the sources, running the submission, or both.
+    what: what is wrong, as a clause whose subject is the submission.
     remedy: what to do, as a sentence.
-    severity: a fault breaks a rule, or something later; a remark is for people to look at.
+    severity: an error breaks a rule or would fail in a race; a warning is for people to review.
   """
 
   subject: Subject
@@ -36,13 +36,13 @@ KINDS: Mapping[str, Kind] = {
   'workload_name': Kind(
     subject='rules',
     found_by='reading',
-    what='names a workload outside `get_batch_size`, `get_eval_batch_size` and what they alone use',
-    remedy='Let shapes, types and roles of parameters and the step hint decide, not names.',
+    what='names a workload outside `get_batch_size`, `get_eval_batch_size` and their own helpers',
+    remedy='Decide by shapes, types and roles of parameters and by the step hint, not by names.',
   ),
   'workload_identity': Kind(
     subject='rules',
     found_by='reading',
-    what='asks which workload it has: its name, its class, or figures that give it away',
+    what='asks which workload it has: by its name, its class, or figures that identify it',
     remedy='Treat all workloads by one rule; only the batch size may depend on the workload.',
   ),
   'environment': Kind(
@@ -54,8 +54,8 @@ KINDS: Mapping[str, Kind] = {
   'settings': Kind(
     subject='rules',
     found_by='both',
-    what='changes settings that hold for the whole process: threads, devices, precision',
-    remedy='Leave them to the harness; pass what the algorithm needs to the calls that need it.',
+    what='changes settings of the whole process: threads, devices, precision',
+    remedy='Leave them to the harness; pass options to the calls that need them.',
   ),
   'left_running': Kind(
     subject='rules',
@@ -68,38 +68,38 @@ KINDS: Mapping[str, Kind] = {
     found_by='reading',
     severity='warning',
     what='starts threads or processes',
-    remedy='See that each has ended before the call that started it returns.',
+    remedy='Make sure that each ends before the call that started it returns.',
   ),
   'data': Kind(
     subject='rules',
     found_by='both',
-    what='reads data, or evaluates, by itself',
-    remedy='Take batches from the input queue, and evaluations from `eval_results`.',
+    what='reads data or evaluates by itself',
+    remedy='Take batches from the input queue and evaluations from `eval_results`.',
   ),
   'files': Kind(
     subject='rules',
     found_by='reading',
     severity='warning',
     what='reads arrays or objects from files',
-    remedy='See that nothing was trained, or derived from data, before.',
+    remedy='Make sure that none of them was trained or derived from data.',
   ),
   'harness': Kind(
     subject='rules',
     found_by='both',
     what='reaches into the harness, its clock, its files or the workload object',
-    remedy='Use `spec` and the arguments of the call, and change neither.',
+    remedy='Use `spec` and the arguments of the call; change neither.',
   ),
   'untimed_hook': Kind(
     subject='rules',
     found_by='reading',
-    what='has code run outside the timed calls',
+    what='runs code outside the timed calls',
     remedy='Do the work in `update_params`, `data_selection` or `prepare_for_eval`.',
   ),
   'network': Kind(
     subject='rules',
     found_by='both',
     what='uses the network',
-    remedy='Ship what is needed with the submission.',
+    remedy='Put all files that it needs into the submission folder.',
   ),
   'init_changes_model': Kind(
     subject='rules',
@@ -110,89 +110,89 @@ KINDS: Mapping[str, Kind] = {
   'init_too_long': Kind(
     subject='rules',
     found_by='running',
-    what='takes longer in `get_batch_size` and `init_optimizer_state` than is free',
-    remedy='Prepare state there and compute in the timed calls.',
+    what='exceeds the free time of `get_batch_size` and `init_optimizer_state`',
+    remedy='Only prepare state there; compute in the timed calls.',
   ),
   'init_work': Kind(
     subject='rules',
     found_by='running',
     severity='warning',
     what='spends much longer in `init_optimizer_state` than in steps',
-    remedy='See that it only prepares state.',
+    remedy='Make sure that it only prepares state.',
   ),
   'interface': Kind(
     subject='runs',
     found_by='running',
-    what='does not keep to the interface, or needs what is not here',
-    remedy='`algoeff new submission NAME` makes one whose functions are as they must be.',
+    what='does not match the interface, or has a missing requirement',
+    remedy='`algoeff new submission NAME` writes a submission that matches the interface.',
   ),
   'exception': Kind(
     subject='runs',
     found_by='running',
     what='raises an exception',
-    remedy='A crash is a miss; mend it, or catch what is meant to happen.',
+    remedy='Fix it: a crash counts as a miss.',
   ),
   'ended': Kind(
     subject='runs',
     found_by='running',
-    what='is ended from outside: it is silent for too long, or its process dies',
-    remedy='Every call must return, in the memory there is.',
+    what='is ended from outside: no heartbeat within the timeout, or its process dies',
+    remedy='Make sure that every call returns and fits in memory.',
   ),
   'not_finite': Kind(
     subject='finite',
     found_by='running',
-    what='makes parameters that are not finite',
+    what='produces parameters that are not finite',
     remedy='Guard divisions, roots and logarithms, or lower the learning rate.',
   ),
   'no_change': Kind(
     subject='learns',
     found_by='running',
-    what='changes no parameter from one evaluation to the next',
+    what='changes no parameter between two evaluations',
     remedy='Return the updated parameters; in PyTorch, hand all of them to the optimizer.',
   ),
   'loss_rises': Kind(
     subject='learns',
     found_by='running',
     severity='warning',
-    what='ends with a loss on training examples that is higher than at the first evaluation',
-    remedy='See that gradients are subtracted, and that the learning rate is no misprint.',
+    what='ends with a higher loss on training examples than at the first evaluation',
+    remedy='Check the sign of the update and the learning rate.',
   ),
   'memory_grows': Kind(
     subject='memory',
     found_by='running',
     what='holds more memory with every step',
-    remedy='Keep no batches, losses or graphs from step to step; detach what is logged.',
+    remedy='Keep no batches, losses or graphs between steps; detach logged tensors.',
   ),
   'not_saved': Kind(
     subject='saved',
     found_by='running',
-    what='has a state that cannot be saved',
+    what='has an optimizer state that cannot be saved',
     remedy='Use arrays, numbers, strings, containers and objects with `state_dict`.',
   ),
   'not_restored': Kind(
     subject='resumed',
     found_by='running',
-    what='cannot go on from a checkpoint',
-    remedy='`init_optimizer_state` gives a state of the structure that `update_params` returns.',
+    what='cannot continue from a checkpoint',
+    remedy='Return a state of the same structure from `init_optimizer_state` and `update_params`.',
   ),
   'resume_differs': Kind(
     subject='resumed',
     found_by='running',
-    what='trains otherwise after a resume',
-    remedy='Keep in the optimizer state whatever steps depend on: no module globals, clocks or '
-    'random states of its own.',
+    what='trains differently after a resume',
+    remedy='Keep all state in the optimizer state: no module globals, clocks or generators.',
   ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-  """Something found, and where.
+  """An error or warning that `algoeff check` found, and its location.
 
   Attributes:
-    kind: its name in `KINDS`.
+    kind: key in `KINDS`.
     text: what was found, as a sentence.
-    file, line: the place in the submission; line 0 is unknown.
+    file: path within the submission.
+    line: line number from 1; 0 if unknown.
   """
 
   kind: str

@@ -1,7 +1,7 @@
-"""What a workload is, as data: frozen records, standard library only.
+"""The definition of a workload as data: frozen records, standard library only.
 
-A variant is a value: `variant(base, name=..., model=replace(base.model, ...))`. Every figure that a
-budget, a target or a size has stands in a `definition.py` of a task and nowhere else.
+A variant is a value: `variant(base, name=..., model=replace(base.model, ...))`. The `definition.py`
+of a task holds every figure of its budgets, targets and sizes; no other file repeats one.
 """
 
 from __future__ import annotations
@@ -28,19 +28,27 @@ _HASHED_AS = {'target': 'goal', 'bundled': 'embedded'}
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-  """The metric value at which a run counts as trained.
+  """The metric value that training has to reach.
 
-  The comparison includes the target itself, in the runner as in scoring, so that a run that stops
-  is a run that scores. A value that is not finite reaches nothing.
+  A value equal to the target reaches it. The trial loop and scoring use the same comparison. A
+  value that is not finite reaches no target.
+
+  Attributes:
+    metric: name of the metric, as in `WorkloadDefinition.metrics`.
+    direction: 'max' if higher is better, 'min' if lower is better.
+    validation: target on the validation split, in the metric's unit.
+    test: target on the test split; None counts as reached.
+    provisional: True until the target is calibrated; provisional targets are never scored.
   """
 
   metric: str
   direction: Literal['max', 'min']
   validation: float
-  test: float | None = None  # None: there is no test target, which counts as reached
-  provisional: bool = False  # not calibrated yet; such a target is never scored
+  test: float | None = None
+  provisional: bool = False
 
   def reached(self, split: Literal['validation', 'test'], value: float | None) -> bool:
+    """Returns True if `value` on `split` is at least as good as the target, or if there is none."""
     target_value = self.validation if split == 'validation' else self.test
     if target_value is None:
       return True
@@ -51,12 +59,19 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-  """What a trial of a workload may spend in one suite.
+  """The limits of a trial of a workload in one suite.
 
-  A suite that races in seconds needs `max_sec` and `eval_period_sec`, one that races in steps needs
-  `max_steps`; `step_hint` is what schedules are stretched over, and is not enforced. `role` says
-  whether the workload is scored in that suite ('base'), is one of its held-out workloads
-  ('held_out'), or merely runs under its rules ('extra').
+  Attributes:
+    step_hint: number of steps that schedules span; not enforced.
+    max_sec: submission time in seconds; required on the axis of seconds.
+    eval_period_sec: seconds between evaluations; required on the axis of seconds.
+    max_steps: number of steps; required on the axis of cost-adjusted steps.
+    eval_period_steps: steps between evaluations; by default a fortieth of `max_steps`.
+    role: 'base' if the workload is scored, 'held_out' if it is a held-out workload, 'extra' if it
+      runs under the suite's rules without a score.
+
+  Raises:
+    ValueError: a limit is not positive.
   """
 
   step_hint: int
@@ -78,7 +93,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-  """Number of examples of each split; `eval_train` is the part of train that is evaluated."""
+  """Number of examples of each split; `eval_train` is the evaluated subset of `train`."""
 
   train: int
   eval_train: int
@@ -86,6 +101,7 @@ class Splits:
   test: int | None
 
   def num_examples(self, split: Split) -> int | None:
+    """Returns the number of examples of `split`; None if there is no test split."""
     return {'eval_train': self.eval_train, 'validation': self.validation, 'test': self.test}[split]
 
 
@@ -99,7 +115,7 @@ class BatchSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Smoke:
-  """The sizes of `--smoke`: the same code on generated data, small enough for seconds on a CPU."""
+  """The sizes of `--smoke`: the same code on generated data, in seconds on a CPU."""
 
   model: Any
   splits: Splits = field(
@@ -112,17 +128,37 @@ class Smoke:
 class WorkloadDefinition:
   """One workload or variant.
 
-  model and data are frozen records of the task's own. `output_params` names, for each framework
-  ('jax', 'pytorch'), the parameter keys that `is_output_params` is true for. `dropout_rate` is
-  what `model_fn` uses when the submission does not say. `accelerator_dtype` is what the model
-  computes in on GPUs and TPUs; on a CPU it is float32. `dataset` is the folder that `prepare`
-  fills, and `bundled` says that nothing needs to be prepared. `tfds` is the TensorFlow Datasets
-  builder that holds the same data, if there is one.
+  Attributes:
+    name: unique name of the workload.
+    task: name of its folder under `workloads/`.
+    base: name of its base workload; a base workload's own name by default.
+    summary: one line for `algoeff list`.
+    dataset: folder that `algoeff data prepare` fills.
+    bundled: True if the data needs no preparation.
+    tfds: TensorFlow Datasets builder of the same data, if there is one.
+    model: frozen record of the task, with the sizes of the model.
+    data: frozen record of the task, with the settings of its data.
+    loss_type: loss of the workload.
+    metrics: names of the metrics of an evaluation.
+    target: metric value that training has to reach.
+    suites: budget in each suite, by the suite's name.
+    splits: number of examples of each split.
+    batch_sizes: global batch sizes, in examples.
+    smoke: sizes of `--smoke`; None if the workload has no code yet.
+    output_params: keys for which `is_output_params` is true, by framework ('jax', 'pytorch').
+    dropout_rate: rate that `model_fn` uses unless the submission gives one.
+    accelerator_dtype: compute type on GPUs and TPUs; a CPU computes in float32.
+    train_mean: mean that inputs are normalized by, per channel.
+    train_stddev: standard deviation that inputs are normalized by, per channel.
+    target_source: origin of the target, with the command that reproduces it.
+
+  Raises:
+    ValueError: the target's metric is not among the metrics.
   """
 
   name: str
   task: str
-  base: str = ''  # the base workload's name; empty for a base workload itself
+  base: str = ''
   summary: str
   dataset: str
   bundled: bool = False
@@ -141,15 +177,15 @@ class WorkloadDefinition:
   accelerator_dtype: Literal['float32', 'bfloat16'] = 'float32'
   train_mean: tuple[float, ...] | None = None
   train_stddev: tuple[float, ...] | None = None
-  target_source: str = ''  # where the target's figures come from, and how to get them again
+  target_source: str = ''
 
   def __post_init__(self) -> None:
     if not self.base:
       object.__setattr__(self, 'base', self.name)
     if self.target.metric not in self.metrics:
       raise ValueError(
-        f'{self.name}: the target is on {self.target.metric!r}, which is not among the metrics '
-        f'{", ".join(self.metrics)}.'
+        f'{self.name}: the metric of the target must be one of {", ".join(self.metrics)}; it is '
+        f'{self.target.metric!r}.'
       )
 
   @property
@@ -157,7 +193,11 @@ class WorkloadDefinition:
     return self.base != self.name
 
   def for_smoke(self) -> WorkloadDefinition:
-    """The same workload at the sizes of its smoke record, batch 8."""
+    """Returns the workload at the sizes of its smoke record, with batches of 8.
+
+    Raises:
+      ValueError: the workload has no smoke record.
+    """
     if self.smoke is None:
       raise ValueError(f'{self.name} has no smoke record: it cannot run with --smoke yet.')
     return dataclasses.replace(
@@ -169,10 +209,10 @@ class WorkloadDefinition:
     )
 
   def content_hash(self) -> str:
-    """A hash of everything that gives a result its meaning: 16 hexadecimal digits.
+    """Returns a hash of all fields that affect results, as 16 hexadecimal digits.
 
-    That of a result is the hash of the definition as its suite races it (`registry.workload` with
-    the suite), so that the budgets of other suites do not enter.
+    Summary, origin of the target and smoke sizes are left out. Results carry the hash of the
+    definition within their suite, `registry.workload(name, suite)`, without the budgets of others.
     """
     fields = dataclasses.asdict(self)
     for name in ('summary', 'target_source', 'smoke'):
@@ -186,10 +226,10 @@ class WorkloadDefinition:
 def variant(
   base: WorkloadDefinition, *, name: str, held_out_in: tuple[str, ...] = (), **changes: Any
 ) -> WorkloadDefinition:
-  """A definition that differs from `base` in `changes`.
+  """Returns a definition that differs from `base` in `changes`.
 
-  It inherits the budgets of its base, and is scored in no suite but, as a held-out workload, in
-  those named by `held_out_in`; pass `suites=` to make it a workload of a suite in its own right.
+  The variant inherits the budgets of its base. It is a held-out workload in the suites of
+  `held_out_in`, and is not scored in the others. Pass `suites=` to give it budgets of its own.
   """
   if 'suites' not in changes:
     changes['suites'] = {

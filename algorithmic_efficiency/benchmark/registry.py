@@ -1,7 +1,7 @@
 """Finds workloads, submissions and suites by folder; imports a task's code only when it is used.
 
-A root is a folder that holds `workloads/` and `submissions/`. The first root is the one this
-package was installed into; `add_root` adds others, `add_task` a single task folder outside any.
+A root is a folder that holds `workloads/` and `submissions/`. The first root is the folder that
+contains this package. `add_root` adds another root, `add_task` a single task folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MODEL_FILES: Mapping[str, str] = {'jax': 'model_jax', 'pytorch': 'model_torch'}
 
 
 class _OwnPackages:
-  """Resolves our top-level packages from our own folder, whatever the working directory holds."""
+  """Import finder that resolves our top-level packages from our folder, never from elsewhere."""
 
   @staticmethod
   def find_spec(name: str, path: object = None, target: object = None):
@@ -44,21 +44,27 @@ class _OwnPackages:
 
 
 def pin_own_packages() -> None:
-  """Makes `workloads`, `submissions` and `scoring` mean ours in this process. Idempotent."""
+  """Makes `import workloads`, `submissions` and `scoring` find our packages. Idempotent."""
   if _OwnPackages not in sys.meta_path:
     sys.meta_path.insert(0, _OwnPackages)
 
 
 @dataclass(frozen=True)
 class Task:
-  """A folder under `workloads/`, or one given by path: code and data of a family of workloads."""
+  """A task folder, under `workloads/` or given by path, with the code of a family of workloads.
+
+  Attributes:
+    name: name of the folder.
+    folder: its path.
+    package: its import name.
+  """
 
   name: str
   folder: Path
-  package: str  # the import name of the folder
+  package: str
 
   def module(self, name: str) -> ModuleType:
-    """Imports one of the task's files, such as 'definition', 'data', 'model_jax' or 'parity'."""
+    """Imports a file of the task, such as 'definition', 'data', 'model_jax' or 'parity'."""
     if self.package not in sys.modules and not self.package.startswith('workloads.'):
       _import_folder(self.package, self.folder)
     return importlib.import_module(f'{self.package}.{name}')
@@ -72,14 +78,14 @@ class Task:
 
 @dataclass(frozen=True)
 class SubmissionFolder:
-  """A submission folder found under `submissions/<ruleset>/`."""
+  """A submission folder under `submissions/<ruleset>/`."""
 
   name: str
   ruleset: Ruleset
   folder: Path
 
   def file(self, framework: str) -> Path | None:
-    """The submission module for a framework: its own file, or `submission.py` for both."""
+    """Returns the module for a framework: its own file, else `submission.py`, else None."""
     for name in (SUBMISSION_FILES[framework], 'submission.py'):
       if (self.folder / name).is_file():
         return self.folder / name
@@ -97,17 +103,21 @@ class SubmissionFolder:
 
 _roots: list[Path] = [HOME]
 _single_tasks: list[Path] = []
-_read_suites: dict[str, Suite] = {}  # those of files, by name
+_read_suites: dict[str, Suite] = {}  # suites read from files, by name
 
 
 def add_root(folder: Path | str) -> None:
-  """Adds a folder with `workloads/` and `submissions/` of its own (`--path`)."""
+  """Adds a folder that holds `workloads/` or `submissions/` (`--path`).
+
+  Raises:
+    UserError: the folder does not exist or holds neither.
+  """
   root = Path(folder).expanduser().resolve()
   if not root.is_dir():
-    raise errors.UserError(f'--path must name a folder; {root} is none.')
+    raise errors.UserError(f'--path must be a directory; {root} is not.')
   if not any((root / name).is_dir() for name in ('workloads', 'submissions')):
     raise errors.UserError(
-      f'--path must name a folder that holds workloads/ or submissions/; {root} holds neither.'
+      f'--path must be a directory with workloads/ or submissions/ in it; {root} has neither.'
     )
   if root not in _roots:
     _roots.append(root)
@@ -115,11 +125,15 @@ def add_root(folder: Path | str) -> None:
 
 
 def add_task(folder: Path | str) -> None:
-  """Adds one task folder outside any root (`--workload_path`)."""
+  """Adds one task folder outside of all roots (`--workload_path`).
+
+  Raises:
+    UserError: the folder has no `definition.py`.
+  """
   path = Path(folder).expanduser().resolve()
   if not (path / 'definition.py').is_file():
     raise errors.UserError(
-      f'--workload_path must name a task folder with a definition.py; {path} has none.'
+      f'--workload_path must be a task folder with a definition.py; {path} has none.'
     )
   if path not in _single_tasks:
     _single_tasks.append(path)
@@ -127,7 +141,7 @@ def add_task(folder: Path | str) -> None:
 
 
 def roots() -> tuple[list[str], list[str]]:
-  """The added roots and task folders, for a process that must find the same things."""
+  """Returns the added roots and task folders, for a child process that must find the same."""
   return [str(root) for root in _roots[1:]], [str(path) for path in _single_tasks]
 
 
@@ -145,7 +159,7 @@ def _folders(parent: Path) -> Iterator[Path]:
 
 
 def _import_folder(package: str, folder: Path) -> None:
-  """Imports a folder as a package under a name of our choosing."""
+  """Imports `folder` as the package `package`."""
   init = folder / '__init__.py'
   locations = [str(folder)]
   if init.is_file():
@@ -164,7 +178,11 @@ def _import_folder(package: str, folder: Path) -> None:
 
 @functools.cache
 def tasks() -> Mapping[str, Task]:
-  """Every task folder found, by name; a later root may not reuse a name."""
+  """Returns every task folder by name.
+
+  Raises:
+    UserError: two folders have the same name.
+  """
   found: dict[str, Task] = {}
   pin_own_packages()
   candidates = [(folder, root) for root in _roots for folder in _folders(root / 'workloads')] + [
@@ -189,7 +207,11 @@ def tasks() -> Mapping[str, Task]:
 
 @functools.cache
 def workloads() -> Mapping[str, WorkloadDefinition]:
-  """Every definition of every task, base workloads and variants, by name."""
+  """Returns the definitions of all base workloads and variants, by name.
+
+  Raises:
+    UserError: two definitions have the same name, or one does not match its key or folder.
+  """
   found: dict[str, WorkloadDefinition] = {}
   for task in tasks().values():
     for name, definition in task.module('definition').WORKLOADS.items():
@@ -200,8 +222,8 @@ def workloads() -> Mapping[str, WorkloadDefinition]:
         )
       if definition.name != name or definition.task != task.name:
         raise errors.UserError(
-          f'{task.folder}/definition.py: the entry {name!r} says name={definition.name!r}, '
-          f'task={definition.task!r}; they must be {name!r} and {task.name!r}.'
+          f'{task.folder}/definition.py: WORKLOADS[{name!r}] must have name={name!r} and '
+          f'task={task.name!r}; it has {definition.name!r} and {definition.task!r}.'
         )
       for suite in definition.suites:
         if suite not in SUITES:
@@ -211,7 +233,7 @@ def workloads() -> Mapping[str, WorkloadDefinition]:
 
 
 def workload(name: str, suite_name: str | None = None) -> WorkloadDefinition:
-  """A definition; with a suite, as that suite races it: with its target, sizes and budget alone.
+  """Returns a definition; with a suite, the definition with that suite's target, sizes and budget.
 
   Raises:
     UserError: there is no such workload, or it has no budget in the suite.
@@ -241,23 +263,23 @@ def task_of(definition: WorkloadDefinition) -> Task:
 
 
 def suites() -> Mapping[str, Suite]:
-  """Every suite, by name: ours, then those of the files that were read."""
+  """Returns every suite by name: the built-in ones, then those read from files."""
   return {**SUITES, **_read_suites}
 
 
 def suite(name: str) -> Suite:
-  """A suite by its name, or by its TOML file, which is read, and then known by its name too.
+  """Returns a suite by name or TOML file; a file that was read is then known by its name too.
 
   Raises:
-    UserError: there is no such suite, or something is wrong in the file.
+    UserError: there is no such suite, or the file is invalid.
   """
   if suite_file.is_file(name):
     found = suite_file.load(name, workloads())
     before = _read_suites.get(found.name)
     if before is not None and before.file != found.file:
       raise errors.UserError(
-        f'{found.file}: the name of a suite must be its own; {found.name!r} is that of '
-        f'{before.file}. Choose another.'
+        f'{found.file}: the name of a suite must be unique; {before.file} has the name '
+        f'{found.name!r}, too. Choose another name.'
       )
     _read_suites[found.name] = found
     return found
@@ -265,11 +287,11 @@ def suite(name: str) -> Suite:
     return suites()[name]
   except KeyError:
     error = errors.unknown('suite', name, suites())
-    raise errors.UserError(f'{error} A suite of your own is named by its .toml file.') from None
+    raise errors.UserError(f'{error} Name a suite of your own by its .toml file.') from None
 
 
 def members(suite_name: str) -> Mapping[str, WorkloadDefinition]:
-  """The base and held-out workloads of a suite as it races them, also those that cannot run yet."""
+  """Returns the base and held-out workloads of a suite, including those that cannot run yet."""
   found = suite(suite_name)
   candidates = found.workloads or {
     name: _raced(definition, found)
@@ -284,15 +306,15 @@ def members(suite_name: str) -> Mapping[str, WorkloadDefinition]:
 
 
 def budget(definition: WorkloadDefinition, suite_name: str) -> Budget:
-  """What a trial of the workload may spend in a suite, before the factor of the ruleset."""
+  """Returns the budget of a workload in a suite, before the factor of the ruleset."""
   found = suite(suite_name)
   return _raced(definition, found).suites[found.name]
 
 
 def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:
-  """Whether the workload's code exists, for one framework or for any.
+  """Returns True if the workload has code for `framework`, or for any framework if None.
 
-  A definition without a smoke record has figures only, even if its task has code for others.
+  A definition without a smoke record has no code yet, even if its task has code for others.
   """
   if definition.smoke is None:
     return False
@@ -302,20 +324,25 @@ def is_runnable(definition: WorkloadDefinition, framework: str | None = None) ->
 
 @functools.cache
 def submissions() -> Mapping[tuple[Ruleset, str], SubmissionFolder]:
-  """Every submission folder found, by ruleset and name."""
+  """Returns every submission folder, by ruleset and name; the first root that has a name wins."""
   found: dict[tuple[Ruleset, str], SubmissionFolder] = {}
   for root in _roots:
     for ruleset, parent in RULESET_FOLDERS.items():
       for folder in _folders(root / 'submissions' / parent):
-        entry = SubmissionFolder(folder.name, ruleset, folder)
-        if entry.frameworks:
-          found.setdefault((ruleset, folder.name), entry)
+        candidate = SubmissionFolder(folder.name, ruleset, folder)
+        if candidate.frameworks:
+          found.setdefault((ruleset, folder.name), candidate)
   return found
 
 
 def submission(name: str, ruleset: Ruleset) -> SubmissionFolder:
+  """Returns a submission folder.
+
+  Raises:
+    UserError: the ruleset has no such submission.
+  """
   try:
     return submissions()[ruleset, name]
   except KeyError:
-    known = [entry for kind, entry in submissions() if kind == ruleset]
+    known = [other for kind, other in submissions() if kind == ruleset]
     raise errors.unknown(f'{ruleset}-tuning submission', name, known) from None

@@ -1,7 +1,7 @@
-"""Suites that users write: a TOML file becomes the same record as a suite of ours.
+"""Reads a suite that a user wrote: turns its TOML file into a `Suite`.
 
-What the file does not say of a workload is taken from its definition. `algoeff new suite` writes a
-file that has every field, with a comment on each.
+A field that the file leaves out is taken from the workload's definition. `algoeff new suite` writes
+a file that has every field, with a comment on each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from algorithmic_efficiency.benchmark.suites import (
 
 NAME = re.compile(r'[a-z][a-z0-9_]*')
 
-_WORDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text'}
+_TYPE_NAMES = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}
 _SUITE_FIELDS: Mapping[str, type] = {
   'name': str,
   'title': str,
@@ -66,7 +66,7 @@ _WORKLOAD_FIELDS: Mapping[str, type] = {
 }
 _FORMER_FIELDS = {'goal': 'target'}
 _TARGET_FIELDS: Mapping[str, type] = {'validation': float, 'test': float, 'provisional': bool}
-# What a budget needs on each axis, and the fields of it that the other axis alone reads.
+# The fields of a budget that each axis needs, and those that only the other axis reads.
 _NEEDED = {
   'seconds': ('step_hint', 'max_sec', 'eval_period_sec'),
   'cost_adjusted_steps': ('step_hint', 'max_steps', 'eval_period_steps'),
@@ -86,18 +86,19 @@ def _by_current_names(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def is_file(text: str) -> bool:
-  """Whether what names a suite is meant as the path of a file."""
+  """Returns True if `text` is the path of a suite file and not the name of a suite."""
   return text.endswith('.toml')
 
 
 def load(path: Path | str, definitions: Mapping[str, WorkloadDefinition]) -> Suite:
-  """Reads and checks a suite.
+  """Reads and validates a suite file.
 
   Args:
-    definitions: every workload that the file may name.
+    path: the TOML file.
+    definitions: workloads that the file may name, by name.
 
   Raises:
-    UserError: the file cannot be read, or something in it is wrong; it says which field.
+    UserError: the file cannot be read, or a field is invalid; the message names the field.
   """
   path = Path(path).expanduser().resolve()
   top = _Table.read(path)
@@ -109,8 +110,8 @@ def load(path: Path | str, definitions: Mapping[str, WorkloadDefinition]) -> Sui
     )
   if name in SUITES:
     raise errors.UserError(
-      f"{path}: the name of a suite must be its own; {name!r} is one of the benchmark's. Choose "
-      'another.'
+      f'{path}: the name of a suite must be unique; {name!r} is a built-in suite. Choose another '
+      'name.'
     )
   if top.fields.get('max_ratio', Suite.max_ratio) <= 1:  # the score divides by what is above 1
     raise top.wrong('max_ratio', 'above 1', top.fields['max_ratio'])
@@ -188,7 +189,10 @@ def _workloads(
 
 
 def _target(table: _Table, target: Target) -> Target:
-  """The target that the file gives; targets of its own are provisional where the file says so."""
+  """Returns the target in the file, else that of the definition.
+
+  A target of the file's own is provisional only if the file says so.
+  """
   if 'target' not in table.fields:
     return target
   own = _Table(f'{table.where}.target', table.fields['target'], _TARGET_FIELDS)
@@ -206,7 +210,7 @@ def _budget(table: _Table, axis: Axis, definition: WorkloadDefinition) -> Budget
       raise table.wrong(name, f'left out of a suite that races in {axis}', given[name])
   base = _model_budget(table, axis, definition)
   fields = {name: getattr(base, name) for name in _NEEDED[axis]} if base else {}
-  if 'max_steps' in given:  # what follows from the budget follows from the new one
+  if 'max_steps' in given:  # hint and period are derived from the new budget
     fields = {'step_hint': given['max_steps']}
   fields |= given
   role = table.choice('role', get_args(Role), 'base')
@@ -232,7 +236,7 @@ def _budget(table: _Table, axis: Axis, definition: WorkloadDefinition) -> Budget
 
 
 def _model_budget(table: _Table, axis: Axis, definition: WorkloadDefinition) -> Budget | None:
-  """The budget that stands in for what the file does not say."""
+  """Returns the budget that fills in the fields that the file leaves out."""
   whole = 'max_sec' if axis == 'seconds' else 'max_steps'
   usable = {
     name: budget for name, budget in definition.suites.items() if getattr(budget, whole) is not None
@@ -244,9 +248,9 @@ def _model_budget(table: _Table, axis: Axis, definition: WorkloadDefinition) -> 
 
 @dataclass(frozen=True)
 class _Table:
-  """A table of the file, whose fields are known and of the right type."""
+  """A table of the file, with fields of known names and valid types."""
 
-  where: str  # the file, and the place in it
+  where: str  # path of the file and keys of the table, for messages
   fields: Mapping[str, Any]
   types: Mapping[str, type]
 
@@ -260,18 +264,18 @@ class _Table:
     kind = self.types[name]
     if kind is dict or kind is list:
       if not isinstance(value, kind) or not value:
-        what = 'a table that is not empty' if kind is dict else 'a list that is not empty'
+        what = 'a nonempty table' if kind is dict else 'a nonempty list'
         raise self.wrong(name, what, value)
       return
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
-      raise self.wrong(name, _WORDS[kind], value)
+      raise self.wrong(name, _TYPE_NAMES[kind], value)
     if kind in (int, float) and not math.isfinite(value):
       raise self.wrong(name, 'finite', value)
     if kind in (int, float) and value <= 0 and self.types is not _TARGET_FIELDS:
       raise self.wrong(name, 'positive', value)
     if kind is str and not value.strip():
-      raise self.wrong(name, 'a text that is not empty', value)
+      raise self.wrong(name, 'nonempty text', value)
 
   @classmethod
   def read(cls, path: Path) -> _Table:
@@ -280,12 +284,12 @@ class _Table:
         content = tomllib.load(file)
     except OSError as error:
       raise errors.UserError(
-        f'The file of a suite must be readable; {path} is not: {error.strerror}. `algoeff new '
-        'suite NAME` writes one.'
+        f'A suite file must be readable; {path} is not: {error.strerror}. `algoeff new suite NAME` '
+        'writes one.'
       ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
       raise errors.UserError(
-        f'The file of a suite must be TOML in UTF-8; {path} is not: {error}.'
+        f'A suite file must be TOML in UTF-8; {path} is not: {error}.'
       ) from None
     return cls(str(path), content, _SUITE_FIELDS)
 
@@ -296,8 +300,8 @@ class _Table:
     missing = [name for name in names if name not in self.fields]
     if missing:
       raise errors.UserError(
-        f'{self.where}: missing {", ".join(missing)}. `algoeff new suite NAME` writes a file that '
-        'has every field.'
+        f'{self.where}: missing fields: {", ".join(missing)}. `algoeff new suite NAME` writes a '
+        'file that has every field.'
       )
 
   def given(self, *names: str) -> dict[str, Any]:
@@ -314,7 +318,17 @@ class _Table:
   def tables(
     self, name: str, types: Mapping[str, type], kind: str, choices: Any
   ) -> dict[str, _Table]:
-    """The tables within a field, each under a name that must be one of the choices."""
+    """Returns the tables within field `name`, by their keys.
+
+    Args:
+      name: field whose value is a table of tables.
+      types: type of each field of the inner tables.
+      kind: what a key names, for the message.
+      choices: valid keys.
+
+    Raises:
+      UserError: a key is not among `choices`, or its value is not a table.
+    """
     found = {}
     for key, fields in self.fields[name].items():
       if key not in choices:

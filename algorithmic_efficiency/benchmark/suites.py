@@ -1,7 +1,7 @@
-"""The named benchmarks, as data: what is raced, by which rules, on which hardware.
+"""The built-in suites as data: what is raced, by which rules, on which hardware.
 
-Which workloads belong to a suite is said by the definitions (`suites={name: Budget(...)}`); a suite
-that comes from a file (`suite_file`) says it itself.
+A definition names the suites that it belongs to (`suites={name: Budget(...)}`). A suite that comes
+from a file (`suite_file`) lists its workloads itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 Axis = Literal['seconds', 'cost_adjusted_steps']
 Ruleset = Literal['external', 'self']
-Integral = Literal['grid', 'exact']  # of the performance profile: on 100 points, or its area itself
+Integral = Literal['grid', 'exact']  # area under the performance profile: on 100 points, or exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-  """How often a ruleset runs a submission, and the factor on the budget of each trial."""
+  """Number of studies, trials a study, and the budget factor of each trial under one ruleset."""
 
   num_studies: int
   num_trials: int
@@ -31,15 +31,30 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-  """One benchmark.
+  """One suite: a named benchmark with its rules.
 
-  On the axis of seconds a submission chooses its batch size and the clock decides; on the axis of
-  cost-adjusted steps the batch size is the definition's, a step is one batch drawn from the input
-  queue, and the budget is a number of steps. `free_init_sec` is how long `get_batch_size` and
-  `init_optimizer_state` may take together before the rest is charged as submission time. A trial
-  that is silent for `heartbeat_timeout_sec`, or for its budget in seconds if that is longer, is
-  ended from outside. `file` is where the suite was read from, and `workloads` what it races: both
-  are empty for the suites below.
+  On the axis of seconds a submission chooses its batch size, and the budget is a time. On the axis
+  of cost-adjusted steps the definition sets the batch size, a step is one batch drawn from the
+  input queue, and the budget is a number of steps.
+
+  Attributes:
+    name: unique name of the suite.
+    title: one line for `algoeff list` and RULES.md.
+    axis: unit of the race.
+    tuning: number of studies and trials, by ruleset.
+    hardware: accelerators that a trial uses, or 'any machine'.
+    stop_on_divergence: True if a trial ends when a parameter stops being finite.
+    free_init_sec: seconds that `get_batch_size` and `init_optimizer_state` may take together, free
+      of charge.
+    heartbeat_timeout_sec: seconds without a heartbeat after which a trial is ended; its budget in
+      seconds, if longer.
+    max_ratio: multiple of the fastest time above which a time counts as a miss.
+    integral: how the area under the performance profile is computed.
+    counts_only_runnable: True if workloads without code are left out of the count.
+    num_accelerators: accelerators of `hardware`; device-hours are hours times this number.
+    baselines: submissions whose step time is the unit of costs, by preference.
+    file: path of the suite file; empty for built-in suites.
+    workloads: definitions of a suite from a file, by name; empty for built-in suites.
   """
 
   name: str
@@ -50,11 +65,11 @@ class Suite:
   stop_on_divergence: bool = False
   free_init_sec: float = 120.0
   heartbeat_timeout_sec: float = 3_600.0
-  max_ratio: float = 4.0  # a run slower than this multiple of the fastest counts as a miss
+  max_ratio: float = 4.0
   integral: Integral = 'exact'
-  counts_only_runnable: bool = False  # whether workloads that cannot run yet are left uncounted
-  num_accelerators: int = 1  # of `hardware`; the hours of a run are multiplied by it
-  baselines: tuple[str, ...] = ('baseline', 'nadamw')  # whose step time is the unit, by preference
+  counts_only_runnable: bool = False
+  num_accelerators: int = 1
+  baselines: tuple[str, ...] = ('baseline', 'nadamw')
   file: str = ''
   workloads: Mapping[str, WorkloadDefinition] = field(default_factory=dict)
 
@@ -63,25 +78,31 @@ class Suite:
     return self.axis == 'cost_adjusted_steps'
 
   def baseline_among(self, names: Collection[str]) -> str:
-    """Of the submissions of a race the one whose step is the unit: the first of the baselines that
-    is among them, else the first by name."""
+    """Returns the submission whose step time is the unit of costs.
+
+    It is the first of `baselines` among `names`, else the first of `names` in alphabetical order.
+    """
     return next((name for name in self.baselines if name in names), min(names))
 
   def rules_of(self, ruleset: Ruleset) -> Tuning:
-    """
+    """Returns the numbers of studies and trials under `ruleset`.
+
     Raises:
       UserError: the suite does not have this ruleset.
     """
     if ruleset not in self.tuning:
       raise errors.UserError(
-        f'The suite {self.name} has no {ruleset} tuning; it has: {", ".join(self.tuning)}. Say '
-        'which with --ruleset.'
+        f'The suite {self.name} has no {ruleset} tuning; it has: {", ".join(self.tuning)}. Choose '
+        'one with --ruleset.'
       )
     return self.tuning[ruleset]
 
   def rules_hash(self, ruleset: Ruleset) -> str:
-    """A hash of what a trial is run by, besides its workload's target, sizes and budget: 16
-    hexadecimal digits. How often something is run, and how it is scored, are no part of it."""
+    """Returns a hash of the rules of a trial, as 16 hexadecimal digits.
+
+    Target, sizes and budget of the workload are in the hash of its definition. Numbers of studies
+    and trials and the rules of scoring are in neither.
+    """
     fields = {
       'name': self.name,
       'axis': self.axis,
@@ -92,7 +113,7 @@ class Suite:
 
 
 _ANY = 'any machine'
-_EMBEDDED_TUNING: Mapping[Ruleset, Tuning] = {
+_FIVE_STUDIES: Mapping[Ruleset, Tuning] = {
   'external': Tuning(num_studies=5, num_trials=5),
   'self': Tuning(num_studies=5, num_trials=1),
 }
@@ -104,7 +125,7 @@ SUITES: Mapping[str, Suite] = {
       name='quick',
       title='Bundled data, at most 30 seconds a trial on a laptop',
       axis='cost_adjusted_steps',
-      tuning=_EMBEDDED_TUNING,
+      tuning=_FIVE_STUDIES,
       hardware=_ANY,
       heartbeat_timeout_sec=600.0,
       counts_only_runnable=True,
@@ -114,7 +135,7 @@ SUITES: Mapping[str, Suite] = {
       name='lite',
       title='Small real data, minutes a trial on one GPU',
       axis='cost_adjusted_steps',
-      tuning=_EMBEDDED_TUNING,
+      tuning=_FIVE_STUDIES,
       hardware=_ANY,
       counts_only_runnable=True,
       stop_on_divergence=True,

@@ -62,7 +62,7 @@ def check(stderr: str, code: int, *parts: str) -> None:
       {'ruleset': 'external', 'submission': 'external.py'},
       ['External tuning needs a search space'],
     ),
-    ({'path': 'nowhere'}, ['must name a folder']),
+    ({'path': 'nowhere'}, ['must be a directory']),
     ({'workload_path': '.'}, ['a definition.py']),
     ({'experiment_dir': '/proc/nowhere'}, ['/proc/nowhere']),
     ({'no_such_flag': '1'}, ['unrecognized arguments: --no_such_flag']),

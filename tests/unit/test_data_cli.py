@@ -117,7 +117,7 @@ def test_verify_of_embedded_data(capsys):
     (['prepare', 'imagenet'], 'there is no code for it yet'),
     (['prepare', 'mnist', '--source', '/nonexistent'], '/nonexistent does not exist'),
     (['prepare', 'mnist', '--source', '/dev'], 'has no train-images-idx3-ubyte'),
-    (['list', '--path', '/nonexistent'], '--path must name a folder'),
+    (['list', '--path', '/nonexistent'], '--path must be a directory'),
   ],
   ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
 )

@@ -115,15 +115,15 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((TOP, RULESETS, '[workloads.mnist]\nmax_step = 1'), "Did you mean 'max_steps'"),
     ((TOP, RULESETS, '[workloads.mnist.target]\nvalid = 1'), "Did you mean 'validation'"),
     ((TOP, '[rulesets.slef]\nstudies = 1', WORKLOADS), "Did you mean 'self'"),
-    ((TOP, '[rulesets.self]\ntrials = 1', WORKLOADS), 'missing studies'),
+    ((TOP, '[rulesets.self]\ntrials = 1', WORKLOADS), 'missing fields: studies'),
     ((TOP, '[rulesets.self]\nstudies = 1\ntrials = 2', WORKLOADS), 'trials must be 1'),
-    ((TOP, WORKLOADS), 'missing rulesets'),
-    ((TOP, RULESETS), 'missing workloads'),
+    ((TOP, WORKLOADS), 'missing fields: rulesets'),
+    ((TOP, RULESETS), 'missing fields: workloads'),
     ((TOP.replace('cost_adjusted_steps', 'second'), RULESETS, WORKLOADS), "mean 'seconds'"),
     ((TOP.replace("'mine'", "'Mine!'"), RULESETS, WORKLOADS), 'beginning with a letter'),
-    ((TOP.replace("'mine'", "'quick'"), RULESETS, WORKLOADS), "'quick' is one of the benchmark's"),
-    ((TOP.replace("'mine'", '7'), RULESETS, WORKLOADS), 'name must be a text; it is 7'),
-    ((TOP.replace("'Mine'", "' '"), RULESETS, WORKLOADS), 'title must be a text that is not'),
+    ((TOP.replace("'mine'", "'quick'"), RULESETS, WORKLOADS), "'quick' is a built-in suite"),
+    ((TOP.replace("'mine'", '7'), RULESETS, WORKLOADS), 'name must be text; it is 7'),
+    ((TOP.replace("'Mine'", "' '"), RULESETS, WORKLOADS), 'title must be nonempty text'),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = 1.5'), 'must be a whole number; it is 1.5'),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = true'), 'must be a whole number; it is True'),
     ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = 0'), 'max_steps must be positive; it is 0'),
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_there(capsys):
 
 
 def test_an_unknown_name_says_that_files_go():
-  with pytest.raises(errors.UserError, match='A suite of your own is named by'):
+  with pytest.raises(errors.UserError, match='Name a suite of your own by its .toml file'):
     registry.suite('mine')
 
 
@@ -176,7 +176,7 @@ def test_two_files_may_not_share_a_name_and_one_may_be_read_again(written):
   registry.suite(first)
   written(TOP, RULESETS, '[workloads.mnist]\nmax_steps = 81')
   assert registry.suite(first).workloads['mnist'].suites['mine'].max_steps == 81
-  with pytest.raises(errors.UserError, match=r"'mine' is that of .*mine.toml"):
+  with pytest.raises(errors.UserError, match=r"mine.toml has the name 'mine'"):
     registry.suite(written(name='other.toml'))
 
 
