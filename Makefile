@@ -20,12 +20,18 @@ BIN := $(VENV)/bin
 INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DECLARED := pyproject.toml constraints.txt
 
+# Whole files go to one of two workers, in the order of pyproject.toml: what a file shares is made once.
+PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow bench lint types rules clean
+.PHONY: help demo install test test-slow test-long bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on two small real data sets (a few minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
-	@echo 'make test-slow, bench, lint, types: slow tests, measurements, linter, type checker'
+	@echo 'make test-slow  run what takes longer and starts real trials (minutes; CI runs it, too)'
+	@echo 'make test-long  run many kills, full sizes and long races (an hour; before work is called done)'
+	@echo 'make bench, lint, types: measurements, linter, type checker'
+	@echo 'make install    install what the tests need, and nothing else'
 	@echo 'make rules   write the tables of RULES.md anew'
 	@echo 'make clean   remove what these commands made, but for results'
 
@@ -52,11 +58,16 @@ demo: $(VENV)/.installed-demo
 	'$(BIN)/algoeff' bench --suite quick --submissions nadamw,nesterov --ruleset self --frameworks jax \
 	  --studies 3 --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite
 
+install: $(VENV)/.installed-test
+
 test: $(VENV)/.installed-test
-	'$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --durations 10
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed-test
-	'$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'slow and not gpu' || test $$? -eq 5
+	$(PYTEST) -m 'slow and not long and not gpu'
+
+test-long: $(VENV)/.installed-test
+	$(PYTEST) -m 'long and not gpu'
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; '$(BIN)/python' "$$script"; done
