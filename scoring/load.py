@@ -123,7 +123,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     trials=tuple(trials),
     notes=tuple(sorted(notes)),
     costs=tuple(cost for race in races for cost in race_files.read_costs(race)),
-    planned=tuple(one for race in races for one in race_files.read_plan(race)),
+    planned=tuple(one for race in races for one in race_files.read_estimate(race)),
   )
   return frame
 

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -158,6 +159,20 @@ class AppendFile:
       self._handle = -1
 
 
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+  """The content of a regular file.
+
+  Raises:
+    OSError: it cannot be read, or is a folder, a pipe or a device, which might never end.
+  """
+  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  if not stat.S_ISREG(os.fstat(handle).st_mode):
+    os.close(handle)
+    raise OSError(errno.EINVAL, 'it is not a regular file', str(path))
+  with open(handle, 'rb') as file:
+    return file.read()
+
+
 def cut_unfinished_line(path: Path) -> None:
   """Removes what a killed process left of the last line of a file, if there is one.
 
@@ -213,11 +228,14 @@ def decode(text: str | bytes) -> Any:
   """The inverse of `encode`.
 
   Raises:
-    ValueError: the text is not JSON.
+    ValueError: the text is not JSON, or is nested too deeply.
   """
   if isinstance(text, bytes):
     text = text.decode()
-  return json.loads(text, object_hook=_float_back if _FLOAT in text else None)
+  try:
+    return json.loads(text, object_hook=_float_back if _FLOAT in text else None)
+  except RecursionError:
+    raise ValueError('it is nested too deeply') from None
 
 
 def _plain(obj: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+ESTIMATE_FILE = 'plan.json'
 STOP_REASONS: Mapping[str, str] = {
   'goals_reached': 'targets_reached',
   'validation_goal_reached': 'validation_target_reached',
@@ -25,28 +26,24 @@ POSITION: Mapping[str, str] = {
 CALIBRATION: Mapping[str, str] = {'goal': 'target'}
 
 
-def renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-  """The fields by their new names; a field that has both names keeps the value of the new one.
+def renamed(fields: Any, names: Mapping[str, str]) -> Any:
+  """A JSON object with its fields by their new names; any other value as it is.
 
-  Raises:
-    TypeError: it is no mapping.
+  A field that has both names keeps the value of the new one.
   """
-  if not isinstance(fields, Mapping):
-    raise TypeError('it is no JSON object')
+  if not isinstance(fields, dict):
+    return fields
   found = {names.get(name, name): value for name, value in fields.items()}
   return found | {new: fields[new] for new in names.values() if new in fields}
 
 
-def renamed_trial(fields: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields of a `trial.json` with the names and stop reasons of this version.
-
-  Raises:
-    TypeError: it is no mapping.
-  """
-  found = renamed(fields, {})
-  reason = found.get('stop_reason')
-  if isinstance(reason, str):
-    found['stop_reason'] = STOP_REASONS.get(reason, reason)
-  if isinstance(found.get('environment'), dict):
+def renamed_trial(fields: Any) -> Any:
+  """A decoded `trial.json` with the names and stop reasons of this version."""
+  if not isinstance(fields, dict):
+    return fields
+  found = {**fields}
+  if 'environment' in found:
     found['environment'] = renamed(found['environment'], ENVIRONMENT)
+  if isinstance(reason := found.get('stop_reason'), str):
+    found['stop_reason'] = STOP_REASONS.get(reason, reason)
   return found

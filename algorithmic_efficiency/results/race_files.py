@@ -1,6 +1,7 @@
-"""The records of a race, beside its runs: what it was planned to take, and what a step costs.
+"""The records of a race, beside its runs: the cost estimate, and what a step costs.
 
-`plan.json` is written when the race begins. `costs.jsonl` is append-only, one measurement a line.
+`cost_estimate.json` is written when the race begins. `costs.jsonl` is append-only, one measurement
+a line.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import files, former_names
+from algorithmic_efficiency.results import files, former_names, schema
+from algorithmic_efficiency.results.schema import Count, Seconds, StepSeconds
 
 COSTS_FILE = 'costs.jsonl'
-PLAN_FILE = 'plan.json'
+ESTIMATE_FILE = 'cost_estimate.json'
 
-Round = tuple[float, float, float]
+Round = tuple[StepSeconds, StepSeconds, StepSeconds]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-  """What a step of a submission costs in units of the baseline's, found in one study.
+  """What a step of a submission costs in units of the baseline's, measured in one study.
 
   Attributes:
     submission: as it is scored; where it is the baseline itself, a second process of the baseline
@@ -38,14 +42,14 @@ class StepCost:
   baseline: str
   workload: str
   framework: str
-  study: int
+  study: Count
   host: str
-  rounds: tuple[Round, ...]
+  rounds: Annotated[tuple[Round, ...], msgspec.Meta(min_length=1)]
   hashes: Mapping[str, str] = field(default_factory=dict)
 
   @property
   def log_cost(self) -> float:
-    """The median over the rounds of the logarithm of the ratio; drift within a turn cancels."""
+    """The median over the rounds of the logarithm of the ratio; drift within a round cancels."""
     return statistics.median(
       math.log(own) - (math.log(before) + math.log(after)) / 2 for before, own, after in self.rounds
     )
@@ -60,7 +64,8 @@ class StepCost:
 
 
 def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:
-  """
+  """Appends costs to `costs.jsonl`; an unfinished line before them is cut off.
+
   Raises:
     UserError: the file could not be written.
   """
@@ -73,30 +78,25 @@ def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:
 
 
 def read_costs(folder: Path) -> tuple[StepCost, ...]:
-  """All costs that were measured for the runs in a folder; a line that was cut off counts not.
+  """Reads all costs that were measured for the runs in a folder; an unfinished line is left out.
 
   Raises:
     UserError: the file cannot be read, or something else is in it.
   """
   path = folder / COSTS_FILE
   try:
-    *lines, _ = path.read_text().split('\n')
+    *lines, _ = files.read_bytes(path).split(b'\n')
     return tuple(_cost(files.decode(line)) for line in lines)
   except FileNotFoundError:
     return ()
-  except (OSError, ValueError, TypeError, KeyError) as error:
+  except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{path} is damaged ({error}); remove it, and step times of the runs take its place.'
     ) from None
 
 
-def _cost(record: dict[str, Any]) -> StepCost:
-  fields = former_names.renamed(record, former_names.STEP_COST)
-  fields['rounds'] = tuple(tuple(one) for one in fields['rounds'])
-  cost = StepCost(**fields)
-  if not all(0 < sec < math.inf for turn in cost.rounds for sec in turn) or not cost.rounds:
-    raise ValueError('a step that takes no time')
-  return cost
+def _cost(value: Any) -> StepCost:
+  return schema.convert(former_names.renamed(value, former_names.STEP_COST), StepCost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,47 +104,55 @@ class PlannedTrials:
   """What the trials of a submission on a workload are expected to take.
 
   Attributes:
-    num_trials: of all studies together.
+    num_trials: the number in all studies together.
     at_most_sec: wall seconds of a trial that spends its budget.
-    expected_sec: of a trial that stops where trials before it stopped.
-    off_clock_sec: the part of both that is on no trial's clock: until its process has imported the
-      core, and after its record was written.
+    expected_sec: wall seconds of a trial that stops where trials before it stopped.
+    off_clock_sec: the part of both that no trial's clock measures: until its process has imported
+      the core, and after its record was written.
     basis: how it is known where trials stop.
   """
 
   submission: str
   workload: str
   framework: str
-  num_trials: int
-  at_most_sec: float
-  expected_sec: float
-  off_clock_sec: float
+  num_trials: Count
+  at_most_sec: Seconds
+  expected_sec: Seconds
+  off_clock_sec: Seconds
   basis: str
 
 
-def write_plan(folder: Path, trials: Iterable[PlannedTrials]) -> None:
-  """
+@dataclass(frozen=True, kw_only=True)
+class _CostEstimate:
+  trials: tuple[PlannedTrials, ...]
+
+
+def write_estimate(folder: Path, trials: Iterable[PlannedTrials]) -> None:
+  """Writes `cost_estimate.json`, all or nothing.
+
   Raises:
     UserError: the file could not be written.
   """
   files.make_folder(folder)
   files.write_json_atomic(
-    folder / PLAN_FILE, {'trials': [dataclasses.asdict(one) for one in trials]}
+    folder / ESTIMATE_FILE, {'trials': [dataclasses.asdict(one) for one in trials]}
   )
 
 
-def read_plan(folder: Path) -> tuple[PlannedTrials, ...]:
-  """What the runs in a folder were planned to take; empty if nobody has planned them.
+def read_estimate(folder: Path) -> tuple[PlannedTrials, ...]:
+  """Reads what the runs in a folder were estimated to take; empty without an estimate.
 
   Raises:
     UserError: the file cannot be read, or something else is in it.
   """
-  path = folder / PLAN_FILE
-  try:
-    return tuple(PlannedTrials(**one) for one in files.decode(path.read_text())['trials'])
-  except FileNotFoundError:
-    return ()
-  except (OSError, ValueError, TypeError, KeyError) as error:
-    raise errors.UserError(
-      f'{path} is damaged ({error}); remove it, and the estimate of these runs with it.'
-    ) from None
+  for name in (ESTIMATE_FILE, former_names.ESTIMATE_FILE):
+    path = folder / name
+    try:
+      return schema.convert(schema.read_json(path), _CostEstimate).trials
+    except FileNotFoundError:
+      continue
+    except schema.DamagedError as error:
+      raise errors.UserError(
+        f'{path} is damaged ({error}); remove it, and the estimate of these runs with it.'
+      ) from None
+  return ()

@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import files, former_names
+from algorithmic_efficiency.results import files, former_names, schema
+from algorithmic_efficiency.results.schema import Count, Seconds
 
 SCHEMA_VERSION = 1
 TRIAL_FILE = 'trial.json'
 
-STATUSES = ('running', 'finished', 'failed', 'invalid')
-STOP_REASONS = (
+Status = Literal['running', 'finished', 'failed', 'invalid']
+StopReason = Literal[
   'targets_reached',
   'validation_target_reached',
   'budget_spent',
@@ -26,7 +27,33 @@ STOP_REASONS = (
   'out_of_memory',
   'heartbeat_timeout',
   'interrupted',
-)
+]
+
+
+class Options(TypedDict, total=False):
+  """Evaluation and stopping flags of the command, by flag name: those that a reader asks for."""
+
+  stop_at: str
+  stop_on_divergence: bool
+  splits: list[str]
+  full_eval_every: Count
+  eval_steps: list[Count]
+
+
+class _Devices(TypedDict, total=False):
+  num_devices: Count
+  device_kind: str
+  num_threads: Count | None
+  versions: dict[str, str]
+
+
+class _Environment(TypedDict, total=False):
+  """The part of an environment that readers take apart; the rest is shown as it is."""
+
+  host_hash: str
+  machine_hash: str
+  cpu_model: str | None
+  devices: _Devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +70,8 @@ class TrialRecord:
     num_out_of_memory: how many times in a row, on this host, its memory ended it.
     seeds: named seeds, among them the trial's and its study's.
     buckets: seconds by bucket; they sum to the wall time.
-    options: what the trial was spared or not, by the names of the command's flags.
+    options: evaluation and stopping flags of the command, by flag name; they tell deviations from
+      the official rules.
     peak_memory_bytes: high-water marks by place ('host', 'device').
     notes: what a reader of the result should know.
     environment: what `environment.collect` says.
@@ -54,25 +82,25 @@ class TrialRecord:
   submission: str
   suite: str
   ruleset: str
-  study: int
-  trial: int
+  study: Count
+  trial: Count
   smoke: bool = False
-  status: str = 'running'
-  stop_reason: str | None = None
+  status: Status = 'running'
+  stop_reason: StopReason | None = None
   reason: str = ''
   hyperparameters: Mapping[str, Any] | None = None
-  options: Mapping[str, Any] = field(default_factory=dict)
-  batch_size: int = 0
-  global_step: int = 0
-  charged_steps: int = 0
-  submission_time_sec: float = 0.0
-  step_time_sec: float | None = None
-  wall_sec: float = 0.0
-  parent_wall_sec: float | None = None
-  num_out_of_memory: int = 0
+  options: Options = field(default_factory=Options)
+  batch_size: Count = 0
+  global_step: Count = 0
+  charged_steps: Count = 0
+  submission_time_sec: Seconds = 0.0
+  step_time_sec: Seconds | None = None
+  wall_sec: Seconds = 0.0
+  parent_wall_sec: Seconds | None = None
+  num_out_of_memory: Count = 0
   seeds: Mapping[str, int] = field(default_factory=dict)
-  buckets: Mapping[str, float] = field(default_factory=dict)
-  peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+  buckets: Mapping[str, Seconds] = field(default_factory=dict)
+  peak_memory_bytes: Mapping[str, Count] = field(default_factory=dict)
   definition_hash: str = ''
   suite_hash: str = ''
   submission_hash: str = ''
@@ -81,26 +109,19 @@ class TrialRecord:
   versions: Mapping[str, str] = field(default_factory=dict)
   schema: int = SCHEMA_VERSION
 
-  def __post_init__(self) -> None:
-    if self.status not in STATUSES:
-      raise ValueError(f'status is one of {STATUSES}; it is {self.status!r}.')
-    if self.stop_reason is not None and self.stop_reason not in STOP_REASONS:
-      raise ValueError(f'stop_reason is one of {STOP_REASONS}; it is {self.stop_reason!r}.')
-    object.__setattr__(self, 'notes', tuple(self.notes))
-
   def to_json(self) -> dict[str, Any]:
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
   @classmethod
-  def from_json(cls, fields: Mapping[str, Any]) -> TrialRecord:
-    """Fields that this version does not know are left out.
+  def from_json(cls, value: Any) -> TrialRecord:
+    """Checks a decoded `trial.json`. Fields that this version does not know are left out.
 
     Raises:
-      ValueError, TypeError: a field is missing or not in its closed set.
+      DamagedError: a field is missing, of another type, or not in its closed set.
     """
-    known = {f.name for f in dataclasses.fields(cls)}
-    current = former_names.renamed_trial(fields)
-    return cls(**{name: value for name, value in current.items() if name in known})
+    record = schema.convert(former_names.renamed_trial(value), cls)
+    schema.convert(record.environment, _Environment)
+    return record
 
   def write(self, folder: Path) -> None:
     """Writes `trial.json`, all or nothing.
@@ -112,17 +133,17 @@ class TrialRecord:
 
 
 def read_trial(folder: Path) -> TrialRecord | None:
-  """The trial record of a folder; None if there is none.
+  """Reads the trial record of a folder; None if there is none.
 
   Raises:
     UserError: it is damaged.
   """
   path = folder / TRIAL_FILE
   try:
-    return TrialRecord.from_json(files.decode(path.read_bytes()))
+    return TrialRecord.from_json(schema.read_json(path))
   except FileNotFoundError:
     return None
-  except (ValueError, TypeError, AttributeError) as error:
+  except schema.DamagedError as error:
     raise errors.UserError(
       f'{path} is damaged ({error}); run the trial again with --overwrite.'
     ) from error

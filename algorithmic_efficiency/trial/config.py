@@ -12,7 +12,7 @@ from typing import Any, Literal
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark.definition import Budget, Split, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Axis, Ruleset, Suite
-from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.results.trial_record import Options, TrialRecord
 
 StopAt = Literal['both', 'validation', 'never']
 
@@ -105,7 +105,7 @@ class TrialConfig:
     return {'seed': self.root_seed, 'study': self.study_seed, 'trial': self.seed}
 
   @property
-  def options(self) -> dict[str, Any]:
+  def options(self) -> Options:
     """What the trial is spared or not, as its record has it."""
     return {
       'stop_at': self.stop_at,

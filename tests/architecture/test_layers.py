@@ -57,7 +57,10 @@ FRAMEWORK_FILES = {
     'workloads/*/model_torch.py',
   ),
 }
-FIRST_IMPORTABLE = ('numpy',)  # what modules that `algoeff --help` may meet import at once
+FIRST_IMPORTABLE = (
+  'msgspec',
+  'numpy',
+)  # what modules that `algoeff --help` may meet import at once
 AT_ONCE = {f'{CORE}.submission_runner': ('absl',)}  # it is an application of absl
 
 

@@ -260,7 +260,7 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
     (['--seeds', '1'], '--seeds must be at least 2; it is 1'),
     (['--budget_factor', '1/2'], '--budget_factor must be at least 1; it is 1/2'),
     (['--step_budget', '1'], '--step_budget must be at least 2; it is 1'),
-    (['--compare', 'nowhere.json'], 'nowhere.json is not: No such file'),
+    (['--compare', 'nowhere.json'], 'nowhere.json does not exist'),
     (['--max_hours', '0'], '--max_hours must be positive'),
     (['--workers', '0'], '--workers must be positive'),
   ],

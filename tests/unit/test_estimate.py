@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -326,18 +327,35 @@ class TestRace:
   def test_it_is_stored_before_the_race_and_not_afterwards(self, host, tmp_path):
     found = self.estimate(race(tmp_path))
     estimates.store(found, tmp_path)
-    assert race_files.read_plan(tmp_path) == found.trials
+    assert race_files.read_estimate(tmp_path) == found.trials
     later = dataclasses.replace(found, num_done=1, trials=())
     estimates.store(later, tmp_path)
-    assert race_files.read_plan(tmp_path) == found.trials
+    assert race_files.read_estimate(tmp_path) == found.trials
     estimates.store(dataclasses.replace(later, num_done=0), tmp_path)
-    assert race_files.read_plan(tmp_path) == ()
+    assert race_files.read_estimate(tmp_path) == ()
 
-  @pytest.mark.parametrize('text', ['', '{}', '{"trials": [{}]}', '{"trials": 3}', '[]'])
-  def test_a_damaged_plan_is_a_mistake(self, tmp_path, text):
-    (tmp_path / race_files.PLAN_FILE).write_text(text)
-    with pytest.raises(UserError, match='is damaged'):
-      race_files.read_plan(tmp_path)
+  @pytest.mark.parametrize(
+    'text', ['', '{}', '{"trials": [{}]}', '{"trials": 3}', '[]', '[' * 10**5]
+  )
+  @pytest.mark.parametrize('name', ['cost_estimate.json', 'plan.json'])
+  def test_a_damaged_estimate_is_a_mistake(self, tmp_path, text, name):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f'{name} is damaged'):
+      race_files.read_estimate(tmp_path)
+
+  @pytest.mark.parametrize('value', ['"long"', 'null', 'NaN', '1e308', '-1', '{"$float": "nan"}'])
+  def test_a_time_that_no_trial_takes_is_a_mistake(self, host, tmp_path, value):
+    estimates.store(self.estimate(race(tmp_path)), tmp_path)
+    path = tmp_path / race_files.ESTIMATE_FILE
+    path.write_text(re.sub(r'("expected_sec": )[^,]*', rf'\g<1>{value}', path.read_text()))
+    with pytest.raises(UserError, match=r'trials\[0\].expected_sec: .*'):
+      race_files.read_estimate(tmp_path)
+
+  def test_the_estimate_of_version_0_1_0_is_read_under_its_name(self, host, tmp_path):
+    found = self.estimate(race(tmp_path))
+    estimates.store(found, tmp_path)
+    (tmp_path / 'cost_estimate.json').rename(tmp_path / 'plan.json')
+    assert race_files.read_estimate(tmp_path) == found.trials
 
 
 def test_jobs_start_in_their_order_as_soon_as_a_place_is_free():
@@ -372,7 +390,7 @@ class TestCommand:
     shown = capsys.readouterr().out
     assert '10 trials, by steps and batches that were probed on this machine.' in shown
     assert 'assumed: 3/4 of the budget' in shown
-    stored = race_files.read_plan(tmp_path / 'runs')
+    stored = race_files.read_estimate(tmp_path / 'runs')
     assert [one.submission for one in stored] == ['nadamw', 'twin']
 
   def test_what_could_not_be_probed_is_said(self, host, tmp_path, capsys, monkeypatch):

@@ -655,11 +655,48 @@ def test_trial_record_tolerates_fields_of_a_later_version(tmp_path):
   assert read_trial(tmp_path) == RECORD
 
 
-def test_trial_record_is_checked():
-  with pytest.raises(ValueError, match='status'):
-    TrialRecord(**(RECORD.to_json() | {'status': 'done'}))
-  with pytest.raises(ValueError, match='stop_reason'):
-    TrialRecord(**(RECORD.to_json() | {'stop_reason': 'tired'}))
+NESTED = '[' * 100_000 + ']' * 100_000
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'said'),
+  [
+    ('status', 'done', r'status: Invalid enum value .done.'),
+    ('status', ['invalid'], r'status: Expected str, got array'),
+    ('stop_reason', 'tired', r'stop_reason: Invalid enum value .tired.'),
+    ('buckets', {'update': 'long'}, r'buckets.*: Expected float, got str'),
+    ('buckets', {'update': -1.0}, r'buckets.*: Expected float >= 0.0'),
+    ('options', {'splits': 5}, r'options.splits: Expected array, got int'),
+    ('options', {'splits': [[1]]}, r'options.splits.*: Expected str, got array'),
+    ('charged_steps', 10**400, r'charged_steps: Expected int <= \d+'),
+    ('charged_steps', True, r'charged_steps: Expected int, got bool'),
+    ('batch_size', 10**30, r'batch_size: Expected int <= \d+'),
+    ('seeds', None, r'seeds: Expected object, got null'),
+    ('environment', [1], r'environment: Expected object, got array'),
+    ('environment', {'devices': 5}, r'devices: Expected object, got int'),
+    ('environment', {'fingerprint': 5}, r'host_hash: Expected str, got int'),
+    ('submission_time_sec', math.nan, r'submission_time_sec: Expected float >= 0.0'),
+    ('wall_sec', 1e308, r'wall_sec: Expected float <= .*'),
+  ],
+)
+def test_a_field_of_a_trial_record_that_does_not_fit_is_named(tmp_path, name, value, said):
+  files.write_json_atomic(tmp_path / 'trial.json', RECORD.to_json() | {name: value})
+  with pytest.raises(UserError, match=rf'trial\.json is damaged \({said}.*--overwrite'):
+    read_trial(tmp_path)
+
+
+@pytest.mark.parametrize('content', [NESTED, f'{{"seeds": {NESTED}}}', '1' * 5000])
+def test_a_trial_record_that_cannot_be_decoded_is_damaged(tmp_path, content):
+  (tmp_path / 'trial.json').write_text(content)
+  with pytest.raises(UserError, match=r'trial\.json is damaged'):
+    read_trial(tmp_path)
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_damaged_and_does_not_block(tmp_path, make):
+  make(tmp_path / 'trial.json')
+  with pytest.raises(UserError, match='is damaged'):
+    read_trial(tmp_path)
 
 
 def test_trial_record_missing_or_damaged(tmp_path):

@@ -258,7 +258,7 @@ class TestReport:
       )
       for name in ('nadamw', 'slow')
     ]
-    race_files.write_plan(root, config)
+    race_files.write_estimate(root, config)
     return scored(root, **options)
 
   def test_costs_of_steps_with_their_spread_and_noise(self, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from fake_stepper import FakeHost
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.experiments.race import step_cost
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results import files, race_files
 from algorithmic_efficiency.results.race_files import StepCost
 from algorithmic_efficiency.trial.config import TrialConfig
 
@@ -248,8 +249,19 @@ class TestRecords:
     with pytest.raises(errors.UserError, match='is damaged'):
       race_files.read_costs(tmp_path)
 
-  @pytest.mark.parametrize('rounds', [((1.0, 0.0, 1.0),), ((1.0, float('nan'), 1.0),), ()])
-  def test_a_step_takes_some_time(self, tmp_path, rounds):
-    race_files.append_costs(tmp_path, [self.cost(rounds=rounds)])
+  @pytest.mark.parametrize(
+    'changes',
+    [
+      *({'rounds': rounds} for rounds in (((1.0, 0.0, 1.0),), ((1.0, float('nan'), 1.0),), ())),
+      *(
+        {'rounds': rounds} for rounds in (((1.0, 1.0),), 'abc', ((1.0, 'x', 1.0),), ((1e308,) * 3,))
+      ),
+      *({'hashes': hashes} for hashes in (['a'], {'a': ['b']}, {'a': 1}, None)),
+      *({'study': study} for study in ([1], 'one', 1.5, -1)),
+    ],
+  )
+  def test_a_field_that_does_not_fit_is_a_mistake(self, tmp_path, changes):
+    fields = dataclasses.asdict(self.cost()) | changes
+    (tmp_path / race_files.COSTS_FILE).write_text(files.encode(fields) + '\n')
     with pytest.raises(errors.UserError, match='is damaged'):
       race_files.read_costs(tmp_path)

@@ -178,5 +178,5 @@ def test_a_damaged_record_is_told(tmp_path, text):
 
 
 def test_a_record_that_is_not_there_is_told(tmp_path):
-  with pytest.raises(errors.UserError, match='No such file'):
+  with pytest.raises(errors.UserError, match='does not exist'):
     Record.read(tmp_path / 'record.json')

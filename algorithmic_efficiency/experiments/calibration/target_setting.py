@@ -22,7 +22,8 @@ from typing import Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import Budget, Target
-from algorithmic_efficiency.results import files, former_names
+from algorithmic_efficiency.results import files, former_names, schema
+from algorithmic_efficiency.results.schema import Count
 
 BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's; on the steps of the runs that set the target
 _SIGNIFICANT_DIGITS = 6
@@ -40,12 +41,12 @@ class Run:
   """
 
   submission: str
-  number: int
+  number: Count
   point: Mapping[str, Any]
   stop_reason: str
   best_validation: float | None
   best_test: float | None
-  best_step: int | None
+  best_step: Count | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,9 @@ class Record:
   workload: str
   framework: str
   submissions: tuple[str, ...]
-  num_trials: int
-  num_seeds: int
-  step_budget: int
+  num_trials: Count
+  num_seeds: Count
+  step_budget: Count
   budget_factor: str
   seed: int
   present: Target
@@ -104,21 +105,13 @@ class Record:
       UserError: there is no record, or it is damaged.
     """
     try:
-      written = files.decode(path.read_bytes())
-      fields = former_names.renamed(written, former_names.CALIBRATION)
-      for name, kind in (('present', Target), ('target', Target), ('budget', Budget)):
-        fields[name] = kind(**fields[name])
-      for name in ('search', 'reruns'):
-        fields[name] = tuple(Run(**run) for run in fields[name])
-      for name in ('submissions', 'environment'):
-        fields[name] = tuple(fields[name])
-      return cls(**fields)
-    except OSError as error:
+      value = schema.read_json(path)
+      return schema.convert(former_names.renamed(value, former_names.CALIBRATION), cls)
+    except FileNotFoundError:
       raise errors.UserError(
-        f'The record of a calibration must be a file that can be read; {path} is not: '
-        f'{error.strerror}.'
+        f'The record of a calibration must be a file; {path} does not exist.'
       ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except schema.DamagedError as error:
       raise errors.UserError(
         f'{path} is no record of a calibration ({error}); `algoeff calibrate` writes one, a .json '
         'file.'

@@ -140,7 +140,7 @@ def store(estimate: Estimate, folder: Path) -> None:
     UserError: it could not be written.
   """
   if not estimate.num_done:
-    race_files.write_plan(folder, estimate.trials)
+    race_files.write_estimate(folder, estimate.trials)
 
 
 # From the budgets alone.

@@ -1,0 +1,58 @@
+"""Checks what a file holds against the record type that says what it should hold.
+
+Every record that comes from a file is read here: JSON in, a checked value out, or one sentence
+about what is wrong. The types are dataclasses whose fields have the types below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from algorithmic_efficiency.results import files
+
+_LONGEST_SEC = 1e10  # three centuries: what is longer was never measured
+_SHORTEST_SEC = 1e-9  # what a clock can tell apart
+_MOST = 2**53  # beyond it floats, which counts meet in tables, are no longer exact
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_SEC)]
+StepSeconds = Annotated[float, msgspec.Meta(ge=_SHORTEST_SEC, le=_LONGEST_SEC)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+
+T = TypeVar('T')
+
+
+class DamagedError(ValueError):
+  """A record does not hold what its type says; the message says what was found, and where."""
+
+
+def convert(value: Any, kind: type[T]) -> T:
+  """A decoded JSON value as a record of `kind`; fields that `kind` does not have are left out.
+
+  Raises:
+    DamagedError: the value does not fit.
+  """
+  try:
+    return msgspec.convert(value, kind)
+  except (msgspec.ValidationError, RecursionError) as error:
+    found, _, place = str(error).replace('`', '').partition(' - at $')
+    raise DamagedError(f'{place.lstrip(".")}: {found}' if place else found) from None
+
+
+def read_json(path: Path) -> Any:
+  """The JSON value in a file, as `files.decode` gives it.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    DamagedError: it cannot be read, or is not JSON.
+  """
+  try:
+    return files.decode(files.read_bytes(path))
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise DamagedError(f'it cannot be read: {error.strerror}') from None
+  except ValueError as error:
+    raise DamagedError(f'it is not JSON: {error}') from None
