@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.stopping import StoppingRules
 
 _LINE_PERIOD_SEC = 5.0
 _STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}

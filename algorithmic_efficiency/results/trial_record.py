@@ -63,7 +63,7 @@ class TrialRecord:
   Attributes:
     status, stop_reason: closed sets; a trial that runs has no stop reason.
     reason: why it failed or is invalid, in words.
-    charged_steps: as in `trial.loop.Position`.
+    charged_steps: as in `trial.position.Position`.
     step_time_sec: the median time of a step, with its share of the preparations for evaluation.
     wall_sec, parent_wall_sec: the wall time of the last process of the trial by its own clock (its
       part of the sum of the buckets) and by its parent's.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark.definition import Budget, Split, WorkloadDefinition
-from algorithmic_efficiency.benchmark.suites import Axis, Ruleset, Suite
+from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.results.trial_record import Options, TrialRecord
 
 StopAt = Literal['both', 'validation', 'never']
@@ -130,46 +130,6 @@ class TrialConfig:
       seeds=self.seeds,
       options=self.options,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoppingRules:
-  """When a trial is evaluated and when it stops."""
-
-  axis: Axis
-  max_sec: float | None
-  max_steps: int | None
-  eval_period_sec: float | None
-  eval_period_steps: int | None
-  free_init_sec: float
-  max_global_steps: int | None = None
-  stop_at: StopAt = 'both'
-  stop_on_divergence: bool = False
-  evaluate: bool = True
-  full_eval_every: int = 1
-  eval_steps: tuple[int, ...] = ()  # instead of the periods
-
-  @classmethod
-  def of(cls, config: TrialConfig, suite: Suite, budget: Budget) -> StoppingRules:
-    """The rules of a plan in a suite; `budget` is the one of its ruleset (`budget_of`)."""
-    rules = cls(
-      axis='cost_adjusted_steps' if config.smoke else suite.axis,
-      max_sec=budget.max_sec,
-      max_steps=budget.max_steps,
-      eval_period_sec=budget.eval_period_sec,
-      eval_period_steps=budget.eval_period_steps,
-      free_init_sec=suite.free_init_sec,
-      max_global_steps=config.max_global_steps,
-      stop_at=config.stop_at,
-      stop_on_divergence=config.stop_on_divergence,
-      evaluate=config.evaluate,
-      full_eval_every=config.full_eval_every,
-      eval_steps=config.eval_steps,
-    )
-    if not config.eval_steps:
-      return rules
-    last = config.eval_steps[-1]
-    return dataclasses.replace(rules, max_sec=None, max_steps=None, max_global_steps=last)
 
 
 def budget_of(

@@ -1,4 +1,4 @@
-"""The timed loop of one trial: step, evaluate if due, stop for one of a closed set of reasons.
+"""The timed loop of one trial: step, synchronize if due, evaluate if due, stop.
 
 Everything that touches a framework, a file or a process comes in as an argument, so the loop can be
 tested with a clock that is set by hand.
@@ -7,69 +7,27 @@ tested with a clock that is set by hand.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from algorithmic_efficiency import (
-  errors,
-  seeds,
-  spec,
-  trust,
-)
-from algorithmic_efficiency.benchmark.definition import Target
+from algorithmic_efficiency import seeds, spec, trust
+from algorithmic_efficiency.benchmark.definition import Split, Target
 from algorithmic_efficiency.clock import Stopwatch
-from algorithmic_efficiency.trial.config import StoppingRules
+from algorithmic_efficiency.trial import stopping
 from algorithmic_efficiency.trial.guard import Guard, UntimedWork
+from algorithmic_efficiency.trial.inputs import InputQueue, MetricsLogger
+from algorithmic_efficiency.trial.position import Position
+from algorithmic_efficiency.trial.step_timer import StepTimer
+from algorithmic_efficiency.trial.stopping import StoppingRules
 from algorithmic_efficiency.trial.submission import Submission, copied_results
 
-MAX_IN_FLIGHT = 32  # steps that the device may run ahead of the host between two stamps
-_SYNC_PERIOD_SEC = 0.25
 _PROGRESS_PERIOD_SEC = 0.5
 _MAX_BUFFERED_ROWS = 256
-_STREAMS = 3  # random key_data of a step: data selection, update, preparation for evaluation
-
-
-class InputQueue:
-  """The input queue of a submission: placed batches, counted as they are drawn."""
-
-  def __init__(self, stream: Any, place: Callable[[Any], Any]):
-    self._stream = stream
-    self._place = place
-    self.num_drawn = 0
-
-  def __iter__(self) -> Iterator[Any]:
-    return self
-
-  def __next__(self) -> Any:
-    with trust.harness():
-      batch = self._place(next(self._stream))
-    self.num_drawn += 1
-    return batch
-
-  def state(self) -> Any:
-    return self._stream.state()
-
-
-class MetricsLogger:
-  """What a submission logs. Device scalars are kept as they are and fetched together later."""
-
-  def __init__(self) -> None:
-    self.rows: list[tuple[int, Mapping[str, Any]]] = []
-
-  def append_scalar_metrics(
-    self,
-    metrics: Mapping[str, Any],
-    global_step: int,
-    preemption_count: int | None = None,
-    is_eval: bool = False,
-  ) -> None:
-    self.rows.append((int(global_step), dict(metrics)))
-
-  def finish(self) -> None:
-    """Nothing to do: the runner writes the rows."""
+_STREAMS = 3  # random keys of a step: data selection, update, preparation for evaluation
 
 
 class Recorder(Protocol):
@@ -95,30 +53,51 @@ class Machine(Protocol):
   def all_finite(self, params: Any) -> bool: ...
 
 
-@dataclass
-class Position:
-  """How far a trial has come: what a checkpoint holds besides the arrays.
+class Evaluate(Protocol):
+  """Evaluates parameters: metrics by `<prefix>/<name>`.
 
-  `charged_steps` counts a step as often as it drew batches from the input queue, at least once, and
-  each batch that was drawn to prepare for an evaluation.
-  `step_times` has, for each stretch between two evaluations, the median seconds of a step, with its
-  share of the preparation for the evaluation, and the number of steps.
+  Args:
+    splits: None for those of the trial.
+    max_batches: of each split; None for all of them.
   """
 
-  global_step: int = 0
-  charged_steps: int = 0
-  next_eval_steps: int = 1
-  num_evals: int = 0
-  validation_reached: bool = False
-  test_reached: bool = False
-  eval_results: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
-  step_times: list[tuple[float, int]] = field(default_factory=list)
-  stop_reason: str | None = None
+  def __call__(
+    self,
+    params: Any,
+    model_state: Any,
+    global_step: int,
+    *,
+    splits: tuple[Split, ...] | None = None,
+    max_batches: int | None = None,
+  ) -> dict[str, float]: ...
+
+
+BeforeEvaluation = Callable[[Any, int], None]
+"""Called with the parameters and the global step."""
+
+
+def unwatched(params: Any, global_step: int) -> None:
+  """The hook of a trial that nobody watches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+  """What the loop calls besides the submission.
+
+  Attributes:
+    evaluate: gives the metrics of the present parameters.
+    reseed: sets every global random state; called at the start and after each evaluation.
+    before_evaluation: sees the parameters and the global step at each evaluation; not timed.
+  """
+
+  evaluate: Evaluate
+  reseed: Callable[[int], None]
+  before_evaluation: BeforeEvaluation = unwatched
 
 
 @dataclass(kw_only=True)
 class TrialRun:
-  """One trial, ready to run; `run` gives its stop reason."""
+  """One trial, ready to run."""
 
   rules: StoppingRules
   target: Target
@@ -131,8 +110,7 @@ class TrialRun:
   model_state: Any
   optimizer_state: Any
   watch: Stopwatch
-  evaluate: Callable[..., dict[str, float]]
-  reseed: Callable[[int], None]
+  hooks: Hooks
   recorder: Recorder
   guard: Guard
   seed: int
@@ -143,14 +121,10 @@ class TrialRun:
   def __post_init__(self) -> None:
     self._keys = seeds.StepKeys(self.seed, _STREAMS)
     self._past = copied_results(self.position.eval_results)
+    self._timer = StepTimer(self.watch.last)
     self._last_eval_end = self.watch.last
-    self._last_sync = self.watch.last
     self._last_progress = -math.inf
     self._untimed = UntimedWork()
-    self._in_flight = 0
-    self._window = 1
-    self._segment: list[tuple[float, int]] = []
-    self._prepare_sec = 0.0  # for the evaluation that ends the stretch
     self._train_state: dict[str, Any] = {}
     self.has_made_a_step = False
     self._step_arguments = self._constant_arguments()
@@ -167,17 +141,12 @@ class TrialRun:
     return arguments
 
   def resume(self, position: Position, preemption_count: int) -> None:
-    """Goes on from where a checkpoint was taken; the arrays are restored by the caller.
+    """Continues from a checkpoint; the arrays are restored by the caller.
 
     Raises:
       UserError: the step limit leaves no step to make.
     """
-    limit, done = self.rules.max_global_steps, position.global_step
-    if position.stop_reason is None and limit is not None and limit <= done:
-      raise errors.UserError(
-        f'The trial stands at step {done}, so --max_global_steps {limit} leaves it none to make. '
-        'Ask for more, or for no limit.'
-      )
+    stopping.check_steps_remain(self.rules, position)
     position.eval_results = [(step, dict(values)) for step, values in position.eval_results]
     position.step_times = [(seconds, steps) for seconds, steps in position.step_times]
     self.position = position
@@ -187,18 +156,39 @@ class TrialRun:
   # The loop.
 
   def run(self) -> str:
-    """Runs to the end and returns the stop reason."""
+    """Runs the trial to its end and returns the stop reason.
+
+    Raises:
+      UserError: the submission returned something that is no update.
+      IntegrityError: the submission broke a rule.
+    """
+    return self._run(self.rules, self.hooks.evaluate)
+
+  def run_interval(self, rules: StoppingRules, *, max_batches: int | None = None) -> str:
+    """Runs until `rules` stop it, which may be before or after the trial's own would.
+
+    Args:
+      max_batches: how many batches of each split an evaluation takes; None for all.
+
+    Returns:
+      The reason that ended the interval. Raises what `run` raises.
+    """
+    self.position.stop_reason = None
+    return self._run(rules, functools.partial(self.hooks.evaluate, max_batches=max_batches))
+
+  def _run(self, rules: StoppingRules, evaluate: Evaluate) -> str:
     position = self.position
-    self.reseed(self._random_seed())
+    self.hooks.reseed(self._random_seed())
     self._update_train_state()
     while position.stop_reason is None:
       complete = self._step()
-      reached_sync = self._synchronize_if_due()
-      reason = self._limit_reached(complete, reached_sync)
-      if reason == 'budget_spent' and self.rules.axis == 'seconds':
+      is_synchronized = self._synchronize_if_due()
+      spent_sec, since_eval_sec = self._seconds(rules, is_synchronized)
+      reason = stopping.limit_reached(rules, position, complete=complete, spent_sec=spent_sec)
+      if stopping.ends_without_evaluation(rules, reason):
         position.stop_reason = reason
-      elif reason is not None or self._evaluation_due(reached_sync):
-        self._evaluation(reason)
+      elif reason or stopping.evaluation_due(rules, position, since_eval_sec=since_eval_sec):
+        self._evaluate(rules, evaluate, reason)
     self.machine.synchronize()
     self.watch.lap('update')
     self._write_metrics()
@@ -206,7 +196,7 @@ class TrialRun:
     return position.stop_reason
 
   def _step(self) -> bool:
-    """One call of `data_selection` and one of `update_params`; True if training is complete."""
+    """Calls `data_selection` and `update_params` once. Returns True if training is complete."""
     position, watch, queue = self.position, self.watch, self.queue
     key_data = self._keys[position.global_step]
     complete = False
@@ -247,14 +237,12 @@ class TrialRun:
     return complete
 
   def _synchronize_if_due(self) -> bool:
-    """Waits for the device every few steps, so that it runs ahead by a bounded number of them."""
-    self._in_flight += 1
-    if self._in_flight < self._window:
+    """Waits for the device every few steps, so that it is behind by a bounded number of them."""
+    if not self._timer.count_step():
       return False
     self.machine.synchronize((self.params, self.model_state))
     now = self.watch.lap('update')
-    mean = self.machine.sync_max(self._note_step_time(now))
-    self._window = max(1, min(MAX_IN_FLIGHT, int(_SYNC_PERIOD_SEC / max(mean, 1e-9))))
+    self._timer.fit_window(self.machine.sync_max(self._end_burst(now)))
     if now - self._last_progress > _PROGRESS_PERIOD_SEC:
       self._last_progress = now
       self._report_progress()
@@ -263,106 +251,83 @@ class TrialRun:
       self.watch.lap('update')  # what a submission logs beyond measure, it pays for
     return True
 
-  def _note_step_time(self, now: float) -> float:
-    """Closes the stretch since the last synchronisation; the mean seconds of its steps."""
-    mean = (now - self._last_sync) / self._in_flight
-    if self.position.global_step > 1:  # the first step compiles
-      self._segment.append((mean, self._in_flight))
-    self._in_flight, self._last_sync = 0, now
-    return mean
+  def _end_burst(self, now: float) -> float:
+    return self._timer.end_burst(now, compiles=self.position.global_step <= 1)
 
-  # When to evaluate, when to stop.
+  def _seconds(self, rules: StoppingRules, is_synchronized: bool) -> tuple[float, float]:
+    """Submission time, and time since the last evaluation; 0 on the step axis.
 
-  def _limit_reached(self, complete: bool, reached_sync: bool) -> str | None:
-    if complete:
-      return 'training_complete'
-    rules, position = self.rules, self.position
-    if rules.max_global_steps is not None and position.global_step >= rules.max_global_steps:
-      return 'step_limit'
-    if rules.axis == 'seconds':
-      spent = self._over_ranks(self.watch.submission_time, reached_sync)
-      return 'budget_spent' if rules.max_sec is not None and spent >= rules.max_sec else None
-    over = rules.max_steps is not None and position.charged_steps >= rules.max_steps
-    return 'budget_spent' if over else None
-
-  def _evaluation_due(self, reached_sync: bool) -> bool:
-    rules, position = self.rules, self.position
-    if not rules.evaluate:
-      return False
-    if rules.eval_steps:
-      return position.global_step in rules.eval_steps
-    if position.global_step == 1:
-      return True
-    if rules.axis == 'seconds':
-      assert rules.eval_period_sec is not None
-      since = self._over_ranks(self.watch.last - self._last_eval_end, reached_sync)
-      return since >= rules.eval_period_sec
-    return position.charged_steps >= position.next_eval_steps
-
-  def _over_ranks(self, seconds: float, reached_sync: bool) -> float:
-    """Processes must decide alike, so several of them compare clocks, where they wait anyway."""
+    Processes must decide alike, so several of them compare clocks, where they wait anyway.
+    """
+    if rules.axis != 'seconds':
+      return 0.0, 0.0
+    spent, since = self.watch.submission_time, self.watch.last - self._last_eval_end
     if self.machine.world_size == 1:
-      return seconds
-    return self.machine.sync_max(seconds) if reached_sync else -math.inf
+      return spent, since
+    if not is_synchronized:
+      return -math.inf, -math.inf
+    return self.machine.sync_max(spent), self.machine.sync_max(since)
 
   # Evaluation.
 
-  def _evaluation(self, reason: str | None) -> None:
+  def _evaluate(self, rules: StoppingRules, evaluate: Evaluate, reason: str | None) -> None:
     """Prepares (timed), evaluates (not timed), and decides whether the trial ends here."""
-    position, watch, rules = self.position, self.watch, self.rules
+    position, watch = self.position, self.watch
     self.machine.synchronize()
-    now = watch.lap('update')
-    if self._in_flight:
-      self._note_step_time(now)
+    self._end_burst(watch.lap('update'))
     self._prepare_for_eval()
-    if rules.axis == 'seconds' and self._budget_is_spent():
-      position.stop_reason = 'budget_spent'
-      return
+    if rules.axis == 'seconds':  # what `prepare_for_eval` took may have spent it
+      spent_sec = self.machine.sync_max(watch.submission_time)
+      if stopping.budget_is_spent(rules, position, spent_sec):
+        position.stop_reason = 'budget_spent'
+        return
     if rules.evaluate:
       self._untimed.begin()
-      values = self._values(must_be_whole=reason is not None)
+      values = self._values(rules, evaluate, reason)
       watch.lap('eval')
       worked = self._untimed.end()
       if worked is not None:
         self.guard.violations.append(trust.IntegrityError(worked, 'left_running'))
       if values is not None:
         self._record(values)
-        position.stop_reason = self._reason_in(values)
+        position.stop_reason = self._reason_in(rules, values)
     position.stop_reason = position.stop_reason or reason
-    self._close_segment()
-    self._plan_next_evaluation()
+    segment = self._timer.end_segment()
+    if segment is not None:
+      position.step_times.append(segment)
+    position.next_eval_steps = stopping.next_eval_steps(rules, position)
     self._write_metrics()
     self._check_integrity()
     watch.lap('log')
     self.recorder.checkpoint(self._checkpoint())
     watch.lap('checkpoint')
-    self.reseed(self._random_seed())
-    self._last_eval_end = self._last_sync = watch.last
+    self.hooks.reseed(self._random_seed())
+    self._last_eval_end = watch.last
+    self._timer.skip_to(watch.last)
     self._update_train_state()
 
-  def _values(self, must_be_whole: bool) -> dict[str, float] | None:
-    """What an evaluation gives; None where a partial was due and has shown nothing.
+  def _values(
+    self, rules: StoppingRules, evaluate: Evaluate, reason: str | None
+  ) -> dict[str, float] | None:
+    """Runs a full or partial evaluation.
 
-    A partial evaluation takes the first batch of validation. A full one follows if that batch
-    reaches the target or is not finite. Partial results are logged, and count nowhere.
+    A partial one takes the first validation batch. The full one follows if that batch reaches the
+    target or is not finite. Partial results are logged as metrics and count nowhere else.
+
+    Returns:
+      The metrics; None if a partial evaluation was due and needs no full one.
     """
     position = self.position
     position.num_evals += 1
-    if not must_be_whole and (position.num_evals - 1) % self.rules.full_eval_every:
-      state = (self.params, self.model_state, position.global_step)
-      partial = self.evaluate(*state, splits=('validation',), max_batches=1)
-      value = partial[f'validation/{self.target.metric}']
-      row = {f'partial/{name}': shown for name, shown in partial.items()}
-      self.recorder.metrics(
-        [(position.global_step, row)]
-      )  # past the submission, which has a logger
-      if math.isfinite(value) and not self.target.reached('validation', value):
+    self.hooks.before_evaluation(self.params, position.global_step)
+    state = (self.params, self.model_state, position.global_step)
+    if stopping.is_partial(rules, position, reason):
+      partial = evaluate(*state, splits=('validation',), max_batches=1)
+      row = {f'partial/{name}': value for name, value in partial.items()}
+      self.recorder.metrics([(position.global_step, row)])  # not the submission's: past its logger
+      if stopping.decides_nothing(self.target, partial):
         return None
-    return self.evaluate(self.params, self.model_state, position.global_step)
-
-  def _budget_is_spent(self) -> bool:
-    spent = self.machine.sync_max(self.watch.submission_time)
-    return self.rules.max_sec is not None and spent >= self.rules.max_sec
+    return evaluate(*state)
 
   def _prepare_for_eval(self) -> None:
     prepare = self.submission.prepare_for_eval
@@ -385,7 +350,7 @@ class TrialRun:
     unpacked = self.submission.unpack_update('prepare_for_eval', result)
     self.optimizer_state, self.params, self.model_state = unpacked
     self.machine.synchronize()
-    self._prepare_sec = self.watch.lap('prepare_for_eval') - begin
+    self._timer.prepared(self.watch.lap('prepare_for_eval') - begin)
     self.position.charged_steps += self.queue.num_drawn - drawn
 
   def _record(self, values: dict[str, float]) -> None:
@@ -409,41 +374,20 @@ class TrialRun:
     self._past = copied_results(position.eval_results)
     self._report_progress()
 
-  def _reason_in(self, values: Mapping[str, float]) -> str | None:
-    """Why the trial ends with an evaluation, if it does."""
-    position, stop_at = self.position, self.rules.stop_at
-    metric = self.target.metric
-    position.validation_reached |= self.target.reached(
-      'validation', values.get(f'validation/{metric}')
-    )
-    position.test_reached |= self.target.reached('test', values.get(f'test/{metric}'))
-    if position.validation_reached and position.test_reached and stop_at != 'never':
-      return 'targets_reached'
-    if position.validation_reached and stop_at == 'validation':
-      return 'validation_target_reached'
-    if self.rules.stop_on_divergence:
-      validation = [value for name, value in values.items() if name.startswith('validation/')]
-      if not all(map(math.isfinite, validation)) or self._has_bad_params():
-        return 'diverged'
-    return None
+  def _reason_in(self, rules: StoppingRules, values: Mapping[str, float]) -> str | None:
+    """The stop reason that an evaluation gives, if it gives one. A target once reached stays so."""
+    position = self.position
+    validation, test = stopping.targets_reached(self.target, values)
+    position.validation_reached |= validation
+    position.test_reached |= test
+    reason = stopping.target_reason(rules, position)
+    if reason is not None or not rules.stop_on_divergence:
+      return reason
+    return 'diverged' if not stopping.is_finite(values) or self._has_bad_params() else None
 
   def _has_bad_params(self) -> bool:
     """Whether any process has parameters that are not finite; all of them must stop alike."""
     return self.machine.sync_max(float(not self.machine.all_finite(self.params))) > 0.0
-
-  def _close_segment(self) -> None:
-    median = step_time_sec(self._segment)
-    if median is not None:
-      steps = sum(count for _, count in self._segment)
-      self.position.step_times.append((median + self._prepare_sec / steps, steps))
-      self._segment.clear()
-    self._prepare_sec = 0.0
-
-  def _plan_next_evaluation(self) -> None:
-    period = self.rules.eval_period_steps
-    if period is not None:
-      done = self.position.charged_steps // period
-      self.position.next_eval_steps = (done + 1) * period
 
   # Records.
 
@@ -464,7 +408,7 @@ class TrialRun:
       self.recorder.metrics(rows)
 
   def write_what_was_logged(self) -> None:
-    """Writes the rows that a run which failed has left unwritten, as far as they can be fetched."""
+    """Writes the rows that a failed run left unwritten, if the device still gives them."""
     with contextlib.suppress(RuntimeError, TypeError, ValueError):  # the device may be what failed
       self._write_metrics()
 
@@ -477,16 +421,12 @@ class TrialRun:
         'submission_time': self.watch.submission_time,
         'total_duration': self.watch.total(),
         'eval': dict(position.eval_results[-1][1]) if position.eval_results else None,
-        'steps_per_sec': self._steps_per_sec(),
+        'steps_per_sec': self._timer.steps_per_sec(position.step_times),
       }
     )
 
-  def _steps_per_sec(self) -> float | None:
-    seconds = step_time_sec(self._segment or self.position.step_times[-1:])
-    return 1.0 / seconds if seconds else None
-
   def _update_train_state(self) -> None:
-    """AlgoPerf's `train_state`, as far as a submission may know it."""
+    """Refreshes AlgoPerf's `train_state`, as far as a submission may know it; times in seconds."""
     position, buckets = self.position, self.watch.buckets()
     self._train_state.update(
       validation_goal_reached=position.validation_reached,
@@ -501,38 +441,9 @@ class TrialRun:
     )
 
   def _random_seed(self) -> int:
-    """Global random states are set anew at the start and after each evaluation, by position: a
-    resumed trial sets them alike, so there is nothing to save."""
+    """The seed of the global random states: by position, so that resuming needs to save none."""
     return seeds.derive(self.seed, 'global', self.position.global_step)
 
   def _check_integrity(self) -> None:
     if self.guard.violations:
       raise self.guard.violations[0]
-
-
-def charge_initialisation(run_sec: float, rules: StoppingRules, watch: Stopwatch) -> None:
-  """Charges what `get_batch_size` and `init_optimizer_state` took beyond what is free.
-
-  Raises:
-    IntegrityError: on the step axis, where seconds are not raced and could not be charged.
-  """
-  excess = run_sec - rules.free_init_sec
-  if excess <= 0:
-    return
-  if rules.axis != 'seconds':
-    raise trust.IntegrityError(
-      f'get_batch_size and init_optimizer_state may take {rules.free_init_sec:.0f} s; they took '
-      f'{run_sec:.0f} s.',
-      'init_too_long',
-    )
-  watch.charge(excess)
-
-
-def step_time_sec(segments: list[tuple[float, int]]) -> float | None:
-  """The median seconds of a step, from stretches of (seconds of a step, number of steps)."""
-  middle = sum(steps for _, steps in segments) / 2
-  for seconds, steps in sorted(segments):
-    middle -= steps
-    if middle <= 0:
-      return seconds
-  return None

@@ -72,14 +72,7 @@ class Watch:
   def attend(self, run: TrialRun, backend: Backend) -> None:
     """Begins when the trial stands before its first step."""
     self._run, self._backend = run, backend
-    evaluate = run.evaluate
     self._check_threads()
-
-    def watched(params: Any, model_state: Any, global_step: int, **options: Any) -> Any:
-      self._look(params, global_step)
-      return evaluate(params, model_state, global_step, **options)
-
-    run.evaluate = watched
 
   def failed(self, error: Exception, need: str | None) -> None:
     """Reports what ended the trial; `need` is what the machine lacks, if that is why."""
@@ -132,7 +125,8 @@ class Watch:
       kind, text.format(os.fsdecode(subject) if isinstance(subject, bytes) else subject), place
     )
 
-  def _look(self, params: Any, global_step: int) -> None:
+  def look(self, params: Any, global_step: int) -> None:
+    """Looks at the process and the parameters before an evaluation."""
     assert self._backend is not None
     gc.collect()
     number, num_bytes = self._backend.live_arrays()

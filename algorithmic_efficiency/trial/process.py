@@ -23,20 +23,17 @@ from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinitio
 from algorithmic_efficiency.benchmark.suites import Suite
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.results import former_names
-from algorithmic_efficiency.trial import evaluation, failure, guard
+from algorithmic_efficiency.trial import evaluation, failure, guard, stopping
 from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
-from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
-from algorithmic_efficiency.trial.loop import (
-  InputQueue,
-  MetricsLogger,
-  Position,
-  TrialRun,
-  charge_initialisation,
-  step_time_sec,
-)
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.inputs import InputQueue, MetricsLogger
+from algorithmic_efficiency.trial.loop import BeforeEvaluation, Hooks, TrialRun, unwatched
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.recorder import NoRecords, Records, TrialRecords
+from algorithmic_efficiency.trial.step_timer import median_step_sec
+from algorithmic_efficiency.trial.stopping import StoppingRules
 from algorithmic_efficiency.trial.submission import Submission
 
 
@@ -87,8 +84,11 @@ class TrialProcess:
     """Runs the trial to its end and returns its stop reason; raises what `prepare` raises."""
     return self.prepare().run()
 
-  def prepare(self) -> TrialRun:
+  def prepare(self, before_evaluation: BeforeEvaluation = unwatched) -> TrialRun:
     """Everything before the first step.
+
+    Args:
+      before_evaluation: sees the parameters and the global step at each evaluation.
 
     Raises:
       UserError: a mistake that the user can mend.
@@ -105,7 +105,7 @@ class TrialProcess:
     parts.eval_workload.copy_metadata(parts.workload)
     self._records = records = self._open_records(parts, checkpoints, saved)
     self._guard.arm()
-    self._run = run = self._assemble(parts, records, params, model_state)
+    self._run = run = self._assemble(parts, records, params, model_state, before_evaluation)
     if saved is not None:
       self._restore(run, saved)
     self._watch.lap('setup')
@@ -201,7 +201,14 @@ class TrialProcess:
 
   # From the parts to the run.
 
-  def _assemble(self, parts: Parts, records: Records, params: Any, model_state: Any) -> TrialRun:
+  def _assemble(
+    self,
+    parts: Parts,
+    records: Records,
+    params: Any,
+    model_state: Any,
+    before_evaluation: BeforeEvaluation,
+  ) -> TrialRun:
     config, backend, workload = self._config, parts.backend, parts.workload
     hyperparameters = search_space.as_object(config.hyperparameters)
     logger = MetricsLogger()
@@ -220,7 +227,7 @@ class TrialProcess:
       )
     backend.synchronize()
     self._free_sec += self._watch.lap('init_optimizer') - start
-    charge_initialisation(self._free_sec, parts.rules, self._watch)
+    self._watch.charge(stopping.charged_init_sec(parts.rules, self._free_sec))
     if backend.change_marker(params) != before:
       raise trust.IntegrityError(
         'init_optimizer_state changed the parameters of the model.', 'init_changes_model'
@@ -237,8 +244,7 @@ class TrialProcess:
       model_state=model_state,
       optimizer_state=optimizer_state,
       watch=self._watch,
-      evaluate=self.evaluate,
-      reseed=self._reseed,
+      hooks=Hooks(evaluate=self.evaluate, reseed=self._reseed, before_evaluation=before_evaluation),
       recorder=records,
       guard=self._guard,
       seed=config.seed,
@@ -335,7 +341,7 @@ class TrialProcess:
       'stop_reason': stop_reason,
       'reason': reason,
       'submission_time_sec': watch.submission_time,
-      'step_time_sec': step_time_sec(position.step_times),
+      'step_time_sec': median_step_sec(position.step_times),
       'buckets': watch.buckets(),
       'wall_sec': watch.session_sec,
       'peak_memory_bytes': self.parts.backend.peak_memory_bytes(),

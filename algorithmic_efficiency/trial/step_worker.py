@@ -8,14 +8,10 @@ made by its own runner. The process ends with its input, or with its parent.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
-import math
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
@@ -48,7 +44,7 @@ def main(argv: list[str]) -> int:
     eval_batch_size = process.parts.eval_workload.eval_batch_size
     report.send('ready', eval_batch_size=eval_batch_size, clock_sec=run.watch.total())
     for line in orders:
-      interval = obey(run, process.evaluate, **json.loads(line))
+      interval = obey(run, **json.loads(line))
       report.send(
         'interval', **interval, peak_memory_bytes=process.parts.backend.peak_memory_bytes()
       )
@@ -65,31 +61,21 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def obey(
-  run: TrialRun,
-  evaluate: Callable[..., dict[str, float]],
-  *,
-  num_steps: int,
-  max_batches: int | None,
-) -> dict[str, Any]:
-  """Makes steps, and then, unless `max_batches` is None, an evaluation of so many batches of each
-  split; what all that took, by bucket of the clock."""
+def obey(run: TrialRun, *, num_steps: int, max_batches: int | None) -> dict[str, Any]:
+  """Runs an interval: steps, and an evaluation at its end if asked for.
+
+  Args:
+    max_batches: batches of each split in the evaluation; None evaluates nothing.
+
+  Returns:
+    The steps, charged steps, and seconds by bucket of the clock that the interval took.
+  """
   position, watch = run.position, run.watch
   watch.lap('setup')  # waiting for the order is none of the trial's time
   before, charged_before = watch.buckets(), position.charged_steps
   first = position.global_step
-  run.rules = dataclasses.replace(
-    run.rules,
-    axis='seconds',
-    max_sec=None,
-    eval_period_sec=math.inf,
-    max_global_steps=first + num_steps,
-    evaluate=max_batches is not None,
-  )
-  if max_batches is not None:
-    run.evaluate = functools.partial(evaluate, max_batches=max_batches)
-  position.stop_reason = None
-  run.run()
+  rules = run.rules.for_interval(first + num_steps, evaluate=max_batches is not None)
+  run.run_interval(rules, max_batches=max_batches)
   return {
     'num_steps': position.global_step - first,
     'charged_steps': position.charged_steps - charged_before,

@@ -96,7 +96,7 @@ def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -
 
   watch = Watch(config, report)
   try:
-    run = process.prepare()
+    run = process.prepare(watch.look)
     watch.attend(run, process.parts.backend)
     stop_reason = run.run()
   except Exception as error:

@@ -141,11 +141,8 @@ def seconds(work: Callable[[], None]) -> tuple[float, float]:
 
 def make_steps(run: TrialRun, num_steps: int) -> None:
   """In the runner."""
-  position = run.position
-  position.stop_reason = None
-  end = position.global_step + num_steps
-  run.rules = dataclasses.replace(run.rules, max_global_steps=end, max_steps=None)
-  run.run()
+  end = run.position.global_step + num_steps
+  run.run_interval(dataclasses.replace(run.rules, max_global_steps=end, max_steps=None))
 
 
 def make_bare_steps(run: TrialRun, num_steps: int, place: Callable[[Any], Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from algorithmic_efficiency.trial import monitor, process, worker
+from algorithmic_efficiency.trial import monitor, stopping, worker
 
 
 def shorten(limit: str) -> None:
@@ -18,12 +18,12 @@ def shorten(limit: str) -> None:
     monitor._MIN_INIT_SEC = float(seconds)
     return
   assert name == 'free_init_sec', name
-  charge = process.charge_initialisation
+  charged = stopping.charged_init_sec
 
-  def charge_sooner(run_sec, rules, stopwatch):
-    charge(run_sec, dataclasses.replace(rules, free_init_sec=float(seconds)), stopwatch)
+  def charged_sooner(rules, init_sec):
+    return charged(dataclasses.replace(rules, free_init_sec=float(seconds)), init_sec)
 
-  process.charge_initialisation = charge_sooner
+  stopping.charged_init_sec = charged_sooner
 
 
 if __name__ == '__main__':

@@ -11,7 +11,8 @@ from algorithmic_efficiency import spec
 from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.trial import guard, loop
-from algorithmic_efficiency.trial.config import StoppingRules
+from algorithmic_efficiency.trial.inputs import InputQueue
+from algorithmic_efficiency.trial.stopping import StoppingRules
 from algorithmic_efficiency.trial.submission import Submission
 
 
@@ -185,13 +186,12 @@ class FakeTrial:
       ),
       workload=FakeWorkload(),  # type: ignore[arg-type]
       hyperparameters=None,
-      queue=loop.InputQueue(FakeStream(), lambda batch: batch),
+      queue=InputQueue(FakeStream(), lambda batch: batch),
       params=1.0,
       model_state=None,
       optimizer_state='state',
       watch=Stopwatch(start=self.clock.now, now=self.clock),
-      evaluate=evaluate,
-      reseed=lambda value: None,
+      hooks=loop.Hooks(evaluate=evaluate, reseed=lambda value: None),
       recorder=self.recorder,
       guard=guard.Guard(),
       seed=1,

@@ -25,6 +25,7 @@ from algorithmic_efficiency.launch.stepper import (
   aside,
 )
 from algorithmic_efficiency.launch.trial_folder import scratch
+from algorithmic_efficiency.trial.loop import Hooks
 from algorithmic_efficiency.trial.step_worker import obey
 
 READY = {'kind': 'ready', 'eval_batch_size': 7, 'clock_sec': 1.5}
@@ -210,7 +211,8 @@ class TestObey:
       trial.clock.spend(float(max_batches))
       return {'validation/accuracy': 1.0, 'test/accuracy': 1.0}  # which reaches every target
 
-    found = obey(trial.run, evaluate, num_steps=num_steps, max_batches=max_batches)
+    trial.run.hooks = Hooks(evaluate=evaluate, reseed=lambda value: None)
+    found = obey(trial.run, num_steps=num_steps, max_batches=max_batches)
     return Interval(**found, peak_memory_bytes={})
 
   @pytest.mark.parametrize('given', [rules(max_sec=1.0, eval_period_sec=0.1), step_rules(2, 1)])

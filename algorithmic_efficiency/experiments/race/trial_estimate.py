@@ -10,7 +10,8 @@ from fractions import Fraction
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.results.trial_record import TrialRecord
-from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.stopping import StoppingRules
 
 EXPECTED_SHARE = Fraction(3, 4)
 """Of its budget, where nothing is known: a cautious guess."""

@@ -61,9 +61,7 @@ def _losses(data_dir: str, framework: str, weights: str) -> list[float]:
     losses = []
     for step in CHECKPOINTS:
       if step:
-        run.position.stop_reason = None
-        run.rules = dataclasses.replace(run.rules, max_global_steps=step)
-        run.run()
+        run.run_interval(dataclasses.replace(run.rules, max_global_steps=step))
       state = (run.params, run.model_state, step)
       values = process.evaluate(*state, splits=('validation',), max_batches=NUM_EVAL_BATCHES)
       losses.append(values['validation/loss'])
