@@ -167,7 +167,7 @@ def test_a_file_that_is_not_there(capsys):
 
 
 def test_an_unknown_name_says_that_files_go():
-  with pytest.raises(errors.UserError, match='Name a suite of your own by its .toml file'):
+  with pytest.raises(errors.UserError, match=r'Name a suite of your own by its \.toml file'):
     registry.suite('mine')
 
 
