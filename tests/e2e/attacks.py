@@ -95,9 +95,9 @@ ATTACKS = (
   ),
   Attack(
     name='patch_harness_clock',
-    what="replaces the stopwatch's own way of taking a lap",
+    what='replaces the lap method of the stopwatch',
     outcome='invalid',
-    how="the parent's clock disagrees with the trial's",
+    how="the parent's clock disagrees with the clock of the trial",
     reason='The clock of the trial is off',
     code="""
     from algorithmic_efficiency import clock
@@ -112,9 +112,9 @@ ATTACKS = (
   ),
   Attack(
     name='thread_during_evaluation',
-    what='starts a thread that computes while evaluations, which are not timed, are under way',
+    what='starts a thread that computes during the untimed evaluations',
     outcome='invalid',
-    how='the processor time of threads that are not ours is added up over all evaluations',
+    how='the CPU time of threads that are not ours is summed over all evaluations',
     reason='A thread of the submission',
     smoke=False,
     code=_BUSY
@@ -131,9 +131,9 @@ ATTACKS = (
   ),
   Attack(
     name='process_during_evaluation',
-    what='starts a process that computes while evaluations are under way',
+    what='starts a process that computes during evaluations',
     outcome='invalid',
-    how='so is that of processes',
+    how='the CPU time of child processes is summed over all evaluations',
     reason='A process of the submission',
     smoke=False,
     code="""
@@ -146,9 +146,9 @@ ATTACKS = (
   ),
   Attack(
     name='orphan_during_evaluation',
-    what='starts one whose own parent ends, so that it seems to belong to nobody',
+    what='starts such a process as an orphan, so that it seems to belong to nobody',
     outcome='invalid',
-    how='what is left of the processes of a trial comes to the trial, and is ended with it',
+    how='orphaned processes become children of the trial, are measured, and are ended with it',
     reason='A process of the submission',
     smoke=False,
     code="""
@@ -177,7 +177,7 @@ ATTACKS = (
     name='read_validation_through_workload',
     what='asks the workload for the validation data inside `init_optimizer_state`',
     outcome='invalid',
-    how='what only the harness may call refuses, whoever catches the refusal',
+    how='methods reserved for the harness raise an error and mark the trial, even if it is caught',
     reason='_build_input_queue',
     code="""
     def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
@@ -190,9 +190,9 @@ ATTACKS = (
   ),
   Attack(
     name='open_the_data',
-    what="opens the workload's data file by itself, validation and test examples included",
+    what="opens the workload's data file, validation and test examples included",
     outcome='invalid',
-    how='what the harness opened as data is refused to others',
+    how='files that the harness opened as data can be opened by no one else',
     reason='The submission opened a data file of the workload',
     smoke=False,
     code="""
@@ -210,7 +210,7 @@ ATTACKS = (
     name='evaluate_itself',
     what='calls `workload.eval_model` to steer by the test data between evaluations',
     outcome='invalid',
-    how='as above',
+    how='methods reserved for the harness raise an error and mark the trial',
     reason='eval_model',
     code="""
     def update_params(workload, global_step, **arguments):
@@ -224,7 +224,7 @@ ATTACKS = (
   ),
   Attack(
     name='complete_early',
-    what='raises `TrainingCompleteError` at once, after a second of work, for an evaluation at no cost',
+    what='raises `TrainingCompleteError` at once, after a second of work, for a free evaluation',
     outcome='charged',
     how='the call is timed like any other, and its update is discarded',
     charged_to='update',
@@ -277,7 +277,7 @@ ATTACKS = (
   ),
   Attack(
     name='hook_in_evaluation',
-    what='has a hook of the module run, and change what it gives, in evaluations',
+    what='registers a hook on the module that changes its outputs in evaluations',
     outcome='impossible',
     how='evaluations use a module of the harness, into which the values are copied',
     code="""
@@ -289,10 +289,10 @@ ATTACKS = (
     """,
   ),
   Attack(
-    name='claim_the_goal',
+    name='claim_the_target',
     what='replaces the methods by which the workload says that a target is reached',
     outcome='impossible',
-    how='the runner asks the definition, not the object that the submission holds',
+    how='the trial loop asks the definition, not the object that the submission holds',
     code="""
     def update_params(workload, **arguments):
       workload.has_reached_validation_target = workload.has_reached_test_target = lambda result: True
@@ -364,7 +364,7 @@ ATTACKS = (
     name='larger_batch',
     what='asks for a larger batch, where steps are raced',
     outcome='impossible',
-    how='on the step axis the batch size is that of the definition',
+    how='on the step axis the definition sets the batch size',
     code="""
     def get_batch_size(workload_name):
       return 64
