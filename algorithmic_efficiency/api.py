@@ -57,7 +57,7 @@ def run(
     options: the fields of `request.Request`, such as ruleset, trials, studies, seed or smoke.
 
   Raises:
-    UserError: a mistake that you can mend.
+    UserError: a mistake of the caller.
   """
   from algorithmic_efficiency.launch import request, session
 
@@ -85,7 +85,7 @@ def bench(
     options: further fields of `experiments.race.race.Race`, such as ruleset, studies or seed.
 
   Raises:
-    UserError: a mistake that you can mend; nothing was started.
+    UserError: a mistake of the caller; nothing was started.
   """
   from algorithmic_efficiency.experiments.race import race
   from algorithmic_efficiency.experiments.race import run as race_run

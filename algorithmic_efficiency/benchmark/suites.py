@@ -34,8 +34,8 @@ class Suite:
   """One suite: a named benchmark with its rules.
 
   On the axis of seconds a submission chooses its batch size, and the budget is a time. On the axis
-  of cost-adjusted steps the definition sets the batch size, a step is one batch drawn from the
-  input queue, and the budget is a number of steps.
+  of cost-adjusted steps the definition sets the batch size, and the budget is a number of steps. A
+  step is one batch drawn from the input queue.
 
   Attributes:
     name: unique name of the suite.

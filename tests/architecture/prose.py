@@ -22,7 +22,7 @@ from algorithmic_efficiency import cli
 SECTIONS = ('Args:', 'Attributes:', 'Raises:', 'Returns:', 'Yields:')
 _CODE = re.compile(r'``.+?``|`[^`]+`', re.DOTALL)
 _LINK = re.compile(r'\[([^\]]*)\]\([^)]*\)|<https?://[^>]*>')
-_BULLET = re.compile(r'[-*] |\d+\. ')
+_BULLET = re.compile(r'^(?:[-*] |\d+\. )')
 # A full stop after these, or after an initial, ends no sentence.
 _ABBREVIATION = re.compile(r'\b(e\.g|i\.e|etc|vs|cf|et al|Fig|Eq|Sec|No|[A-Z])\.(?= )')
 _END = re.compile(r'(?<=[.?!])[)"\'*_]*\s+(?=[\W_]*[A-Z0-9])')

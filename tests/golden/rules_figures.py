@@ -32,7 +32,13 @@ def suites() -> Iterator[str]:
   yield from _table(
     (
       *('suite', 'axis', 'hardware', 'external: studies x trials', 'self: studies'),
-      *('budget factor of self', 'free initialization', 'heartbeat timeout', 'miss factor', 'profile'),
+      *(
+        'budget factor of self',
+        'free initialization',
+        'heartbeat timeout',
+        'miss factor',
+        'profile',
+      ),
     ),
     [
       (
