@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.data.catalogue import DataSet
+  from algorithmic_efficiency.data.catalog import DataSet
   from algorithmic_efficiency.data.prepare import Progress
 
 SUMMARY = 'list, prepare or verify data sets'
@@ -67,10 +67,10 @@ def _find_tasks(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace, data_dir: Path) -> int:
-  from algorithmic_efficiency.data import catalogue
+  from algorithmic_efficiency.data import catalog
 
   _find_tasks(args)
-  found = catalogue.data_sets(data_dir)
+  found = catalog.data_sets(data_dir)
   if args.json:
     print(json.dumps([dataclasses.asdict(entry) for entry in found], indent=2, default=str))
     return 0
@@ -99,10 +99,10 @@ def _size(entry: DataSet) -> str:
 
 
 def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
-  from algorithmic_efficiency.data import catalogue, prepare
+  from algorithmic_efficiency.data import catalog, prepare
 
   _find_tasks(args)
-  definition = catalogue.definition_for(args.name)
+  definition = catalog.definition_for(args.name)
   if definition.bundled:
     print(f'The data set {definition.dataset} is bundled: there is nothing to prepare.')
     return 0
@@ -122,10 +122,10 @@ def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
 
 def _verify(args: argparse.Namespace, data_dir: Path) -> int:
   from algorithmic_efficiency import errors
-  from algorithmic_efficiency.data import catalogue, prepare
+  from algorithmic_efficiency.data import catalog, prepare
 
   _find_tasks(args)
-  definition = catalogue.definition_for(args.name)
+  definition = catalog.definition_for(args.name)
   problem = ''
   try:
     with _progress() as progress:

@@ -1,1 +1,1 @@
-"""Input: data sets on disk, how they are prepared, and the one pipeline that reads them."""
+"""Input: data sets on disk, their preparation, and the one pipeline that reads them."""

@@ -1,4 +1,4 @@
-"""The streams of `--smoke`: a task's generated examples through the ordinary pipeline."""
+"""The streams of `--smoke`: generated examples, read by the same pipeline as real data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from algorithmic_efficiency.data.pipeline import (
 )
 from algorithmic_efficiency.data.sources import Arrays
 
-_SEED = 0  # the examples are the same in every run; the run's seed decides their order
+_SEED = 0  # examples are the same in every run; the seed of the run sets their order
 
 
 def train_stream(
@@ -25,7 +25,7 @@ def train_stream(
   *,
   shard: Shard = (0, 1),
 ) -> Batches:
-  """An endless stream over `splits.train` generated examples, shuffled anew in each pass."""
+  """Returns an endless stream over `splits.train` generated examples, reshuffled in each epoch."""
   source = _examples(data, definition, 'train', definition.splits.train)
   order = Shuffled(num_examples=len(source), batch_size=batch_size, seed=seed, shard=shard)
   return Batches(order, source)
@@ -39,9 +39,12 @@ def eval_stream(
   *,
   shard: Shard = (0, 1),
 ) -> Batches:
-  """One pass over the generated examples of a split, padded with weights of 0.
+  """Returns a stream of one pass over the generated examples of a split, padded with weight 0.
 
-  `eval_train` is the first part of the training examples, as with real data.
+  As with real data, `eval_train` is the first part of the training examples.
+
+  Raises:
+    ValueError: the workload has no such split.
   """
   num_examples = definition.splits.num_examples(split)
   if num_examples is None:

@@ -1,4 +1,4 @@
-"""Downloads that continue where they stopped and are checked when they are complete."""
+"""Downloads files, continues partial downloads, and verifies checksums."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from algorithmic_efficiency.results import files
 
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_SEC = 30.0
-_NUM_TRIES = 4  # in a row that bring nothing
-_PAUSE_SEC = 1.0  # after the first such try; doubles with each
+_NUM_TRIES = 4  # consecutive tries without a new byte
+_PAUSE_SEC = 1.0  # after the first such try; doubles with each further one
 _PARTIAL_SUFFIX = '.part'
 _CONTENT_RANGE = re.compile(r'bytes (\d+)-')
 
@@ -29,7 +29,14 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-  """A file on the web: its name here, the places that hold it (official first), its content."""
+  """A file to download.
+
+  Attributes:
+    name: file name on this disk.
+    urls: addresses to try in order, the official one first.
+    sha256: SHA-256 of the content, in hexadecimal.
+    num_bytes: size of the content.
+  """
 
   name: str
   urls: tuple[str, ...]
@@ -38,7 +45,7 @@ class Download:
 
 
 class _Unusable(Exception):
-  """This place cannot give the file; another may."""
+  """This URL failed; another may work."""
 
 
 def fetch(
@@ -49,18 +56,22 @@ def fetch(
   pause_sec: float = _PAUSE_SEC,
   timeout_sec: float = _TIMEOUT_SEC,
 ) -> Path:
-  """Brings a file into a folder, from the first of its places that gives it complete and unchanged.
+  """Downloads a file into a folder and returns its path.
 
-  What an interrupted call has brought is kept and continued by the next. The file appears under its
-  own name only once its checksum is right.
+  The URLs are tried in order until one yields the file with the right checksum. A partial download
+  is kept, and the next call continues it. The file gets its own name only when its checksum is
+  right.
 
   Args:
-    progress: called with the file's name, and the bytes there are and there will be.
-    pause_sec: pause after a try that failed; it doubles with each further one that brings nothing.
-    timeout_sec: how long a silent server is waited for.
+    download: the file.
+    folder: where to put it.
+    progress: called with the name of the file, the bytes so far, and the bytes in total.
+    pause_sec: pause in seconds after a failed try; doubles with each further try without a new
+      byte.
+    timeout_sec: seconds to wait for a silent server.
 
   Raises:
-    UserError: no place gave the file, or the disk refuses.
+    UserError: no URL yielded the file, or writing failed.
   """
   target = folder / download.name
   if target.is_file() and _sha256(target) == download.sha256:
@@ -73,8 +84,8 @@ def fetch(
     except _Unusable as error:
       reasons.append(f'{url}: {error}')
   raise errors.UserError(
-    f'{download.name} could not be fetched ({"; ".join(reasons)}). Repeat the command to go on '
-    'from where it stopped, or fetch the files in another way and name their folder with --source.'
+    f'{download.name} could not be fetched ({"; ".join(reasons)}). Repeat the command to continue '
+    'the download, or fetch the files in another way and name their folder with --source.'
   )
 
 
@@ -120,11 +131,11 @@ def _fetch_from(
 def _continue(
   url: str, download: Download, partial: Path, progress: Progress, timeout_sec: float
 ) -> None:
-  """Brings what is missing of the file, or all of it if the server cannot continue.
+  """Downloads the missing bytes of a file, or all of it if the server cannot continue.
 
   Raises:
-    OSError, HTTPException: the connection failed, or ended too early.
-    UserError: the disk refuses.
+    OSError, HTTPException: the connection failed or ended too early.
+    UserError: writing failed.
   """
   start = _size(partial)
   progress(download.name, start, download.num_bytes)
@@ -133,7 +144,7 @@ def _continue(
   if start > download.num_bytes:
     _remove(partial)
     start = 0
-  # Ask for the bytes as they are: a coded answer could be neither continued nor checked.
+  # Ask for plain bytes: a compressed answer could be neither continued nor verified.
   headers = {'Accept-Encoding': 'identity'}
   if start:
     headers['Range'] = f'bytes={start}-'
@@ -152,7 +163,7 @@ def _write(
 ) -> None:
   done = start
   with _opened(partial, 'ab' if start else 'wb') as file:
-    # A byte more than expected is enough to know that it is another file.
+    # One byte more than expected shows that it is another file.
     while done <= download.num_bytes and (block := response.read(_BLOCK_BYTES)):
       _write_all(file, block, partial)
       done += len(block)

@@ -1,8 +1,8 @@
-"""The one input pipeline, for both frameworks: order, load, pad, prefetch, and a position to save.
+"""The input pipeline of both frameworks: order, load, pad and prefetch, with a position to save.
 
-A batch is a pure function of its number: an order says which examples stand in batch k, and a
-loader makes arrays of them. That is why the global batches are the same bit for bit for any number
-of shards and worker processes, and why a position is nothing but a number.
+A batch is a pure function of its number. An order determines the examples of batch k, and a loader
+turns them into arrays. Global batches are therefore bit-equal for any number of shards and worker
+processes, and a position is a single number.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from algorithmic_efficiency.data.prefetch import Ahead
 from algorithmic_efficiency.data.workers import Workers
 
 Batch = dict[str, Any]  # numpy arrays with the same leading dimension, or tuples of them
-Shard = tuple[int, int]  # (index, count): which contiguous part of each global batch
+Shard = tuple[int, int]  # (index, count): the index-th of `count` contiguous parts of a batch
 
 
 class ShardRows(NamedTuple):
-  """The examples of one shard of a batch, in their order.
+  """The examples of one shard of a batch, in order.
 
   Attributes:
     indices: int64 [rows], positions in the split.
-    epochs: int64 [rows], how often the whole split was passed before the row.
-    weights: float32 [rows], 1 for an example that counts and 0 for padding; None in training, where
-      every row counts.
+    epochs: int64 [rows], number of complete passes over the split before the row.
+    weights: float32 [rows], 1 for an example and 0 for padding; None in training, which has no
+      padding.
   """
 
   indices: np.ndarray
@@ -38,33 +38,35 @@ class ShardRows(NamedTuple):
 
 
 class Order(Protocol):
-  """Which examples stand in batch k; `num_batches` is None for an endless order."""
+  """Determines the examples of batch k; `num_batches` is None for an endless order."""
 
   num_batches: int | None
 
-  def rows(self, batch: int) -> ShardRows: ...
+  def rows(self, batch: int) -> ShardRows:
+    """Returns the rows of this shard in a batch."""
+    ...
 
   def identity(self) -> dict[str, int]:
-    """What must be equal for a saved position to mean the same examples."""
+    """Returns the parameters under which a saved position means the same examples."""
     ...
 
 
-Load = Callable[[ShardRows], Batch]  # fresh arrays for each call; picklable where workers are used
+Load = Callable[[ShardRows], Batch]  # returns new arrays in each call; picklable for workers
 
 
 class Stream(Protocol):
-  """What a task's `train_stream` and `eval_stream` return."""
+  """An iterator of batches, as the `train_stream` and `eval_stream` of a task return it."""
 
   def __iter__(self) -> Iterator[Batch]: ...
 
   def __next__(self) -> Batch: ...
 
   def state(self) -> dict[str, int]:
-    """The position after the last batch that was taken; batches made ahead do not count."""
+    """Returns the position after the last batch taken; prefetched batches do not count."""
     ...
 
   def restore(self, state: dict[str, int]) -> None:
-    """Continues from a position that `state` gave.
+    """Continues from a position that `state` returned.
 
     Raises:
       ValueError: the position belongs to a stream of another order.
@@ -75,10 +77,14 @@ class Stream(Protocol):
 
 
 class Shuffled:
-  """Endless passes over `num_examples`, each in an order of its own that the seed decides.
+  """Endless epochs over `num_examples`, each in a random order that depends on the seed.
 
-  The tail of a pass and the head of the next share a batch, so that every example comes exactly
-  once a pass.
+  A batch may hold the end of one epoch and the start of the next, so every example comes exactly
+  once an epoch.
+
+  Raises:
+    UserError: the batch size is not positive or not divisible by the number of shards.
+    ValueError: there are no examples, or the shard is invalid.
   """
 
   num_batches: int | None = None
@@ -113,7 +119,7 @@ class Shuffled:
 
   def _permutation(self, epoch: int) -> np.ndarray:
     if epoch not in self._permutations:
-      if len(self._permutations) == 2:  # a batch may need the present pass and the next
+      if len(self._permutations) == 2:  # a batch may need the current epoch and the next
         del self._permutations[min(self._permutations)]
       random = seeds.generator(self._seed, 'shuffle', epoch)
       self._permutations[epoch] = random.permutation(self._num_examples)
@@ -121,9 +127,13 @@ class Shuffled:
 
 
 class InOrder:
-  """One pass over `num_examples` in their order; the last batch is padded to full size.
+  """One pass over `num_examples` in order; the last batch is padded to full size.
 
-  Padding repeats the last example with weight 0, so that it stays within what a model can digest.
+  Padding repeats the last example with weight 0, so that models get valid inputs.
+
+  Raises:
+    UserError: the batch size is not positive or not divisible by the number of shards.
+    ValueError: there are no examples, or the shard is invalid.
   """
 
   def __init__(self, *, num_examples: int, batch_size: int, shard: Shard = (0, 1)):
@@ -144,7 +154,7 @@ class InOrder:
 
 
 class Maker:
-  """Makes batch k of an order. Picklable where its loader is."""
+  """Makes batch k of an order. It is picklable if its loader is."""
 
   def __init__(self, order: Order, load: Load):
     self._order = order
@@ -159,14 +169,14 @@ class Maker:
 
 
 class Batches:
-  """The stream of an order's batches.
+  """A stream of the batches of an order.
 
   Args:
-    order: which examples stand in which batch.
-    load: makes a batch of them.
-    prefetch: how many batches a background thread makes ahead; 0 makes each when it is asked for.
-    num_workers: worker processes that make the batches; 0 makes them in this process. Workers imply
-      a prefetch of at least 2 for each.
+    order: determines the examples of each batch.
+    load: turns the examples of a batch into arrays.
+    prefetch: number of batches that a background thread makes ahead; 0 makes each on demand.
+    num_workers: number of worker processes that make batches; 0 makes them in this process. Each
+      worker implies a prefetch of at least 2.
   """
 
   def __init__(self, order: Order, load: Load, *, prefetch: int = 0, num_workers: int = 0):
@@ -199,21 +209,21 @@ class Batches:
     found = {name: state.get(name) for name in expected}
     if found != expected:
       raise ValueError(
-        f'A stream continues only from a position of its own: this one has {expected}, the '
-        f'position {found}.'
+        f'A stream continues only from a position of the same order: the stream has {expected}, '
+        f'the position has {found}.'
       )
     self._stop_ahead()
     self._position = state['num_batches']
 
   def close(self) -> None:
-    """Ends the background thread and the worker processes; idempotent."""
+    """Ends the background thread and the worker processes. Idempotent."""
     self._closed = True
     if self._workers is not None:
       self._workers.close()
     self._stop_ahead()
 
   def __del__(self) -> None:
-    # Daemon threads cannot be joined any more once the interpreter is ending.
+    # Daemon threads cannot be joined while the interpreter exits.
     if hasattr(self, '_workers') and not sys.is_finalizing():
       self.close()
 
@@ -245,7 +255,7 @@ def _made(make: Maker, first: int, stop: int | None) -> Iterator[Batch]:
 
 
 def _masked(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
-  """The weights of an evaluation batch: those of the examples ([batch, ...]), 0 in padding."""
+  """Returns the weights of an evaluation batch, [batch, ...]: those of examples, 0 in padding."""
   if weights is None:
     return mask
   return weights * mask.reshape(-1, *[1] * (weights.ndim - 1))
@@ -261,12 +271,13 @@ def _bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
 def _check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:
   index, count = shard
   if num_examples <= 0:
-    raise ValueError(f'A stream needs examples; there are {num_examples}.')
+    raise ValueError(f'A stream must have examples; it has {num_examples}.')
   if batch_size <= 0:
     raise errors.UserError(f'A batch size must be positive; it is {batch_size}.')
   if not 0 <= index < count:
-    raise ValueError(f'A shard is (index, count) with 0 <= index < count; it is {shard}.')
+    raise ValueError(f'A shard must be (index, count) with 0 <= index < count; it is {shard}.')
   if batch_size % count:
     raise errors.UserError(
-      f'A global batch must divide evenly among the processes: {batch_size} does not among {count}.'
+      f'The global batch size must be divisible by the number of processes; {batch_size} is not '
+      f'divisible by {count}.'
     )

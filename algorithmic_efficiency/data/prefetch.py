@@ -1,4 +1,4 @@
-"""Batches made by a background thread, a bounded number ahead."""
+"""Prefetches a bounded number of batches in a background thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ _END = object()
 
 
 class Ahead:
-  """Runs an iterator in a thread that stays at most `depth` items ahead of what was taken.
+  """Runs an iterator in a thread, at most `depth` items ahead of the consumer.
 
-  An exception of the iterator is raised by `take` in its turn, after the items that came before it.
+  `take` raises an exception of the iterator after all items that preceded it.
+
+  Args:
+    items: the iterator to run.
+    depth: largest number of items ahead.
   """
 
   def __init__(self, items: Iterator[Any], depth: int):
@@ -27,10 +31,10 @@ class Ahead:
     self._thread.start()
 
   def take(self) -> Any:
-    """The next item.
+    """Returns the next item.
 
     Raises:
-      StopIteration: there are no more.
+      StopIteration: there are no more items.
     """
     item, error = self._ready.get()
     if error is not None:
@@ -41,7 +45,7 @@ class Ahead:
     return item
 
   def close(self) -> None:
-    """Ends the thread after the item that it is making."""
+    """Ends the thread after its current item."""
     self._stop.set()
     self._free.release()
     self._thread.join()

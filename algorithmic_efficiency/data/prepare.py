@@ -1,7 +1,7 @@
-"""Prepares a data set in one piece or not at all, and verifies one that stands.
+"""Prepares data sets atomically, and verifies prepared ones.
 
-The work goes on in `<dataset>.partial` beside the set's own folder, which appears, complete, by a
-rename. A run that was interrupted is continued by the next one from the same inputs.
+Preparation works in `<dataset>.partial` beside the final folder and renames it when it is complete.
+After an interruption, the next run continues from the same inputs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import catalogue, records, tfds
+from algorithmic_efficiency.data import catalog, records, tfds
 from algorithmic_efficiency.results import files
 
-# Called with what is being done, how much of it is done, and how much there is, if that is known.
+# Called with the name of the activity, the amount done, and the total, or None if unknown.
 Progress = Callable[[str, int, int | None], None]
 
 Source = Path | tfds.Builder | None
-"""Raw files or folder, a builder of TensorFlow Datasets, or None: to be fetched."""
+"""Raw file or folder, a TensorFlow Datasets builder, or None to download."""
 
 
 def prepare(
@@ -39,16 +39,22 @@ def prepare(
   """Prepares the data set of a definition in `<data_dir>/<dataset>`.
 
   Args:
-    source: the raw files; with `from_tfds`, the folder of TensorFlow Datasets; None fetches them.
-    overwrite: whether a set that stands already is replaced, once the new one is complete.
+    definition: definition of a workload that uses the set.
+    data_dir: folder of all prepared sets.
+    source: raw file or folder; with `from_tfds`, the folder of TensorFlow Datasets; None downloads.
+    from_tfds: True to read from TensorFlow Datasets.
+    overwrite: True to replace an existing set, once the new one is complete.
+    progress: called with the activity, the amount done and the total.
 
   Raises:
-    UserError: the set stands already; there is no code for it; the source is missing or damaged;
-      the disk refuses.
+    UserError: the set exists already; there is no code for it; the source is missing or damaged;
+      or writing failed.
   """
   root = data_dir / definition.dataset
   if definition.bundled:
-    raise errors.UserError(f'The data set {definition.dataset} is bundled: nothing to prepare.')
+    raise errors.UserError(
+      f'The data set {definition.dataset} is bundled and needs no preparation.'
+    )
   _check_code(definition)
   if root.exists() and not overwrite:
     raise errors.UserError(
@@ -73,12 +79,15 @@ def prepare(
 
 
 def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -> dict[str, int]:
-  """Reads a data set to the last byte; `num_files` and `num_bytes` say how much that was.
+  """Reads a data set completely and compares it with its checksums.
 
-  An bundled set is compared with its checksum when it is opened.
+  Opening a bundled set compares it with its checksum.
+
+  Returns:
+    `num_files` and `num_bytes`, the amount read.
 
   Raises:
-    UserError: it is missing, incomplete or altered; the message names the file.
+    UserError: the set is missing, incomplete or altered; the message names the file.
   """
   _check_code(definition)
   root = data_dir / definition.dataset
@@ -95,19 +104,18 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
 
 
 def _check_code(definition: WorkloadDefinition) -> None:
-  if not catalogue.has_code(definition):
+  if not catalog.has_code(definition):
     raise errors.UserError(
-      f'The data set {definition.dataset} can be neither prepared nor read: there is no code for '
-      'it yet.'
+      f'The data set {definition.dataset} cannot be prepared or read: there is no code for it yet.'
     )
 
 
 def _open_source(
   definition: WorkloadDefinition, source: Path | None, from_tfds: bool
 ) -> tuple[Source, str, str]:
-  """The source, what the manifest says of it, and a key that changes with its content."""
+  """Returns the source, its description for the manifest, and a key that changes with it."""
   if source is not None and not source.exists():
-    raise errors.UserError(f'--source must name the raw files of the set; {source} does not exist.')
+    raise errors.UserError(f'--source must be a file or directory; {source} does not exist.')
   if from_tfds:
     if definition.tfds is None:
       raise errors.UserError(
@@ -123,7 +131,7 @@ def _open_source(
 
 
 def _source_hash(source: Path) -> str:
-  """A hash of the names, sizes and times of the files of a source."""
+  """Returns a hash of the names, sizes and modification times of the files of a source."""
   paths = sorted(source.rglob('*')) if source.is_dir() else [source]
   digest = hashlib.sha256()
   for path in paths:
@@ -135,7 +143,11 @@ def _source_hash(source: Path) -> str:
 
 @contextlib.contextmanager
 def _only_one(staging: Path) -> Iterator[None]:
-  """Makes and holds the staging folder; what another process is preparing is left alone."""
+  """Creates and locks the staging folder.
+
+  Raises:
+    UserError: another process holds it, or the folder cannot be created.
+  """
   try:
     staging.mkdir(parents=True, exist_ok=True)
     handle = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
@@ -161,12 +173,12 @@ def _lock(handle: int) -> bool:
 
 
 def _is_still(folder: Path, handle: int) -> bool:
-  """Whether the opened folder has kept its name: its holder may just have put it in place."""
+  """Returns True if the opened folder still has its name; its last owner may have renamed it."""
   return folder.is_dir() and os.path.samestat(folder.stat(), os.fstat(handle))
 
 
 def _remove_if_empty(staging: Path) -> None:
-  """Leaves no empty folder behind a preparation that failed before anything was complete."""
+  """Removes the staging folder if preparation failed before it completed a file."""
   for folder in (staging / records.DOWNLOADS, staging):
     if folder.is_dir() and not any(folder.iterdir()):
       folder.rmdir()

@@ -1,8 +1,8 @@
-"""Prepared data on disk: numpy files that are mapped into memory, and a manifest of them.
+"""Prepared data on disk: memory-mapped numpy files and a manifest.
 
 A prepared set is a folder with `manifest.json` and the files that it lists. A field is named
-`<split>/<name>`. Fields whose examples have one shape are a `.npy` file; fields of varying length
-(coded images, audio, text) are a `.bin` file of all values and a `.npy` file of int64 offsets.
+`<split>/<name>`. A field whose examples have one shape is a `.npy` file. A field of varying length
+(encoded images, audio, text) is a `.bin` file of all values and a `.npy` file of int64 offsets.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ _JOURNAL = 'journal.json'
 DOWNLOADS = 'downloads'
 _BLOCK_BYTES = 1 << 22
 
-# Sets up to this size are compared with their checksums whenever a process opens them first, which
-# costs about a tenth of a second at most; of larger ones only the sizes are, and `verify` reads
-# everything.
+# A process compares sets up to this size with their checksums when it first opens them, in about a
+# tenth of a second at most. For larger sets it compares sizes only; `verify` reads everything.
 _CHECKED_ON_OPENING_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-  """Where a data set comes from.
+  """Origin of a data set.
 
   Attributes:
     origin: what it is and who made it.
-    licence: its licence, by name.
-    num_bytes: its size when prepared, or of the bundled file.
+    licence: license by name.
+    num_bytes: bytes of the prepared set or of the bundled file.
   """
 
   origin: str
@@ -50,7 +49,7 @@ class About:
 
 
 class Ragged:
-  """Arrays of one type and varying length; `ragged[i]` is a copy of the i-th."""
+  """One-dimensional arrays of one type and varying length; `ragged[i]` is a copy of the i-th."""
 
   def __init__(self, values: np.ndarray, offsets: np.ndarray):
     self._values = values
@@ -64,12 +63,12 @@ class Ragged:
 
   @property
   def lengths(self) -> np.ndarray:
-    """int64 [records]."""
+    """Length of each array, int64 [num_examples]."""
     return np.diff(self._offsets)
 
 
 class Records:
-  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled by its place on disk."""
+  """One split of a prepared set: `records[i]` is a dict of arrays. Pickled as its path."""
 
   def __init__(self, prepared: Prepared, split: str):
     self._prepared = prepared
@@ -95,7 +94,7 @@ def _reopen(root: Path, split: str) -> Records:
 
 
 class Prepared:
-  """An opened set: its manifest and its fields, mapped read-only into memory."""
+  """An open prepared set: its manifest, and its fields memory-mapped read-only."""
 
   def __init__(self, root: Path, manifest: Mapping[str, Any]):
     self.root = root
@@ -112,7 +111,7 @@ class Prepared:
     return self.manifest['splits'][split]
 
   def field(self, name: str) -> Any:
-    """An array [num_examples, ...], or `Ragged`."""
+    """Returns a field, `<split>/<name>`: an array [num_examples, ...] or `Ragged`."""
     return self._fields[name]
 
   def split(self, name: str) -> Records:
@@ -120,10 +119,10 @@ class Prepared:
 
 
 def open_prepared(root: Path) -> Prepared:
-  """Opens a prepared set, once per process.
+  """Opens a prepared set, once a process.
 
   Raises:
-    UserError: it is missing, incomplete or damaged.
+    UserError: the set is missing, incomplete or damaged.
   """
   path = root / MANIFEST
   try:
@@ -146,12 +145,12 @@ def _open(root: Path, _mtime_ns: int, _size: int) -> Prepared:
 
 
 def prepare_line(root: Path, *flags: str) -> str:
-  """The command that prepares the set at `root`."""
+  """Returns the command that prepares the set at `root`."""
   return ' '.join(['algoeff data prepare', root.name, *flags, '--data_dir', str(root.parent)])
 
 
 def damaged(root: Path, what: str) -> errors.UserError:
-  """The error for a set that is not what its manifest says."""
+  """Returns the error for a set that does not match its manifest."""
   return errors.UserError(
     f'The data set {root.name} is damaged: {what}. Prepare it again with: '
     f'{prepare_line(root, "--overwrite")}'
@@ -159,9 +158,10 @@ def damaged(root: Path, what: str) -> errors.UserError:
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-  """
+  """Reads and validates the manifest of a prepared set.
+
   Raises:
-    UserError: the manifest cannot be read, was changed, or is of another format.
+    UserError: the manifest cannot be read, was changed, or has another format.
   """
   path = root / MANIFEST
   try:
@@ -182,9 +182,10 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def check_sizes(root: Path, manifest: Mapping[str, Any]) -> None:
-  """
+  """Compares the sizes of all files with the manifest.
+
   Raises:
-    UserError: a file is missing or has another size than when it was prepared.
+    UserError: a file is missing or has another size than in the manifest.
   """
   for name, expected in manifest['files'].items():
     try:
@@ -201,6 +202,11 @@ def check_content(
   root: Path, manifest: Mapping[str, Any], progress: Callable[[str, int, int], None] | None = None
 ) -> None:
   """Reads every file and compares it with its checksum.
+
+  Args:
+    root: folder of the set.
+    manifest: its manifest.
+    progress: called with 'verify', the bytes read and the bytes in total.
 
   Raises:
     UserError: a file was altered.
@@ -220,14 +226,14 @@ def check_content(
 
 
 class Writer:
-  """Fills a folder field by field; a field that is complete is not written again after a restart.
+  """Fills a folder field by field; after a restart, complete fields are not written again.
 
   Args:
-    folder: where the files go; it becomes a prepared set with `finish`.
-    dataset: the set's name.
-    about: where it comes from, for the manifest.
-    inputs: what it is made from, for the manifest.
-    key: changes when the inputs do; what was written from other inputs is not continued.
+    folder: folder to fill; `finish` turns it into a prepared set.
+    dataset: name of the set.
+    about: origin of the set, for the manifest.
+    inputs: description of the inputs, for the manifest.
+    key: changes with the inputs; fields written under another key are written again.
   """
 
   def __init__(self, folder: Path, *, dataset: str, about: About, inputs: str, key: str):
@@ -242,39 +248,39 @@ class Writer:
 
   @property
   def downloads(self) -> Path:
-    """A folder for fetched files, which is removed when the set is complete."""
+    """A folder for downloads; `finish` removes it."""
     path = self.folder / DOWNLOADS
     _make_folder(path)
     return path
 
   def has(self, name: str) -> bool:
-    """Whether the field or file is complete, from this run or an earlier one."""
+    """Returns True if the field or file is complete, from this run or an earlier one."""
     return name in self._fields or name in self._files
 
   def field(self, name: str) -> Any:
-    """A complete field, mapped into memory: an array [num_examples, ...], or `Ragged`."""
+    """Returns a complete field, memory-mapped: an array [num_examples, ...] or `Ragged`."""
     return _map_field(self.folder, self._fields[name])
 
   def drop(self, prefix: str) -> None:
-    """Removes the fields that begin so, which only the preparation needed.
+    """Removes the fields whose names begin with `prefix`; they were temporary.
 
     Raises:
-      UserError: the disk refuses.
+      UserError: writing failed.
     """
     for name in [name for name in self._fields if name.startswith(prefix)]:
       description = self._fields.pop(name)
       for key in {'file', 'offsets'} & set(description):
         del self._files[description[key]]
     self._write_journal()
-    # Also what an earlier attempt, that ended here, has taken out of the journal already.
+    # Also removes files that an interrupted earlier attempt has removed from the journal.
     for path in self.folder.glob(f'{prefix}*'):
       path.unlink()
 
   def file(self, name: str, content: bytes) -> None:
-    """Writes a file that belongs to the set beside its fields.
+    """Writes a file that is part of the set and no field.
 
     Raises:
-      UserError: the disk refuses.
+      UserError: writing failed.
     """
     with self._file(name) as file:
       file.write(content)
@@ -288,11 +294,11 @@ class Writer:
     shape: tuple[int, ...],
     dtype: Any,
   ) -> None:
-    """Writes a field [num_examples, ...] from blocks of its rows.
+    """Writes a field [num_examples, ...] from blocks [rows, ...].
 
     Raises:
       ValueError: the blocks do not add up to `shape`.
-      UserError: the disk refuses.
+      UserError: writing failed.
     """
     name = _file_name(field, 'npy')
     num_rows = 0
@@ -312,7 +318,8 @@ class Writer:
     """Writes a field of one-dimensional arrays of varying length.
 
     Raises:
-      UserError: the disk refuses.
+      ValueError: an array does not have one dimension.
+      UserError: writing failed.
     """
     values, offsets = _file_name(field, 'bin'), _file_name(field, 'offsets.npy')
     ends = [0]
@@ -336,7 +343,7 @@ class Writer:
     )
 
   def finish(self) -> None:
-    """Writes the manifest and removes what only the preparation needed.
+    """Writes the manifest and removes journal and downloads.
 
     Raises:
       ValueError: two fields of a split differ in their number of examples.
@@ -345,7 +352,9 @@ class Writer:
     for field, description in self._fields.items():
       number = description['num_examples']
       if splits.setdefault(field.partition('/')[0], number) != number:
-        raise ValueError(f'{field} has {number} examples, other fields of its split do not.')
+        raise ValueError(
+          f'All fields of a split must have the same number of examples; {field} has {number}.'
+        )
     manifest = {
       'format': FORMAT,
       'dataset': self._dataset,
@@ -403,7 +412,7 @@ class Writer:
 
 
 class _Hashed:
-  """A file that is hashed as it is written."""
+  """Computes hash and size of a file while it is written."""
 
   def __init__(self, file: BinaryIO):
     self._file = file

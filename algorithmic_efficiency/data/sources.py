@@ -1,4 +1,4 @@
-"""Where examples come from: arrays that are gathered whole, records that are mapped one by one."""
+"""Sources of examples: arrays, gathered by batch, and records, mapped one by one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ MapExample = Callable[[Example, np.random.Generator | None], Example]
 
 
 class Arrays:
-  """Examples in memory, or mapped into it: arrays (or tuples of arrays) of equal length, by name.
+  """Examples in memory or memory-mapped: fields [num_examples, ...], or tuples of such, by name.
 
-  As a loader it gathers the rows of a batch, every field in one vectorised copy.
+  As a loader, it copies the rows of a batch with one vectorized call a field.
+
+  Raises:
+    ValueError: the fields differ in length.
   """
 
   def __init__(self, fields: Mapping[str, Any]):
@@ -35,7 +38,10 @@ class Arrays:
 
 
 class RecordSource(Protocol):
-  """Examples by position. Picklable, by path and not by content, where worker processes read it."""
+  """Random access to examples by position.
+
+  If worker processes read it, it must be picklable, by path and not by content.
+  """
 
   def __len__(self) -> int: ...
 
@@ -43,13 +49,13 @@ class RecordSource(Protocol):
 
 
 class MappedRecords:
-  """A loader that maps each example by a function and stacks the results.
+  """A loader that applies a function to each example and stacks the results.
 
   Args:
     source: the examples.
-    function: called with an example and its random generator, which depends on the seed, the epoch
-      and the position of the example alone; returns arrays whose shapes agree over a batch.
-    seed: None in evaluation; the function is then called without a generator.
+    function: called with an example and its random generator; returns arrays of the same shapes
+      for all examples of a batch. The generator depends only on seed, epoch and position.
+    seed: seed of the generators; None in evaluation, where the function gets no generator.
   """
 
   def __init__(self, source: RecordSource, function: MapExample, *, seed: int | None):

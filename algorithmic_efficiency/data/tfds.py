@@ -1,7 +1,7 @@
-"""Data sets that TensorFlow Datasets has prepared, read without TensorFlow.
+"""Reads data sets that TensorFlow Datasets has prepared, without TensorFlow.
 
-Only the random-access format array_record can be read without it; what a builder needs TensorFlow
-for is said in one sentence.
+Only the random-access format array_record works without it. If a builder requires TensorFlow, the
+error says so.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Builder:
   """A builder whose data is on disk as array_record.
 
   Attributes:
-    title: the builder's name and version, such as 'mnist 3.0.1'.
-    folder: where its files lie.
+    title: name and version of the builder, such as 'mnist 3.0.1'.
+    folder: folder of its files.
   """
 
   def __init__(self, builder: Any):
@@ -35,7 +35,8 @@ class Builder:
     self.folder = Path(builder.data_dir)
 
   def num_examples(self, split: str) -> int:
-    """
+    """Returns the number of examples of a split.
+
     Raises:
       UserError: the builder has no such split.
     """
@@ -45,9 +46,9 @@ class Builder:
     return splits[split].num_examples
 
   def stacked(self, split: str, names: Sequence[str], progress: Progress) -> dict[str, np.ndarray]:
-    """Whole features of a split, [num_examples, ...], in the order in which the builder keeps them.
+    """Returns features of a split as arrays [num_examples, ...], in the builder's order.
 
-    For data that fits in memory and has one shape per feature.
+    The data must fit in memory and have one shape a feature.
 
     Raises:
       UserError: a split or feature is missing, or the files cannot be read.
@@ -69,15 +70,16 @@ class Builder:
 
 
 def open_builder(name: str, folder: Path | None) -> Builder:
-  """The builder of that name, prepared first if its data is not on disk.
+  """Opens a builder; prepares its data first if it is not on disk.
 
   Args:
-    folder: the data folder of TensorFlow Datasets, or the folder of one prepared version (with
-      `dataset_info.json`); None takes the library's own default.
+    name: name of the builder.
+    folder: data folder of TensorFlow Datasets, or the folder of one prepared version (with
+      `dataset_info.json`); None is the library's default.
 
   Raises:
-    UserError: the library, or TensorFlow where the builder needs it, is missing; or the data is
-      kept in a format that has no random access.
+    UserError: a required package is missing, the builder does not exist, preparing failed, or the
+      data has a format without random access.
   """
   for package in ('tensorflow_datasets', 'array_record'):
     if importlib.util.find_spec(package) is None:
@@ -88,7 +90,7 @@ def open_builder(name: str, folder: Path | None) -> Builder:
     builder = tensorflow_datasets.builder_from_directory(str(folder))
     if builder.info.name != name:
       raise errors.UserError(
-        f'The data set is the builder {name!r} of TensorFlow Datasets; {folder} holds '
+        f'--source must hold the builder {name!r} of TensorFlow Datasets; {folder} holds '
         f'{builder.info.name!r}.'
       )
   else:
@@ -107,23 +109,23 @@ def _builder(library: Any, name: str, folder: Path | None) -> Any:
     raise _needs_package(name, error) from error
   except library.core.DatasetNotFoundError as error:
     raise errors.UserError(
-      f'TensorFlow Datasets knows no builder {name!r}, and {folder or "its data folder"} holds '
-      f'none: {str(error).splitlines()[0]}'
+      f'TensorFlow Datasets has no builder {name!r}, and {folder or "its data folder"} has no such '
+      f'data: {str(error).splitlines()[0]}'
     ) from error
   except (OSError, library.core.download.DownloadError) as error:
     raise errors.UserError(
-      f'TensorFlow Datasets could not fetch and prepare {name!r}: {error}. Prepare it with that '
+      f'TensorFlow Datasets could not download and prepare {name!r}: {error}. Prepare it with that '
       'library first, and name its folder with --source.'
     ) from error
   return builder
 
 
 def _needs_package(name: str, error: ImportError) -> errors.UserError:
-  # The library reports a missing TensorFlow in the text alone.
+  # The library names a missing TensorFlow only in the text of the error.
   package = 'tensorflow' if 'tensorflow' in str(error) else error.name or str(error)
   return errors.UserError(
     f'The builder {name!r} of TensorFlow Datasets needs {package}, which is not installed: '
-    f'pip install {package}. Or prepare it where that is installed, with '
+    f'pip install {package}. Or prepare the data on another machine, with '
     "file_format='array_record', and name its folder with --source."
   )
 
@@ -132,8 +134,8 @@ def _check_format(builder: Any) -> None:
   found = builder.info.file_format
   if found is None or found.value != 'array_record':
     raise errors.UserError(
-      f'Only array_record can be read at random; {builder.data_dir} holds '
-      f'{"no format" if found is None else found.value}. Prepare it anew: '
+      f'The data must be in the format array_record; {builder.data_dir} has '
+      f'{"no format" if found is None else found.value}. Prepare it again: '
       f'tensorflow_datasets.builder({builder.info.name!r}).download_and_prepare('
       "file_format='array_record')."
     )

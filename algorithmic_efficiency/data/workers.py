@@ -1,7 +1,7 @@
 """Worker processes that make batches, in order, without shared state.
 
-A worker is told the number of a batch and answers with its arrays, which travel as raw bytes into
-fresh memory. Workers are spawned, find the task folders that the parent found, and end with it.
+A worker receives the number of a batch and sends its arrays, as raw bytes into newly allocated
+memory. Workers are spawned, find the same task folders as the parent, and end with it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark import registry
 
-_IN_FLIGHT = 2  # for each worker: one that it makes, one that it may begin at once
+_IN_FLIGHT = 2  # for each worker: one in progress and one queued
 _EXIT_SEC = 5.0
 
 
 class WorkerError(RuntimeError):
-  """A worker process ended before its work was done."""
+  """A worker process ended before it had sent its batches."""
 
 
 class Workers:
-  """`num_workers` processes that call `make(k)`.
+  """A pool of worker processes that call `make(k)`.
 
   Args:
-    make: picklable; a function of a task folder outside the tree is found as well.
+    make: picklable function of the batch number, also from a task folder outside the tree.
+    num_workers: number of processes.
   """
 
   def __init__(self, make: Callable[[int], Any], num_workers: int):
@@ -56,17 +57,19 @@ class Workers:
       theirs.close()
       self._processes.append(process)
       self._connections.append(ours)
-    # Not an argument: to start a process that dies at once with more than a pipe holds never ends.
+    # Not passed as an argument: if the process dies at once, a payload larger than the pipe blocks.
     for connection in self._connections:
       _tell(connection.send_bytes, payload)
 
   def results(self, first: int, stop: int | None) -> Iterator[Any]:
-    """The results of `make` for first, first + 1, ... in this order.
+    """Yields `make(first)`, `make(first + 1)` and so on, up to but without `stop`.
+
+    An exception of `make` is raised here.
 
     Raises:
-      WorkerError: a worker has died. What `make` raises is raised here.
+      WorkerError: a worker has died.
     """
-    while self._outstanding:  # of an earlier call that was given up
+    while self._outstanding:  # results of an earlier call that was abandoned
       self._receive(raises=False)
     asked = first
     while True:
@@ -78,7 +81,7 @@ class Workers:
       yield self._receive()
 
   def close(self) -> None:
-    """Ends the processes; idempotent."""
+    """Ends the processes. Idempotent."""
     for process in self._processes:
       process.terminate()
     for process in self._processes:
@@ -109,14 +112,14 @@ class Workers:
 
 
 def _tell(send: Callable[[Any], None], message: Any) -> None:
-  # A worker that has died is noticed in its turn, when its result is received.
+  # A dead worker is noticed later, when its result is received.
   with contextlib.suppress(OSError):
     send(message)
 
 
 def _work(connection: Connection, roots: tuple[list[str], list[str]]) -> None:
-  """The life of a worker: what to call, then numbers in, results out, until the parent hangs up."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+  """Runs a worker: receives `make`, then numbers, and sends results until the parent closes."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
   threading.Thread(target=_end_with_parent, name='algoeff-parent', daemon=True).start()
   _find_tasks(*roots)
   payload = None
@@ -157,12 +160,12 @@ def _find_tasks(roots: list[str], folders: list[str]) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-  """The exception with its traceback as a note, or its text if it cannot be pickled."""
+  """Returns the exception with its traceback as a note, or its text if it cannot be pickled."""
   text = ''.join(traceback.format_exception(error))
   try:
     error.add_note(text)
     pickle.loads(pickle.dumps(error))
-  except Exception:  # an exception may refuse in any way it likes
+  except Exception:  # pickling may fail with any error
     return RuntimeError(text)
   return error
 

@@ -22,6 +22,7 @@ from algorithmic_efficiency import cli
 SECTIONS = ('Args:', 'Attributes:', 'Raises:', 'Returns:', 'Yields:')
 _CODE = re.compile(r'``.+?``|`[^`]+`', re.DOTALL)
 _LINK = re.compile(r'\[([^\]]*)\]\([^)]*\)|<https?://[^>]*>')
+_NAMES = re.compile(r'^\w+(, \w+)*: ')  # what `Args:` and `Attributes:` document
 _BULLET = re.compile(r'^(?:[-*] |\d+\. )')
 # A full stop after these, or after an initial, ends no sentence.
 _ABBREVIATION = re.compile(r'\b(e\.g|i\.e|etc|vs|cf|et al|Fig|Eq|Sec|No|[A-Z])\.(?= )')
@@ -149,7 +150,9 @@ def _passages(text: str, where: str, line: int) -> Iterator[Passage]:
       yield from flush()
     if not lines:
       start = number
-    lines.append(_BULLET.sub('', content, count=1) if not lines else content)
+      content = _BULLET.sub('', content)
+      content = _NAMES.sub('CODE: ', content) if section else content
+    lines.append(content)
   yield from flush()
 
 

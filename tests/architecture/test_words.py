@@ -82,7 +82,6 @@ NOT_YET = frozenset(
     f'{CORE}/benchmark',
     f'{CORE}/cli',
     f'{CORE}/compat',
-    f'{CORE}/data',
     f'{CORE}/experiments',
     f'{CORE}/launch',
     f'{CORE}/layers',
@@ -229,7 +228,11 @@ SOURCE = '''
 
 def test_docstrings_are_split_at_documented_names(tmp_path: Path):
   found = list(prose.docstrings(source(SOURCE, tmp_path), tmp_path))
-  assert [each.text for each in found] == ['Runs it.', 'a: a first. A second line.', 'b: another.']
+  assert [each.text for each in found] == [
+    'Runs it.',
+    'CODE: a first. A second line.',
+    'CODE: another.',
+  ]
   assert found[2].where == 'source.py:8'
 
 

@@ -17,7 +17,7 @@ from test_data_vision import joined
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits
-from algorithmic_efficiency.data import catalogue
+from algorithmic_efficiency.data import catalog
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.results import environment
 from workloads.lm import data, documents, names, vocabulary, windows
@@ -393,7 +393,7 @@ def test_data_sets_say_where_they_come_from():
     ('classic_books', 'public domain'),
     ('unicode_names', 'Unicode-3.0'),
   ):
-    assert data.about(catalogue.definition_for(name)).licence == licence
+    assert data.about(catalog.definition_for(name)).licence == licence
   assert data.about(registry.workload('finewebedu_lm')).num_bytes == 8_849_870 * 1_025 * 2
 
 

@@ -139,7 +139,7 @@ def test_batches_made_ahead_do_not_count():
 
 @pytest.mark.parametrize('change', [{'seed': 4}, {'batch_size': 5}, {'num_examples': 11}], ids=str)
 def test_a_position_of_another_stream_is_refused(change):
-  with pytest.raises(ValueError, match='a position of its own'):
+  with pytest.raises(ValueError, match='a position of the same order'):
     train().restore(train(**change).state())
 
 
@@ -269,11 +269,11 @@ def test_a_forgotten_stream_leaves_no_thread():
 
 
 def test_sizes_that_cannot_be():
-  with pytest.raises(errors.UserError, match='does not among 3'):
+  with pytest.raises(errors.UserError, match='not divisible by 3'):
     train(batch_size=4, shard=(0, 3))
   with pytest.raises(errors.UserError, match='must be positive; it is 0'):
     evaluation(batch_size=0)
-  with pytest.raises(ValueError, match='there are 0'):
+  with pytest.raises(ValueError, match='must have examples; it has 0'):
     train(num_examples=0)
   with pytest.raises(ValueError, match=r'index < count; it is \(2, 2\)'):
     train(shard=(2, 2))

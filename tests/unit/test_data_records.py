@@ -146,7 +146,7 @@ def test_fields_of_a_split_must_have_one_length(tmp_path):
   out = writer(tmp_path / 'toys')
   out.array('train/inputs', [np.ones(2)], shape=(2,), dtype=np.uint8)
   out.array('train/targets', [np.ones(3)], shape=(3,), dtype=np.uint8)
-  with pytest.raises(ValueError, match='train/targets has 3 examples'):
+  with pytest.raises(ValueError, match='train/targets has 3'):
     out.finish()
 
 

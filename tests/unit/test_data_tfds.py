@@ -101,7 +101,9 @@ def test_the_folder_of_a_version_will_do(folder, definition, tmp_path):
 
 
 def test_the_folder_of_another_builder_is_refused(folder, tmp_path):
-  with pytest.raises(errors.UserError, match=r"is the builder 'mnist' .* holds 'tiny_digits'"):
+  with pytest.raises(
+    errors.UserError, match=r"must hold the builder 'mnist' .* holds 'tiny_digits'"
+  ):
     prepare(registry.workload('mnist'), tmp_path, folder / 'tiny_digits' / '1.2.0')
 
 
@@ -114,7 +116,7 @@ def test_sizes_that_differ_from_the_definition_are_refused(folder, definition, t
 
 def test_unknown_builders_splits_and_features_are_named(folder, definition, tmp_path):
   other = dataclasses.replace(definition, tfds='tiny_digit')
-  with pytest.raises(errors.UserError, match="knows no builder 'tiny_digit'"):
+  with pytest.raises(errors.UserError, match="has no builder 'tiny_digit'"):
     prepare(other, tmp_path, folder)
   builder = tfds.open_builder('tiny_digits', folder)
   with pytest.raises(errors.UserError, match=r"no split of tiny_digits 1.2.0 'tests'. .*'test'"):
@@ -169,7 +171,9 @@ def test_a_format_without_random_access_is_refused(folder, tmp_path):
     (tmp_path / 'copy' / path.name).write_bytes(path.read_bytes())
   info = tmp_path / 'copy' / 'dataset_info.json'
   info.write_text(info.read_text().replace('array_record', 'tfrecord'))
-  with pytest.raises(errors.UserError, match=r'Only array_record .* holds tfrecord'):
+  with pytest.raises(
+    errors.UserError, match=r'must be in the format array_record; .* has tfrecord'
+  ):
     tfds.open_builder('tiny_digits', tmp_path / 'copy')
 
 

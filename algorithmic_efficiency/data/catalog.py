@@ -1,4 +1,4 @@
-"""The data sets that the definitions name: where each stands, its size, licence and use."""
+"""The data sets that definitions name: status, size, license and workloads of each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ class DataSet:
   """One data set.
 
   Attributes:
-    status: 'bundled' needs no preparation; 'planned' has no code yet that could prepare it.
-    num_bytes: on this disk, or what it will take; None if that is not known.
-    folder: where it lies, or will; None for an bundled set.
-    problem: what is wrong with a damaged set, and what to do.
-    workloads: the base workloads that use it.
-    tfds: the builder of TensorFlow Datasets that holds it, if there is one.
+    name: name of the set.
+    status: 'bundled' needs no preparation; 'planned' cannot be prepared yet.
+    num_bytes: bytes on this disk, or bytes that it will take; None if unknown.
+    licence: license by name.
+    origin: what it is and who made it.
+    folder: its folder, present or future; None for a bundled set.
+    problem: for a damaged set, what is wrong and what to do.
+    workloads: base workloads that use it.
+    tfds: TensorFlow Datasets builder of the same data, if there is one.
   """
 
   name: str
@@ -40,12 +43,15 @@ class DataSet:
 
 
 def data_sets(data_dir: Path) -> list[DataSet]:
-  """Every data set that a definition names, by name."""
+  """Returns every data set that a definition names, sorted by name."""
   return [_describe(group, data_dir) for _, group in sorted(_by_data_set().items())]
 
 
 def definition_for(name: str) -> WorkloadDefinition:
-  """The definition by which a data set is prepared, from the set's name or that of a workload.
+  """Returns the definition that prepares a data set.
+
+  Args:
+    name: name of the data set or of a workload that uses it.
 
   Raises:
     UserError: there is no such data set.
@@ -60,12 +66,12 @@ def definition_for(name: str) -> WorkloadDefinition:
 
 
 def has_code(definition: WorkloadDefinition) -> bool:
-  """Whether the data of a workload can be read and prepared."""
+  """Returns True if the data of a workload can be read and prepared."""
   return definition.smoke is not None and registry.task_of(definition).has('data')
 
 
 def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
-  """The base workloads of each data set; those that can run come first."""
+  """Returns the base workloads of each data set; those that can run come first."""
   groups: dict[str, list[WorkloadDefinition]] = {}
   for definition in registry.workloads().values():
     if not definition.is_variant:
