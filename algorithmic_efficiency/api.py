@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.trial.options import with_options
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -62,7 +63,8 @@ def run(
   from algorithmic_efficiency.launch import request, session
 
   registry.pin_own_packages()
-  asked = request.Request(workload=workload, framework=framework, submission=submission, **options)
+  fields = {'workload': workload, 'framework': framework, 'submission': submission, **options}
+  asked = with_options(request.Request, fields)
   outcomes = session.run_trials(request.configs(asked), quiet=quiet)
   return [Trial(outcome.folder) for outcome in outcomes]
 
@@ -94,12 +96,13 @@ def bench(
   for name, value in (('submissions', submissions), ('frameworks', frameworks)):
     if isinstance(value, str):  # a list of letters, by its type
       raise errors.UserError(f'{name} must be a list of names; it is the text {value!r}.')
-  asked = race.Race(
-    suite=suite,
-    entries=tuple(map(race.RaceSubmission.parse, submissions)),
-    frameworks=tuple(frameworks),
+  fields = {
+    'suite': suite,
+    'entries': tuple(map(race.RaceSubmission.parse, submissions)),
+    'frameworks': tuple(frameworks),
     **options,
-  )
+  }
+  asked = with_options(race.Race, fields)
   result = race_run.run(asked, retry_failed=retry_failed, quiet=quiet)
   return [Trial(config.path) for config in result.configs]
 

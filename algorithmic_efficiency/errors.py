@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable
+from typing import Any
+
+_MAX_SHOWN = 81  # letters of a value
 
 
 class UserError(Exception):
@@ -14,13 +17,23 @@ class UserError(Exception):
   """
 
 
+def shown(value: Any) -> str:
+  """A value as messages show it: its middle is left out if it is long."""
+  try:
+    text = repr(value)
+  except ValueError:  # an integer of more digits than Python prints
+    return 'a very long number'
+  part = (_MAX_SHOWN - 3) // 2
+  return text if len(text) <= _MAX_SHOWN else f'{text[:part]}...{text[-part:]}'
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
   """Returns the error for a name that is not in a closed set, with the nearest match."""
   choices = sorted(choices)
-  near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+  near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5) if len(name) < _MAX_SHOWN else []
   hint = f' Did you mean {near[0]!r}?' if near else ''
   listed = ', '.join(choices) or 'none'
-  return UserError(f'There is no {kind} {name!r}.{hint} Known: {listed}.')
+  return UserError(f'There is no {kind} {shown(name)}.{hint} Known: {listed}.')
 
 
 def renamed(old: str, new: str) -> None:

@@ -9,18 +9,28 @@ from __future__ import annotations
 import datetime
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from absl import app, flags
 
-from algorithmic_efficiency import backends, errors, seeds
+from algorithmic_efficiency import backends, errors, option, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import INTERRUPTED, USER_ERROR
+from algorithmic_efficiency.option import Option
+from algorithmic_efficiency.trial.options import RunOptions
 
 FLAGS = flags.FLAGS
 
+_ALGOPERF_NAMES = ('compile',)  # options that have a flag of AlgoPerf's, which is defined below
+_DEFINE: Mapping[type, Callable[..., Any]] = {
+  bool: flags.DEFINE_boolean,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  str: flags.DEFINE_string,
+}
 _NO_EFFECT = {
   'profile': 'every trial records its clock buckets in trial.json',
   'capture_jax_trace': 'no trace is taken',
@@ -44,11 +54,9 @@ def define_flags() -> None:
   integer('num_tuning_trials', 1, 'The number of hyperparameter points.')
   integer('hparam_start_index', None, 'The first point to run, from 0.')
   integer('hparam_end_index', None, 'The end of the points to run, exclusive.')
-  string('data_dir', '~/data', 'The folder of prepared data sets.')
   string('imagenet_v2_data_dir', None, 'Accepted for old scripts.')
   string('librispeech_tokenizer_vocab_path', '', 'Accepted for old scripts.')
   boolean('torch_compile', True, 'Whether PyTorch models are compiled, on GPUs.')
-  boolean('save_checkpoints', True, 'Whether trials can be resumed.')
   boolean('save_intermediate_checkpoints', True, 'Accepted for old scripts: the last two are kept.')
   boolean('resume_last_run', None, 'Continue unfinished trials, skip finished ones.')
   boolean('overwrite', False, 'Replace trials that exist.')
@@ -58,20 +66,40 @@ def define_flags() -> None:
   boolean('capture_jax_trace', False, 'Accepted for old scripts.')
   boolean('set_pytorch_max_split_size', False, 'Accepted for old scripts.')
   integer('pytorch_eval_num_workers', 0, 'Accepted for old scripts.')
-  integer('max_global_steps', None, 'The largest number of steps.')
   integer('rng_seed', None, 'The seed, 0 included; drawn if not given.')
   boolean('skip_evals', False, 'Train without evaluating.')
   string('suite', None, "Whose rules apply; the workload's first that races in seconds.")
-  boolean('smoke', False, 'Tiny sizes on generated data.')
-  boolean('allow_provisional', False, 'Race towards a target that is not calibrated yet.')
-  flags.DEFINE_enum('platform', 'auto', ('auto', 'cpu', 'gpu', 'tpu'), 'Where to run.')
-  integer('num_devices', None, 'The number of devices; all there are if not given.')
-  flags.DEFINE_multi_string('log', [], 'Trackers, such as tensorboard.')
+  for record in (RunOptions, Devices):
+    for one in option.declared(record):
+      if one.field not in _ALGOPERF_NAMES:
+        _define(one)
   flags.DEFINE_multi_string('path', [], 'Roots with more workloads and submissions.')
   flags.DEFINE_multi_string('workload_path', [], 'Task folders outside any root.')
   flags.mark_flags_as_required(
     ['workload', 'framework', 'submission_path', 'experiment_dir', 'experiment_name']
   )
+
+
+def _define(one: Option) -> None:
+  """Defines the flag of an option."""
+  text = f'{one.help}; default: {one.unset}' if one.unset else one.help
+  if one.is_many:
+    define = flags.DEFINE_multi_string if one.is_repeated else flags.DEFINE_list
+    define(one.flag, list(one.default), text)
+  elif one.choices:
+    flags.DEFINE_enum(one.flag, one.default, one.choices, text)
+  else:
+    _DEFINE[one.kind](one.flag, one.default, text)
+
+
+def _options(record: type) -> dict[str, Any]:
+  """The values of the options of a record that have flags here."""
+  found: dict[Option, Any] = {
+    one: getattr(FLAGS, one.flag)
+    for one in option.declared(record)
+    if one.field not in _ALGOPERF_NAMES
+  }
+  return {one.field: tuple(value) if one.is_many else value for one, value in found.items()}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,19 +143,13 @@ def _run() -> int:
     hparam_end_index=FLAGS.hparam_end_index,
     seed=FLAGS.rng_seed,
     drawn_seed=_drawn_seed(devices),
-    data_dir=FLAGS.data_dir,
     experiment_dir=FLAGS.experiment_dir,
     experiment=_experiment_name(),
     nested=False,
-    devices=devices,
-    smoke=FLAGS.smoke,
     resume=bool(FLAGS.resume_last_run),
     overwrite=FLAGS.overwrite,
-    allow_provisional=FLAGS.allow_provisional,
-    max_global_steps=FLAGS.max_global_steps,
-    save_checkpoints=FLAGS.save_checkpoints,
-    evaluate=not FLAGS.skip_evals,
-    trackers=tuple(FLAGS.log),
+    options=RunOptions(**_options(RunOptions), evaluate=not FLAGS.skip_evals),
+    devices=devices,
     flags=_flag_values(),
   )
   trials = configs(request)
@@ -163,11 +185,7 @@ def _experiment_name() -> str:
 def _devices() -> Devices:
   """The devices, and, under torchrun, this process's place among its peers."""
   world_size = int(os.environ.get('WORLD_SIZE', '1')) if 'LOCAL_RANK' in os.environ else 1
-  common = Devices(
-    platform=FLAGS.platform,
-    num_devices=FLAGS.num_devices,
-    compile='auto' if FLAGS.torch_compile else 'off',
-  )
+  common = Devices(**_options(Devices), compile='auto' if FLAGS.torch_compile else 'off')
   if world_size == 1:
     num_processes = backends.num_processes(
       FLAGS.framework,

@@ -15,6 +15,7 @@ import numpy as np
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.option import option
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
 
@@ -38,15 +39,27 @@ class Devices:
     compilation_cache: folder of the persistent compilation cache; None leaves JAX's own setting.
   """
 
-  platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
-  num_devices: int | None = None
-  num_threads: int | None = None
+  platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = option(
+    'auto', group='devices', help='run on this kind of device'
+  )
+  num_devices: int | None = option(
+    None,
+    group='devices',
+    metavar='N',
+    help='devices of one trial',
+    unset='all (JAX), all GPUs or one (PyTorch)',
+  )
+  num_threads: int | None = option(
+    None, group='devices', metavar='N', help='host threads of one process', unset='all of its cores'
+  )
   rank: int = 0
   world_size: int = 1
   address: str = ''
   store: str = ''
   local_rank: int = 0
-  compile: Literal['auto', 'on', 'off'] = 'auto'
+  compile: Literal['auto', 'on', 'off'] = option(
+    'auto', group='devices', help='compile the model; auto: always in JAX, on GPUs in PyTorch'
+  )
   compilation_cache: str | None = None
 
   @property

@@ -1,6 +1,7 @@
 """The command line: one file a verb, found by file name.
 
-A verb module has SUMMARY (a line for the help), `arguments(parser)` and `run(args) -> exit code`.
+A verb module has SUMMARY (a line for the help), `arguments(parser)`, which takes a `_flags.Parser`,
+and `run(args) -> exit code`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 import algorithmic_efficiency
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.cli._flags import USER_ERROR
 
-USER_ERROR = 2
 INTERRUPTED = 130
 
 
@@ -27,15 +29,8 @@ def verbs() -> list[str]:
   )
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports a wrong flag as every other mistake is reported: one line, exit code 2."""
-
-  def error(self, message: str) -> None:  # type: ignore[override]
-    self.exit(USER_ERROR, f'{self.prog}: {message}. See {self.prog} --help.\n')
-
-
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-  parser = _Parser(prog='algoeff', description=algorithmic_efficiency.__doc__, allow_abbrev=False)
+def _parser(argv: Sequence[str]) -> _flags.Parser:
+  parser = _flags.Parser(prog='algoeff', description=algorithmic_efficiency.__doc__)
   parser.add_argument(
     '--version', action='version', version=f'%(prog)s {algorithmic_efficiency.__version__}'
   )
@@ -51,7 +46,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
       help=module.SUMMARY,
       description=module.__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False,
     )
     if name == named:
       module.arguments(command)
@@ -69,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   warnings.showwarning = _show_warning
   argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
   try:
+    argv = _flags.current(argv)
     args = _parser(argv).parse_args(argv)
     code = args.run(args)
     sys.stdout.flush()  # so that a reader who has gone is noticed here

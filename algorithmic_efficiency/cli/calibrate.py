@@ -1,8 +1,9 @@
 """Sets the target and the budget of a workload by the published protocol, and records how.
 
-Each submission's search space is searched with N points; the best point of all runs again with M
-seeds. The median of their best validation values is the validation target; of the runs that reach
-it, the worst of their best test values is the test target. The same command again goes on.
+Each submission's search space is searched with N points. The best point of all runs again with M
+seeds. The median of the best validation values of these runs is the validation target. Of the runs
+that reach it, the worst of the best test values is the test target. The same command again
+continues.
 
 Example: algoeff calibrate quick_vision --submissions adamw,nadamw,nesterov,momentum --trials 5 \\
   --seeds 5 --step_budget 450 --framework jax
@@ -15,8 +16,10 @@ import fractions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import backends
-from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.calibration.target_setting import Record
@@ -24,49 +27,70 @@ if TYPE_CHECKING:
 SUMMARY = 'set the target of a workload by protocol'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  from algorithmic_efficiency.cli.bench import names
+def arguments(parser: _flags.Parser) -> None:
+  from algorithmic_efficiency.experiments.calibration.run import PROTOCOL
 
-  add = parser.add_argument
-  add('workload', metavar='WORKLOAD')
-  add('--submissions', required=True, type=names, metavar='A,B', help='whose spaces are searched')
-  add('--trials', type=int, required=True, metavar='N', help='points of the space of each of them')
-  add('--seeds', type=int, required=True, metavar='M', help='how often the best point runs again')
-  add('--step_budget', type=int, required=True, metavar='S', help='steps of every run')
-  add(
-    '--budget_factor',
+  parser.add_argument('workload', metavar='WORKLOAD', help='workload whose target is set')
+  parser.add(
+    'submissions',
+    group=_flags.RUN,
+    required=True,
+    type=_flags.names,
+    metavar='A,B',
+    help='submissions whose search spaces are searched',
+  )
+  _flags.add(parser, 'framework', required=True, help='framework of the submissions')
+  _flags.add(
+    parser, 'trials', required=True, help='points drawn from the search space of each submission'
+  )
+  parser.add(
+    'seeds',
+    group=_flags.TUNING,
+    type=_flags.whole,
+    required=True,
+    metavar='M',
+    help='seeds with which the best point runs again',
+  )
+  _flags.add(parser, 'seed')
+  parser.add(
+    'step_budget',
+    group=_flags.STOPPING,
+    type=_flags.whole,
+    required=True,
+    metavar='S',
+    help='steps of every run',
+  )
+  parser.add(
+    'budget_factor',
+    group=_flags.STOPPING,
     type=_factor,
     default=fractions.Fraction(4, 3),
     metavar='F',
-    help="of the budget on these steps, such as 8; default: AlgoPerf's 4/3",
+    help='budget of the workload divided by the steps of a run, such as 8',
+    unset="AlgoPerf's 4/3",
   )
-  add('--framework', required=True, choices=backends.FRAMEWORKS)
-  add('--compare', metavar='RECORD', help='say whether an earlier record, a .json file, agrees')
-  add('--seed', type=int, help='default: that of the runs that are there, else drawn')
-  add('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  add('--experiment_dir', default='runs', metavar='DIR', help='of the runs; default: runs')
-  add('--output_dir', default='calibration', metavar='DIR', help='of the record')
-  add('--workers', type=int, metavar='N', help='trials at a time; default: 1, or 1 a group of GPUs')
-  add('--max_hours', type=float, metavar='H', help='refuse if it may take more device-hours')
-  add('--retry_failed', action='store_true', help='run again what failed or is invalid')
-  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
-  add('--num_devices', type=int, metavar='N', help='of one trial')
-  add('--num_threads', type=int, metavar='N', help='host threads of a process')
-  add('--compile', choices=('auto', 'on', 'off'), default='auto', help='auto: on GPUs in PyTorch')
-  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
-  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
-  add('--quiet', action='store_true', help='no progress')
+  parser.add(
+    'compare',
+    group=_flags.OUTPUT,
+    metavar='RECORD',
+    help='say whether an earlier record, a .json file, agrees',
+  )
+  _flags.add(parser, 'experiment_dir')
+  _flags.add(parser, 'output_dir', default='calibration', help='write the record to DIR')
+  _flags.add(parser, 'retry_failed')
+  _flags.add_options(parser, RunOptions, fixed=PROTOCOL)
+  _flags.add_options(parser, Devices)
+  _flags.add(parser, 'workers', 'max_hours', 'path', 'workload_path', 'quiet')
 
 
 def _factor(text: str) -> fractions.Fraction:
   try:
     return fractions.Fraction(text)
   except (ValueError, ZeroDivisionError):
-    raise argparse.ArgumentTypeError(f'{text} is no number') from None
+    raise argparse.ArgumentTypeError(f'must be a number; it is {errors.shown(text)}') from None
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency.backends.base import Devices
   from algorithmic_efficiency.cli.plan import lines
   from algorithmic_efficiency.experiments.calibration import (
     run as calibration,
@@ -80,10 +104,7 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.launch.progress import say
   from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
-  for path in args.path:
-    registry.add_root(path)
-  for path in args.workload_path:
-    registry.add_task(path)
+  _flags.find_own(args)
   other = None
   if args.compare is not None:
     other = Record.read(Path(args.compare).expanduser())
@@ -98,20 +119,11 @@ def run(args: argparse.Namespace) -> int:
     step_budget=args.step_budget,
     budget_factor=args.budget_factor,
     seed=args.seed,
-    data_dir=args.data_dir,
     experiment_dir=args.experiment_dir,
-    devices=Devices(
-      platform=args.platform,
-      num_devices=args.num_devices,
-      num_threads=args.num_threads,
-      compile=args.compile,
-    ),
+    options=_flags.options_of(args),
+    devices=_flags.devices_of(args),
     workers=args.workers,
-    flags={
-      name: str(value) if name == 'budget_factor' else value
-      for name, value in vars(args).items()
-      if name not in ('run', 'verb')
-    },
+    flags={**_flags.given(args), 'budget_factor': str(args.budget_factor)},
   )
   with interrupted_when_terminated():
     if not args.quiet:

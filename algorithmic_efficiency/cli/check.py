@@ -1,9 +1,9 @@
 """Checks a submission before anybody pays for it.
 
-Its files are read, and it is run on every base workload that can run here, at tiny sizes on
-generated data: 60 steps, then the last ten again from a checkpoint. What breaks the rules (RULES.md
-lists it) or would break later is named with file, line and remedy. Exit code 0 without errors, 1
-with errors, 2 where there is nothing to check.
+Reads its files, and runs it on every base workload that can run here, at tiny sizes on generated
+data: 60 steps, then the last ten again from a checkpoint. Names whatever breaks the rules (see
+RULES.md), or would fail later, with file, line and remedy. Exit code 0: no error; 1: errors; 2:
+nothing to check.
 
 Example: algoeff check ./my_optimizer --workloads mnist,quick_lm
 """
@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from algorithmic_efficiency import backends
-from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.cli.bench import names
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.check.run import CheckReport, CheckRow
@@ -31,37 +31,34 @@ _WORDS = {'error': '[red]error[/]', 'warning': '[yellow]warning[/]', None: 'pass
 _NOT_CHECKED = '[dim]-[/]'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  add = parser.add_argument
-  add('submission', metavar='SUBMISSION', help='a name, a folder, a module file or an optimizer')
-  add('--framework', choices=backends.FRAMEWORKS, help='default: those it is made for')
-  add(
-    '--ruleset',
-    choices=('external', 'self'),
-    help='default: external, if the submission has a search space, else self',
+def arguments(parser: _flags.Parser) -> None:
+  parser.add_argument(
+    'submission', metavar='SUBMISSION', help='name, folder, module file or call of an optimizer'
   )
-  add('--workloads', type=names, metavar='A,B', help='default: every base workload that can run')
-  add('--thorough', action='store_true', help='also variants, all points, and two devices')
-  add('--json', action='store_true', help='print everything as JSON')
-  add(
-    '--heartbeat_timeout_sec',
-    type=float,
-    metavar='SEC',
-    help='end a trial that is silent for so long (180)',
+  _flags.add(parser, 'framework', unset='those that it is made for')
+  _flags.add(
+    parser,
+    'ruleset',
+    default=None,
+    unset='external if the submission has a search space, else self',
   )
-  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
-  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
-  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
+  _flags.add(parser, 'workloads', help='check on these', unset='every base workload that can run')
+  parser.add(
+    'thorough',
+    group=_flags.RUN,
+    action='store_true',
+    help='also check variants, all points and two devices',
+  )
+  _flags.add_options(parser, RunOptions, only=('heartbeat_timeout_sec',), unset='180')
+  _flags.add_options(parser, Devices, only=('platform',))
+  _flags.add(parser, 'path', 'workload_path', 'json')
 
 
 def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.experiments.check import run as check
   from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
-  for path in args.path:
-    registry.add_root(path)
-  for path in args.workload_path:
-    registry.add_task(path)
+  _flags.find_own(args)
   asked = check.Check(
     submission=args.submission,
     frameworks=(args.framework,) if args.framework else None,

@@ -8,17 +8,17 @@ from __future__ import annotations
 import argparse
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.cli import score
+from algorithmic_efficiency.cli import _flags, score
 
 SUMMARY = 'give the verdict of two submissions'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('a', metavar='A', help='a submission among the runs')
-  parser.add_argument('b', metavar='B', help='another one')
-  parser.add_argument('runs', metavar='RUNS', help='a folder of runs, ours or of AlgoPerf')
+def arguments(parser: _flags.Parser) -> None:
+  parser.add_argument('a', metavar='A', help='submission among the runs')
+  parser.add_argument('b', metavar='B', help='submission to compare with')
+  parser.add_argument('runs', metavar='RUNS', help="folder of runs, ours or AlgoPerf's")
   score.rules_arguments(parser)
-  parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
+  _flags.add(parser, 'json', help='print the verdict as JSON')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions, data_dir
+
 if TYPE_CHECKING:
   from algorithmic_efficiency.data.catalog import DataSet
   from algorithmic_efficiency.data.prepare import Progress
@@ -20,56 +23,48 @@ SUMMARY = 'list, prepare or verify data sets'
 _LINES_PER_STAGE = 10  # of progress, where the output is no terminal
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: _flags.Parser) -> None:
   actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
-  listing = _action(actions, 'list', 'every data set: where it stands, size, licence, workloads')
-  listing.add_argument('--json', action='store_true', help='machine-readable')
+  listing = _action(actions, 'list', 'list every data set: folder, size, licence, workloads')
+  _flags.add(listing, 'json')
   preparing = _action(actions, 'prepare', 'fetch or convert a data set')
-  preparing.add_argument('name', metavar='NAME', help='a data set, or a workload that uses it')
-  preparing.add_argument(
-    '--source', metavar='PATH', help='raw files (default: fetch them); with --from, its folder'
+  preparing.add_argument('name', metavar='NAME', help='data set, or workload that uses it')
+  preparing.add(
+    'source',
+    group=_flags.RESULTS,
+    metavar='PATH',
+    help='raw files, or the TensorFlow Datasets folder with --from tfds',
+    unset='fetch them',
   )
-  preparing.add_argument(
-    '--from', dest='library', choices=('tfds',), help='read it out of TensorFlow Datasets'
+  preparing.add(
+    'from',
+    group=_flags.RESULTS,
+    dest='library',
+    choices=('tfds',),
+    help='library to read the data set from: TensorFlow Datasets',
   )
-  preparing.add_argument('--overwrite', action='store_true', help='replace a set that stands')
-  verifying = _action(actions, 'verify', 'compare a prepared set with its checksums')
-  verifying.add_argument('name', metavar='NAME', help='a data set, or a workload that uses it')
-  verifying.add_argument('--json', action='store_true', help='machine-readable')
+  _flags.add(preparing, 'overwrite', help='replace a prepared data set')
+  verifying = _action(actions, 'verify', 'compare a prepared data set with its checksums')
+  verifying.add_argument('name', metavar='NAME', help='data set, or workload that uses it')
+  _flags.add(verifying, 'json')
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency.launch import request
-
-  data_dir = request.data_dir(args.data_dir)
-  return {'list': _list, 'prepare': _prepare, 'verify': _verify}[args.action](args, data_dir)
+  folder = data_dir(args.data_dir)
+  return {'list': _list, 'prepare': _prepare, 'verify': _verify}[args.action](args, folder)
 
 
-def _action(actions: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
-  parser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-  parser.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  parser.add_argument(
-    '--path', action='append', default=[], metavar='DIR', help='also look for workloads here'
-  )
-  parser.add_argument(
-    '--workload_path', action='append', default=[], metavar='DIR', help='a task folder'
-  )
+def _action(actions: argparse._SubParsersAction, name: str, text: str) -> _flags.Parser:
+  parser = actions.add_parser(name, help=text, description=text)
+  _flags.add_options(parser, RunOptions, only=('data_dir',))
+  _flags.add(parser, 'path', 'workload_path')
   return parser
-
-
-def _find_tasks(args: argparse.Namespace) -> None:
-  from algorithmic_efficiency.benchmark import registry
-
-  for folder in args.path:
-    registry.add_root(folder)
-  for folder in args.workload_path:
-    registry.add_task(folder)
 
 
 def _list(args: argparse.Namespace, data_dir: Path) -> int:
   from algorithmic_efficiency.data import catalog
 
-  _find_tasks(args)
+  _flags.find_own(args)
   found = catalog.data_sets(data_dir)
   if args.json:
     print(json.dumps([dataclasses.asdict(entry) for entry in found], indent=2, default=str))
@@ -101,7 +96,7 @@ def _size(entry: DataSet) -> str:
 def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
   from algorithmic_efficiency.data import catalog, prepare
 
-  _find_tasks(args)
+  _flags.find_own(args)
   definition = catalog.definition_for(args.name)
   if definition.bundled:
     print(f'The data set {definition.dataset} is bundled: there is nothing to prepare.')
@@ -124,7 +119,7 @@ def _verify(args: argparse.Namespace, data_dir: Path) -> int:
   from algorithmic_efficiency import errors
   from algorithmic_efficiency.data import catalog, prepare
 
-  _find_tasks(args)
+  _flags.find_own(args)
   definition = catalog.definition_for(args.name)
   problem = ''
   try:

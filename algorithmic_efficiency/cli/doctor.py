@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import backends
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions, data_dir
 
 SUMMARY = 'say what this machine can run, and what is missing'
 
@@ -35,18 +37,21 @@ _PROBE = (
 )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('--json', action='store_true', help='print everything as JSON')
-  parser.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  parser.add_argument(
-    '--timeout', type=float, default=60.0, metavar='SEC', help='for a framework to start (60)'
+def arguments(parser: _flags.Parser) -> None:
+  _flags.add_options(parser, RunOptions, only=('data_dir',))
+  parser.add(
+    'timeout',
+    group=_flags.STOPPING,
+    type=_flags.number,
+    default=60,
+    metavar='SEC',
+    help='seconds that a framework may take to start',
   )
+  _flags.add(parser, 'json')
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency.launch import request
-
-  report = examine(request.data_dir(args.data_dir), timeout_sec=args.timeout)
+  report = examine(data_dir(args.data_dir), timeout_sec=args.timeout)
   if args.json:
     print(json.dumps(report, indent=2))
   else:

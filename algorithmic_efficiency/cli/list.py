@@ -15,38 +15,41 @@ from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Target, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Suite, Tuning
+from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.spec import MatrixView
+from algorithmic_efficiency.trial.options import RunOptions
 
 SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: _flags.Parser) -> None:
   things = parser.add_subparsers(dest='what', metavar='WHAT', required=True)
-  _thing(things, 'workloads', 'base workloads: frameworks they run on, target, suites')
-  _thing(things, 'variants', 'variants of workloads, in the same columns')
-  _thing(things, 'submissions', 'submissions: ruleset, frameworks, search space')
-  suites = _thing(things, 'suites', 'suites: axis, hardware, rulesets, workloads that are ready')
-  suites.add_argument(
-    '--suite', action='append', default=[], metavar='FILE.toml', help='a suite of your own, too'
+  _thing(things, 'workloads', 'list base workloads: frameworks, target, suites')
+  _thing(things, 'variants', 'list variants of workloads: frameworks, target, suites')
+  _thing(things, 'submissions', 'list submissions: ruleset, frameworks, search space')
+  suites = _thing(
+    things, 'suites', 'list suites: axis, hardware, rulesets, workloads that are ready'
   )
-  data = _thing(things, 'data', 'data sets: where each stands, size, licence, workloads')
-  data.add_argument('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
+  _flags.add(
+    suites,
+    'suite',
+    action='append',
+    default=[],
+    metavar='FILE.toml',
+    help='also list a suite of your own (repeatable)',
+  )
+  data = _thing(things, 'data', 'list data sets: folder, size, licence, workloads')
+  _flags.add_options(data, RunOptions, only=('data_dir',))
   parameters = _thing(
-    things, 'parameters', 'name, shape, type, role and matrices of every parameter'
+    things, 'parameters', 'list every parameter: name, shape, type, role, matrices'
   )
-  parameters.add_argument('workload', metavar='WORKLOAD')
-  parameters.add_argument('--framework', required=True, choices=backends.FRAMEWORKS)
+  parameters.add_argument('workload', metavar='WORKLOAD', help='workload with the model')
+  _flags.add(parameters, 'framework', required=True, help='framework of the model')
 
 
-def _thing(things: Any, name: str, text: str) -> argparse.ArgumentParser:
-  parser = things.add_parser(name, help=text, description=text, allow_abbrev=False)
-  parser.add_argument('--json', action='store_true', help='machine-readable')
-  parser.add_argument(
-    '--path', action='append', default=[], metavar='DIR', help='a root with more to find'
-  )
-  parser.add_argument(
-    '--workload_path', action='append', default=[], metavar='DIR', help='a task folder'
-  )
+def _thing(things: Any, name: str, text: str) -> _flags.Parser:
+  parser = things.add_parser(name, help=text, description=text)
+  _flags.add(parser, 'path', 'workload_path', 'json')
   return parser
 
 
@@ -55,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from algorithmic_efficiency.cli import data
 
     return data.run(argparse.Namespace(**{**vars(args), 'action': 'list'}))
-  for path in args.path:
-    registry.add_root(path)
-  for path in args.workload_path:
-    registry.add_task(path)
+  _flags.find_own(args)
   entries = {
     'workloads': lambda: _workloads(variants=False),
     'variants': lambda: _workloads(variants=True),

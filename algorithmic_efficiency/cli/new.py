@@ -16,6 +16,7 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry, suite_file
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.cli import _flags
 
 SUMMARY = 'make a submission or a suite of your own'
 
@@ -32,14 +33,14 @@ _CONTENTS = {
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('kind', choices=('submission', 'suite'), help='what to make')
-  parser.add_argument('name', metavar='NAME', help='lower case letters, digits and underscores')
-  parser.add_argument('--framework', choices=(*_FRAMEWORKS, 'both'), default='both')
+def arguments(parser: _flags.Parser) -> None:
+  parser.add_argument('kind', choices=('submission', 'suite'), help='kind of thing to make')
   parser.add_argument(
-    '--ruleset', choices=('external', 'self'), default='external', help='default: external'
+    'name', metavar='NAME', help='its name, of lower case letters, digits and underscores'
   )
-  parser.add_argument('--out', default='.', metavar='DIR', help='where it is made; here')
+  _flags.add(parser, 'framework', choices=(*_FRAMEWORKS, 'both'), default='both')
+  _flags.add(parser, 'ruleset')
+  parser.add('out', group=_flags.OUTPUT, default='.', metavar='DIR', help='make it in DIR')
 
 
 def run(args: argparse.Namespace) -> int:

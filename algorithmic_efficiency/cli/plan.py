@@ -1,8 +1,8 @@
 """Says what a race will take before it starts: time, device-hours, disk, memory and money.
 
-It takes what says which race it is as `bench` does, probes every submission on every workload for a
-few seconds on this machine, and stores what it expects beside the runs, so that the report can say
-how far off it was. With --from_budget it starts nothing and takes the budgets for granted.
+Takes the flags of `bench` that say which race it is. Probes every submission on every workload for
+a few seconds on this machine. Stores the estimate beside the runs; the report compares it with what
+the race took. With --from_budget it starts nothing and assumes that every budget is spent.
 
 Example: algoeff plan --suite quick --submissions nadamw,momentum --ruleset self --frameworks jax \\
   --allow_provisional --price_per_hour 2.5
@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.cli import bench
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.cli._race import race_arguments, race_of
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.estimate import Bounds, BudgetLimits, Estimate
@@ -24,15 +25,38 @@ if TYPE_CHECKING:
 SUMMARY = 'say what a race will take, before it starts'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  bench.race_arguments(parser)
-  add = parser.add_argument
-  add('--from_budget', action='store_true', help='price the budgets alone; nothing is started')
-  add('--devices', type=int, metavar='N', help='plan for N devices; default: those of this machine')
-  add('--price_per_hour', type=float, metavar='P', help='of one device')
-  add('--max_hours', type=float, metavar='H', help='refuse a race that may take more device-hours')
-  add('--evidence', metavar='RUNS', help='earlier runs, to see where trials stop; default: its own')
-  add('--json', action='store_true', help='machine-readable')
+def arguments(parser: _flags.Parser) -> None:
+  race_arguments(parser)
+  parser.add(
+    'from_budget',
+    group=_flags.COST,
+    action='store_true',
+    help='assume that every trial spends its budget; nothing is started',
+  )
+  parser.add(
+    'devices',
+    group=_flags.COST,
+    type=_flags.whole,
+    metavar='N',
+    help='plan for N devices',
+    unset='those of this machine',
+  )
+  parser.add(
+    'price_per_hour',
+    group=_flags.COST,
+    type=_flags.number,
+    metavar='P',
+    help='price of one device-hour',
+  )
+  _flags.add(parser, 'max_hours', help='refuse a race that may need more than H device-hours')
+  parser.add(
+    'evidence',
+    group=_flags.COST,
+    metavar='RUNS',
+    help='folder of earlier runs, which show where trials stop',
+    unset="the race's own",
+  )
+  _flags.add(parser, 'json')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
   from algorithmic_efficiency.experiments.race import estimate as estimates
 
-  race = bench.race_of(args)
+  race = race_of(args)
   limits = estimates.BudgetLimits(
     num_devices=args.devices, price_per_hour=args.price_per_hour, max_hours=args.max_hours
   )

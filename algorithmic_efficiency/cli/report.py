@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.cli import score
+from algorithmic_efficiency.cli import _flags, score
 
 SUMMARY = 'rebuild the report of runs or of results'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('runs', metavar='RUNS|OUT', help='a folder of runs, or one of results')
+def arguments(parser: _flags.Parser) -> None:
+  parser.add_argument('runs', metavar='RUNS|OUT', help='folder of runs, or of results')
   score.common_arguments(parser)
-  parser.add_argument('--output_dir', metavar='DIR', help='default: OUT, or scoring_results')
+  _flags.add(parser, 'output_dir', help='write the report to DIR', unset='OUT, or scoring_results')
 
 
 def run(args: argparse.Namespace) -> int:

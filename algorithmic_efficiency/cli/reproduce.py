@@ -1,13 +1,13 @@
 """Runs a published point and says whether its metrics lie in the band of the published logs.
 
-The run is evaluated at the steps at which the logs have rows. At each of them the band is the 99 %
-prediction interval for one further run, by the logs of the same point (three at least); a metric is
-reproduced if nine steps of ten are inside. The same command again goes on with the run that is
-there. Exit code 0: every metric is inside; 1: one is not, or the run failed.
+The run is evaluated at the steps of the logs' rows. The band at a step is the 99 % prediction
+interval for one more run, computed from at least three logs of the same point. A metric is
+reproduced if it is inside at nine steps of ten. The same command again continues the run. Exit code
+0: every metric is reproduced; 1: one is not, or the run failed.
 
 Example: algoeff reproduce mnist --submission nadamw --against logs/nadamw --steps 1000
 
-Where the logs have several points, one is chosen by its file:
+Logs of several points need --point:
 algoeff reproduce wmt --submission ./nadamw --against logs --framework jax --suite algoperf_v05 \\
   --point logs/study_1/wmt_jax/trial_1/hparams.json
 """
@@ -17,8 +17,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import backends
-from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.reproduction.run import ReproductionReport
@@ -28,42 +29,56 @@ SUMMARY = 'hold a run against published logs'
 _MIN_WIDTH = 100  # of the table, which is not cut where the output is no terminal
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  add = parser.add_argument
-  add('workload', metavar='WORKLOAD')
-  add('--submission', required=True, metavar='NAME', help='a name, a folder or a module file')
-  add('--against', required=True, metavar='LOGS', help="a folder of runs, ours or AlgoPerf's")
-  add('--steps', type=int, metavar='N', help='look at no step beyond; default: all of the logs')
-  add('--framework', choices=backends.FRAMEWORKS, help='default: that of the logs')
-  add('--point', metavar='FILE', help='the hparams.json of a log; default: the only point there is')
-  add('--suite', metavar='NAME', help='default: that of the logs, if they say it')
-  add('--seed', type=int, help='default: drawn, and written down')
-  add('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  add('--experiment_dir', default='runs', metavar='DIR', help='of the run; default: runs')
-  add('--overwrite', action='store_true', help='run anew where a run is there')
-  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
-  add('--num_devices', type=int, metavar='N', help='default: all (JAX), all GPUs or one (PyTorch)')
-  add('--num_processes', type=int, metavar='N', help='default: one (JAX), one a device (PyTorch)')
-  add('--num_threads', type=int, metavar='N', help='host threads of a process')
-  add('--compile', choices=('auto', 'on', 'off'), default='auto', help='auto: on GPUs in PyTorch')
-  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
-  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
-  add('--json', action='store_true', help='machine-readable')
-  add('--quiet', action='store_true', help='no progress')
+def arguments(parser: _flags.Parser) -> None:
+  from algorithmic_efficiency.experiments.reproduction.run import PROTOCOL
+
+  parser.add_argument('workload', metavar='WORKLOAD', help='workload of the logs')
+  parser.add(
+    'submission',
+    group=_flags.RUN,
+    required=True,
+    metavar='NAME',
+    help='name, folder or module file to run',
+  )
+  parser.add(
+    'against',
+    group=_flags.RUN,
+    required=True,
+    metavar='LOGS',
+    help="folder of runs, ours or AlgoPerf's, to compare with",
+  )
+  _flags.add(parser, 'framework', unset='that of the logs')
+  _flags.add(parser, 'suite', unset='that of the logs, if they state it')
+  parser.add(
+    'point',
+    group=_flags.TUNING,
+    metavar='FILE',
+    help='hparams.json of one log: the point to run',
+    unset='the only point of the logs',
+  )
+  _flags.add(parser, 'seed', unset='a new one, which is recorded')
+  parser.add(
+    'steps',
+    group=_flags.STOPPING,
+    type=_flags.whole,
+    metavar='N',
+    help='run and compare N steps',
+    unset='all steps of the logs',
+  )
+  _flags.add(parser, 'experiment_dir', 'overwrite')
+  _flags.add_options(parser, RunOptions, fixed=PROTOCOL)
+  _flags.add_options(parser, Devices)
+  _flags.add(parser, 'num_processes', 'path', 'workload_path', 'json', 'quiet')
 
 
 def run(args: argparse.Namespace) -> int:
   import dataclasses
 
-  from algorithmic_efficiency.backends.base import Devices
   from algorithmic_efficiency.experiments.reproduction import run as reproduction
   from algorithmic_efficiency.launch.session import interrupted_when_terminated
   from algorithmic_efficiency.results import files
 
-  for path in args.path:
-    registry.add_root(path)
-  for path in args.workload_path:
-    registry.add_task(path)
+  _flags.find_own(args)
   prepared = reproduction.prepare(
     reproduction.Reproduction(
       workload=args.workload,
@@ -74,17 +89,12 @@ def run(args: argparse.Namespace) -> int:
       point=args.point,
       suite=args.suite,
       seed=args.seed,
-      data_dir=args.data_dir,
       experiment_dir=args.experiment_dir,
-      devices=Devices(
-        platform=args.platform,
-        num_devices=args.num_devices,
-        num_threads=args.num_threads,
-        compile=args.compile,
-      ),
-      num_processes=args.num_processes,
       overwrite=args.overwrite,
-      flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
+      options=_flags.options_of(args),
+      devices=_flags.devices_of(args),
+      num_processes=args.num_processes,
+      flags=_flags.given(args),
     )
   )
   with interrupted_when_terminated():

@@ -13,85 +13,104 @@ from typing import Any
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.optimizers import by_name, settings
+from algorithmic_efficiency.trial.options import RunOptions
 
 SUMMARY = 'run a submission on a workload'
 
-_OPTIONS = {
-  'schedule': f'of the learning rate: one of {", ".join(settings.SCHEDULES)}',
-  'warmup': 'part of the step hint over which the learning rate rises',
-  'grad_clip': 'the largest global norm of the gradient',
-  'label_smoothing': 'weight of the uniform distribution in the targets',
-  'dropout_rate': "default: the workload's own",
+_OPTIMIZER_OPTIONS = {
+  'schedule': f'schedule of the learning rate, from {", ".join(settings.SCHEDULES)}',
+  'warmup': 'fraction of the step hint, from 0 to 1, over which the learning rate rises',
+  'grad_clip': 'largest global norm of the gradient; larger ones are scaled down',
+  'label_smoothing': 'weight of the uniform distribution in the targets, from 0 to 1',
+  'dropout_rate': "dropout rate of the model; default: the workload's",
   'micro_batches': 'parts that a batch is computed in, to save memory',
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  add = parser.add_argument
-  add('--workload', required=True, metavar='NAME')
-  add('--framework', choices=backends.FRAMEWORKS, help='with --optimizer: as it follows from it')
-  add('--submission', metavar='NAME', help='a name, a folder or a module file')
-  add('--submission_path', metavar='FILE', help='a module file; the same as --submission FILE')
-  add('--optimizer', metavar='NAME', help='an import name, such as torch.optim.AdamW')
-  add('--hparam', action='append', default=[], metavar='NAME=VALUE', help='of the optimizer')
-  for name, text in _OPTIONS.items():
-    add(f'--{name}', metavar='VALUE', help=text)
-  add(
-    '--suite',
+def arguments(parser: _flags.Parser) -> None:
+  parser.add(
+    'workload', group=_flags.RUN, required=True, metavar='NAME', help='workload to train on'
+  )
+  _flags.add(parser, 'framework', help='required with --submission; inferred from --optimizer')
+  parser.add(
+    'submission', group=_flags.RUN, metavar='NAME', help='name, folder or module file to run'
+  )
+  parser.add('submission_path', group=_flags.RUN, metavar='FILE', help='same as --submission FILE')
+  _flags.add(parser, 'suite', unset='the first that the workload is in')
+  _flags.add(parser, 'ruleset')
+  parser.add(
+    'optimizer',
+    group=_flags.OPTIMIZER,
     metavar='NAME',
-    help=f'{", ".join(SUITES)}, or a .toml file; default: the first it is in',
+    help='import name of an optimizer, such as torch.optim.AdamW',
   )
-  add('--ruleset', choices=('external', 'self'), default='external', help='default: external')
-  add('--tuning_search_space', metavar='FILE', help="default: the submission's own")
-  add('--trials', type=int, default=1, metavar='N', help='hyperparameter points of a study')
-  add('--hparam_start_index', type=int, metavar='I', help='first point that is run, from 0')
-  add('--hparam_end_index', type=int, metavar='I', help='end of the points that are run, exclusive')
-  add('--study', type=int, metavar='K', help='run the study of this number alone')
-  add('--studies', type=int, default=1, metavar='N', help='run the studies from 1 to N')
-  add('--seed', type=int, help='default: drawn, and written down')
-  add('--data_dir', metavar='DIR', help='default: $ALGOEFF_DATA_DIR, else ~/data')
-  add('--experiment_dir', default='runs', metavar='DIR')
-  add('--experiment', metavar='NAME', help="default: the submission's name")
-  add('--resume', action='store_true', help='continue unfinished trials, skip finished ones')
-  add('--overwrite', action='store_true', help='replace trials that exist')
-  add('--smoke', action='store_true', help='tiny sizes on generated data; never scored')
-  add('--allow_provisional', action='store_true', help='race towards a target not yet calibrated')
-  add('--max_global_steps', type=int, metavar='N')
-  add(
-    '--stop_at',
-    choices=('both', 'validation', 'never'),
-    default='both',
-    help='the targets that end a trial',
+  parser.add(
+    'hparam',
+    group=_flags.OPTIMIZER,
+    action='append',
+    default=[],
+    metavar='NAME=VALUE',
+    help='hyperparameter of --optimizer, such as lr=1e-3 (repeatable)',
   )
-  add('--stop_on_divergence', action=argparse.BooleanOptionalAction, default=None)
-  add(
-    '--heartbeat_timeout_sec',
-    type=float,
-    metavar='SEC',
-    help='end a trial that is silent for so long',
+  for name, text in _OPTIMIZER_OPTIONS.items():
+    parser.add(name, group=_flags.OPTIMIZER, metavar='VALUE', help=text)
+  parser.add(
+    'tuning_search_space',
+    group=_flags.TUNING,
+    metavar='FILE',
+    help='JSON file of the search space',
+    unset="the submission's own",
   )
-  add('--save_checkpoints', action=argparse.BooleanOptionalAction, default=True)
-  add('--log', action='append', default=[], metavar='TRACKER', help='also log to: tensorboard')
-  add('--platform', choices=('auto', 'cpu', 'gpu', 'tpu'), default='auto')
-  add('--num_devices', type=int, metavar='N', help='default: all (JAX), all GPUs or one (PyTorch)')
-  add('--num_processes', type=int, metavar='N', help='default: one (JAX), one a device (PyTorch)')
-  add('--num_threads', type=int, metavar='N', help='host threads of a process')
-  add('--compile', choices=('auto', 'on', 'off'), default='auto', help='auto: on GPUs in PyTorch')
-  add('--path', action='append', default=[], metavar='DIR', help='a root with more to find')
-  add('--workload_path', action='append', default=[], metavar='DIR', help='a task folder')
-  add('--quiet', action='store_true', help='no progress')
+  _flags.add(parser, 'trials', default=1)
+  parser.add(
+    'hparam_start_index',
+    group=_flags.TUNING,
+    type=_flags.whole,
+    metavar='I',
+    help='first point to run, counted from 0',
+  )
+  parser.add(
+    'hparam_end_index',
+    group=_flags.TUNING,
+    type=_flags.whole,
+    metavar='I',
+    help='point to stop before, counted from 0',
+  )
+  parser.add(
+    'study',
+    group=_flags.TUNING,
+    type=_flags.whole,
+    metavar='K',
+    help='run study number K only',
+  )
+  _flags.add(parser, 'studies', default=1)
+  _flags.add(parser, 'seed', unset='a new one, which is recorded')
+  _flags.add(parser, 'experiment_dir')
+  parser.add(
+    'experiment',
+    group=_flags.RESULTS,
+    metavar='NAME',
+    help='folder of the runs, and name of the submission in scores',
+    unset="the submission's name",
+  )
+  parser.add(
+    'resume',
+    group=_flags.RESULTS,
+    action='store_true',
+    help='continue unfinished trials and skip finished ones',
+  )
+  _flags.add(parser, 'overwrite')
+  _flags.add_options(parser, RunOptions)
+  _flags.add_options(parser, Devices)
+  _flags.add(parser, 'num_processes', 'path', 'workload_path', 'quiet')
 
 
 def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.launch import session
 
-  for path in args.path:
-    registry.add_root(path)
-  for path in args.workload_path:
-    registry.add_task(path)
+  _flags.find_own(args)
   return session.run(_request(args), quiet=args.quiet)
 
 
@@ -100,6 +119,12 @@ def _request(args: argparse.Namespace) -> Any:
 
   submission = _submission(args)
   framework = args.framework or _framework_of(submission)
+  num_processes = backends.num_processes(
+    framework,
+    platform=args.platform,
+    num_devices=args.num_devices,
+    num_processes=args.num_processes,
+  )
   return Request(
     workload=args.workload,
     framework=framework,
@@ -113,32 +138,13 @@ def _request(args: argparse.Namespace) -> Any:
     study=args.study,
     studies=args.studies,
     seed=args.seed,
-    data_dir=args.data_dir,
     experiment_dir=args.experiment_dir,
     experiment=args.experiment,
-    devices=Devices(
-      platform=args.platform,
-      num_devices=args.num_devices,
-      num_threads=args.num_threads,
-      world_size=backends.num_processes(
-        framework,
-        platform=args.platform,
-        num_devices=args.num_devices,
-        num_processes=args.num_processes,
-      ),
-      compile=args.compile,
-    ),
-    smoke=args.smoke,
     resume=args.resume,
     overwrite=args.overwrite,
-    allow_provisional=args.allow_provisional,
-    max_global_steps=args.max_global_steps,
-    stop_at=args.stop_at,
-    stop_on_divergence=args.stop_on_divergence,
-    heartbeat_timeout_sec=args.heartbeat_timeout_sec,
-    save_checkpoints=args.save_checkpoints,
-    trackers=tuple(args.log),
-    flags={name: value for name, value in vars(args).items() if name not in ('run', 'verb')},
+    options=_flags.options_of(args),
+    devices=_flags.devices_of(args, world_size=num_processes),
+    flags=_flags.given(args),
   )
 
 
@@ -149,7 +155,9 @@ def _submission(args: argparse.Namespace) -> str:
       'Give the submission with one of --submission, --submission_path and --optimizer.'
     )
   options = [
-    f'{name}={getattr(args, name)}' for name in _OPTIONS if getattr(args, name) is not None
+    f'{name}={getattr(args, name)}'
+    for name in _OPTIMIZER_OPTIONS
+    if getattr(args, name) is not None
   ]
   if args.optimizer:
     return by_name.call(args.optimizer, args.hparam, options)

@@ -7,60 +7,102 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
+from typing import Any
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.trial.options import RunOptions
 
 SUMMARY = 'score a folder of runs and write the report'
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('runs', metavar='RUNS', help='a folder of runs, ours or of AlgoPerf')
+def arguments(parser: _flags.Parser) -> None:
+  parser.add_argument('runs', metavar='RUNS', help="folder of runs, ours or AlgoPerf's")
   common_arguments(parser)
-  add = parser.add_argument
-  add('--strict', action='store_true', help='refuse a set that breaks the rules')
-  add('--output_dir', default='scoring_results', metavar='DIR')
-  add('--json', action='store_true', help='print leaderboard.json instead of the table')
-  add('--no_report', action='store_true', help='write the tables only: no figures, no report')
-
-
-def common_arguments(parser: argparse.ArgumentParser) -> None:
-  """What `score` and `report` share."""
-  rules_arguments(parser)
-  add = parser.add_argument
-  add('--include', type=_names, default=(), metavar='A,B', help='these submissions alone')
-  add('--exclude', type=_names, default=(), metavar='A,B', help='all submissions but these')
-  add('--reference', metavar='SUBMISSION', help='whose times are the unit; default: the fastest')
-  add('--resamples', type=_positive, default=1000, metavar='N', help='for the intervals')
-
-
-def rules_arguments(parser: argparse.ArgumentParser) -> None:
-  """What `compare` takes too."""
-  add = parser.add_argument
-  add(
-    '--suite',
-    metavar='NAME',
-    help=f'{", ".join(SUITES)}, or a .toml file; default: what the runs say',
+  parser.add(
+    'strict',
+    group=_flags.SCORING,
+    action='store_true',
+    help='refuse a set of runs that breaks the rules',
   )
-  add('--ruleset', choices=('external', 'self'), help='default: what the runs say, else external')
-  add('--workloads', type=_names, default=(), metavar='W1,W2', help='score these members alone')
-  add('--against', metavar='SUITE', help='add the published competitors of a suite')
-  add('--axis', choices=('seconds', 'cost_adjusted_steps'), help="default: the suite's")
-  add('--integral', choices=('grid', 'exact'), help="default: the suite's")
-  add('--allow_provisional', action='store_true', help='score targets not yet calibrated, too')
-  add('--mix_hosts', action='store_true', help='let seconds of several hosts stand side by side')
-  add('--seed', type=int, default=0, help='of the random draws')
-  add('--path', action='append', default=[], metavar='DIR', help='a root with more workloads')
+  _flags.add(parser, 'output_dir', default='scoring_results', help='write tables and report to DIR')
+  _flags.add(parser, 'json', help='print leaderboard.json instead of the table')
+  parser.add(
+    'no_report',
+    group=_flags.OUTPUT,
+    action='store_true',
+    help='write the tables only, without figures and report',
+  )
 
 
-def _names(text: str) -> tuple[str, ...]:
-  return tuple(name for name in text.split(',') if name)
+def common_arguments(parser: _flags.Parser) -> None:
+  """Adds the flags that `score` and `report` share."""
+  rules_arguments(parser)
+  names: dict[str, Any] = {
+    'group': _flags.RUN,
+    'type': _flags.names,
+    'default': (),
+    'metavar': 'A,B',
+  }
+  parser.add('include', help='score these submissions only', **names)
+  parser.add('exclude', help='score all submissions but these', **names)
+  parser.add(
+    'reference',
+    group=_flags.SCORING,
+    metavar='SUBMISSION',
+    help='submission whose times are the unit',
+    unset='the fastest on each workload',
+  )
+  parser.add(
+    'resamples',
+    group=_flags.SCORING,
+    type=_positive,
+    default=1000,
+    metavar='N',
+    help='bootstrap samples for the intervals',
+  )
+
+
+def rules_arguments(parser: _flags.Parser) -> None:
+  """Adds the flags that `compare` has, too."""
+  _flags.add(parser, 'suite', unset='that of the runs')
+  _flags.add(parser, 'ruleset', default=None, unset='that of the runs, else external')
+  _flags.add(parser, 'workloads', default=(), help='score these workloads only')
+  parser.add(
+    'against',
+    group=_flags.RUN,
+    metavar='SUITE',
+    help='add the published competitors of a suite',
+  )
+  parser.add(
+    'axis',
+    group=_flags.SCORING,
+    choices=('seconds', 'cost_adjusted_steps'),
+    help='unit of the time to the target',
+    unset="the suite's",
+  )
+  parser.add(
+    'integral',
+    group=_flags.SCORING,
+    choices=('grid', 'exact'),
+    help='integral over the performance profile, on a grid or exact',
+    unset="the suite's",
+  )
+  _flags.add_options(
+    parser,
+    RunOptions,
+    only=('allow_provisional',),
+    help='score workloads whose targets are not calibrated yet, too',
+  )
+  _flags.add(parser, 'mix_hosts')
+  _flags.add(parser, 'seed', default=0, unset='0', help='seed of the bootstrap samples')
+  _flags.add(parser, 'path')
 
 
 def _positive(text: str) -> int:
-  value = int(text)
+  value = _flags.whole(text)
   if value < 1:
-    raise argparse.ArgumentTypeError(f'{text} is not positive')
+    raise argparse.ArgumentTypeError(f'must be positive; it is {value}')
   return value
 
 

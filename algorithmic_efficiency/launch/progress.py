@@ -39,9 +39,9 @@ class TrialDisplay:
     definition = registry.workload(config.workload, suite.name)
     self._target = definition.target
     self._rules = StoppingRules.of(
-      config, suite, budget_of(definition, suite, config.ruleset, config.smoke)
+      config, suite, budget_of(definition, suite, config.ruleset, config.options.smoke)
     )
-    sizes = definition.for_smoke().batch_sizes if config.smoke else definition.batch_sizes
+    sizes = definition.for_smoke().batch_sizes if config.options.smoke else definition.batch_sizes
     self._batch_size = sizes.train
     self._quiet = quiet
     self._live: Any = None

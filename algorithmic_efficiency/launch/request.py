@@ -18,19 +18,16 @@ from typing import Any
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry, search_space
-from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.option import check_number
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
-from algorithmic_efficiency.trial.config import (
-  ALL_SPLITS,
-  StopAt,
-  TrialConfig,
-  budget_of,
-)
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.options import RunOptions, are_same, data_dir
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
@@ -53,7 +50,6 @@ class Request:
     seed: None draws one, which is written down.
     drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
-    heartbeat_timeout_sec: None takes the suite's, or the budget in seconds where that is longer.
     nested: whether `study_<k>` stands between the experiment and the workload.
   """
 
@@ -71,25 +67,13 @@ class Request:
   studies: int = 1
   seed: int | None = None
   drawn_seed: int | None = None
-  data_dir: str | None = None
   experiment_dir: str = 'runs'
   experiment: str | None = None
   nested: bool = True
-  devices: Devices = field(default_factory=Devices)
-  smoke: bool = False
   resume: bool = False
   overwrite: bool = False
-  allow_provisional: bool = False
-  max_global_steps: int | None = None
-  stop_at: StopAt = 'both'
-  stop_on_divergence: bool | None = None
-  heartbeat_timeout_sec: float | None = None
-  save_checkpoints: bool = True
-  evaluate: bool = True
-  splits: tuple[Split, ...] = ALL_SPLITS
-  full_eval_every: int = 1
-  eval_steps: tuple[int, ...] = ()
-  trackers: tuple[str, ...] = ()
+  options: RunOptions = field(default_factory=RunOptions)
+  devices: Devices = field(default_factory=Devices)
   flags: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,6 +133,7 @@ def _subject(request: Request) -> _Subject:
   suite = _suite(definition, request)
   name, file = submission.locate(request.submission, request.ruleset, request.framework)
   _check_numbers(request)
+  _check_splits(request, suite)
   root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
   folders = {
     study: (root / f'study_{study}' if request.nested else root)
@@ -162,6 +147,7 @@ def _trials(
   request: Request, subject: _Subject, root_seeds: Mapping[int, int]
 ) -> list[TrialConfig]:
   roots, task_folders = registry.roots()
+  options = _resolved(request, subject)
   result = []
   for study, seed in root_seeds.items():
     study_seed = seeds.derive(seed, 'study', study)
@@ -181,24 +167,13 @@ def _trials(
           seed=seeds.derive(study_seed, 'trial', trial),
           study_seed=study_seed,
           root_seed=seed,
-          data_dir=str(data_dir(request.data_dir)),
           folder=str(folder.resolve()),
+          options=options,
           devices=replace(
             request.devices, compilation_cache=_cache(request, subject.suite, folder)
           ),
-          smoke=request.smoke,
           resume=request.resume,
           overwrite=request.overwrite,
-          max_global_steps=request.max_global_steps,
-          stop_at=request.stop_at,
-          stop_on_divergence=_stop_on_divergence(request, subject.suite),
-          heartbeat_timeout_sec=_heartbeat_timeout_sec(request, subject.suite),
-          save_checkpoints=request.save_checkpoints,
-          evaluate=request.evaluate,
-          splits=request.splits,
-          full_eval_every=request.full_eval_every,
-          eval_steps=request.eval_steps,
-          trackers=request.trackers,
           roots=tuple(roots),
           task_folders=tuple(task_folders),
           suite_file=subject.suite.file,
@@ -208,15 +183,26 @@ def _trials(
   return result
 
 
-def data_dir(given: str | None) -> Path:
-  """The folder of prepared data sets: as given, else ALGOEFF_DATA_DIR, else ~/data."""
-  return Path(given or os.environ.get('ALGOEFF_DATA_DIR') or '~/data').expanduser().resolve()
+def _resolved(request: Request, subject: _Subject) -> RunOptions:
+  """The options of a request, with the suite's values where the request leaves them open."""
+  options, suite = request.options, subject.suite
+  divergence, timeout = options.stop_on_divergence, options.heartbeat_timeout_sec
+  if timeout is None:
+    definition = registry.workload(subject.definition.name, suite.name)
+    budget = budget_of(definition, suite, request.ruleset, options.smoke)
+    timeout = max(suite.heartbeat_timeout_sec, budget.max_sec or 0.0)
+  return replace(
+    options,
+    stop_on_divergence=suite.stop_on_divergence if divergence is None else divergence,
+    heartbeat_timeout_sec=timeout,
+    data_dir=str(data_dir(options.data_dir)),
+  )
 
 
 def _cache(request: Request, suite: Suite, folder: Path) -> str:
   """The persistent compilation cache of a trial: its own where seconds are raced, so that no trial
   finds its work done by another; one for all where steps are."""
-  if suite.axis == 'seconds' and not request.smoke:
+  if suite.axis == 'seconds' and not request.options.smoke:
     return str(folder.resolve() / '.compilation_cache')
   shared = os.environ.get('JAX_COMPILATION_CACHE_DIR')
   home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
@@ -272,7 +258,7 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
   suite = registry.suite(request.suite or next(iter(definition.suites)))
   suite.rules_of(request.ruleset)
   target = registry.workload(definition.name, suite.name).target
-  if target.provisional and not (request.allow_provisional or request.smoke):
+  if target.provisional and not (request.options.allow_provisional or request.options.smoke):
     raise errors.UserError(
       f'The target of {definition.name} is provisional: it has not been calibrated, and its runs '
       'are never scored. Add --allow_provisional to race it all the same.'
@@ -281,29 +267,31 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
 
 
 def _check_numbers(request: Request) -> None:
-  for name in (
-    'trials',
-    'studies',
-    'study',
-    'max_global_steps',
-    'full_eval_every',
-    'heartbeat_timeout_sec',
-  ):
+  for name in ('trials', 'studies', 'study'):
     value = getattr(request, name)
-    if value is not None and value <= 0:
-      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+    if value is not None:
+      check_number(name, value)
   for name in ('seed', 'hparam_start_index', 'hparam_end_index'):
     value = getattr(request, name)
-    if value is not None and value < 0:
-      raise errors.UserError(f'--{name} must not be negative; it is {value}.')
-  for name in ('num_devices', 'num_threads', 'world_size'):
-    value = getattr(request.devices, name)
-    if value is not None and value <= 0:
-      raise errors.UserError(f'--{name} must be positive; it is {value}.')
+    if value is not None:
+      check_number(name, value, rule='not negative')
+  check_number('num_processes', request.devices.world_size)
   if request.study is not None and request.studies > 1:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+
+
+def _check_splits(request: Request, suite: Suite) -> None:
+  """Makes sure that the targets that end a trial can be reached on what is evaluated."""
+  options = request.options
+  if 'test' in options.splits or options.stop_at != 'both':
+    return
+  if registry.workload(request.workload, suite.name).target.test is not None:
+    raise errors.UserError(
+      f'Without the test split the test target of {request.workload} is never reached, and no '
+      'trial ends before its budget does; add --stop_at validation.'
+    )
 
 
 def _seeds(request: Request, folders: Mapping[int, Path]) -> dict[int, int]:
@@ -383,20 +371,6 @@ def _search_space(request: Request, file: Path) -> Path:
   return own
 
 
-def _stop_on_divergence(request: Request, suite: Suite) -> bool:
-  if request.stop_on_divergence is None:
-    return suite.stop_on_divergence
-  return request.stop_on_divergence
-
-
-def _heartbeat_timeout_sec(request: Request, suite: Suite) -> float:
-  if request.heartbeat_timeout_sec is not None:
-    return request.heartbeat_timeout_sec
-  definition = registry.workload(request.workload, suite.name)
-  budget = budget_of(definition, suite, request.ruleset, request.smoke)
-  return max(suite.heartbeat_timeout_sec, budget.max_sec or 0.0)
-
-
 def _check_folders(request: Request, trials: list[TrialConfig]) -> None:
   """Makes sure that no earlier result is touched unless that was asked for."""
   if trials[0].devices.rank != 0:
@@ -422,11 +396,14 @@ def check_resumable(config: TrialConfig, record: TrialRecord) -> None:
   """Makes sure that a trial goes on by the rules, and at the point, with which it began.
 
   Raises:
-    UserError: the plan has others than the record.
+    UserError: the config has others than the record.
   """
+  planned = config.record()
   for name in ('suite', 'ruleset', 'smoke', 'hyperparameters', 'options', 'seeds'):
-    begun, asked = getattr(record, name), getattr(config, name)
-    if begun != asked and not (name == 'options' and not begun):  # records without are older
+    begun, asked = getattr(record, name), getattr(planned, name)
+    if name == 'options' and (not begun or are_same(begun, asked)):  # older records have none
+      continue
+    if begun != asked:
       raise errors.UserError(
         f'A trial resumes as it began; {config.path} began with {name} {begun} and would go on '
         f'with {asked}. Give the command that it began with, or start anew with --overwrite.'

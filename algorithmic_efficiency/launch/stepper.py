@@ -193,7 +193,12 @@ def aside(config: TrialConfig, folder: Path) -> TrialConfig:
     moved = folder / Path(cache).relative_to(config.path)
     devices = dataclasses.replace(devices, compilation_cache=str(moved))
   return dataclasses.replace(
-    config, folder=str(folder), devices=devices, resume=False, overwrite=False, trackers=()
+    config,
+    folder=str(folder),
+    devices=devices,
+    resume=False,
+    overwrite=False,
+    options=dataclasses.replace(config.options, trackers=()),
   )
 
 

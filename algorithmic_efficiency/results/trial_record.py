@@ -30,14 +30,7 @@ StopReason = Literal[
 ]
 
 
-class Options(TypedDict, total=False):
-  """Evaluation and stopping flags of the command, by flag name: those that a reader asks for."""
-
-  stop_at: str
-  stop_on_divergence: bool
-  splits: list[str]
-  full_eval_every: Count
-  eval_steps: list[Count]
+OptionValue = bool | int | float | str | list[int | str] | None
 
 
 class _Devices(TypedDict, total=False):
@@ -89,7 +82,7 @@ class TrialRecord:
   stop_reason: StopReason | None = None
   reason: str = ''
   hyperparameters: Mapping[str, Any] | None = None
-  options: Options = field(default_factory=Options)
+  options: Mapping[str, OptionValue] = field(default_factory=dict)
   batch_size: Count = 0
   global_step: Count = 0
   charged_steps: Count = 0

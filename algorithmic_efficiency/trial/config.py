@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.benchmark.definition import Budget, Split, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
-from algorithmic_efficiency.results.trial_record import Options, TrialRecord
-
-StopAt = Literal['both', 'validation', 'never']
+from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial.options import RunOptions, data_dir
 
 SMOKE_BUDGET = Budget(step_hint=20, max_steps=20, eval_period_steps=10)
 """What a smoke run may spend, on the step axis, in every suite."""
-
-ALL_SPLITS: tuple[Split, ...] = ('eval_train', 'validation', 'test')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +30,13 @@ class TrialConfig:
     hyperparameters: the point, in the order of the search space; None for self tuning.
     seed: the trial's own seed, derived from the study's, which is derived from the root seed.
     folder: the trial folder.
-    overwrite: whether the trial replaces one that lies in its folder.
-    stop_at: which targets end the trial: both, the one on validation alone, or none.
-    heartbeat_timeout_sec: seconds that the trial may be silent before it is ended from outside.
-    splits: the splits that an evaluation covers.
-    full_eval_every: of the evaluations that are due, each so-many-th covers all examples; those
-      between look at the first batch of validation, and cover all where it reaches the target.
+    options: those of the command, with the suite's values where the command left them open.
+    resume: True continues the trial that lies in its folder.
+    overwrite: True replaces the trial that lies in its folder.
     budget: what it may spend instead of what its suite says; for trials that are never scored.
-    watched: whether its process reports what the submission does that `faults` has.
-    eval_steps: the steps after which it is evaluated, the last of which ends it, whatever its suite
-      says of evaluations and budgets; for trials that are never scored.
-    trackers: names of what else the rows are sent to, such as 'tensorboard'.
-    suite_file: the file that the suite was read from, if it is one of a user's.
-    flags: the command's own flags, written down as they were.
+    watched: True if its process reports what the submission does against `benchmark.check_rules`.
+    suite_file: the file of a user's own suite; '' for a suite of ours.
+    flags: the flags of the command, as they are written to `flags_<n>.json`.
   """
 
   workload: str
@@ -59,24 +51,13 @@ class TrialConfig:
   seed: int
   study_seed: int
   root_seed: int
-  data_dir: str
   folder: str
+  options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
-  smoke: bool = False
   resume: bool = False
   overwrite: bool = False
-  max_global_steps: int | None = None
-  stop_at: StopAt = 'both'
-  stop_on_divergence: bool = False
-  heartbeat_timeout_sec: float = 3_600.0
-  save_checkpoints: bool = True
-  evaluate: bool = True
-  splits: tuple[Split, ...] = ALL_SPLITS
-  full_eval_every: int = 1
-  eval_steps: tuple[int, ...] = ()
   budget: Budget | None = None
   watched: bool = False
-  trackers: tuple[str, ...] = ()
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
   suite_file: str = ''
@@ -87,36 +68,31 @@ class TrialConfig:
 
   @classmethod
   def from_json(cls, text: str) -> TrialConfig:
-    fields = json.loads(text)
-    fields['devices'] = Devices(**fields['devices'])
-    if fields['budget'] is not None:
-      fields['budget'] = Budget(**fields['budget'])
-    for name in ('splits', 'eval_steps', 'trackers', 'roots', 'task_folders'):
-      fields[name] = tuple(fields[name])
-    return cls(**fields)
+    import msgspec
+
+    return msgspec.convert(json.loads(text), cls)
 
   @property
   def path(self) -> Path:
     return Path(self.folder)
 
   @property
+  def data_dir(self) -> Path:
+    """The folder of prepared data sets."""
+    return data_dir(self.options.data_dir)
+
+  @property
+  def heartbeat_timeout_sec(self) -> float:
+    """Seconds without a message after which the launcher ends the trial."""
+    return self.options.heartbeat_timeout_sec or math.inf
+
+  @property
   def seeds(self) -> dict[str, int]:
     """The seeds by name, as the trial's record has them."""
     return {'seed': self.root_seed, 'study': self.study_seed, 'trial': self.seed}
 
-  @property
-  def options(self) -> Options:
-    """What the trial is spared or not, as its record has it."""
-    return {
-      'stop_at': self.stop_at,
-      'stop_on_divergence': self.stop_on_divergence,
-      'splits': list(self.splits),
-      'full_eval_every': self.full_eval_every,
-      **({'eval_steps': list(self.eval_steps)} if self.eval_steps else {}),
-    }
-
   def record(self) -> TrialRecord:
-    """The trial's record as far as the plan knows it, before anything has run."""
+    """The trial's record as far as the config knows it, before anything has run."""
     return TrialRecord(
       workload=self.workload,
       framework=self.framework,
@@ -125,10 +101,10 @@ class TrialConfig:
       ruleset=self.ruleset,
       study=self.study,
       trial=self.trial,
-      smoke=self.smoke,
+      smoke=self.options.smoke,
       hyperparameters=self.hyperparameters,
       seeds=self.seeds,
-      options=self.options,
+      options=self.options.recorded(),
     )
 
 

@@ -97,7 +97,7 @@ class TrialProcess:
     self._parts = parts = self._gather()
     with self._guard.learning():
       self._stream = self._open_stream(parts)
-    checkpoints = Checkpoints(self._config.path) if self._config.save_checkpoints else None
+    checkpoints = Checkpoints(self._config.path) if self._config.options.save_checkpoints else None
     saved = self._saved(parts, checkpoints)
     self._reseed(seeds.derive(self._config.seed, 'setup'))
     key = parts.backend.key(seeds.key_data(self._config.seed, 'init'))
@@ -118,8 +118,8 @@ class TrialProcess:
     config = self._config
     suite = registry.suite(config.suite)
     definition = registry.workload(config.workload, suite.name)
-    budget = config.budget or budget_of(definition, suite, config.ruleset, config.smoke)
-    if config.smoke:
+    budget = config.budget or budget_of(definition, suite, config.ruleset, config.options.smoke)
+    if config.options.smoke:
       definition = definition.for_smoke()
     backend = backends.start(config.framework, config.devices)
     folder = registry.task_of(definition)
@@ -132,7 +132,7 @@ class TrialProcess:
     backend = backend.for_submission(submission.uses)
     with trust.submission():
       batch_size, notes = _batch_size(
-        submission, definition, backend.num_devices, _fixes_batch_size(suite, config.smoke)
+        submission, definition, backend.num_devices, _fixes_batch_size(suite, config.options.smoke)
       )
       eval_batch_size = submission.eval_batch_size(
         (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
@@ -147,7 +147,7 @@ class TrialProcess:
       batch_size=batch_size,
       workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
       eval_workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-      root=None if config.smoke else Path(config.data_dir) / definition.dataset,
+      root=None if config.options.smoke else config.data_dir / definition.dataset,
       notes=(
         *notes,
         *(f'Put back for the entry, which is older: {name}.' for name in submission.restored),
@@ -180,7 +180,7 @@ class TrialProcess:
   ) -> Records:
     config = self._config
     if parts.backend.rank != 0:
-      return NoRecords(parts.backend, checkpoints=config.save_checkpoints)
+      return NoRecords(parts.backend, checkpoints=config.options.save_checkpoints)
     record = dataclasses.replace(
       config.record(),
       batch_size=parts.batch_size,
@@ -280,7 +280,7 @@ class TrialProcess:
       model_state=model_state,
       root=parts.root,
       key_data=seeds.key_data(self._config.seed, 'eval', global_step),
-      splits=splits or self._config.splits,
+      splits=splits or self._config.options.splits,
       max_batches=max_batches,
     )
 

@@ -99,7 +99,8 @@ class TrialRecords:
     self._log_offset = (config.path / measurements.LOG_FILE).stat().st_size
     resumed_at = saved.step if saved else None
     self._trackers = [
-      trackers.open_tracker(name, config.path, resumed_at=resumed_at) for name in config.trackers
+      trackers.open_tracker(name, config.path, resumed_at=resumed_at)
+      for name in config.options.trackers
     ]
     self._write_descriptions(config, workload)
     self._record.write(self._folder)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.benchmark.definition import Budget, Target
 from algorithmic_efficiency.benchmark.suites import Axis, Suite
-from algorithmic_efficiency.trial.config import StopAt, TrialConfig
+from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import StopAt
 from algorithmic_efficiency.trial.position import Position
 
 
@@ -47,23 +48,24 @@ class StoppingRules:
   @classmethod
   def of(cls, config: TrialConfig, suite: Suite, budget: Budget) -> StoppingRules:
     """The rules of a trial in a suite; `budget` is the one of its ruleset (`budget_of`)."""
+    options = config.options
     rules = cls(
-      axis='cost_adjusted_steps' if config.smoke else suite.axis,
+      axis='cost_adjusted_steps' if options.smoke else suite.axis,
       max_sec=budget.max_sec,
       max_steps=budget.max_steps,
       eval_period_sec=budget.eval_period_sec,
       eval_period_steps=budget.eval_period_steps,
       free_init_sec=suite.free_init_sec,
-      max_global_steps=config.max_global_steps,
-      stop_at=config.stop_at,
-      stop_on_divergence=config.stop_on_divergence,
-      evaluate=config.evaluate,
-      full_eval_every=config.full_eval_every,
-      eval_steps=config.eval_steps,
+      max_global_steps=options.max_global_steps,
+      stop_at=options.stop_at,
+      stop_on_divergence=bool(options.stop_on_divergence),
+      evaluate=options.evaluate,
+      full_eval_every=options.full_eval_every,
+      eval_steps=options.eval_steps,
     )
-    if not config.eval_steps:
+    if not options.eval_steps:
       return rules
-    last = config.eval_steps[-1]
+    last = options.eval_steps[-1]
     return dataclasses.replace(rules, max_sec=None, max_steps=None, max_global_steps=last)
 
   def for_interval(self, last_step: int, *, evaluate: bool) -> StoppingRules:

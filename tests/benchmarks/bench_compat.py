@@ -32,6 +32,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'e2e'))
@@ -156,11 +157,9 @@ def _config(entry: StandIn, data_dir: str, folder: str) -> TrialConfig:
     seed=1,
     study_seed=1,
     root_seed=1,
-    data_dir=data_dir,
     folder=str(Path(folder).resolve() / f'trial_{entry.name}'),
     devices=Devices(platform='cpu', num_threads=1),
-    evaluate=False,
-    save_checkpoints=False,
+    options=RunOptions(data_dir=data_dir, evaluate=False, save_checkpoints=False),
   )
 
 

@@ -29,6 +29,7 @@ from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 
 NUM_BURSTS = 15
@@ -101,11 +102,9 @@ def _config(framework: str, entry: by_name.Entry, folder: str) -> TrialConfig:
     seed=1,
     study_seed=1,
     root_seed=1,
-    data_dir=folder,
     folder=str(Path(folder).resolve()),
     devices=Devices(num_threads=1),  # so that other work on the machine is felt less
-    evaluate=False,
-    save_checkpoints=False,
+    options=RunOptions(data_dir=folder, evaluate=False, save_checkpoints=False),
   )
 
 

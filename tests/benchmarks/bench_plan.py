@@ -11,6 +11,7 @@ from algorithmic_efficiency.experiments.race import probe, step_cost
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.trial.options import RunOptions
 
 SUBMISSIONS = ('nadamw', 'twin', 'other')  # all of them nadamw
 
@@ -29,7 +30,7 @@ def _measure(framework: str, folder: Path) -> None:
     frameworks=(framework,),
     ruleset='self',
     studies=1,
-    allow_provisional=True,
+    options=RunOptions(allow_provisional=True),
     experiment_dir=str(folder),
   )
   configs = expand(race)

@@ -16,6 +16,7 @@ from pathlib import Path
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.trial.options import RunOptions
 
 NUM_ROUNDS = 3
 NUM_TRIALS = 4  # of a race whose throughput is measured
@@ -40,7 +41,7 @@ def _scan(folder: Path) -> None:
     workloads=('quick_vision',),
     entries=entries,
     frameworks=('jax',),
-    allow_provisional=True,
+    options=RunOptions(allow_provisional=True),
     experiment_dir=str(folder / 'scan'),
   )
   configs = expand(race)

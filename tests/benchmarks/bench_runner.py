@@ -29,6 +29,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 
 NUM_BURSTS = 9
@@ -99,11 +100,9 @@ def _config(framework: str, data_dir: str, folder: str, workload: str, suite: st
     seed=1,
     study_seed=1,
     root_seed=1,
-    data_dir=data_dir,
     folder=str(Path(folder).resolve()),
     devices=Devices(num_threads=1),  # so that other work on the machine is felt less
-    evaluate=False,
-    save_checkpoints=False,
+    options=RunOptions(data_dir=data_dir, evaluate=False, save_checkpoints=False),
   )
 
 

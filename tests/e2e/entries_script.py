@@ -25,6 +25,7 @@ from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial.checkpoint import Checkpoints
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 from algorithmic_efficiency.trial.worker import stop_reason_of
 
@@ -67,7 +68,6 @@ def _config(args: argparse.Namespace, name: str, number: int) -> TrialConfig:
     seed=7,
     study_seed=1,
     root_seed=1,
-    data_dir=args.data_dir,
     folder=str(root / f'trials_{args.num_devices}' / f'{number}_{name}'),
     devices=Devices(
       platform='cpu',
@@ -78,8 +78,9 @@ def _config(args: argparse.Namespace, name: str, number: int) -> TrialConfig:
       local_rank=args.rank,
       address=f'127.0.0.1:{args.port + 3 * number}' if args.world_size > 1 else '',
     ),
-    max_global_steps=NUM_STEPS[args.workload],
-    stop_at='never',
+    options=RunOptions(
+      data_dir=args.data_dir, max_global_steps=NUM_STEPS[args.workload], stop_at='never'
+    ),
   )
 
 

@@ -14,6 +14,7 @@ from algorithmic_efficiency.experiments.race import step_cost
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import slots
 from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.trial.options import RunOptions
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +66,7 @@ def test_bursts_tell_costs_and_leave_nothing_but_their_record(
     frameworks=(framework,),
     ruleset='self',
     studies=1,
-    allow_provisional=True,
+    options=RunOptions(allow_provisional=True),
     experiment_dir=str(tmp_path / 'runs'),
     devices=Devices(num_threads=1),
   )

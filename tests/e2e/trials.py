@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency.results.trial_record import TrialRecord
-
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.measurements import Rows
+from algorithmic_efficiency.results.trial_record import TrialRecord
 
 TIMES = (
   'accumulated_eval_time',

@@ -7,6 +7,7 @@ import pytest
 from algorithmic_efficiency.experiments.race.estimate import BudgetLimits, from_budgets
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.trial.options import with_options
 
 # Seconds of the budgets of AlgoPerf on A100, and the 3 studies of 5 trials of external tuning.
 A100 = {
@@ -34,7 +35,7 @@ def race(**changes) -> Race:
     'entries': (RaceSubmission(submission='nadamw'),),
     'frameworks': ('jax',),
   }
-  return Race(**{**fields, **changes})
+  return with_options(Race, {**fields, **changes})
 
 
 def test_external_tuning_on_a100():

@@ -15,6 +15,7 @@ from fake_worker import SESSIONS_FILE
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.trial.options import with_options
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
 
@@ -39,7 +40,7 @@ def race(folder: Path, scripts: Mapping[str, Mapping[str, Any]], **changes: Any)
     'experiment_dir': str(folder / 'runs'),
     **changes,
   }
-  return Race(**fields)
+  return with_options(Race, fields)
 
 
 @dataclass(frozen=True)

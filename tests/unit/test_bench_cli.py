@@ -9,12 +9,7 @@ import fake_race
 import pytest
 from fake_worker import SESSIONS_FILE
 
-from algorithmic_efficiency.cli import (
-  bench,
-  main,
-  plan,
-  score,
-)
+from algorithmic_efficiency.cli import _flags, _race, main, plan, score
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import local, request
@@ -62,9 +57,13 @@ def words(*flags: str, **changes: str | None) -> list[str]:
 
 
 def race(*given: str) -> Race:
-  parser = argparse.ArgumentParser()
-  bench.race_arguments(parser)
-  return bench.race_of(parser.parse_args(words(*given)[1:]))
+  return _race.race_of(parsed(*given))
+
+
+def parsed(*flags: str, **changes: str | None) -> argparse.Namespace:
+  parser = _flags.Parser()
+  _race.race_arguments(parser)
+  return parser.parse_args(words(*flags, **changes)[1:])
 
 
 class TestWords:
@@ -76,9 +75,7 @@ class TestWords:
 
   def test_calls_of_optimizers_have_commas_of_their_own(self):
     given = 'nadamw, sgd=torch.optim.SGD(lr=0.1, momentum=0.9),optax.lion(1e-3; schedule=wsd)'
-    parser = argparse.ArgumentParser()
-    bench.race_arguments(parser)
-    asked = bench.race_of(parser.parse_args(words(submissions=given)[1:]))
+    asked = _race.race_of(parsed(submissions=given))
     assert asked.entries == (
       RaceSubmission(submission='nadamw'),
       RaceSubmission(submission='torch.optim.SGD(lr=0.1, momentum=0.9)', name='sgd'),
@@ -91,10 +88,11 @@ class TestWords:
     )
 
   def test_nothing_is_spared_unless_asked_for(self):
-    found = race()
+    found = race().options
     assert (found.stop_at, found.full_eval_every, found.stop_on_divergence) == ('both', 1, None)
     assert found.splits == ('eval_train', 'validation', 'test')
-    spared = race('--splits', 'validation', '--stop_at', 'validation', '--full_eval_every', '4')
+    flags = ('--splits', 'validation', '--stop_at', 'validation', '--full_eval_every', '4')
+    spared = race(*flags).options
     assert (spared.splits, spared.stop_at) == (('validation',), 'validation')
     assert spared.full_eval_every == 4
 
@@ -104,10 +102,7 @@ class TestWords:
 
   def test_frameworks_are_those_that_are_installed(self, monkeypatch):
     monkeypatch.setattr(request, 'installed', lambda: ('pytorch',))
-    parser = argparse.ArgumentParser()
-    bench.race_arguments(parser)
-    args = parser.parse_args(words(frameworks=None)[1:])
-    assert bench.race_of(args).frameworks == ('pytorch',)
+    assert _race.race_of(parsed(frameworks=None)).frameworks == ('pytorch',)
 
   def test_no_framework_at_all(self, monkeypatch):
     monkeypatch.setattr(request, '_missing', lambda framework: ['jax'])
@@ -225,4 +220,4 @@ class TestEnd:
     assert capsys.readouterr() == ('', '')
 
   def test_the_flags_are_written_down(self):
-    assert race().flags['submissions'] == ('nadamw', 'twin=nadamw')
+    assert race().flags['submissions'] == ['nadamw', 'twin=nadamw']

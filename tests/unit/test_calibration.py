@@ -140,7 +140,7 @@ def test_each_space_is_searched_and_the_best_point_runs_again_with_other_seeds(f
 def test_no_trial_stops_at_a_goal_and_all_have_the_step_budget(fake):
   assert _calibrate() == 0
   for trial in fake.started:
-    assert trial.stop_at == 'never'
+    assert trial.options.stop_at == 'never'
     budget = registry.workload(WORKLOAD, trial.suite).suites[trial.suite]
     assert (budget.max_steps, budget.step_hint) == (30, 30)
     assert Path(trial.suite_file).is_file()
@@ -275,7 +275,7 @@ def test_a_factor_that_is_no_number_starts_nothing(fake, capsys):
   with pytest.raises(SystemExit) as end:
     _calibrate('--budget_factor', '1/0')
   assert end.value.code == cli.USER_ERROR
-  assert 'argument --budget_factor: 1/0 is no number' in capsys.readouterr().err
+  assert "argument --budget_factor: must be a number; it is '1/0'" in capsys.readouterr().err
   assert not fake.started
 
 

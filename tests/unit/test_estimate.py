@@ -32,6 +32,7 @@ from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import RunOptions, with_options
 
 PROBE = Probe(
   start_sec=2.0,
@@ -71,7 +72,7 @@ def race(folder: Path, *names: str, **changes: Any) -> Race:
     'experiment_dir': str(folder / 'runs'),
     'data_dir': str(folder),
   }
-  return Race(**{**fields, **changes})
+  return with_options(Race, {**fields, **changes})
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ class TestProbe:
     found = probe.probe(self.one(tmp_path), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
     assert found.glance_sec == pytest.approx(0.5)
-    found = probe.probe(self.one(tmp_path, splits=('validation',)), Slot())
+    found = probe.probe(self.one(tmp_path, options=RunOptions(splits=('validation',))), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
 
   def test_it_ends_when_its_time_is_over(self, host, tmp_path):
@@ -407,7 +408,10 @@ class TestCommand:
         '--from_budget --price_per_hour -1',
         '--price_per_hour must be a number from 0 on; it is -1',
       ),
-      ('--from_budget --price_per_hour nan', '--price_per_hour must be a number from 0 on'),
+      (
+        '--from_budget --price_per_hour nan',
+        "--price_per_hour: must be a finite number; it is 'nan'",
+      ),
       ('--from_budget --devices 0', '--devices must be positive; it is 0'),
       ('--from_budget --devices 3', 'One trial needs 4 devices; --devices gives 3'),
       ('--from_budget --max_hours 0', '--max_hours must be positive'),
@@ -433,7 +437,11 @@ class TestCommand:
       if name not in given
       for word in (name, value)
     ]
-    assert main(['plan', *base, *given]) == 2
+    try:
+      code = main(['plan', *base, *given])
+    except SystemExit as end:
+      code = end.code
+    assert code == 2
     shown = capsys.readouterr()
     assert words in shown.err and shown.out == ''
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, re
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import messages, worker
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import with_options
 from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
@@ -41,11 +42,10 @@ def config(folder: Path, **changes: Any) -> TrialConfig:
     'seed': 3,
     'study_seed': 2,
     'root_seed': 1,
-    'data_dir': '',
     'folder': str(folder),
     **changes,
   }
-  return TrialConfig(**fields)
+  return with_options(TrialConfig, fields)
 
 
 def play(

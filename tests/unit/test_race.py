@@ -19,6 +19,7 @@ from algorithmic_efficiency.launch import request, slots
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import RunOptions, with_options
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def race(folder: Path, *submissions: str, **changes: Any) -> Race:
     'experiment_dir': str(folder),
     **changes,
   }
-  return Race(**fields)
+  return with_options(Race, fields)
 
 
 def make_provisional(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -103,7 +104,7 @@ class TestOrder:
     monkeypatch.setattr(registry, 'workloads', lambda: found)
     asked = race(tmp_path, workloads=None, allow_provisional=False)
     assert {config.workload for config in expand(asked)} == {'another'}
-    allowed = dataclasses.replace(asked, allow_provisional=True)
+    allowed = dataclasses.replace(asked, options=RunOptions(allow_provisional=True))
     assert {config.workload for config in expand(allowed)} == {'another', *members}
 
 
@@ -127,7 +128,7 @@ class TestPairing:
         studies=3,
         seed=9,
         resume=True,
-        allow_provisional=True,
+        options=RunOptions(allow_provisional=True),
         experiment_dir=str(tmp_path),
       )
     )

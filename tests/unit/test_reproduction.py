@@ -13,6 +13,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
+from algorithmic_efficiency.trial.options import RunOptions
 
 COMMAND = ('reproduce', 'quick_vision', '--submission', 'nadamw')
 
@@ -28,7 +29,7 @@ class FakeSession:
   def run_trials(self, configs, *, quiet):
     [config] = configs
     self.configs.append(config)
-    steps = [step for step in config.eval_steps if step <= self.steps_made]
+    steps = [step for step in config.options.eval_steps if step <= self.steps_made]
     pace = 3.0 * config.hyperparameters['learning_rate']
     if steps and not config.path.exists():
       write_log(config.path, {'validation/loss': loss(steps, 7, pace=pace)}, steps=steps)
@@ -64,7 +65,11 @@ def test_the_point_of_the_logs_runs_at_their_steps(fake, tmp_path, capsys):
     'jax',
     POINT,
   )
-  assert config.eval_steps == STEPS and config.stop_at == 'never' and config.ruleset == 'external'
+  assert (
+    config.options.eval_steps == STEPS
+    and config.options.stop_at == 'never'
+    and config.ruleset == 'external'
+  )
   out = capsys.readouterr().out
   assert 'Reproduced: nadamw on quick_vision (jax, quick) is inside the band of 4 logs' in out
   assert 'validation/loss' in out and '11 of 11' in out
@@ -86,16 +91,16 @@ def test_neither_budget_nor_goal_ends_the_run(fake, tmp_path):
   rules = StoppingRules.of(config, suite, budget)
   assert (rules.max_sec, rules.max_steps, rules.max_global_steps) == (None, None, STEPS[-1])
   assert rules.eval_steps == STEPS
-  usual = StoppingRules.of(dataclasses.replace(config, eval_steps=()), suite, budget)
+  usual = StoppingRules.of(dataclasses.replace(config, options=RunOptions()), suite, budget)
   assert usual.max_steps == budget.max_steps
   assert TrialConfig.from_json(config.to_json()) == config
-  assert config.options['eval_steps'] == list(STEPS)
+  assert config.record().options['eval_steps'] == list(STEPS)
 
 
 def test_fewer_steps(fake, tmp_path):
   write_logs(tmp_path / 'logs')
   assert reproduce('--steps', 45) == 0
-  assert fake.configs[0].eval_steps == (1, 10, 20, 30, 40)
+  assert fake.configs[0].options.eval_steps == (1, 10, 20, 30, 40)
 
 
 def test_steps_are_those_of_the_log_with_the_most_rows_that_three_logs_span(fake, tmp_path):
@@ -104,7 +109,7 @@ def test_steps_are_those_of_the_log_with_the_most_rows_that_three_logs_span(fake
     folder = root / f'study_{study}' / 'quick_vision_jax' / 'trial_1'
     write_log(folder, {'validation/loss': loss(steps, study)}, steps=steps)
   reproduce()
-  assert fake.configs[0].eval_steps == (1, 20, 40, 58)
+  assert fake.configs[0].options.eval_steps == (1, 20, 40, 58)
 
 
 def test_json(fake, tmp_path, capsys):

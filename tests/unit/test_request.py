@@ -12,6 +12,7 @@ from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import with_options
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def configs(folder: Path, **changes: Any) -> list[TrialConfig]:
     'smoke': True,
     **changes,
   }
-  return request.configs(Request(**fields))
+  return request.configs(with_options(Request, fields))
 
 
 def begin(config: TrialConfig) -> None:
@@ -42,7 +43,7 @@ def begin(config: TrialConfig) -> None:
     ruleset=config.ruleset,
     study=config.study,
     trial=config.trial,
-    smoke=config.smoke,
+    smoke=config.options.smoke,
     hyperparameters=config.hyperparameters,
     seeds=config.seeds,
   ).write(config.path)

@@ -37,7 +37,6 @@ def configs(
       seed=3,
       study_seed=2,
       root_seed=1,
-      data_dir='',
       folder='nowhere',
     )
     for name in names

@@ -198,7 +198,7 @@ def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
   moved = aside(trial, tmp_path / 'elsewhere')
   assert moved.path == tmp_path / 'elsewhere'
   assert moved.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
-  assert not moved.resume and not moved.trackers
+  assert not moved.resume and not moved.options.trackers
   shared = config(own, devices=Devices(compilation_cache='/shared'))
   assert aside(shared, tmp_path / 'elsewhere').devices == shared.devices
 

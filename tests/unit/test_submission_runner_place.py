@@ -12,8 +12,8 @@ from algorithmic_efficiency.backends.base import Devices
 
 @pytest.fixture(autouse=True)
 def launched(monkeypatch: pytest.MonkeyPatch) -> None:
-  flags = {'framework': 'pytorch', 'platform': 'cpu', 'num_devices': None, 'torch_compile': True}
-  monkeypatch.setattr(submission_runner, 'FLAGS', SimpleNamespace(**flags))
+  flags = {'framework': 'pytorch', 'platform': 'cpu', 'num_devices': None, 'num_threads': None}
+  monkeypatch.setattr(submission_runner, 'FLAGS', SimpleNamespace(**flags, torch_compile=True))
   place = {'RANK': '3', 'LOCAL_RANK': '1', 'WORLD_SIZE': '4'}
   for name, value in {**place, 'MASTER_ADDR': 'first', 'MASTER_PORT': '29500'}.items():
     monkeypatch.setenv(name, value)

@@ -29,6 +29,18 @@ from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, e
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
+
+PROTOCOL: Mapping[str, Any] = {
+  'smoke': False,
+  'allow_provisional': True,
+  'max_global_steps': None,
+  'stop_at': 'never',
+  'stop_on_divergence': None,  # the suite below has it
+  'splits': ALL_SPLITS,
+  'full_eval_every': 1,
+}
+"""The run options that a calibration sets itself."""
 
 _SEARCH, _RERUN = 'search', 'rerun'  # folders; the latter is the name of the best point's runs, too
 _SUITE = """\
@@ -73,8 +85,8 @@ class Calibration:
   step_budget: int
   budget_factor: fractions.Fraction = target_setting.BUDGET_FACTOR
   seed: int | None = None
-  data_dir: str | None = None
   experiment_dir: str = 'runs'
+  options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   workers: int | None = None
   flags: Mapping[str, Any] = field(default_factory=dict)
@@ -204,11 +216,9 @@ def _common(asked: Calibration) -> dict[str, Any]:
     'frameworks': (asked.framework,),
     'workloads': (asked.workload,),
     'ruleset': 'external',
-    'data_dir': asked.data_dir,
+    'options': dataclasses.replace(asked.options, **PROTOCOL),
     'devices': asked.devices,
     'workers': asked.workers,
-    'allow_provisional': True,
-    'stop_at': 'never',
     'flags': asked.flags,
   }
 

@@ -32,6 +32,7 @@ from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import failure, submission
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
@@ -235,10 +236,12 @@ def _configs(
     submission=check.submission,
     ruleset=ruleset,
     trials=num_trials,
-    smoke=True,
-    stop_at='never',
-    stop_on_divergence=False,
-    heartbeat_timeout_sec=check.heartbeat_timeout_sec,
+    options=RunOptions(
+      smoke=True,
+      stop_at='never',
+      stop_on_divergence=False,
+      heartbeat_timeout_sec=check.heartbeat_timeout_sec,
+    ),
     devices=Devices(
       platform=check.platform,
       num_devices=num_devices,

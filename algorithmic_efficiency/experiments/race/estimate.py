@@ -209,7 +209,7 @@ def _priced_workloads(race: Race) -> tuple[Sequence[str], tuple[str, ...]]:
   if race.workloads is not None:
     return race.workloads, ()
   members = registry.members(race.suite)
-  if race.allow_provisional:
+  if race.options.allow_provisional:
     return tuple(members), ()
   provisional = [name for name, definition in members.items() if definition.target.provisional]
   left_out = f'workloads whose target is provisional: {", ".join(provisional)}'
@@ -310,9 +310,9 @@ class _Price:
 def _price(config: TrialConfig, probe: Probe, records: Sequence[TrialRecord]) -> _Price:
   rules, share = trial_estimate.rules_of(config), trial_estimate.expected_share(config, records)
   expected = trial_estimate.trial(
-    rules, probe, checkpoints=config.save_checkpoints, share=share.share
+    rules, probe, checkpoints=config.options.save_checkpoints, share=share.share
   )
-  at_most = trial_estimate.trial(rules, probe, checkpoints=config.save_checkpoints)
+  at_most = trial_estimate.trial(rules, probe, checkpoints=config.options.save_checkpoints)
   return _Price(
     sec=Bounds(expected=expected.sec, at_most=at_most.sec),
     disk_bytes=Bounds(expected=expected.disk_bytes, at_most=at_most.disk_bytes),

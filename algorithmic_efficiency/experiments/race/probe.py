@@ -201,7 +201,7 @@ def _bursts(stepper: Stepper, num_steps: int, until: float) -> list[Interval]:
 def _num_steps(config: TrialConfig, warm: Interval) -> int:
   suite = registry.suite(config.suite)
   definition = registry.workload(config.workload, config.suite)
-  period = budget_of(definition, suite, config.ruleset, config.smoke).eval_period_steps
+  period = budget_of(definition, suite, config.ruleset, config.options.smoke).eval_period_steps
   enough = math.ceil(_BURST_SEC * warm.num_steps / warm.sec)
   return enough if period is None else min(period, enough)
 
@@ -209,8 +209,10 @@ def _num_steps(config: TrialConfig, warm: Interval) -> int:
 def _num_batches(config: TrialConfig, batch_size: int) -> list[int]:
   """Of each split that is evaluated."""
   definition = registry.workload(config.workload, config.suite)
-  splits = (definition.for_smoke() if config.smoke else definition).splits
-  return [math.ceil((splits.num_examples(split) or 0) / batch_size) for split in config.splits]
+  splits = (definition.for_smoke() if config.options.smoke else definition).splits
+  return [
+    math.ceil((splits.num_examples(split) or 0) / batch_size) for split in config.options.splits
+  ]
 
 
 def _rest_sec(two: Interval, one_sec: float, batches: Sequence[int]) -> float:

@@ -12,7 +12,6 @@ from typing import Any
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.definition import Split
 from algorithmic_efficiency.benchmark.suites import Ruleset
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.launch import request
@@ -20,7 +19,8 @@ from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
-from algorithmic_efficiency.trial.config import ALL_SPLITS, StopAt, TrialConfig
+from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,6 @@ class Race:
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
-    stop_at, stop_on_divergence, splits, full_eval_every: what a trial may be spared; see
-      `trial.config.TrialConfig`.
-    heartbeat_timeout_sec: how long a trial may be silent; None takes the value of the suite.
 
   Raises:
     UserError: more trials than the ruleset has.
@@ -70,20 +67,11 @@ class Race:
   trials: int | None = None
   tuning_search_space: str | None = None
   seed: int | None = None
-  data_dir: str | None = None
   experiment_dir: str = 'runs'
+  overwrite: bool = False
+  options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   workers: int | None = None
-  smoke: bool = False
-  overwrite: bool = False
-  allow_provisional: bool = False
-  max_global_steps: int | None = None
-  stop_at: StopAt = 'both'
-  stop_on_divergence: bool | None = None
-  save_checkpoints: bool = True
-  splits: tuple[Split, ...] = ALL_SPLITS
-  full_eval_every: int = 1
-  heartbeat_timeout_sec: float | None = None
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -101,7 +89,7 @@ class Race:
   def is_weighed(self) -> bool:
     """Whether it matters what a step costs: not where no time is scored, or seconds are."""
     in_steps = registry.suite(self.suite).axis == 'cost_adjusted_steps'
-    return in_steps and not self.smoke and self.stop_at != 'never'
+    return in_steps and not self.options.smoke and self.options.stop_at != 'never'
 
 
 def expand(race: Race) -> list[TrialConfig]:
@@ -123,7 +111,6 @@ def expand(race: Race) -> list[TrialConfig]:
     for config in request.trials(_request(race, entry, workload, framework), root_seed)
   ]
   _check_names(race, configs)
-  _check_splits(race, configs)
   _check_folder(race, configs, found)
   return sorted(
     configs, key=lambda config: (config.study, config.trial)
@@ -154,7 +141,7 @@ def cells(race: Race) -> list[tuple[str, str]]:
   if not able:
     listed = ', '.join(members) or 'it has none'
     raise errors.UserError(f'No workload of the suite {race.suite} can run yet ({listed}).')
-  if race.smoke or race.allow_provisional:
+  if race.options.smoke or race.options.allow_provisional:
     return able
   calibrated = [cell for cell in able if not members[cell[0]].target.provisional]
   if not calibrated:
@@ -179,21 +166,12 @@ def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -
     trials=numbers.num_trials if race.trials is None else race.trials,
     studies=numbers.num_studies if race.studies is None else race.studies,
     seed=race.seed,
-    data_dir=race.data_dir,
     experiment_dir=race.experiment_dir,
     experiment=entry.name,
-    devices=slot.devices(race.devices, framework),
-    smoke=race.smoke,
     resume=not race.overwrite,
     overwrite=race.overwrite,
-    allow_provisional=race.allow_provisional,
-    max_global_steps=race.max_global_steps,
-    stop_at=race.stop_at,
-    stop_on_divergence=race.stop_on_divergence,
-    save_checkpoints=race.save_checkpoints,
-    splits=race.splits,
-    full_eval_every=race.full_eval_every,
-    heartbeat_timeout_sec=race.heartbeat_timeout_sec,
+    options=race.options,
+    devices=slot.devices(race.devices, framework),
     flags=race.flags,
   )
 
@@ -213,20 +191,6 @@ def _check_names(race: Race, configs: list[TrialConfig]) -> None:
       f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '
       'them apart with NAME=SUBMISSION.'
     )
-
-
-def _check_splits(race: Race, configs: list[TrialConfig]) -> None:
-  """Makes sure that the targets which end a trial can be reached on what is evaluated."""
-  if 'validation' not in race.splits:
-    raise errors.UserError('The targets are on validation; name it among --splits.')
-  if 'test' in race.splits or race.stop_at != 'both':
-    return
-  for name in dict.fromkeys(config.workload for config in configs):
-    if registry.workload(name, configs[0].suite).target.test is not None:
-      raise errors.UserError(
-        f'Without the test split the test target of {name} is never reached, and no trial ends '
-        'before its budget does; add --stop_at validation.'
-      )
 
 
 def _check_folder(

@@ -90,9 +90,9 @@ def check_data(configs: Sequence[TrialConfig]) -> None:
     UserError: one is not.
   """
   roots = {
-    Path(config.data_dir) / registry.workload(config.workload).dataset
+    config.data_dir / registry.workload(config.workload).dataset
     for config in configs
-    if not (config.smoke or registry.workload(config.workload).bundled)
+    if not (config.options.smoke or registry.workload(config.workload).bundled)
   }
   for root in sorted(roots):
     records.check_sizes(root, records.read_manifest(root))

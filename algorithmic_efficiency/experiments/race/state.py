@@ -105,7 +105,7 @@ def check_belongs(found: Mapping[Path, TrialRecord], config: TrialConfig) -> Non
     for name, begun, asked in (
       ('suite', record.suite, config.suite),
       ('ruleset', record.ruleset, config.ruleset),
-      ('smoke', record.smoke, config.smoke),
+      ('smoke', record.smoke, config.options.smoke),
       ('seed', record.seeds.get('seed'), config.root_seed),
     ):
       if begun != asked:

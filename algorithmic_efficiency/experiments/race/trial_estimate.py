@@ -11,6 +11,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.options import are_same
 from algorithmic_efficiency.trial.stopping import StoppingRules
 
 EXPECTED_SHARE = Fraction(3, 4)
@@ -38,7 +39,7 @@ class Price:
 def expected_share(config: TrialConfig, records: Iterable[TrialRecord]) -> Share:
   """From earlier trials of the same submission on the same workload, by the same rules and with the
   same framework; or with the other, which takes as many steps; or else by the assumption."""
-  if config.stop_at == 'never':
+  if config.options.stop_at == 'never':
     return Share(share=1.0, basis='the whole budget')
   definition = registry.workload(config.workload, config.suite)
   rules = rules_of(config)
@@ -48,9 +49,9 @@ def expected_share(config: TrialConfig, records: Iterable[TrialRecord]) -> Share
     if record.status == 'finished'
     and record.stop_reason != 'step_limit'  # which says nothing of targets
     and (record.submission, record.workload) == (config.submission, config.workload)
-    and record.smoke == config.smoke
+    and record.smoke == config.options.smoke
     and record.definition_hash == definition.content_hash()
-    and dict(record.options) == config.options
+    and are_same(record.options, config.options.recorded())
   ]
   same = [record for record in alike if record.framework == config.framework]
   shares = [_share(record, rules) for record in same or alike]
@@ -69,7 +70,9 @@ def _share(record: TrialRecord, rules: StoppingRules) -> float:
 def rules_of(config: TrialConfig) -> StoppingRules:
   suite = registry.suite(config.suite)
   definition = registry.workload(config.workload, config.suite)
-  return StoppingRules.of(config, suite, budget_of(definition, suite, config.ruleset, config.smoke))
+  return StoppingRules.of(
+    config, suite, budget_of(definition, suite, config.ruleset, config.options.smoke)
+  )
 
 
 def trial(rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float = 1.0) -> Price:

@@ -35,6 +35,18 @@ from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.local import Outcome
 from algorithmic_efficiency.results import measurements
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
+
+PROTOCOL: Mapping[str, Any] = {
+  'smoke': False,
+  'allow_provisional': True,
+  'max_global_steps': None,
+  'stop_at': 'never',
+  'stop_on_divergence': False,
+  'splits': ALL_SPLITS,
+  'full_eval_every': 1,
+}
+"""The run options that a reproduction sets itself."""
 
 _NUM_LISTED = 5
 
@@ -62,11 +74,11 @@ class Reproduction:
   point: str | None = None
   suite: str | None = None
   seed: int | None = None
-  data_dir: str | None = None
   experiment_dir: str = 'runs'
+  overwrite: bool = False
+  options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   num_processes: int | None = None
-  overwrite: bool = False
   flags: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -154,15 +166,11 @@ def prepare(asked: Reproduction) -> PreparedReproduction:
     ruleset='external' if point is not None else 'self',
     point=point,
     seed=asked.seed,
-    data_dir=asked.data_dir,
     experiment_dir=str(home),
-    devices=replace(asked.devices, world_size=world_size),
     resume=not asked.overwrite,
     overwrite=asked.overwrite,
-    allow_provisional=True,
-    stop_at='never',
-    stop_on_divergence=False,
-    eval_steps=tuple(map(int, steps)),
+    options=replace(asked.options, **PROTOCOL, eval_steps=tuple(map(int, steps))),
+    devices=replace(asked.devices, world_size=world_size),
     flags=asked.flags,
   )
   [config] = requests.configs(request)
@@ -273,7 +281,7 @@ def _report(prepared: PreparedReproduction, outcome: Outcome) -> ReproductionRep
     folder=str(outcome.folder),
     status=outcome.status,
     reason=outcome.reason or outcome.stop_reason,
-    steps=config.eval_steps,
+    steps=config.options.eval_steps,
     last_step=last_step,
     metrics=tuple(metrics),
     not_compared=tuple(not_compared),

@@ -23,6 +23,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 
 WORKLOAD = 'books_lm'
@@ -97,11 +98,9 @@ def _config(data_dir: str, framework: str, folder: str) -> TrialConfig:
     seed=seeds.derive(study_seed, 'trial', 1),
     study_seed=study_seed,
     root_seed=SEED,
-    data_dir=data_dir,
     folder=str(Path(folder).resolve()),
     devices=Devices(platform='cpu'),
-    evaluate=False,
-    save_checkpoints=False,
+    options=RunOptions(data_dir=data_dir, evaluate=False, save_checkpoints=False),
   )
 
 

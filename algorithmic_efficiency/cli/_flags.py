@@ -1,0 +1,309 @@
+"""Flags of the command line: those of several verbs, and those derived from records of options.
+
+A flag that one verb has stands in that verb's file. Every flag has a help text and a group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Never, TypeVar
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.option import Option, declared
+from algorithmic_efficiency.trial.options import RunOptions
+
+USER_ERROR = 2
+GROUPS = (
+  'what to run',
+  'optimizer, instead of a submission',
+  'hyperparameters and repetitions',
+  'evaluation and stopping',
+  'data and results',
+  'devices',
+  'cost limits',
+  'scoring',
+  'own folders',
+  'output',
+)
+RUN, OPTIMIZER, TUNING, STOPPING, RESULTS, DEVICES, COST, SCORING, FOLDERS, OUTPUT = GROUPS
+_RECORDS = (RunOptions, Devices)
+_Value = TypeVar('_Value', int, float)
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose flags stand under the headings of `GROUPS`.
+
+  A wrong command line is reported in one line and ends the process with exit code 2.
+  """
+
+  def __init__(self, **facts: Any):
+    super().__init__(**facts, allow_abbrev=False)
+    self._by_title = {title: self.add_argument_group(title) for title in GROUPS}
+
+  def add(self, name: str, *, group: str, help: str, unset: str = '', **facts: Any) -> None:
+    """Adds a flag.
+
+    Args:
+      unset: what happens where the flag is not given, in words; '' shows the default itself.
+      facts: as for `add_argument`.
+    """
+    shown = unset or _shown(facts.get('default'))
+    text = f'{help}; default: {shown}' if shown else help
+    self._by_title[group].add_argument(f'--{name}', help=text.replace('%', '%%'), **facts)
+
+  def error(self, message: str) -> Never:
+    self.exit(USER_ERROR, f'{self.prog}: {message}. See {self.prog} --help.\n')
+
+
+def _shown(default: Any) -> str:
+  """A default as `--help` shows it; '' where it goes without saying."""
+  if isinstance(default, (list, tuple)):
+    return ','.join(default)
+  if default is None or isinstance(default, bool):
+    return 'on' if default else ''
+  return str(default)
+
+
+# Values.
+
+
+def names(text: str) -> tuple[str, ...]:
+  """The names in a list with commas."""
+  return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
+def whole(text: str) -> int:
+  """A whole number."""
+  return _number(text, int, 'a whole number')
+
+
+def number(text: str) -> float:
+  """A finite number."""
+  return _number(text, float, 'a finite number')
+
+
+def _number(text: str, kind: type[_Value], noun: str) -> _Value:
+  try:
+    value = kind(text)
+    if math.isfinite(value):
+      return value
+  except (ValueError, OverflowError):
+    pass
+  raise argparse.ArgumentTypeError(f'must be {noun}; it is {errors.shown(text)}')
+
+
+_KINDS = {int: whole, float: number, str: str}
+
+
+# Flags of several verbs.
+
+_PATHS: Mapping[str, Any] = {'action': 'append', 'default': [], 'metavar': 'DIR', 'group': FOLDERS}
+_SHARED: Mapping[str, Mapping[str, Any]] = {
+  'framework': {
+    'group': RUN,
+    'choices': backends.FRAMEWORKS,
+    'help': 'framework of the submission',
+  },
+  'suite': {
+    'group': RUN,
+    'metavar': 'NAME',
+    'help': f'suite: {", ".join(SUITES)}, or a .toml file of your own',
+  },
+  'ruleset': {
+    'group': RUN,
+    'choices': ('external', 'self'),
+    'default': 'external',
+    'help': 'ruleset of tuning',
+  },
+  'workloads': {
+    'group': RUN,
+    'type': names,
+    'metavar': 'A,B',
+    'help': 'run these workloads only',
+  },
+  'trials': {
+    'group': TUNING,
+    'type': whole,
+    'metavar': 'N',
+    'help': 'hyperparameter points of one study',
+  },
+  'studies': {
+    'group': TUNING,
+    'type': whole,
+    'metavar': 'N',
+    'help': 'number of studies, numbered from 1',
+  },
+  'seed': {
+    'group': TUNING,
+    'type': whole,
+    'metavar': 'N',
+    'help': 'seed from which all others follow',
+    'unset': 'the seed of the runs found, else a new one, which is recorded',
+  },
+  'experiment_dir': {
+    'group': RESULTS,
+    'default': 'runs',
+    'metavar': 'DIR',
+    'help': 'write the runs below DIR',
+  },
+  'overwrite': {
+    'group': RESULTS,
+    'action': 'store_true',
+    'help': 'replace trials that exist',
+  },
+  'retry_failed': {
+    'group': RESULTS,
+    'action': 'store_true',
+    'help': 'run trials that failed or are invalid again',
+  },
+  'num_processes': {
+    'group': DEVICES,
+    'type': whole,
+    'metavar': 'N',
+    'help': 'processes of one trial',
+    'unset': 'one (JAX), one a device (PyTorch)',
+  },
+  'workers': {
+    'group': DEVICES,
+    'type': whole,
+    'metavar': 'N',
+    'help': 'trials that run at the same time',
+    'unset': 'one, or one a group of GPUs',
+  },
+  'output_dir': {'group': OUTPUT, 'metavar': 'DIR', 'help': 'write to DIR'},
+  'mix_hosts': {
+    'group': SCORING,
+    'action': 'store_true',
+    'help': 'score seconds of different hosts together',
+  },
+  'max_hours': {
+    'group': COST,
+    'type': number,
+    'metavar': 'H',
+    'help': 'probe first, and refuse to start if more than H device-hours may be needed',
+  },
+  'path': {**_PATHS, 'help': 'also find workloads and submissions below DIR (repeatable)'},
+  'workload_path': {**_PATHS, 'help': 'also find the task in the folder DIR (repeatable)'},
+  'json': {'group': OUTPUT, 'action': 'store_true', 'help': 'print JSON'},
+  'quiet': {'group': OUTPUT, 'action': 'store_true', 'help': 'print no progress'},
+}
+
+
+def add(parser: Parser, *shared: str, **changes: Any) -> None:
+  """Adds flags that several verbs have.
+
+  Args:
+    changes: what is special to this verb, such as another help.
+  """
+  for name in shared:
+    parser.add(name, **{**_SHARED[name], **changes})
+
+
+def find_own(args: argparse.Namespace) -> None:
+  """Registers the folders of --path and --workload_path.
+
+  Raises:
+    UserError: one of them is no such folder.
+  """
+  for folder in args.path:
+    registry.add_root(folder)
+  for folder in args.workload_path:
+    registry.add_task(folder)
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+  """The flags of a command, as `flags_<n>.json` states them."""
+  return {
+    name: list(value) if isinstance(value, tuple) else value
+    for name, value in vars(args).items()
+    if name not in ('run', 'verb')
+  }
+
+
+# Flags of records.
+
+
+def add_options(
+  parser: Parser,
+  record: type,
+  *,
+  only: Collection[str] = (),
+  fixed: Collection[str] = (),
+  **changes: Any,
+) -> None:
+  """Adds the options of a record.
+
+  Args:
+    only: the fields to add; empty adds all.
+    fixed: fields that the verb sets itself.
+    changes: what is special to this verb, such as another help.
+  """
+  for one in declared(record):
+    if one.field not in fixed and (not only or one.field in only):
+      parser.add(one.flag, **{**_facts(one), **changes})
+
+
+def _facts(one: Option) -> dict[str, Any]:
+  """An option as `Parser.add` takes it."""
+  facts = {'group': one.group, 'help': one.help, 'unset': one.unset, 'default': one.default}
+  if one.kind is bool:
+    return {**facts, 'action': 'store_true' if one.default is False else _Switch}
+  facts['type'] = _KINDS[one.kind]
+  if one.metavar:
+    facts['metavar'] = one.metavar
+  if one.is_repeated:
+    return {**facts, 'action': 'append', 'default': list(one.default)}
+  if one.is_many:
+    return {**facts, 'type': names}
+  return {**facts, 'choices': one.choices or None}
+
+
+class _Switch(argparse.BooleanOptionalAction):
+  """`--name` and `--no-name`; `Parser.add` has put the default into the help."""
+
+  def __init__(self, *, default: bool | None, **facts: Any):
+    super().__init__(default=None, **facts)
+    self.default = default
+
+
+def options_of(args: argparse.Namespace) -> RunOptions:
+  """The run options of a command.
+
+  Raises:
+    UserError: the value of an option is wrong.
+  """
+  return RunOptions(**_values(args, RunOptions))
+
+
+def devices_of(args: argparse.Namespace, **more: Any) -> Devices:
+  """The devices of a command.
+
+  Raises:
+    UserError: the value of an option is wrong.
+  """
+  return Devices(**_values(args, Devices), **more)
+
+
+def _values(args: argparse.Namespace, record: type) -> dict[str, Any]:
+  """The values of the options that the verb has; the others keep their defaults."""
+  found = {one: getattr(args, one.flag) for one in declared(record) if hasattr(args, one.flag)}
+  return {one.field: tuple(value) if one.is_many else value for one, value in found.items()}
+
+
+def current(argv: Sequence[str]) -> list[str]:
+  """Puts present names in the place of former ones, with a notice for each."""
+  former = {
+    f'--{old}': f'--{one.flag}' for r in _RECORDS for one in declared(r) for old in one.former
+  }
+  words = []
+  for word in argv:
+    name, sign, value = word.partition('=')
+    if name in former:
+      errors.renamed(name, former[name])
+    words.append(f'{former.get(name, name)}{sign}{value}')
+  return words

@@ -1,0 +1,86 @@
+"""The flags that say which race it is, which `bench` and `plan` share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.optimizers import by_name
+
+if TYPE_CHECKING:
+  from algorithmic_efficiency.experiments.race.race import Race
+
+
+def race_arguments(parser: _flags.Parser) -> None:
+  """Adds the flags of a race."""
+  from algorithmic_efficiency.backends.base import Devices
+  from algorithmic_efficiency.trial.options import RunOptions
+
+  _flags.add(parser, 'suite', required=True)
+  parser.add(
+    'submissions',
+    group=_flags.RUN,
+    required=True,
+    type=_submissions,
+    metavar='A,B',
+    help='names, folders, module files or calls of optimizers; NAME=SUBMISSION is scored as NAME',
+  )
+  _flags.add(parser, 'ruleset')
+  parser.add(
+    'frameworks',
+    group=_flags.RUN,
+    type=_flags.names,
+    metavar='A,B',
+    help=f'frameworks of every submission, from {", ".join(backends.FRAMEWORKS)}',
+    unset='those that are installed',
+  )
+  _flags.add(parser, 'workloads', unset='those of the suite that can run')
+  _flags.add(parser, 'trials', 'studies', unset="the suite's number")
+  _flags.add(parser, 'seed', 'experiment_dir')
+  parser.add(
+    'resume',
+    group=_flags.RESULTS,
+    action='store_true',
+    help='no effect: a race always continues the runs in its folder',
+  )
+  _flags.add(parser, 'retry_failed', 'overwrite')
+  _flags.add_options(parser, RunOptions)
+  _flags.add_options(parser, Devices)
+  _flags.add(parser, 'workers', 'path', 'workload_path')
+
+
+def _submissions(text: str) -> tuple[str, ...]:
+  """The parts of a list; commas within the call of an optimizer do not separate parts."""
+  return tuple(part.strip() for part in by_name.entries_of(text) if part.strip())
+
+
+def race_of(args: argparse.Namespace) -> Race:
+  """The race that the flags of `race_arguments` mean.
+
+  Raises:
+    UserError: a flag is wrong by itself.
+  """
+  from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
+  from algorithmic_efficiency.launch import request
+
+  _flags.find_own(args)
+  if args.resume and args.overwrite:
+    raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+  return Race(
+    suite=args.suite,
+    entries=tuple(RaceSubmission.parse(text) for text in args.submissions),
+    frameworks=args.frameworks or request.installed(),
+    ruleset=args.ruleset,
+    workloads=args.workloads,
+    studies=args.studies,
+    trials=args.trials,
+    seed=args.seed,
+    experiment_dir=args.experiment_dir,
+    overwrite=args.overwrite,
+    options=_flags.options_of(args),
+    devices=_flags.devices_of(args),
+    workers=args.workers,
+    flags=_flags.given(args),
+  )
