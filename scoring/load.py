@@ -264,9 +264,10 @@ def _spared(options: dict[str, Any]) -> str:
   found = []
   if options.get('stop_at') == 'validation':
     found.append('--stop_at validation')
-  splits = options.get('splits', get_args(Split))
-  if not set(splits) >= set(get_args(Split)):
-    found.append(f'--splits {",".join(splits)}')
+  splits = options.get('splits', list(get_args(Split)))
+  if not isinstance(splits, list) or not set(splits) >= set(get_args(Split)):
+    names = splits if isinstance(splits, list) else [splits]
+    found.append(f'--splits {",".join(map(str, names))}')
   if options.get('full_eval_every', 1) != 1:
     found.append(f'--full_eval_every {options["full_eval_every"]}')
   return ' '.join(found)

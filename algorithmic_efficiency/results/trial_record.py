@@ -34,7 +34,7 @@ OptionValue = bool | int | float | str | list[int | str] | None
 
 
 class _Devices(TypedDict, total=False):
-  num_devices: Count
+  num_devices: Count | None
   device_kind: str
   num_threads: Count | None
   versions: dict[str, str]
