@@ -1,8 +1,13 @@
-"""Puts a trial together in its process: the plan becomes a run, and the run becomes records."""
+"""Takes a trial through its stages in its own process, and ends it from the stage it has reached.
+
+Each stage is a value made from the one before: `Parts`, `Opened` and `Assembled`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,259 +15,328 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import (
-  backends,
-  clock,
-  errors,
-  seeds,
-  trust,
-)
-from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
+from algorithmic_efficiency import clock, errors, seeds, trust
+from algorithmic_efficiency.backends.base import Backend
 from algorithmic_efficiency.benchmark import registry, search_space
-from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.benchmark.suites import Suite
+from algorithmic_efficiency.benchmark.definition import Split
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.results import former_names
 from algorithmic_efficiency.trial import evaluation, failure, guard, stopping
 from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
-from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.inputs import InputQueue, MetricsLogger
-from algorithmic_efficiency.trial.loop import BeforeEvaluation, Hooks, TrialRun, unwatched
+from algorithmic_efficiency.trial.loop import (
+  BeforeEvaluation,
+  Evaluate,
+  Hooks,
+  TrialRun,
+  unwatched,
+)
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.parts import Parts, gather
 from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.recorder import NoRecords, Records, TrialRecords
 from algorithmic_efficiency.trial.step_timer import median_step_sec
-from algorithmic_efficiency.trial.stopping import StoppingRules
-from algorithmic_efficiency.trial.submission import Submission
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-  """What a trial is made of, before anything is initialised.
+class Context:
+  """What every stage of a trial shares.
 
-  `workload` is the object that the submission sees; `eval_workload` evaluates, and the submission
-  never gets hold of it. `root` is None for generated data.
+  Attributes:
+    report: tells the parent process.
+    watch: the trial's clock; it started when the core was imported.
   """
 
-  definition: WorkloadDefinition
-  rules: StoppingRules
-  backend: Backend
-  task: TaskCode
-  submission: Submission
-  batch_size: int
-  workload: DefinedWorkload
-  eval_workload: DefinedWorkload
-  root: Path | None
-  notes: tuple[str, ...]
+  config: TrialConfig
+  report: Reporter
+  watch: clock.Stopwatch
+  guard: guard.Guard
 
 
-class TrialProcess:
-  """Everything that happens in the process of a trial, from its plan to its record."""
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+  """A trial whose data and records are open and whose model is initialized.
 
-  def __init__(self, config: TrialConfig, report: Reporter):
-    self._config = config
-    self._report = report
-    self._watch = clock.Stopwatch(start=clock.PROCESS_START)
-    self._free_sec = 0.0
-    cache = config.devices.compilation_cache
-    self._guard = guard.Guard(
-      unwritable=(config.path,), writable=(Path(cache),) if cache is not None else ()
-    )
-    self._parts: Parts | None = None
-    self._stream: Any = None
-    self._records: Records | None = None
-    self._run: TrialRun | None = None
+  Attributes:
+    stream: numpy batches of the training split.
+    saved: the checkpoint to resume from, if there is one.
+  """
+
+  parts: Parts
+  stream: Any
+  records: Records
+  saved: Loaded | None
+  params: Any
+  model_state: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+  """A trial that stands before its first step, or before the first after its checkpoint."""
+
+  opened: Opened
+  run: TrialRun
 
   @property
   def parts(self) -> Parts:
-    """What the trial is made of, once it has been prepared."""
-    assert self._parts is not None
-    return self._parts
+    return self.opened.parts
+
+
+class TrialProcess:
+  """A trial in this process: what the workers start, and end whatever has become of it."""
+
+  def __init__(self, config: TrialConfig, report: Reporter):
+    cache = config.devices.compilation_cache
+    self._context = Context(
+      config=config,
+      report=report,
+      watch=clock.Stopwatch(start=clock.PROCESS_START),
+      guard=guard.Guard(
+        unwritable=(config.path,), writable=(Path(cache),) if cache is not None else ()
+      ),
+    )
+    self._reached: Parts | Opened | Assembled | None = None
 
   def run(self) -> str:
     """Runs the trial to its end and returns its stop reason; raises what `prepare` raises."""
-    return self.prepare().run()
+    return self.prepare().run.run()
 
-  def prepare(self, before_evaluation: BeforeEvaluation = unwatched) -> TrialRun:
-    """Everything before the first step.
+  def prepare(self, before_evaluation: BeforeEvaluation = unwatched) -> Assembled:
+    """Does everything that comes before the first step.
 
     Args:
       before_evaluation: sees the parameters and the global step at each evaluation.
 
     Raises:
-      UserError: a mistake that the user can mend.
+      UserError: a mistake that the user can correct.
       IntegrityError: the submission broke a rule.
     """
-    self._parts = parts = self._gather()
-    with self._guard.learning():
-      self._stream = self._open_stream(parts)
-    checkpoints = Checkpoints(self._config.path) if self._config.options.save_checkpoints else None
-    saved = self._saved(parts, checkpoints)
-    self._reseed(seeds.derive(self._config.seed, 'setup'))
-    key = parts.backend.key(seeds.key_data(self._config.seed, 'init'))
+    context = self._context
+    self._reached = parts = gather(context.config, context.watch)
+    self._reached = opened = open_trial(context, parts)
+    self._reached = assembled = assemble(context, opened, before_evaluation)
+    context.watch.lap('setup')
+    context.report.send('begin')
+    return assembled
+
+  # The end.
+
+  @property
+  def parts(self) -> Parts | None:
+    """What the trial is made of; None while that is not known."""
+    reached = self._reached
+    return reached.parts if isinstance(reached, (Opened, Assembled)) else reached
+
+  def missing_requirement(self, error: BaseException) -> str | None:
+    """What the submission lacks on this machine; None if something else has ended the trial."""
+    reached, parts = self._reached, self.parts
+    has_made_a_step = isinstance(reached, Assembled) and reached.run.has_made_a_step
+    if parts is None or has_made_a_step:
+      return None
+    return failure.missing_requirement(error, parts.submission.file, parts.backend.world_size)
+
+  def one_line(self, error: BaseException) -> str:
+    """A one-line summary of an exception, with the line of the submission that led to it."""
+    if self.parts is None:
+      return f'{type(error).__name__}: {error}'.splitlines()[0]
+    return failure.one_line(error, self.parts.submission.file)
+
+  def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
+    """Ends the trial from the stage it has reached: writes its record and tells the parent.
+
+    Raises:
+      UserError: the record could not be written.
+    """
+    context = self._context
+    context.guard.disarm()
+    submissions.leave()
+    outcome = {'status': status, 'stop_reason': stop_reason, 'reason': reason}
+    bucket, log_offset = 'setup', 0
+    match self._reached:
+      case Opened() as opened:
+        opened.stream.close()
+        log_offset = _close_records(context, opened, Position(), bucket, outcome)
+      case Assembled(opened=opened, run=run):
+        bucket = 'log'
+        opened.stream.close()
+        run.write_what_was_logged()
+        log_offset = _close_records(context, opened, run.position, bucket, outcome)
+    context.watch.lap(bucket)
+    context.report.send(
+      'ended', **outcome, wall_sec=context.watch.session_sec, log_offset=log_offset
+    )
+    if self.parts is not None and status == 'finished':
+      self.parts.backend.stop()
+
+
+# From the parts to an open trial.
+
+
+def open_trial(context: Context, parts: Parts) -> Opened:
+  """Opens data and records, and initializes the model; closes the data if that fails.
+
+  Raises:
+    UserError: the data set, the checkpoint or the trial folder cannot be used.
+  """
+  config, backend = context.config, parts.backend
+  with contextlib.ExitStack() as undo:
+    with context.guard.learning():
+      stream = _open_stream(config, parts)
+    undo.callback(stream.close)
+    checkpoints = Checkpoints(config.path) if config.options.save_checkpoints else None
+    saved = _saved(config, parts, checkpoints)
+    _reseed(backend, seeds.derive(config.seed, 'setup'))
+    key = backend.key(seeds.key_data(config.seed, 'init'))
     params, model_state = parts.workload.init_model_fn(key)
     parts.eval_workload.copy_metadata(parts.workload)
-    self._records = records = self._open_records(parts, checkpoints, saved)
-    self._guard.arm()
-    self._run = run = self._assemble(parts, records, params, model_state, before_evaluation)
-    if saved is not None:
-      self._restore(run, saved)
-    self._watch.lap('setup')
-    self._report.send('begin')
-    return run
+    records = _open_records(context, parts, checkpoints, saved)
+    undo.pop_all()
+  context.guard.arm()
+  return Opened(
+    parts=parts,
+    stream=stream,
+    records=records,
+    saved=saved,
+    params=params,
+    model_state=model_state,
+  )
 
-  # From the plan to the parts.
 
-  def _gather(self) -> Parts:
-    config = self._config
-    suite = registry.suite(config.suite)
-    definition = registry.workload(config.workload, suite.name)
-    budget = config.budget or budget_of(definition, suite, config.ruleset, config.options.smoke)
-    if config.options.smoke:
-      definition = definition.for_smoke()
-    backend = backends.start(config.framework, config.devices)
-    folder = registry.task_of(definition)
-    task = TaskCode(
-      data=folder.module('data'), model=folder.module(registry.MODEL_FILES[config.framework])
+def _open_stream(config: TrialConfig, parts: Parts) -> Any:
+  shard = (parts.backend.rank, parts.backend.world_size)
+  seed = seeds.derive(config.seed, 'data')
+  data = parts.task.data
+  if parts.root is None:
+    return fake.train_stream(data, parts.definition, parts.batch_size, seed, shard=shard)
+  return data.train_stream(parts.definition, parts.root, parts.batch_size, seed, shard=shard)
+
+
+def _saved(config: TrialConfig, parts: Parts, checkpoints: Checkpoints | None) -> Loaded | None:
+  """The checkpoint to resume from, if the trial resumes and there is one."""
+  if checkpoints is None or not config.resume:
+    return None
+  saved = checkpoints.load()
+  if saved is None:
+    return None
+  if saved.payload['definition_hash'] != parts.definition.content_hash():
+    raise errors.UserError(
+      f'A trial resumes on the workload it began with; {parts.definition.name} has been changed '
+      'since. Start it anew with --overwrite.'
     )
-    _prepare_absl()
-    start = self._watch.lap('setup')
-    submission = submissions.load(Path(config.submission_path), config.framework)
-    backend = backend.for_submission(submission.uses)
-    with trust.submission():
-      batch_size, notes = _batch_size(
-        submission, definition, backend.num_devices, _fixes_batch_size(suite, config.options.smoke)
-      )
-      eval_batch_size = submission.eval_batch_size(
-        (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
-      )
-    self._free_sec += self._watch.lap('setup') - start
-    return Parts(
-      definition=definition,
-      rules=StoppingRules.of(config, suite, budget),
-      backend=backend,
-      task=task,
-      submission=submission,
-      batch_size=batch_size,
-      workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-      eval_workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-      root=None if config.options.smoke else config.data_dir / definition.dataset,
-      notes=(
-        *notes,
-        *(f'Put back for the entry, which is older: {name}.' for name in submission.restored),
-      ),
+  return saved
+
+
+def _open_records(
+  context: Context, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
+) -> Records:
+  config = context.config
+  if parts.backend.rank != 0:
+    return NoRecords(parts.backend, checkpoints=config.options.save_checkpoints)
+  record = dataclasses.replace(
+    config.record(),
+    batch_size=parts.batch_size,
+    definition_hash=parts.definition.content_hash(),
+    suite_hash=registry.suite(config.suite).rules_hash(config.ruleset),
+    submission_hash=submissions.source_hash(parts.submission.file),
+    notes=(*parts.notes, *(saved.problems if saved else ())),
+  )
+  return TrialRecords(
+    config,
+    record,
+    backend=parts.backend,
+    workload=parts.eval_workload,
+    report=context.report,
+    checkpoints=checkpoints,
+    saved=saved,
+  )
+
+
+# From an open trial to a run.
+
+
+def assemble(context: Context, opened: Opened, before_evaluation: BeforeEvaluation) -> Assembled:
+  """Initializes the state of the submission, and restores a checkpoint if there is one.
+
+  Raises:
+    UserError: the checkpoint leaves no step to make.
+    IntegrityError: the initialization changed the model, or took too long on the step axis.
+    ValueError: the checkpoint does not fit the state; the message names the path.
+  """
+  config, parts = context.config, opened.parts
+  backend, workload = parts.backend, parts.workload
+  hyperparameters = search_space.as_object(config.hyperparameters)
+  logger = MetricsLogger()
+  if backend.rank == 0:
+    workload.attach_metrics_logger(logger)
+  workload.refuse = context.guard.refuse
+  run = TrialRun(
+    rules=parts.rules,
+    target=parts.definition.target,
+    machine=backend,
+    submission=parts.submission,
+    workload=workload,
+    hyperparameters=hyperparameters,
+    queue=InputQueue(opened.stream, backend.place),
+    params=opened.params,
+    model_state=opened.model_state,
+    optimizer_state=_init_optimizer_state(context, opened, hyperparameters),
+    watch=context.watch,
+    hooks=Hooks(
+      evaluate=_evaluator(config, parts),
+      reseed=functools.partial(_reseed, backend),
+      before_evaluation=before_evaluation,
+    ),
+    recorder=opened.records,
+    guard=context.guard,
+    seed=config.seed,
+    logger=logger,
+  )
+  if opened.saved is not None:
+    _restore(run, opened, opened.saved)
+  return Assembled(opened=opened, run=run)
+
+
+def _init_optimizer_state(context: Context, opened: Opened, hyperparameters: Any) -> Any:
+  """Calls `init_optimizer_state`: timed, mostly free, and not allowed to change the model."""
+  parts, watch = opened.parts, context.watch
+  backend = parts.backend
+  before = backend.change_marker(opened.params)
+  start = watch.lap('setup')
+  with trust.submission():
+    optimizer_state = parts.submission.init_optimizer_state(
+      parts.workload,
+      opened.params,
+      opened.model_state,
+      hyperparameters,
+      backend.key(seeds.key_data(context.config.seed, 'init_optimizer')),
     )
-
-  def _open_stream(self, parts: Parts) -> Any:
-    shard = (parts.backend.rank, parts.backend.world_size)
-    seed = seeds.derive(self._config.seed, 'data')
-    data = parts.task.data
-    if parts.root is None:
-      return fake.train_stream(data, parts.definition, parts.batch_size, seed, shard=shard)
-    return data.train_stream(parts.definition, parts.root, parts.batch_size, seed, shard=shard)
-
-  def _saved(self, parts: Parts, checkpoints: Checkpoints | None) -> Loaded | None:
-    if checkpoints is None or not self._config.resume:
-      return None
-    saved = checkpoints.load()
-    if saved is None:
-      return None
-    if saved.payload['definition_hash'] != parts.definition.content_hash():
-      raise errors.UserError(
-        f'A trial resumes on the workload it began with; {parts.definition.name} has been changed '
-        'since. Start it anew with --overwrite.'
-      )
-    return saved
-
-  def _open_records(
-    self, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
-  ) -> Records:
-    config = self._config
-    if parts.backend.rank != 0:
-      return NoRecords(parts.backend, checkpoints=config.options.save_checkpoints)
-    record = dataclasses.replace(
-      config.record(),
-      batch_size=parts.batch_size,
-      definition_hash=parts.definition.content_hash(),
-      suite_hash=registry.suite(config.suite).rules_hash(config.ruleset),
-      submission_hash=submissions.source_hash(parts.submission.file),
-      notes=(*parts.notes, *(saved.problems if saved else ())),
+  backend.synchronize()
+  init_sec = parts.init_sec + watch.lap('init_optimizer') - start
+  watch.charge(stopping.charged_init_sec(parts.rules, init_sec))
+  if backend.change_marker(opened.params) != before:
+    raise trust.IntegrityError(
+      'init_optimizer_state changed the parameters of the model.', 'init_changes_model'
     )
-    return TrialRecords(
-      config,
-      record,
-      backend=parts.backend,
-      workload=parts.eval_workload,
-      report=self._report,
-      checkpoints=checkpoints,
-      saved=saved,
-    )
+  return optimizer_state
 
-  # From the parts to the run.
 
-  def _assemble(
-    self,
-    parts: Parts,
-    records: Records,
-    params: Any,
-    model_state: Any,
-    before_evaluation: BeforeEvaluation,
-  ) -> TrialRun:
-    config, backend, workload = self._config, parts.backend, parts.workload
-    hyperparameters = search_space.as_object(config.hyperparameters)
-    logger = MetricsLogger()
-    if backend.rank == 0:
-      workload.attach_metrics_logger(logger)
-    workload.refuse = self._guard.refuse
-    before = backend.change_marker(params)
-    start = self._watch.lap('setup')
-    with trust.submission():
-      optimizer_state = parts.submission.init_optimizer_state(
-        workload,
-        params,
-        model_state,
-        hyperparameters,
-        backend.key(seeds.key_data(config.seed, 'init_optimizer')),
-      )
-    backend.synchronize()
-    self._free_sec += self._watch.lap('init_optimizer') - start
-    self._watch.charge(stopping.charged_init_sec(parts.rules, self._free_sec))
-    if backend.change_marker(params) != before:
-      raise trust.IntegrityError(
-        'init_optimizer_state changed the parameters of the model.', 'init_changes_model'
-      )
-    return TrialRun(
-      rules=parts.rules,
-      target=parts.definition.target,
-      machine=backend,
-      submission=parts.submission,
-      workload=workload,
-      hyperparameters=hyperparameters,
-      queue=InputQueue(self._stream, backend.place),
-      params=params,
-      model_state=model_state,
-      optimizer_state=optimizer_state,
-      watch=self._watch,
-      hooks=Hooks(evaluate=self.evaluate, reseed=self._reseed, before_evaluation=before_evaluation),
-      recorder=records,
-      guard=self._guard,
-      seed=config.seed,
-      logger=logger,
-    )
+def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
+  payload, backend = saved.payload, opened.parts.backend
+  run.params = backend.overlay(run.params, payload['params'])
+  run.model_state = backend.overlay(run.model_state, payload['model_state'])
+  run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
+  opened.stream.restore(payload['data'])
+  run.watch.carry(payload['buckets'], payload['charged'])
+  position = former_names.renamed(payload['position'], former_names.POSITION)
+  run.resume(Position(**position), payload['preemption_count'] + 1)
 
-  def _restore(self, run: TrialRun, saved: Loaded) -> None:
-    payload, backend = saved.payload, self.parts.backend
-    run.params = backend.overlay(run.params, payload['params'])
-    run.model_state = backend.overlay(run.model_state, payload['model_state'])
-    run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
-    self._stream.restore(payload['data'])
-    self._watch.carry(payload['buckets'], payload['charged'])
-    position = former_names.renamed(payload['position'], former_names.POSITION)
-    run.resume(Position(**position), payload['preemption_count'] + 1)
+
+def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
+  """How the trial evaluates: with its own workload, on its own splits unless told otherwise."""
 
   def evaluate(
-    self,
     params: Any,
     model_state: Any,
     global_step: int,
@@ -270,8 +344,6 @@ class TrialProcess:
     splits: tuple[Split, ...] | None = None,
     max_batches: int | None = None,
   ) -> dict[str, float]:
-    """The metrics of the splits, those of the plan unless told otherwise."""
-    parts = self.parts
     return evaluation.evaluate(
       parts.backend,
       parts.eval_workload,
@@ -279,107 +351,44 @@ class TrialProcess:
       params=params,
       model_state=model_state,
       root=parts.root,
-      key_data=seeds.key_data(self._config.seed, 'eval', global_step),
-      splits=splits or self._config.options.splits,
+      key_data=seeds.key_data(config.seed, 'eval', global_step),
+      splits=splits or config.options.splits,
       max_batches=max_batches,
     )
 
-  def _reseed(self, value: int) -> None:
-    """Sets every global random state, differently in each process of the trial."""
-    backend = self.parts.backend
-    random.seed(seeds.derive(value, 'python', backend.rank))
-    np.random.seed(seeds.derive(value, 'numpy', backend.rank) % 2**32)
-    backend.seed(seeds.derive(value, 'framework', backend.rank))
-
-  # The end.
-
-  def missing_requirement(self, error: BaseException) -> str | None:
-    """What the submission lacks on this machine, if that ended the trial where it began."""
-    if self._parts is None or (self._run is not None and self._run.has_made_a_step):
-      return None
-    parts = self._parts
-    return failure.missing_requirement(error, parts.submission.file, parts.backend.world_size)
-
-  def one_line(self, error: BaseException) -> str:
-    """An exception in a line, with the place in the submission where it came from, if it did."""
-    if self._parts is None:
-      return f'{type(error).__name__}: {error}'.splitlines()[0]
-    return failure.one_line(error, self._parts.submission.file)
-
-  def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
-    """Writes the trial's record and tells the parent how it ended."""
-    self._guard.disarm()
-    submissions.leave()
-    if self._stream is not None:
-      self._stream.close()
-    offset = 0
-    if self._run is not None:
-      self._run.write_what_was_logged()
-    if self._records is not None:
-      final = {'score': self._watch.submission_time} if status == 'finished' else {}
-      offset = self._records.finish(final, **self._summary(status, stop_reason, reason))
-    self._watch.lap('log' if self._run is not None else 'setup')
-    self._report.send(
-      'ended',
-      status=status,
-      stop_reason=stop_reason,
-      reason=reason,
-      wall_sec=self._watch.session_sec,
-      log_offset=offset,
-    )
-    if self._parts is not None and status == 'finished':
-      self._parts.backend.stop()
-
-  def _summary(self, status: str, stop_reason: str, reason: str) -> dict[str, Any]:
-    run, watch = self._run, self._watch
-    watch.lap('log' if run is not None else 'setup')
-    position = run.position if run is not None else Position()
-    return {
-      'global_step': position.global_step,
-      'charged_steps': position.charged_steps,
-      'status': status,
-      'stop_reason': stop_reason,
-      'reason': reason,
-      'submission_time_sec': watch.submission_time,
-      'step_time_sec': median_step_sec(position.step_times),
-      'buckets': watch.buckets(),
-      'wall_sec': watch.session_sec,
-      'peak_memory_bytes': self.parts.backend.peak_memory_bytes(),
-    }
+  return evaluate
 
 
-def _batch_size(
-  submission: Submission, definition: WorkloadDefinition, num_devices: int, fixed_by: str | None
-) -> tuple[int, tuple[str, ...]]:
-  """The global batch size, and what is worth noting about it.
+def _reseed(backend: Backend, value: int) -> None:
+  """Sets every global random state, differently in each process of the trial."""
+  random.seed(seeds.derive(value, 'python', backend.rank))
+  np.random.seed(seeds.derive(value, 'numpy', backend.rank) % 2**32)
+  backend.seed(seeds.derive(value, 'framework', backend.rank))
 
-  Where something fixes it, what the entry asks for is only noted, and need not suit the devices.
+
+# From any stage to the record.
+
+
+def _close_records(
+  context: Context, opened: Opened, position: Position, bucket: str, outcome: dict[str, str]
+) -> int:
+  """Writes how the trial ended. Returns where the rows of this process begin in the log, in bytes.
+
+  Args:
+    bucket: what the time since the last lap is charged to.
   """
-  default = definition.batch_sizes.train
-  names = (definition.name, definition.base)
-  if fixed_by is not None:
-    size, _ = submission.batch_size((), default, num_devices)
-    asked, known_as = submission.batch_size(names, default, num_devices=1)
-    if known_as and asked != size:
-      return size, (f'{fixed_by} fixes the batch size at {size}; the entry asked for {asked}.',)
-    return size, ()
-  size, known_as = submission.batch_size(names, default, num_devices)
-  if known_as == definition.name:
-    return size, ()
-  source = f'that of {known_as}' if known_as else "the definition's"
-  return size, (f'The entry knows no batch size for {definition.name}; {source} was used.',)
-
-
-def _fixes_batch_size(suite: Suite, smoke: bool) -> str | None:
-  """What fixes the batch size whatever the entry asks for, if anything does."""
-  if smoke:
-    return 'A smoke run'
-  return f'The suite {suite.name}' if suite.fixes_batch_size else None
-
-
-def _prepare_absl() -> None:
-  """Makes absl's flags and logging usable for a submission that expects an absl application."""
-  from absl import flags
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()
+  watch = context.watch
+  is_finished = outcome['status'] == 'finished'
+  final = {'score': watch.submission_time} if is_finished else {}
+  watch.lap(bucket)
+  return opened.records.finish(
+    final,
+    **outcome,
+    global_step=position.global_step,
+    charged_steps=position.charged_steps,
+    submission_time_sec=watch.submission_time,
+    step_time_sec=median_step_sec(position.step_times),
+    buckets=watch.buckets(),
+    wall_sec=watch.session_sec,
+    peak_memory_bytes=opened.parts.backend.peak_memory_bytes(),
+  )

@@ -40,14 +40,13 @@ def main(argv: list[str]) -> int:
 
   process = TrialProcess(config, Reporter(None))
   try:
-    run = process.prepare()
-    eval_batch_size = process.parts.eval_workload.eval_batch_size
+    assembled = process.prepare()
+    run, parts = assembled.run, assembled.parts
+    eval_batch_size = parts.eval_workload.eval_batch_size
     report.send('ready', eval_batch_size=eval_batch_size, clock_sec=run.watch.total())
     for line in orders:
       interval = obey(run, **json.loads(line))
-      report.send(
-        'interval', **interval, peak_memory_bytes=process.parts.backend.peak_memory_bytes()
-      )
+      report.send('interval', **interval, peak_memory_bytes=parts.backend.peak_memory_bytes())
   except errors.UserError as error:
     report.send('failed', reason=str(error), mendable=True)
     return EXIT_USER_ERROR

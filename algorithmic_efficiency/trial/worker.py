@@ -96,9 +96,9 @@ def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -
 
   watch = Watch(config, report)
   try:
-    run = process.prepare(watch.look)
-    watch.attend(run, process.parts.backend)
-    stop_reason = run.run()
+    assembled = process.prepare(watch.look)
+    watch.attend(assembled.run, assembled.parts.backend)
+    stop_reason = assembled.run.run()
   except Exception as error:
     watch.failed(error, process.missing_requirement(error))
     raise

@@ -111,7 +111,7 @@ def _measure(framework: str, data_dir: str) -> None:
     ]
     runs = []
     for process in processes:
-      runs.append(process.prepare())
+      runs.append(process.prepare().run)
       _burst(runs[-1])  # compiles while it is the one that is loaded
     feeds = [_FEEDS[framework, name] for name in ('entry', 'native')]
     for run, feed in zip(runs, feeds, strict=True):

@@ -61,7 +61,7 @@ def _measure(framework: str) -> None:
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_config(framework, entry, folder), Reporter(None))
-    run = process.prepare()
+    run = process.prepare().run
     named = _Stepper(run, run.submission.update_params, None, run.params, run.optimizer_state)
     native = _native(run, registry.submission('adamw', 'external').file(framework))
     twin = _native(run, registry.submission('adamw', 'external').file(framework))

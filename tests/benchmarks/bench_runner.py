@@ -66,7 +66,7 @@ def _measure(
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_config(framework, data_dir, folder, workload, suite), Reporter(None))
-    run = process.prepare()
+    run = process.prepare().run
     _runner_burst(run, num_steps)  # compiles
     _bare_burst(run, num_steps)
     bursts = [

@@ -112,7 +112,7 @@ def _run(config: TrialConfig, break_after: int | None = None) -> dict[str, Any]:
   process = TrialProcess(config, Reporter(None))
   outcome: dict[str, Any] = {'name': config.submission, 'status': 'failed', 'reason': ''}
   try:
-    run = process.prepare()
+    run = process.prepare().run
     if break_after is not None:
       _break_after(run, break_after)
     outcome |= {'stop_reason': run.run(), 'status': 'finished'}
@@ -128,8 +128,8 @@ def _run(config: TrialConfig, break_after: int | None = None) -> dict[str, Any]:
   finally:
     keys = ('status', 'stop_reason', 'reason')
     process.finish(**{'stop_reason': 'failed', **{k: outcome[k] for k in keys if k in outcome}})
-    if outcome['status'] != 'finished' and process._parts is not None:
-      process._parts.backend.stop()
+    if outcome['status'] != 'finished' and process.parts is not None:
+      process.parts.backend.stop()
   return outcome
 
 

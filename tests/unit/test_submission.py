@@ -9,7 +9,7 @@ import pytest
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.trial import process
+from algorithmic_efficiency.trial import parts
 from algorithmic_efficiency.trial.submission import Submission, source_hash
 
 NAMES = ('some_variant', 'some_base')
@@ -71,7 +71,7 @@ class TestFixedSize:
 
   def size(self, asked: int | None, num_devices: int, fixed_by: str | None):
     entry = submission(known({} if asked is None else {'quick_vision': asked}))
-    return process._batch_size(entry, self.definition, num_devices, fixed_by)
+    return parts.train_batch_size(entry, self.definition, num_devices, fixed_by)
 
   def test_the_entry_s_own_size_need_not_suit_the_devices(self):
     """Regression: an entry whose own size was odd was refused on two devices."""
@@ -99,7 +99,7 @@ class TestFixedSize:
   )
   def test_the_note_says_what_fixes_it(self, suite, smoke, found):
     """Regression: in a smoke run the suite was blamed."""
-    assert process._fixes_batch_size(registry.suite(suite), smoke) == found
+    assert parts.batch_size_is_fixed_by(registry.suite(suite), smoke=smoke) == found
 
 
 class TestFingerprint:

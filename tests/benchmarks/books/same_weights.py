@@ -57,14 +57,14 @@ def _losses(data_dir: str, framework: str, weights: str) -> list[float]:
   trust.trust_this_thread()
   with tempfile.TemporaryDirectory() as folder:
     process = TrialProcess(_config(data_dir, framework, folder), Reporter(None))
-    run = process.prepare()
+    run = process.prepare().run
     _begin_alike(run, framework, Path(weights))
     losses = []
     for step in CHECKPOINTS:
       if step:
         run.run_interval(dataclasses.replace(run.rules, max_global_steps=step))
       state = (run.params, run.model_state, step)
-      values = process.evaluate(*state, splits=('validation',), max_batches=NUM_EVAL_BATCHES)
+      values = run.hooks.evaluate(*state, splits=('validation',), max_batches=NUM_EVAL_BATCHES)
       losses.append(values['validation/loss'])
     process.finish(status='finished', stop_reason='step_limit', reason='')
   return losses

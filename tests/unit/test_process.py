@@ -1,0 +1,188 @@
+"""How the process of a trial ends from each stage that it may have reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_trial import FakeTrial, rules, step_rules
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.trial import process
+from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.process import Assembled, Opened, TrialProcess
+
+FAILED = {'status': 'failed', 'stop_reason': 'failed', 'reason': 'why'}
+FINISHED = {'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
+
+
+class FakeReport:
+  def __init__(self) -> None:
+    self.sent: list[dict[str, Any]] = []
+
+  def send(self, kind: str, **fields: Any) -> None:
+    self.sent.append({'kind': kind, **fields})
+
+
+class FakeStream:
+  is_closed = False
+
+  def close(self) -> None:
+    self.is_closed = True
+
+
+class FakeRecords:
+  finished: dict[str, Any] | None = None
+
+  def finish(self, final, **fields):
+    self.finished = {'final': final, **fields}
+    return 77
+
+
+class FakeBackend:
+  rank, world_size = 0, 1
+  is_stopped = False
+
+  def peak_memory_bytes(self) -> dict[str, int]:
+    return {'host': 5}
+
+  def key(self, key_data):
+    return key_data
+
+  def seed(self, value: int) -> None:
+    pass
+
+  def stop(self) -> None:
+    self.is_stopped = True
+
+
+class FakeStages:
+  """A trial process whose stages are played; `until` is the last that it reaches."""
+
+  def __init__(self, monkeypatch, folder: Path, until: str = 'assembled'):
+    self.report, self.stream, self.records = FakeReport(), FakeStream(), FakeRecords()
+    self.trial = FakeTrial(step_rules(max_global_steps=3))
+    self.parts = process.Parts(
+      definition=None,
+      rules=rules(),
+      backend=FakeBackend(),
+      task=SimpleNamespace(),
+      submission=SimpleNamespace(file=folder / 'submission.py'),
+      batch_size=8,
+      workload=SimpleNamespace(),
+      eval_workload=SimpleNamespace(),
+      root=None,
+      init_sec=0.0,
+      notes=(),
+    )
+    opened = Opened(
+      parts=self.parts,
+      stream=self.stream,
+      records=self.records,
+      saved=None,
+      params=1.0,
+      model_state=None,
+    )
+    stages = {
+      'gather': self.parts,
+      'open_trial': opened,
+      'assemble': Assembled(opened=opened, run=self.trial.run),
+    }
+    for name, value in stages.items():
+      monkeypatch.setattr(process, name, self._stage(value, fails=name == until))
+    config = TrialConfig(
+      **dict.fromkeys(('workload', 'framework', 'submission', 'submission_path', 'suite'), 'x'),
+      ruleset='self',
+      study=1,
+      trial=1,
+      hyperparameters=None,
+      seed=1,
+      study_seed=1,
+      root_seed=1,
+      data_dir='x',
+      folder=str(folder),
+    )
+    self.process = TrialProcess(config, self.report)
+
+  @staticmethod
+  def _stage(value: Any, *, fails: bool):
+    def stage(*arguments: Any) -> Any:
+      if fails:
+        raise errors.UserError('this stage fails')
+      return value
+
+    return stage
+
+  def fail(self) -> None:
+    with pytest.raises(errors.UserError, match='this stage fails'):
+      self.process.run()
+    self.process.finish(**FAILED)
+
+
+def test_a_trial_without_parts_only_tells_its_parent(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path, 'gather')
+  stages.fail()
+  [ended] = stages.report.sent
+  assert {name: ended[name] for name in FAILED} == FAILED
+  assert (ended['kind'], ended['log_offset']) == ('ended', 0)
+  assert ended['wall_sec'] > 0.0
+  assert stages.records.finished is None and not stages.stream.is_closed
+  assert stages.process.parts is None
+  assert stages.process.missing_requirement(ValueError()) is None
+  assert stages.process.one_line(ValueError('two\nlines')) == 'ValueError: two'
+
+
+def test_one_with_parts_says_what_it_lacks(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path, 'open_trial')
+  stages.fail()
+  assert stages.process.parts is stages.parts
+  assert stages.records.finished is None
+
+
+def test_one_that_is_open_is_closed_and_recorded_at_step_0(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path, 'assemble')
+  stages.fail()
+  assert stages.stream.is_closed
+  found = stages.records.finished
+  assert found['final'] == {} and found['global_step'] == 0
+  assert {name: found[name] for name in FAILED} == FAILED
+  assert stages.report.sent[-1]['log_offset'] == 77
+
+
+def test_one_that_has_run_is_recorded_where_it_stands(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path)
+  assert stages.process.run() == 'step_limit'
+  stages.trial.run.logger.append_scalar_metrics({'loss': 1.0}, 2)
+  stages.process.finish(**FINISHED)
+  found = stages.records.finished
+  assert found['global_step'] == found['charged_steps'] == 3
+  assert found['step_time_sec'] == 0.125 and found['peak_memory_bytes'] == {'host': 5}
+  assert sum(found['buckets'].values()) == pytest.approx(found['wall_sec'])
+  assert set(found['final']) == {'score'}
+  assert stages.trial.recorder.logged == [(2, {'loss': 1.0})]
+  assert stages.stream.is_closed and stages.parts.backend.is_stopped
+  assert [message['kind'] for message in stages.report.sent] == ['begin', 'ended']
+
+
+def test_a_failed_one_has_no_final_row_and_leaves_its_group_to_the_others(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path)
+  stages.process.run()
+  stages.process.finish(**FAILED)
+  assert stages.records.finished['final'] == {}
+  assert not stages.parts.backend.is_stopped
+
+
+def test_data_are_closed_again_if_the_rest_cannot_be_opened(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path)
+  monkeypatch.undo()
+
+  def damaged(*arguments):
+    raise errors.UserError('damaged')
+
+  monkeypatch.setattr(process, '_open_stream', lambda *arguments: stages.stream)
+  monkeypatch.setattr(process, '_saved', damaged)
+  with pytest.raises(errors.UserError, match='damaged'):
+    process.open_trial(stages.process._context, stages.parts)
+  assert stages.stream.is_closed
