@@ -76,27 +76,59 @@ class TaskCode:
   model: ModuleType
 
 
-class Backend(Protocol):
-  """One framework, started on its devices.
+class Ranks(Protocol):
+  """The processes of a trial, as one of them sees them.
+
+  Attributes:
+    rank, world_size: this process among the processes of the trial.
+  """
+
+  rank: int
+  world_size: int
+
+  def sync_max(self, value: float) -> float:
+    """The largest value over all processes; with one process the value itself."""
+    ...
+
+  def barrier(self) -> None:
+    """Waits until every process has called this."""
+    ...
+
+
+class Placement(Ranks, Protocol):
+  """Puts data onto devices, and waits for them.
 
   Attributes:
     name: 'jax' or 'pytorch', as in flags and folder names.
     num_devices: devices of the whole trial; global batches are divisible by it.
-    rank, world_size: this process among the processes of the trial.
   """
 
   name: str
   num_devices: int
-  rank: int
-  world_size: int
 
-  def for_submission(self, uses: frozenset[str]) -> Backend:
-    """This backend as an entry expects it that uses these names of the framework.
-
-    Raises:
-      UserError: it cannot run on these devices.
-    """
+  def key(self, key_data: np.ndarray) -> Any:
+    """A random key as submissions of this framework expect it; `key_data` is uint32 [2]."""
     ...
+
+  def place(self, batch: Batch) -> Batch:
+    """Puts this process's rows of a global batch onto its devices, without waiting."""
+    ...
+
+  def synchronize(self, outputs: Any = None) -> None:
+    """Waits for the work in flight: for that of `outputs`, or, if None, for all of it."""
+    ...
+
+  def seed(self, value: int) -> None:
+    """Sets the framework's own global random state, where it has one."""
+    ...
+
+  def stop(self) -> None:
+    """Leaves the process group, if there is one."""
+    ...
+
+
+class Evaluation(Ranks, Protocol):
+  """Makes workloads, and evaluates with them."""
 
   def workload(
     self,
@@ -109,18 +141,6 @@ class Backend(Protocol):
     """The workload as a submission sees it, on this backend's devices."""
     ...
 
-  def key(self, key_data: np.ndarray) -> Any:
-    """A random key from uint32 key data [2], as submissions of this framework expect it."""
-    ...
-
-  def place(self, batch: Batch) -> Batch:
-    """Puts this process's rows of a global batch onto its devices, without waiting."""
-    ...
-
-  def synchronize(self, outputs: Any = None) -> None:
-    """Waits for work in flight: for `outputs` alone, or, without them, for everything there is."""
-    ...
-
   def eval_sums(
     self,
     workload: DefinedWorkload,
@@ -129,12 +149,20 @@ class Backend(Protocol):
     batches: Iterable[Batch],
     key_data: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
-    """Sums and weights of every metric over all batches and all processes.
+    """Sum and weight of every metric over all batches and all processes, in float64.
 
-    Every batch carries `weights`, 1 for an example that counts and 0 for padding. Sums are
-    accumulated in float64 on the host. `num_examples` is among them, with weight 1.
+    Args:
+      batches: this process's rows. `weights` is 1 for an example that counts and 0 for padding.
+      key_data: uint32 [2].
+
+    Returns:
+      Sum and weight by metric; `num_examples` is among them, with weight 1.
     """
     ...
+
+
+class StateCopies(Protocol):
+  """Copies opaque state to plain values and back."""
 
   def pack(self, tree: Any) -> Any:
     """A copy of any state as plain containers, scalars, strings and numpy arrays, by path.
@@ -145,20 +173,22 @@ class Backend(Protocol):
     ...
 
   def overlay(self, fresh: Any, packed: Any) -> Any:
-    """`fresh` with the values of `packed`: arrays and scalars by value, placed as they are in
-    `fresh`, objects with `load_state_dict` through it, callables kept.
+    """The state `fresh` with the values of `packed`.
+
+    Arrays and scalars are taken by value and placed as in `fresh`. Objects with `load_state_dict`
+    are restored through it. Callables are kept.
 
     Raises:
       ValueError: a path in one has no match in the other; the message names it.
     """
     ...
 
-  def seed(self, value: int) -> None:
-    """Sets the framework's own global random state, where it has one."""
-    ...
+
+class Diagnostics(Protocol):
+  """Looks at parameters, memory and devices."""
 
   def change_marker(self, params: Any) -> Any:
-    """Something that differs when a parameter has been changed in place."""
+    """A value that compares unequal once a parameter has been changed in place."""
     ...
 
   def params_hash(self, params: Any) -> bytes:
@@ -170,14 +200,12 @@ class Backend(Protocol):
     ...
 
   def scalars(self, values: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers that a submission logs, fetched from the devices in one go."""
-    ...
+    """Fetches numbers that a submission logs, all at once.
 
-  def sync_max(self, value: float) -> float:
-    """The largest of a number over all processes; the number itself with one."""
+    Raises:
+      TypeError, ValueError: a value is no number.
+    """
     ...
-
-  def barrier(self) -> None: ...
 
   def peak_memory_bytes(self) -> dict[str, int]:
     """High-water marks: 'host' always, 'device' (largest of the devices) where it is known."""
@@ -191,8 +219,20 @@ class Backend(Protocol):
     """Framework version, platform, device kind and number, threads: for the environment record."""
     ...
 
-  def stop(self) -> None:
-    """Leaves the process group, if there is one."""
+
+class Machine(Placement, Diagnostics, Protocol):
+  """What a timed loop needs: devices to wait for, and parameters to check."""
+
+
+class Backend(Evaluation, StateCopies, Machine, Protocol):
+  """One framework, started on its devices."""
+
+  def for_submission(self, uses: frozenset[str]) -> Backend:
+    """This backend as a submission expects it that uses these names of the framework.
+
+    Raises:
+      UserError: it cannot run on these devices.
+    """
     ...
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.backends.base import Backend, DefinedWorkload, TaskCode
+from algorithmic_efficiency.backends.base import DefinedWorkload, Evaluation, Ranks, TaskCode
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.data import fake
 from algorithmic_efficiency.metrics import derived
@@ -20,7 +20,7 @@ PREFIXES: Mapping[Split, str] = {'eval_train': 'train', 'validation': 'validatio
 
 
 def evaluate(
-  backend: Backend,
+  backend: Evaluation,
   workload: DefinedWorkload,
   task: TaskCode,
   *,
@@ -63,9 +63,9 @@ def _stream(
   root: Path | None,
   split: Split,
   batch_size: int,
-  backend: Backend,
+  ranks: Ranks,
 ) -> Any:
-  shard = (backend.rank, backend.world_size)
+  shard = (ranks.rank, ranks.world_size)
   if root is None:
     return fake.eval_stream(task.data, definition, split, batch_size, shard=shard)
   return task.data.eval_stream(definition, root, split, batch_size, shard=shard)

@@ -15,12 +15,14 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from algorithmic_efficiency import seeds, spec, trust
+from algorithmic_efficiency.backends.base import Machine
 from algorithmic_efficiency.benchmark.definition import Split, Target
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.trial import stopping
 from algorithmic_efficiency.trial.guard import Guard, UntimedWork
 from algorithmic_efficiency.trial.inputs import InputQueue, MetricsLogger
 from algorithmic_efficiency.trial.position import Position
+from algorithmic_efficiency.trial.recorder import Recorder
 from algorithmic_efficiency.trial.step_timer import StepTimer
 from algorithmic_efficiency.trial.stopping import StoppingRules
 from algorithmic_efficiency.trial.submission import Submission, copied_results
@@ -28,29 +30,6 @@ from algorithmic_efficiency.trial.submission import Submission, copied_results
 _PROGRESS_PERIOD_SEC = 0.5
 _MAX_BUFFERED_ROWS = 256
 _STREAMS = 3  # random keys of a step: data selection, update, preparation for evaluation
-
-
-class Recorder(Protocol):
-  """Where rows, checkpoints and progress of a trial go."""
-
-  def evaluation(self, row: Mapping[str, float], global_step: int) -> None: ...
-
-  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None: ...
-
-  def checkpoint(self, state: Mapping[str, Any]) -> None: ...
-
-  def progress(self, state: Mapping[str, Any]) -> None: ...
-
-
-class Machine(Protocol):
-  """The part of a backend that the loop itself uses."""
-
-  world_size: int
-
-  def key(self, key_data: Any) -> Any: ...
-  def synchronize(self, outputs: Any = None) -> None: ...
-  def sync_max(self, value: float) -> float: ...
-  def all_finite(self, params: Any) -> bool: ...
 
 
 class Evaluate(Protocol):

@@ -24,7 +24,7 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
 if TYPE_CHECKING:
-  from algorithmic_efficiency.backends.base import Backend
+  from algorithmic_efficiency.backends.base import Diagnostics
   from algorithmic_efficiency.trial.loop import TrialRun
 
 _EVENTS = {
@@ -66,12 +66,12 @@ class Watch:
     self._looks: list[_Look] = []
     self._started_at: _Place = None
     self._run: TrialRun | None = None
-    self._backend: Backend | None = None
+    self._diagnostics: Diagnostics | None = None
     sys.addaudithook(self._audit)
 
-  def attend(self, run: TrialRun, backend: Backend) -> None:
+  def attend(self, run: TrialRun, diagnostics: Diagnostics) -> None:
     """Begins when the trial stands before its first step."""
-    self._run, self._backend = run, backend
+    self._run, self._diagnostics = run, diagnostics
     self._check_threads()
 
   def failed(self, error: Exception, need: str | None) -> None:
@@ -127,11 +127,11 @@ class Watch:
 
   def look(self, params: Any, global_step: int) -> None:
     """Looks at the process and the parameters before an evaluation."""
-    assert self._backend is not None
+    assert self._diagnostics is not None
     gc.collect()
-    number, num_bytes = self._backend.live_arrays()
-    digest = self._backend.params_hash(params)
-    if not self._backend.all_finite(params):
+    number, num_bytes = self._diagnostics.live_arrays()
+    digest = self._diagnostics.params_hash(params)
+    if not self._diagnostics.all_finite(params):
       self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
     elif self._looks and self._looks[-1].params == digest:
       self._check_change(self._looks[-1].global_step, global_step)
@@ -146,8 +146,8 @@ class Watch:
   # When it is over.
 
   def _check_threads(self) -> None:
-    assert self._backend is not None
-    asked, found = self._config.devices.num_threads, self._backend.describe().get('num_threads')
+    assert self._diagnostics is not None
+    asked, found = self._config.devices.num_threads, self._diagnostics.describe().get('num_threads')
     if asked is not None and found != asked:
       self._say('settings', f'It has changed the number of threads from {asked} to {found}.', None)
 

@@ -36,7 +36,7 @@ from algorithmic_efficiency.trial.loop import (
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.parts import Parts, gather
 from algorithmic_efficiency.trial.position import Position
-from algorithmic_efficiency.trial.recorder import NoRecords, Records, TrialRecords
+from algorithmic_efficiency.trial.recorder import NullRecorder, Recorder, TrialRecorder
 from algorithmic_efficiency.trial.step_timer import median_step_sec
 
 
@@ -57,7 +57,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-  """A trial whose data and records are open and whose model is initialized.
+  """A trial whose data and recorder are open and whose model is initialized.
 
   Attributes:
     stream: numpy batches of the training split.
@@ -66,7 +66,7 @@ class Opened:
 
   parts: Parts
   stream: Any
-  records: Records
+  recorder: Recorder
   saved: Loaded | None
   params: Any
   model_state: Any
@@ -157,12 +157,12 @@ class TrialProcess:
     match self._reached:
       case Opened() as opened:
         opened.stream.close()
-        log_offset = _close_records(context, opened, Position(), bucket, outcome)
+        log_offset = _close_recorder(context, opened, Position(), bucket, outcome)
       case Assembled(opened=opened, run=run):
         bucket = 'log'
         opened.stream.close()
         run.write_what_was_logged()
-        log_offset = _close_records(context, opened, run.position, bucket, outcome)
+        log_offset = _close_recorder(context, opened, run.position, bucket, outcome)
     context.watch.lap(bucket)
     context.report.send(
       'ended', **outcome, wall_sec=context.watch.session_sec, log_offset=log_offset
@@ -175,7 +175,7 @@ class TrialProcess:
 
 
 def open_trial(context: Context, parts: Parts) -> Opened:
-  """Opens data and records, and initializes the model; closes the data if that fails.
+  """Opens data and recorder, and initializes the model; closes the data if that fails.
 
   Raises:
     UserError: the data set, the checkpoint or the trial folder cannot be used.
@@ -191,13 +191,13 @@ def open_trial(context: Context, parts: Parts) -> Opened:
     key = backend.key(seeds.key_data(config.seed, 'init'))
     params, model_state = parts.workload.init_model_fn(key)
     parts.eval_workload.copy_metadata(parts.workload)
-    records = _open_records(context, parts, checkpoints, saved)
+    recorder = _open_recorder(context, parts, checkpoints, saved)
     undo.pop_all()
   context.guard.arm()
   return Opened(
     parts=parts,
     stream=stream,
-    records=records,
+    recorder=recorder,
     saved=saved,
     params=params,
     model_state=model_state,
@@ -228,12 +228,12 @@ def _saved(config: TrialConfig, parts: Parts, checkpoints: Checkpoints | None) -
   return saved
 
 
-def _open_records(
+def _open_recorder(
   context: Context, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
-) -> Records:
+) -> Recorder:
   config = context.config
   if parts.backend.rank != 0:
-    return NoRecords(parts.backend, checkpoints=config.options.save_checkpoints)
+    return NullRecorder(parts.backend, checkpoints=config.options.save_checkpoints)
   record = dataclasses.replace(
     config.record(),
     batch_size=parts.batch_size,
@@ -242,7 +242,7 @@ def _open_records(
     submission_hash=submissions.source_hash(parts.submission.file),
     notes=(*parts.notes, *(saved.problems if saved else ())),
   )
-  return TrialRecords(
+  return TrialRecorder(
     config,
     record,
     backend=parts.backend,
@@ -288,7 +288,7 @@ def assemble(context: Context, opened: Opened, before_evaluation: BeforeEvaluati
       reseed=functools.partial(_reseed, backend),
       before_evaluation=before_evaluation,
     ),
-    recorder=opened.records,
+    recorder=opened.recorder,
     guard=context.guard,
     seed=config.seed,
     logger=logger,
@@ -369,7 +369,7 @@ def _reseed(backend: Backend, value: int) -> None:
 # From any stage to the record.
 
 
-def _close_records(
+def _close_recorder(
   context: Context, opened: Opened, position: Position, bucket: str, outcome: dict[str, str]
 ) -> int:
   """Writes how the trial ended. Returns where the rows of this process begin in the log, in bytes.
@@ -381,7 +381,7 @@ def _close_records(
   is_finished = outcome['status'] == 'finished'
   final = {'score': watch.submission_time} if is_finished else {}
   watch.lap(bucket)
-  return opened.records.finish(
+  return opened.recorder.finish(
     final,
     **outcome,
     global_step=position.global_step,

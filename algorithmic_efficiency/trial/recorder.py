@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from algorithmic_efficiency.backends.base import Backend
+from algorithmic_efficiency.backends.base import Diagnostics, StateCopies
 from algorithmic_efficiency.results import (
   environment,
   measurements,
@@ -23,25 +23,51 @@ from algorithmic_efficiency.trial.messages import Reporter
 CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
 
 
-class Records(Protocol):
-  """The recorder of a trial's loop, which also keeps the trial's own record."""
+class Recorder(Protocol):
+  """Where the rows, checkpoints and progress of a trial go."""
 
-  def evaluation(self, row: Mapping[str, float], global_step: int) -> None: ...
-  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None: ...
-  def checkpoint(self, state: Mapping[str, Any]) -> None: ...
-  def progress(self, state: Mapping[str, Any]) -> None: ...
-  def note(self, text: str) -> None: ...
-  def finish(self, final: Mapping[str, float], **fields: Any) -> int: ...
+  def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
+    """Writes the row of a full evaluation."""
+    ...
+
+  def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
+    """Writes logged metrics: global step, and number or device scalar by name."""
+    ...
+
+  def checkpoint(self, state: Mapping[str, Any]) -> None:
+    """Saves a checkpoint; every process of the trial takes part.
+
+    Args:
+      state: `params`, `model_state` and `optimizer_state`; `position`; `data` (of the stream);
+        `buckets` and `charged` (of the clock, in seconds).
+    """
+    ...
+
+  def progress(self, state: Mapping[str, Any]) -> None:
+    """Tells the parent process how far the trial has come."""
+    ...
+
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
+    """Writes the final row and the record.
+
+    Args:
+      final: the final row; empty writes none.
+      fields: of the trial's record, by name.
+
+    Returns:
+      Where the rows of this process begin in the log, in bytes.
+    """
+    ...
 
 
-class NoRecords:
-  """The records of a process that is not the first of its trial: there are none.
+class NullRecorder:
+  """The recorder of a process that is not the first of its trial: it writes nothing.
 
   It takes part in packing the state, because arrays may be spread over all processes.
   """
 
-  def __init__(self, backend: Backend, *, checkpoints: bool):
-    self._backend = backend
+  def __init__(self, copies: StateCopies, *, checkpoints: bool):
+    self._copies = copies
     self._checkpoints = checkpoints
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
@@ -54,29 +80,40 @@ class NoRecords:
     if not self._checkpoints:
       return
     try:
-      _packed(self._backend, state)
+      _packed(self._copies, state)
     except TypeError:
       self._checkpoints = False
 
   def progress(self, state: Mapping[str, Any]) -> None:
     pass
 
-  def note(self, text: str) -> None:
-    pass
-
   def finish(self, final: Mapping[str, float], **fields: Any) -> int:
     return 0
 
 
-class TrialRecords:
-  """The files of a trial folder, written by the first process of the trial alone."""
+class RecordedBackend(StateCopies, Diagnostics, Protocol):
+  """What a recorder needs of a backend."""
+
+
+class TrialRecorder:
+  """Writes the files of a trial folder, in the first process of the trial alone.
+
+  Args:
+    record: what is known of the trial before its first step.
+    workload: the evaluation workload, described in `meta_data_<n>.json`.
+    checkpoints: None saves none.
+    saved: the checkpoint that the trial resumes from; None begins anew.
+
+  Raises:
+    UserError: a file could not be written, or the folder holds a trial that is not to be resumed.
+  """
 
   def __init__(
     self,
     config: TrialConfig,
     record: TrialRecord,
     *,
-    backend: Backend,
+    backend: RecordedBackend,
     workload: Any,
     report: Reporter,
     checkpoints: Checkpoints | None,
@@ -134,7 +171,7 @@ class TrialRecords:
     self._track(global_step, row)
 
   def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
-    """Fetches what the submission logged since the last time, all at once, and writes it."""
+    """Writes logged metrics; device scalars are fetched all at once."""
     names = [(index, name) for index, (_, values) in enumerate(rows) for name in values]
     fetched = self._backend.scalars(
       {str(number): rows[index][1][name] for number, (index, name) in enumerate(names)}
@@ -165,17 +202,16 @@ class TrialRecords:
       self._checkpoints.save(position.global_step, payload)
     except TypeError as error:
       self._checkpoints = None
-      self.note(f'{CANNOT_BE_SAVED} {error}')
+      self._note(f'{CANNOT_BE_SAVED} {error}')
 
   def progress(self, state: Mapping[str, Any]) -> None:
     self._report.send('progress', **state)
 
-  def note(self, text: str) -> None:
+  def _note(self, text: str) -> None:
     self._record = dataclasses.replace(self._record, notes=(*self._record.notes, text))
     self._sent(self._log.append_event('note', text=text))
 
   def finish(self, final: Mapping[str, float], **fields: Any) -> int:
-    """Writes the final row and record; returns where the rows of this process begin in the log."""
     global_step = fields['global_step']
     if final:
       self._sent(self._log.append_end(final, global_step))
@@ -195,7 +231,7 @@ class TrialRecords:
 
 
 def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
-  """What makes a resumed trial other than one that was not interrupted, in words."""
+  """Says in notes what sets a resumed trial apart from one that was not interrupted."""
   found = []
   if before.submission_hash not in ('', now.submission_hash):
     found.append('The files of the submission were changed before the trial was resumed.')
@@ -208,5 +244,5 @@ def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
   return found
 
 
-def _packed(backend: Backend, state: Mapping[str, Any]) -> dict[str, Any]:
-  return {name: backend.pack(state[name]) for name in ('params', 'model_state', 'optimizer_state')}
+def _packed(copies: StateCopies, state: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: copies.pack(state[name]) for name in ('params', 'model_state', 'optimizer_state')}

@@ -94,6 +94,9 @@ class FakeRecorder:
   def progress(self, state: Mapping[str, Any]) -> None:
     pass
 
+  def finish(self, final: Mapping[str, float], **fields: Any) -> int:
+    return 0
+
 
 def draw_one(workload, queue, optimizer_state, params, model_state, hyperparameters, step, rng):
   return next(queue)

@@ -33,7 +33,7 @@ class FakeStream:
     self.is_closed = True
 
 
-class FakeRecords:
+class FakeRecorder:
   finished: dict[str, Any] | None = None
 
   def finish(self, final, **fields):
@@ -62,7 +62,7 @@ class FakeStages:
   """A trial process whose stages are played; `until` is the last that it reaches."""
 
   def __init__(self, monkeypatch, folder: Path, until: str = 'assembled'):
-    self.report, self.stream, self.records = FakeReport(), FakeStream(), FakeRecords()
+    self.report, self.stream, self.recorder = FakeReport(), FakeStream(), FakeRecorder()
     self.trial = FakeTrial(step_rules(max_global_steps=3))
     self.parts = process.Parts(
       definition=None,
@@ -80,7 +80,7 @@ class FakeStages:
     opened = Opened(
       parts=self.parts,
       stream=self.stream,
-      records=self.records,
+      recorder=self.recorder,
       saved=None,
       params=1.0,
       model_state=None,
@@ -128,7 +128,7 @@ def test_a_trial_without_parts_only_tells_its_parent(monkeypatch, tmp_path):
   assert {name: ended[name] for name in FAILED} == FAILED
   assert (ended['kind'], ended['log_offset']) == ('ended', 0)
   assert ended['wall_sec'] > 0.0
-  assert stages.records.finished is None and not stages.stream.is_closed
+  assert stages.recorder.finished is None and not stages.stream.is_closed
   assert stages.process.parts is None
   assert stages.process.missing_requirement(ValueError()) is None
   assert stages.process.one_line(ValueError('two\nlines')) == 'ValueError: two'
@@ -138,14 +138,14 @@ def test_one_with_parts_says_what_it_lacks(monkeypatch, tmp_path):
   stages = FakeStages(monkeypatch, tmp_path, 'open_trial')
   stages.fail()
   assert stages.process.parts is stages.parts
-  assert stages.records.finished is None
+  assert stages.recorder.finished is None
 
 
 def test_one_that_is_open_is_closed_and_recorded_at_step_0(monkeypatch, tmp_path):
   stages = FakeStages(monkeypatch, tmp_path, 'assemble')
   stages.fail()
   assert stages.stream.is_closed
-  found = stages.records.finished
+  found = stages.recorder.finished
   assert found['final'] == {} and found['global_step'] == 0
   assert {name: found[name] for name in FAILED} == FAILED
   assert stages.report.sent[-1]['log_offset'] == 77
@@ -156,7 +156,7 @@ def test_one_that_has_run_is_recorded_where_it_stands(monkeypatch, tmp_path):
   assert stages.process.run() == 'step_limit'
   stages.trial.run.logger.append_scalar_metrics({'loss': 1.0}, 2)
   stages.process.finish(**FINISHED)
-  found = stages.records.finished
+  found = stages.recorder.finished
   assert found['global_step'] == found['charged_steps'] == 3
   assert found['step_time_sec'] == 0.125 and found['peak_memory_bytes'] == {'host': 5}
   assert sum(found['buckets'].values()) == pytest.approx(found['wall_sec'])
@@ -170,7 +170,7 @@ def test_a_failed_one_has_no_final_row_and_leaves_its_group_to_the_others(monkey
   stages = FakeStages(monkeypatch, tmp_path)
   stages.process.run()
   stages.process.finish(**FAILED)
-  assert stages.records.finished['final'] == {}
+  assert stages.recorder.finished['final'] == {}
   assert not stages.parts.backend.is_stopped
 
 
