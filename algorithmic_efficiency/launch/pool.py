@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.local import OnMessage, Outcome
+from algorithmic_efficiency.launch import outcome as outcomes
+from algorithmic_efficiency.launch.local import OnMessage
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.messages import Message
 
 
 class Job(Protocol):
@@ -41,7 +44,7 @@ class Event:
 
   index: int
   kind: Literal['started', 'message', 'ended']
-  message: Mapping[str, Any] | None = None
+  message: Message | None = None
   outcome: Outcome | None = None
 
 
@@ -64,7 +67,7 @@ class PooledTrial:
         mistakes_are_outcomes=True,
       )
     except errors.UserError as error:  # its folder cannot be had
-      return local.mistaken(self.config, str(error))
+      return outcomes.mistaken(self.config, str(error))
 
 
 def run(

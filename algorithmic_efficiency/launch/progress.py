@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.messages import Message, Progress
 from algorithmic_efficiency.trial.stopping import StoppingRules
 
 _LINE_PERIOD_SEC = 5.0
@@ -46,7 +47,7 @@ class TrialDisplay:
     self._quiet = quiet
     self._live: Any = None
     self._next_line = 0.0
-    self._last: Mapping[str, Any] = {}
+    self._last: Progress | None = None
     self._said = ''
 
   def __enter__(self) -> Self:
@@ -66,14 +67,14 @@ class TrialDisplay:
     if self._live is not None:
       self._live.stop()
 
-  def message(self, message: Mapping[str, Any]) -> None:
+  def message(self, message: Message) -> None:
     """Takes a message of the trial's process."""
-    if message['kind'] != 'progress' or self._quiet:
+    if not isinstance(message, Progress) or self._quiet:
       return
     self._last = message
     if self._live is not None:
       self._live.update(f'{self._heading()}  {self._line(message)}')
-    elif message['eval'] and time.monotonic() >= self._next_line:
+    elif message.eval and time.monotonic() >= self._next_line:
       self._next_line = time.monotonic() + _LINE_PERIOD_SEC
       self._say(self._line(message))
 
@@ -100,29 +101,29 @@ class TrialDisplay:
   def _heading(self) -> str:
     return f'{self._count}{self._title}'
 
-  def _line(self, state: Mapping[str, Any]) -> str:
-    parts = [f'step {state["global_step"]}', *self._metrics(state['eval'])]
+  def _line(self, state: Progress) -> str:
+    parts = [f'step {state.global_step}', *self._metrics(state.metrics)]
     rules = self._rules
-    seconds = state['submission_time']
+    seconds = state.submission_time
     if rules.axis == 'seconds' and rules.max_sec is not None:
       parts.append(f'{seconds:.1f} of {rules.max_sec:.0f} s')
-      left = rules.max_sec - seconds
+      left: float | None = rules.max_sec - seconds
     else:
       end = rules.max_steps or rules.max_global_steps or 0
-      parts.append(f'{state["charged_steps"]} of {end} steps in {seconds:.1f} s')
-      rate = state['steps_per_sec']
-      left = (end - state['charged_steps']) / rate if rate else None
+      parts.append(f'{state.charged_steps} of {end} steps in {seconds:.1f} s')
+      rate = state.steps_per_sec
+      left = (end - state.charged_steps) / rate if rate else None
     if left is not None:
       parts.append(f'at most {duration(max(0.0, left))} left')
-    if state['steps_per_sec']:
-      parts.append(f'{state["steps_per_sec"] * self._batch_size:,.0f} examples/s')
+    if state.steps_per_sec:
+      parts.append(f'{state.steps_per_sec * self._batch_size:,.0f} examples/s')
     return '  '.join(parts)
 
-  def _metrics(self, values: Mapping[str, float] | None) -> list[str]:
+  def _metrics(self, values: Mapping[str, float]) -> list[str]:
     target = self._target
     shown = []
     for split, target_value in (('validation', target.validation), ('test', target.test)):
-      value = (values or {}).get(f'{split}/{target.metric}')
+      value = values.get(f'{split}/{target.metric}')
       if value is not None:
         aim = '' if target_value is None else f' (target {target_value:g})'
         shown.append(f'{split} {target.metric} {value:.4g}{aim}')

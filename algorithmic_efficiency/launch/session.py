@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch import outcome as outcomes
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.progress import TrialDisplay, say, title
 from algorithmic_efficiency.launch.request import Request, configs
 from algorithmic_efficiency.results import trial_record
@@ -63,7 +64,7 @@ def _finished(config: TrialConfig) -> Outcome | None:
   record = trial_record.read_trial(config.path) if config.resume else None
   if record is None or record.status not in DONE:
     return None
-  return local.recorded(config.path, record)
+  return outcomes.recorded(config.path, record)
 
 
 def _common_folder(folders: list[Path]) -> Path:

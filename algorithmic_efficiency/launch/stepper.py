@@ -8,70 +8,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from algorithmic_efficiency import backends, errors
-from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch import output
+from algorithmic_efficiency.launch.ranks import Rank, Ranks, rank_configs
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.trial import messages
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer
+from algorithmic_efficiency.trial.messages import Interval, Message, Ready
+
+_Answer = TypeVar('_Answer', Ready, Interval)
 
 _GRACE_SEC = 20.0  # what the processes get to end by themselves
-_POLL_SEC = 0.2
 _WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.trial.step_worker')
 
 
 class StepperError(Exception):
   """The trial failed; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-  """A trial before its first step.
-
-  Attributes:
-    clock_sec: what its own clock says, which begins when its process imports the core.
-  """
-
-  eval_batch_size: int
-  clock_sec: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-  """Some steps, and the evaluation after them if there was one.
-
-  Attributes:
-    charged_steps: batches drawn from the input queue; at least as many as steps.
-    buckets: what was spent, in seconds, by bucket of the trial's clock.
-  """
-
-  num_steps: int
-  charged_steps: int
-  buckets: Mapping[str, float]
-  peak_memory_bytes: Mapping[str, int]
-
-  @property
-  def sec(self) -> float:
-    """Seconds that the steps took."""
-    return self.buckets['data'] + self.buckets['update']
-
-  @property
-  def step_sec(self) -> float:
-    """Seconds of a charged step."""
-    return self.sec / self.charged_steps
 
 
 class Stepper:
@@ -80,7 +42,7 @@ class Stepper:
   Whatever the trial writes goes to a folder of its own, which is gone with the block.
 
   Args:
-    place: where it runs.
+    slot: where it runs.
     num_sharing: how many such trials have the devices of this one in common.
     cancelled: once it is set, waiting ends with KeyboardInterrupt.
 
@@ -90,7 +52,7 @@ class Stepper:
 
   Raises:
     StepperError: the trial failed; so it is for the methods.
-    UserError: it failed because of a mistake that the user can mend.
+    UserError: it failed because of a mistake that the user can correct.
   """
 
   def __init__(
@@ -102,62 +64,87 @@ class Stepper:
     cancelled: threading.Event | None = None,
   ):
     self._config = config
-    self._cancelled = cancelled or threading.Event()
+    self._cancelled = cancelled
     self._environment = {**slot.environment(), **backends.sharing(num_sharing)}
-    self._ranks: list[_Rank] = []
     self._left = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
-    self.folder = self._left.enter_context(scratch())
-    try:
-      for config in local.rank_configs(aside(self._config, self.folder)):
-        self._ranks.append(_Rank(config, self._environment))
-    except BaseException:
-      self._end(grace_sec=0.0)
-      raise
+    with contextlib.ExitStack() as started:
+      self.folder = started.enter_context(scratch())
+      configs = rank_configs(aside(self._config, self.folder))
+      ranks = Ranks(
+        configs,
+        _WORKER,
+        environment=self._environment,
+        output_folder=self.folder,
+        cancelled=self._cancelled,
+      )
+      self._ranks = started.enter_context(ranks)
+      self._left = started.pop_all()
+    self._unread: dict[Rank, list[Message]] = {rank: [] for rank in self._ranks}
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-    self._end(grace_sec=_GRACE_SEC if kind is None else 0.0)
+    with self._left:
+      self._ranks.end(grace_sec=_GRACE_SEC if kind is None else 0.0)
 
   def wait(self) -> None:
     """Waits until the trial stands before its first step."""
-    said = self._answers('ready')
-    self.start = Start(eval_batch_size=said[0]['eval_batch_size'], clock_sec=said[0]['clock_sec'])
+    self.start = self._answer(Ready)
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
     """Makes steps, and then, if asked to, evaluates the first few batches of each split."""
-    order = {'num_steps': num_steps, 'max_batches': max_batches}
+    order = json.dumps({'num_steps': num_steps, 'max_batches': max_batches})
     for rank in self._ranks:
       rank.tell(order)
-    answers = self._answers('interval')
-    fields = {field.name: answers[0][field.name] for field in dataclasses.fields(Interval)}
-    return Interval(**fields)
+    return self._answer(Interval)
 
-  def _answers(self, kind: str) -> list[Mapping[str, Any]]:
-    """The next message of each process, which is of this kind unless one has failed, or says
-    nothing for longer than a trial may. One that has failed ends the waiting for the others, as
-    they may wait for it themselves."""
-    begin = time.perf_counter()
+  def _answer(self, kind: type[_Answer]) -> _Answer:
+    """The next message of each process, of which the first one's is given. One that has failed ends
+    the waiting for the others, as they may wait for it themselves."""
+    self._ranks.expect()
     while True:
-      for rank in sorted(self._ranks, key=lambda rank: len(rank.messages)):
-        rank.check()  # first those that died without a word, of which others may complain
-      silent = [rank for rank in self._ranks if not rank.messages]
-      if not silent:
+      for rank in sorted(self._ranks, key=lambda rank: len(self._unread[rank])):
+        self._check(rank)  # first those that died without a word, of which others may complain
+      if all(self._unread.values()):
         break
-      if self._cancelled.is_set():
-        raise KeyboardInterrupt
-      ready, *_ = select.select(silent, [], [], _POLL_SEC)
-      for rank in ready:
-        rank.read()
-      if not ready and time.perf_counter() - begin > self._config.heartbeat_timeout_sec:
+      for heard in self._ranks.hear():
+        self._unread[heard.rank].append(heard.message)
+      if self._ranks.are_silent:
         raise StepperError(
-          f'its process was silent for {self._config.heartbeat_timeout_sec:g} s, '
-          'the heartbeat timeout'
+          f'No process of the trial gave a sign of life for {self._config.heartbeat_timeout_sec:g} '
+          's, the heartbeat timeout'
         )
-    messages = [rank.messages.pop(0) for rank in self._ranks]
-    assert all(message['kind'] == kind for message in messages)
-    return messages
+    answers = [unread.pop(0) for unread in self._unread.values()]
+    for answer in answers:
+      if not isinstance(answer, kind):
+        raise StepperError(f'A message {kind.__name__} was due, and {answer!r:.60} came')
+    assert isinstance(answers[0], kind)
+    return answers[0]
+
+  def _check(self, rank: Rank) -> None:
+    """
+    Raises:
+      StepperError, UserError: it has failed, or has ended without a word.
+    """
+    unread = self._unread[rank]
+    if unread and isinstance(unread[0], messages.Failed):
+      raise (errors.UserError if unread[0].mendable else StepperError)(unread[0].reason)
+    if unread:
+      return
+    if rank.garbled is not None:
+      raise StepperError(rank.garbled)
+    if rank.hung_up:
+      raise StepperError(self._last_words(rank))
+
+  def _last_words(self, rank: Rank) -> str:
+    code = rank.wait(_GRACE_SEC)
+    if code is None:
+      return f'{rank.name} has closed what it was to answer through, and does not end'
+    if code < 0:
+      return f'{rank.name} was ended by {signal.Signals(-code).name}'
+    last = output.last_line(self.folder, rank.index) or 'no word'
+    return f'{rank.name} ended with exit code {code}: {last}'
 
   def environment(self) -> Mapping[str, Any]:
     """What the trial runs on, as its record has it."""
@@ -171,19 +158,10 @@ class Stepper:
       rank.let_go()
 
   def close(self) -> float:
-    """Ends the processes, in peace; the seconds that this took."""
+    """Ends the processes, in peace; the seconds that this took. The folder is still there."""
     begin = time.perf_counter()
-    self._end(grace_sec=_GRACE_SEC, keep_folder=True)
+    self._ranks.end(grace_sec=_GRACE_SEC)
     return time.perf_counter() - begin
-
-  def _end(self, *, grace_sec: float, keep_folder: bool = False) -> None:
-    self.let_go()
-    end = time.perf_counter() + grace_sec
-    for rank in self._ranks:
-      rank.end(max(0.0, end - time.perf_counter()))
-    self._ranks.clear()
-    if not keep_folder:
-      self._left.close()
 
 
 def aside(config: TrialConfig, folder: Path) -> TrialConfig:
@@ -200,79 +178,3 @@ def aside(config: TrialConfig, folder: Path) -> TrialConfig:
     overwrite=False,
     options=dataclasses.replace(config.options, trackers=()),
   )
-
-
-class _Rank:
-  """One process; `messages` are those that nobody has taken yet."""
-
-  def __init__(self, config: TrialConfig, environment: Mapping[str, str]):
-    self.messages: list[Mapping[str, Any]] = []
-    self._buffer = LineBuffer()
-    self._has_hung_up = False
-    self._name = f'rank {config.devices.rank}' if config.devices.world_size > 1 else 'its process'
-    self._output = config.path / f'output_rank{config.devices.rank}.txt'
-    with open(self._output, 'wb') as output:
-      self._process, self._pipe = local.spawn(_WORKER, environment, output)
-    self._write(config.to_json())
-
-  def tell(self, order: Mapping[str, Any]) -> None:
-    self._write(json.dumps(order))
-
-  def _write(self, line: str) -> None:
-    assert self._process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # `check` says why
-      self._process.stdin.write(line.encode() + b'\n')
-      self._process.stdin.flush()
-
-  def fileno(self) -> int:
-    """Where its messages come, for `select`."""
-    return self._pipe
-
-  def read(self) -> None:
-    """Takes in what it has said.
-
-    Raises:
-      StepperError: it is no message.
-    """
-    data = os.read(self._pipe, 65536)
-    self._has_hung_up = not data
-    try:
-      self.messages += self._buffer.feed(data)
-    except GarbledError as error:
-      raise StepperError(str(error)) from None
-
-  def check(self) -> None:
-    """
-    Raises:
-      StepperError, UserError: it has failed, or has ended without a word.
-    """
-    if self.messages and self.messages[0]['kind'] == 'failed':
-      kind = errors.UserError if self.messages[0]['mendable'] else StepperError
-      raise kind(self.messages[0]['reason'])
-    if self._has_hung_up and not self.messages:
-      raise StepperError(self._last_words())
-
-  def _last_words(self) -> str:
-    try:
-      code = self._process.wait(_GRACE_SEC)
-    except subprocess.TimeoutExpired:
-      return f'{self._name} has closed what it was to answer through, and does not end'
-    if code < 0:
-      return f'{self._name} was ended by {signal.Signals(-code).name}'
-    lines = self._output.read_text(errors='replace').split('\n')
-    last = next(filter(None, reversed(lines)), 'no word')
-    return f'{self._name} ended with exit code {code}: {last}'
-
-  def let_go(self) -> None:
-    """Tells the process that there will be no further order."""
-    assert self._process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
-
-  def end(self, grace_sec: float) -> None:
-    """Leaves no process behind, nor any that a submission has started."""
-    started = local.started_by(self._process)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      self._process.wait(grace_sec)
-    local.kill(self._process, started)
-    os.close(self._pipe)

@@ -125,11 +125,6 @@ class TrialFolder:
     """Whether an earlier trial lies aside."""
     return self._lock_aside is not None
 
-  def has_row(self) -> None:
-    """Takes note that the trial has written a row."""
-    if self.is_replacing() and self._has_rows():
-      self.forget_replaced()
-
   def forget_replaced(self) -> None:
     """Takes away the earlier trial, if there is one."""
     if self._lock_aside is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -201,9 +200,9 @@ def _hidden_threads() -> set[int]:
 
 def end_untrusted_processes() -> None:
   """Ends what the submission has left running."""
-  for number, _ in list(_untrusted_processes()):
-    with contextlib.suppress(OSError):
-      os.kill(number, signal.SIGKILL)
+  for process in list(_untrusted_processes()):
+    with contextlib.suppress(processes.GONE):
+      process.kill()
 
 
 def untrusted_workers() -> list[_Worker]:
@@ -212,40 +211,28 @@ def untrusted_workers() -> list[_Worker]:
 
 
 def _untrusted_cpu_sec() -> dict[_Worker, float]:
-  if not os.path.isdir('/proc/self/task'):
-    return {}
+  """Seconds of CPU time that each has used."""
   found: dict[_Worker, float] = {}
+  used = processes.thread_cpu_sec()
   for thread in threading.enumerate():
     number = thread.native_id
     if thread is threading.main_thread() or number is None or number in trust.threads:
       continue
-    seconds = processes.cpu_sec(f'/proc/self/task/{number}/stat')
+    if number in used:
+      found['thread', number, thread.name] = used[number]
+  for process in _untrusted_processes():
+    seconds = processes.cpu_sec(process)
     if seconds is not None:
-      found['thread', number, thread.name] = seconds
-  for number, name in _untrusted_processes():
-    seconds = processes.cpu_sec(f'/proc/{number}/stat')
-    if seconds is not None:
-      found['process', number, name] = seconds
+      found['process', process.pid, processes.name(process)] = seconds
   return found
 
 
-def _untrusted_processes() -> Iterator[tuple[int, str]]:
+def _untrusted_processes() -> Iterator[processes.Process]:
   """Processes below this one that the harness did not start, nor what it started."""
   trusted = _trusted_process_ids()
-  for number, name in processes.processes_below(os.getpid(), but_for=trusted):
-    if not _has_trusted_command(number):
-      yield number, name
-
-
-def _has_trusted_command(number: int) -> bool:
-  if not trust.commands:
-    return False
-  try:
-    with open(f'/proc/{number}/cmdline', encoding='utf-8', errors='replace') as file:
-      command = file.read()
-  except OSError:
-    return True  # it has ended
-  return any(part in command for part in trust.commands)
+  for process in processes.processes_below(os.getpid(), but_for=trusted):
+    if not any(part in processes.command(process) for part in trust.commands):
+      yield process
 
 
 def _trusted_process_ids() -> set[int]:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors, trust
-from algorithmic_efficiency.trial import failure, guard
+from algorithmic_efficiency.trial import failure, guard, processes
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
@@ -135,7 +135,7 @@ class Watch:
       self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
     elif self._looks and self._looks[-1].params == digest:
       self._check_change(self._looks[-1].global_step, global_step)
-    self._looks.append(_Look(global_step, number, num_bytes, _process_bytes(), digest))
+    self._looks.append(_Look(global_step, number, num_bytes, processes.resident_bytes(), digest))
 
   def _check_change(self, before: int, global_step: int) -> None:
     """Parameters are as they were; so they may be after one step, in which it said that training is
@@ -195,8 +195,3 @@ def _target(native_id: int, file: Path) -> _Place:
       if code is not None and failure.is_own(code.co_filename, file):
         return code.co_filename, code.co_firstlineno
   return None
-
-
-def _process_bytes() -> int:
-  with open('/proc/self/statm', encoding='ascii') as file:
-    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')

@@ -167,7 +167,7 @@ class TrialRecorder:
     write_json_atomic(self._folder / f'meta_data_{number}.json', meta_data)
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
-    self._sent(self._log.append_eval(row, global_step))
+    self._sent(self._log.append_eval(row, global_step), global_step)
     self._track(global_step, row)
 
   def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
@@ -180,7 +180,7 @@ class TrialRecorder:
     for number, (index, name) in enumerate(names):
       values[index][name] = fetched[str(number)]
     for (global_step, _), row in zip(rows, values, strict=True):
-      self._sent(self._log.append_metrics(row, global_step))
+      self._sent(self._log.append_metrics(row, global_step), global_step)
       self._track(global_step, row)
 
   def checkpoint(self, state: Mapping[str, Any]) -> None:
@@ -214,7 +214,7 @@ class TrialRecorder:
   def finish(self, final: Mapping[str, float], **fields: Any) -> int:
     global_step = fields['global_step']
     if final:
-      self._sent(self._log.append_end(final, global_step))
+      self._sent(self._log.append_end(final, global_step), global_step)
     self._log.close()
     for tracker in self._trackers:
       tracker.close()
@@ -222,8 +222,8 @@ class TrialRecorder:
     self._record.write(self._folder)
     return self._log_offset
 
-  def _sent(self, line: str) -> None:
-    self._report.send('row', line=line)
+  def _sent(self, line: str, global_step: int = 0) -> None:
+    self._report.send('row', line=line, global_step=global_step)
 
   def _track(self, global_step: int, row: Mapping[str, float]) -> None:
     for tracker in self._trackers:

@@ -62,7 +62,10 @@ FIRST_IMPORTABLE = (
   'msgspec',
   'numpy',
 )  # what modules that `algoeff --help` may meet import at once
-AT_ONCE = {f'{CORE}.submission_runner': ('absl',)}  # it is an application of absl
+AT_ONCE = {
+  f'{CORE}.submission_runner': ('absl',),  # it is an application of absl
+  f'{CORE}.trial.processes': ('psutil',),
+}
 
 
 def part(name: str) -> str:

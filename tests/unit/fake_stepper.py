@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from algorithmic_efficiency import clock
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.launch.stepper import Interval, Start, StepperError
+from algorithmic_efficiency.launch.stepper import StepperError
 from algorithmic_efficiency.results import measurements
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.messages import Interval, Ready
 
 
 @dataclass(kw_only=True)
@@ -67,7 +68,7 @@ class FakeStepper:
 
   def wait(self) -> None:
     self._host.now += self._host.start_sec
-    self.start = Start(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
+    self.start = Ready(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
     host = self._host

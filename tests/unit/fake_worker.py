@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
     config.path, header={}, resumed_at=len(done) if begun and config.resume else None
   )
   offset = (config.path / measurements.LOG_FILE).stat().st_size
-  record = dataclasses.replace(config.record(), environment={'devices': vars(config.devices)})
+  devices = {'num_threads': config.devices.num_threads}
+  record = dataclasses.replace(config.record(), environment={'devices': devices})
   record.write(config.path)
   report.send('begin')
   for step in range(len(done) + 1, script['rows'] + 1):

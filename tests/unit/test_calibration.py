@@ -16,7 +16,7 @@ from algorithmic_efficiency.experiments.calibration.target_setting import Record
 from algorithmic_efficiency.experiments.race import estimate
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import expand
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.results.race_files import PlannedTrials
 

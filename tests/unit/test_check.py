@@ -12,7 +12,8 @@ from algorithmic_efficiency import cli
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import KINDS, Finding
 from algorithmic_efficiency.experiments.check import run as check
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.trial import messages
 
 STATE = {
   'params': {'a': np.arange(3.0), 'b': [1, (2.0, None)]},
@@ -66,9 +67,8 @@ def test_what_is_found_in_several_places_is_told_once_and_faults_first():
   assert report.num_errors == 2
 
 
-def message(kind: str, line: int, *, ends: bool = False) -> dict:
-  said = {'rule': kind, 'text': 'It does.', 'file': 'submission.py', 'line': line}
-  return {'kind': 'finding', **said, 'ends': ends}
+def message(kind: str, line: int, *, ends: bool = False) -> messages.Finding:
+  return messages.Finding(rule=kind, text='It does.', file='submission.py', line=line, ends=ends)
 
 
 def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_first(

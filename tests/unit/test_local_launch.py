@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import selectors
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,27 @@ import pytest
 
 from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch import local, ranks
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, recover
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import messages, worker
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.messages import Message, encoded
 from algorithmic_efficiency.trial.options import with_options
 from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}
-FINISHED = {'kind': 'ended', 'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
-PROGRESS = b'{"kind": "progress"}\n'
-FAILED = {'kind': 'ended', 'status': 'failed', 'stop_reason': 'failed', 'reason': 'the cause'}
+FINISHED = {
+  'kind': 'ended',
+  'status': 'finished',
+  'stop_reason': 'step_limit',
+  'reason': '',
+  'wall_sec': 0.0,
+  'log_offset': 0,
+}
+PROGRESS = encoded('begin', {})
+FAILED = {**FINISHED, 'status': 'failed', 'stop_reason': 'failed', 'reason': 'the cause'}
 
 
 def config(folder: Path, **changes: Any) -> TrialConfig:
@@ -53,31 +61,41 @@ def play(
   folder: Path,
   monkeypatch: pytest.MonkeyPatch,
   on_message: local.OnMessage = lambda message: None,
+  cancelled: threading.Event | None = None,
   **changes: Any,
-) -> local.Outcome:
+) -> Outcome:
   """Runs a trial whose processes send messages and then do something else: Python, in which SPEAK
   sends another message, and SEND is where messages go."""
   monkeypatch.setattr(local, '_GRACE_SEC', 0.3)
-  left = list(scripts)
-
-  def start(config: TrialConfig, environment: object, output_folder: object) -> local._Rank:
-    messages, then = left.pop(0)
-    receive, send = os.pipe()
-    code = (
-      f'import json, os, sys, threading, time\nfor message in {messages!r}:\n'
-      f'  os.write({send}, (json.dumps(message) + chr(10)).encode())\n'
-      + then.replace('SPEAK', f'os.write({send}, {PROGRESS!r})').replace('SEND', str(send))
-    )
-    process = subprocess.Popen(
-      [sys.executable, '-c', code], pass_fds=(send,), start_new_session=True
-    )
-    os.close(send)
-    return local._Rank(process, receive)
-
-  monkeypatch.setattr(local, '_start', start)
+  monkeypatch.setattr(ranks, 'GRACE_SEC', 0.3)
+  parts = [(said, then.replace('SPEAK', f'os.write(SEND, {PROGRESS!r})')) for said, then in scripts]
+  code = f"""
+import json, os, sys, threading, time
+SEND = int(sys.argv[1])
+said, then = {parts!r}[json.loads(sys.stdin.read())['devices']['rank']]
+for message in said:
+  os.write(SEND, (json.dumps(message) + chr(10)).encode())
+exec(then)
+"""
+  monkeypatch.setattr(local, 'WORKER', (sys.executable, '-c', code))
+  devices = Devices(world_size=len(scripts))
   return local.run_trial(
-    config(folder, devices=Devices(world_size=len(scripts)), **changes), on_message
+    config(folder, devices=devices, **changes), on_message, cancelled=cancelled
   )
+
+
+def interrupted(*script: Any, **options: Any) -> None:
+  """The same of a trial that is interrupted as soon as its process has said so much."""
+  cancelled = threading.Event()
+  heard: list[Message] = []
+
+  def take(message: Message) -> None:
+    heard.append(message)
+    if len(heard) == len(script[0][0]):
+      cancelled.set()
+
+  with pytest.raises(KeyboardInterrupt):
+    play(*script, on_message=take, cancelled=cancelled, **options)
 
 
 class TestWaiting:
@@ -127,14 +145,12 @@ class TestWaiting:
 
 
 def test_findings_of_every_process_are_heard_and_all_else_of_the_first_alone(tmp_path, monkeypatch):
-  heard: list[dict[str, Any]] = []
-  scripts = [
-    ([START, {'kind': 'progress', 'rank': rank}, {'kind': 'finding', 'rank': rank}], '')
-    for rank in range(2)
-  ]
+  heard: list[Message] = []
+  finding = {'kind': 'finding', 'rule': 'network', 'text': '', 'file': '', 'ends': False}
+  scripts = [([START, {'kind': 'begin'}, {**finding, 'line': rank}], '') for rank in range(2)]
   play(*scripts, folder=tmp_path / 'trial', monkeypatch=monkeypatch, on_message=heard.append)
-  said = {(message['kind'], message['rank']) for message in heard if message != START}
-  assert said == {('progress', 0), ('finding', 0), ('finding', 1)}
+  assert sorted(one.line for one in heard if isinstance(one, messages.Finding)) == [0, 1]
+  assert sum(isinstance(one, messages.Begin) for one in heard) == 1
 
 
 class TestBelief:
@@ -146,18 +162,17 @@ class TestBelief:
     monkeypatch.setattr(sys.modules[__name__], 'PROGRESS', b'not ours\n')
     outcome = play(([START], 'SPEAK\ntime.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
     assert outcome.status == 'invalid'
-    assert "no message of the trial: b'not ours'" in outcome.reason
+    assert "b'not ours'. Only the harness may write there." in outcome.reason
     assert trial_record.read_trial(folder).status == 'invalid'
 
   @pytest.mark.parametrize('text', ['1', '[]', '{}', '{"kind"'])
   def test_a_message_is_an_object_with_a_kind(self, text):
     with pytest.raises(messages.GarbledError):
-      messages.LineBuffer().feed(f'{text}\n'.encode())
+      list(messages.LineBuffer().feed(f'{text}\n'.encode()))
 
   def test_rows_that_are_gone_make_the_trial_invalid(self, tmp_path, monkeypatch):
     """Regression: the launcher crashed, and with it the race."""
-    ended = {**FINISHED, 'wall_sec': 0.0, 'log_offset': 0}
-    outcome = play(([START, ended], ''), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
+    outcome = play(([START, FINISHED], ''), folder=tmp_path / 'trial', monkeypatch=monkeypatch)
     assert outcome.status == 'invalid'
     assert 'cannot be read any more: No such file' in outcome.reason
 
@@ -166,9 +181,9 @@ class TestBelief:
     self, tmp_path, monkeypatch, stall_sec, is_doubted
   ):
     """Regression: a launcher that was stopped for a while called the trial's clock off."""
-    ended = {**FINISHED, 'wall_sec': 0.2, 'log_offset': 0}
+    ended = {**FINISHED, 'wall_sec': 0.2}
     select = selectors.DefaultSelector.select
-    heard: list[dict[str, Any]] = []
+    heard: list[Message] = []
 
     def slowly(selector, timeout):
       ready = select(selector, timeout)
@@ -225,12 +240,7 @@ class TestRecord:
     """Regression: it was left as one that runs."""
     folder = tmp_path / 'trial'
 
-    def interrupt(*arguments):
-      raise KeyboardInterrupt
-
-    monkeypatch.setattr(local, '_watch', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-      play(([START], 'time.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
+    interrupted(([START], 'time.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
     record = trial_record.read_trial(folder)
     assert record is not None
     assert (record.status, record.stop_reason) == ('failed', 'interrupted')
@@ -294,13 +304,8 @@ class TestReplacing:
 
   def test_an_interrupt_before_the_first_row_leaves_the_old_trial(self, tmp_path, monkeypatch):
     path = old_trial(tmp_path / 'trial_1')
-
-    def interrupt(*arguments):
-      raise KeyboardInterrupt
-
-    monkeypatch.setattr(local, '_watch', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-      play(([START], ''), folder=path, monkeypatch=monkeypatch, overwrite=True)
+    script = ([START], 'time.sleep(1000)')
+    interrupted(script, folder=path, monkeypatch=monkeypatch, overwrite=True)
     assert (path / 'old').exists()
     assert not (path / trial_record.TRIAL_FILE).exists()
     assert not aside_of(path).exists()
@@ -317,10 +322,8 @@ class TestReplacing:
   def test_the_old_trial_goes_when_the_new_one_has_a_row(self, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
     with TrialFolder(path, replace=True) as folder:
-      folder.has_row()
       assert aside_of(path).exists()
-      write_row(path, 1)
-      folder.has_row()
+      folder.forget_replaced()
       assert not aside_of(path).exists()
       assert not folder.is_replacing()
 

@@ -8,12 +8,19 @@ import pytest
 from test_local_launch import config
 
 from algorithmic_efficiency.launch import progress
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.trial.messages import Progress
 
 
-def message(step: int) -> dict:
-  state = {'global_step': step, 'charged_steps': step, 'submission_time': 0.5, 'steps_per_sec': 0.0}
-  return {'kind': 'progress', 'eval': {'validation/accuracy': 0.25}, **state}
+def message(step: int) -> Progress:
+  return Progress(
+    global_step=step,
+    charged_steps=step,
+    submission_time=0.5,
+    total_duration=1.0,
+    eval={'validation/accuracy': 0.25},
+    steps_per_sec=0.0,
+  )
 
 
 @pytest.mark.parametrize(('steps', 'shown'), [([1], ['step 1']), ([1, 2], ['step 1', 'step 2'])])

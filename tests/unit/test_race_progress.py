@@ -21,8 +21,9 @@ from algorithmic_efficiency.experiments.race.progress import (
 )
 from algorithmic_efficiency.experiments.race.race import expand
 from algorithmic_efficiency.experiments.race.state import Kind, TrialState
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.pool import Event
+from algorithmic_efficiency.trial.messages import Progress
 
 
 def found(submission: str, study: int, kind: Kind = 'absent', seconds: float = 0.0) -> TrialState:
@@ -136,7 +137,14 @@ class TestShown:
     clock.spend(61.0)
     progress.take(ended(0))
     progress.take(started(1))
-    message = {'kind': 'progress', 'global_step': 7}
+    message = Progress(
+      global_step=7,
+      charged_steps=7,
+      submission_time=1.0,
+      total_duration=1.0,
+      eval=None,
+      steps_per_sec=None,
+    )
     progress.take(Event(index=1, kind='message', message=message))
     return progress
 

@@ -16,10 +16,11 @@ from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import expand
 from algorithmic_efficiency.launch import local, pool, trial_folder
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
+from algorithmic_efficiency.trial import messages
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +254,7 @@ class TestPool:
     configs = expand(fake_race.race(tmp_path, {'a': {'then': 'hang'}}, studies=3))
 
     def interrupt(event: pool.Event) -> None:
-      if event.kind == 'message' and event.message and event.message['kind'] == 'row':
+      if event.kind == 'message' and isinstance(event.message, messages.Row):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -11,9 +11,10 @@ from published_logs import POINT, STEPS, loss, write_log, write_logs
 from algorithmic_efficiency import cli
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import session
-from algorithmic_efficiency.launch.local import Outcome
-from algorithmic_efficiency.trial.config import StoppingRules, TrialConfig, budget_of
+from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.trial.config import TrialConfig, budget_of
 from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.stopping import StoppingRules
 
 COMMAND = ('reproduce', 'quick_vision', '--submission', 'nadamw')
 

@@ -14,26 +14,22 @@ import pytest
 from fake_trial import FakeTrial, rules, step_rules
 from test_local_launch import config
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import clock, errors
 from algorithmic_efficiency.backends.base import Devices
-from algorithmic_efficiency.launch import stepper
+from algorithmic_efficiency.launch import ranks, stepper
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.launch.stepper import (
-  Interval,
-  Stepper,
-  StepperError,
-  aside,
-)
+from algorithmic_efficiency.launch.stepper import Stepper, StepperError, aside
 from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.trial.loop import Hooks
+from algorithmic_efficiency.trial.messages import Interval
 from algorithmic_efficiency.trial.step_worker import obey
 
 READY = {'kind': 'ready', 'eval_batch_size': 7, 'clock_sec': 1.5}
-LEG = {
+INTERVAL = {
   'kind': 'interval',
   'num_steps': 4,
   'charged_steps': 8,
-  'buckets': {'data': 1.0, 'update': 3.0, 'eval': 9.0},
+  'buckets': dict.fromkeys(clock.BUCKETS, 0.0) | {'data': 1.0, 'update': 3.0, 'eval': 9.0},
   'peak_memory_bytes': {'host': 5},
 }
 
@@ -53,6 +49,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(stepper, '_WORKER', (sys.executable, '-c', head + code))
     monkeypatch.setattr(stepper, '_GRACE_SEC', 5.0)
+    monkeypatch.setattr(ranks, 'GRACE_SEC', 5.0)
     devices = Devices(platform='cpu', world_size=world_size)
     trial = config(tmp_path / 'trial', heartbeat_timeout_sec=heartbeat_timeout_sec, devices=devices)
     return Stepper(trial, Slot(), **options)
@@ -61,7 +58,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_it_steps_when_it_is_told_to(play, tmp_path):
-  code = f'send({READY})\nfor line in orders:\n  send({LEG} | json.loads(line))'
+  answer = "{'num_steps': json.loads(line)['num_steps']}"
+  code = f'send({READY})\nfor line in orders:\n  send({INTERVAL} | {answer})'
   with play(code) as trial:
     trial.wait()
     assert trial.start.eval_batch_size == 7
@@ -144,7 +142,7 @@ def test_the_process_that_died_is_named_and_not_one_that_misses_it(play, tmp_pat
 def test_a_process_that_says_nothing_is_given_up(play):
   silent = 'time.sleep(20)'
   with (
-    pytest.raises(StepperError, match=r'was silent for 0\.3 s'),
+    pytest.raises(StepperError, match=r'sign of life for 0\.3 s'),
     play(silent, heartbeat_timeout_sec=0.3) as trial,
   ):
     trial.wait()
@@ -154,6 +152,7 @@ def test_a_process_that_hangs_up_and_lives_on_is_given_up(play, monkeypatch):
   """Regression: one that closed every descriptor was waited for without end."""
   with play(f'send({READY})\nos.close(int(sys.argv[1]))\ntime.sleep(60)') as trial:
     monkeypatch.setattr(stepper, '_GRACE_SEC', 0.2)
+    monkeypatch.setattr(ranks, 'GRACE_SEC', 0.2)
     trial.wait()
     with pytest.raises(StepperError, match='and does not end'):
       trial.go(3)

@@ -25,13 +25,14 @@ from algorithmic_efficiency.benchmark.definition import Budget
 from algorithmic_efficiency.benchmark.suites import Ruleset
 from algorithmic_efficiency.compat.source import Source
 from algorithmic_efficiency.experiments.check import source as check_source
-from algorithmic_efficiency.launch import local, request
+from algorithmic_efficiency.launch import local, output, request
 from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results import measurements, trial_record
-from algorithmic_efficiency.trial import failure, submission
+from algorithmic_efficiency.trial import failure, messages, submission
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.messages import Message
 from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
 
@@ -266,15 +267,15 @@ def _tried(title: str, config: TrialConfig, one: _Version) -> CheckRow:
   told: set[tuple[str, str, int]] = set()  # each once, whichever process has made it
   has_ended = False
 
-  def take(message: Mapping[str, Any]) -> None:
+  def take(message: Message) -> None:
     nonlocal has_ended
-    if message['kind'] != 'finding' or (message['ends'] and has_ended):
+    if not isinstance(message, messages.Finding) or (message.ends and has_ended):
       return  # when a process has ended, the others fail for want of it
-    has_ended |= message['ends']
-    slot = (message['rule'], message['file'], message['line'])
-    if slot not in told:
-      told.add(slot)
-      add(message['rule'], message['text'], message['file'], message['line'])
+    has_ended |= message.ends
+    place = (message.rule, message.file, message.line)
+    if place not in told:
+      told.add(place)
+      add(message.rule, message.text, message.file, message.line)
 
   def add(kind: str, text: str, file: str = '', line: int = 0) -> None:
     if not file:
@@ -299,7 +300,7 @@ def _tried(title: str, config: TrialConfig, one: _Version) -> CheckRow:
 def _last_own(config: TrialConfig, file: Path) -> tuple[str, int]:
   """The submission's own line at which a signal has ended a trial; ('', 0) if there is none."""
   for rank in range(config.devices.world_size):
-    slot = failure.last_own(local.last_stack(config.path, rank), file)
+    slot = failure.last_own(output.last_stack(config.path, rank), file)
     if slot is not None:
       return slot
   return '', 0

@@ -13,11 +13,14 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import pool
-from algorithmic_efficiency.launch.local import OnMessage, Outcome
+from algorithmic_efficiency.launch.local import OnMessage
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.launch.stepper import Interval, Stepper, StepperError
+from algorithmic_efficiency.launch.stepper import Stepper, StepperError
 from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.results.trial_record import Status
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
+from algorithmic_efficiency.trial.messages import Interval
 
 SEC_PER_WORKLOAD = (
   30.0  # with one framework, shared by the submissions; starting takes what it takes
@@ -122,7 +125,7 @@ class _Job:
       self.found = probe(self.config, slot, limit_sec=self._limit_sec, cancelled=cancelled)
     except (StepperError, errors.UserError) as error:
       self.found = str(error)
-    status = 'finished' if isinstance(self.found, Probe) else 'failed'
+    status: Status = 'finished' if isinstance(self.found, Probe) else 'failed'
     return Outcome(folder=self.config.path, status=status, stop_reason='', reason='')
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from algorithmic_efficiency.experiments.race.state import TrialState
-from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch import outcome as outcomes
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.pool import Event
 from algorithmic_efficiency.launch.progress import duration, say, title
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.messages import Progress
 
 if TYPE_CHECKING:
   from rich.table import Table
@@ -60,7 +61,7 @@ class RaceProgress:
     for index in set(range(len(states))).difference(self._todo):
       found = states[index]
       assert found.record is not None
-      self._outcomes[index] = local.recorded(found.config.path, found.record)
+      self._outcomes[index] = outcomes.recorded(found.config.path, found.record)
     for found in states:
       if found.record is not None and found.kind == 'finished':
         self._seconds[row_of(found.config)].append(sum(found.record.buckets.values()))
@@ -72,8 +73,8 @@ class RaceProgress:
       return None
     if event.kind == 'started':
       self._started[index] = self._now()
-    elif event.message is not None and event.message['kind'] == 'progress':
-      self._steps[index] = event.message['global_step']
+    elif isinstance(event.message, Progress):
+      self._steps[index] = event.message.global_step
     elif event.outcome is not None:
       self._outcomes[index] = event.outcome
       if event.outcome.status == 'finished':

@@ -17,9 +17,11 @@ from algorithmic_efficiency.experiments.race.progress import RaceDisplay, RacePr
 from algorithmic_efficiency.experiments.race.race import Race, expand
 from algorithmic_efficiency.experiments.race.state import TrialState
 from algorithmic_efficiency.launch import pool, trial_folder
-from algorithmic_efficiency.launch.local import OnMessage, Outcome
+from algorithmic_efficiency.launch.local import OnMessage
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot, slots
 from algorithmic_efficiency.results import files
+from algorithmic_efficiency.results.trial_record import Status
 from algorithmic_efficiency.trial.config import TrialConfig
 
 
@@ -53,7 +55,7 @@ class _StepCosts:
       problems = step_cost.measure(self.configs, self.runs, slot, cancelled, anew=self.anew)
     except errors.UserError as error:
       problems = [str(error)]
-    status = 'failed' if problems else 'finished'
+    status: Status = 'failed' if problems else 'finished'
     return Outcome(folder=self.runs, status=status, stop_reason='', reason='\n'.join(problems))
 
 

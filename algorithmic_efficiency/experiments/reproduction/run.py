@@ -32,7 +32,7 @@ from algorithmic_efficiency.experiments.reproduction.reference_logs import (
 )
 from algorithmic_efficiency.launch import request as requests
 from algorithmic_efficiency.launch import session
-from algorithmic_efficiency.launch.local import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.results import measurements
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
