@@ -6,10 +6,10 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch import outcome as outcomes
-from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.launch.outcome import Outcome, recorded
 from algorithmic_efficiency.launch.progress import TrialDisplay, say, title
 from algorithmic_efficiency.launch.request import Request, configs
 from algorithmic_efficiency.results import trial_record
@@ -34,12 +34,26 @@ def run(request: Request, *, quiet: bool = False) -> int:
 
 @contextlib.contextmanager
 def interrupted_when_terminated() -> Iterator[None]:
-  """In the block, SIGTERM is an interrupt: trials are ended, and say so in their records."""
-  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  """In the block, SIGTERM and SIGHUP are interrupts: trials are ended, and say so in their records.
+
+  A signal that is ignored, as under `nohup`, stays ignored.
+  """
+  before = {
+    number: signal.signal(number, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP)
+    if signal.getsignal(number) != signal.SIG_IGN
+  }
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+  """Interrupts once: a closing terminal sends SIGHUP several times, and records take a moment."""
+  signal.signal(number, signal.SIG_IGN)
+  raise KeyboardInterrupt
 
 
 def run_trials(trials: list[TrialConfig], *, quiet: bool = False) -> list[Outcome]:
@@ -64,7 +78,7 @@ def _finished(config: TrialConfig) -> Outcome | None:
   record = trial_record.read_trial(config.path) if config.resume else None
   if record is None or record.status not in DONE:
     return None
-  return outcomes.recorded(config.path, record)
+  return recorded(config.path, record)
 
 
 def _common_folder(folders: list[Path]) -> Path:

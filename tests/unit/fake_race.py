@@ -15,6 +15,7 @@ from fake_worker import SESSIONS_FILE
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import local
+from algorithmic_efficiency.launch.session import interrupted_when_terminated
 from algorithmic_efficiency.trial.options import with_options
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
@@ -64,7 +65,9 @@ def sessions(folder: Path) -> list[Session]:
 
 def main(folder: str, scripts: str, changes: str) -> int:
   local.WORKER = WORKER
-  result = race_run.run(race(Path(folder), json.loads(scripts), **json.loads(changes)), quiet=True)
+  asked = race(Path(folder), json.loads(scripts), **json.loads(changes))
+  with interrupted_when_terminated():
+    result = race_run.run(asked, quiet=True)
   return int(any(outcome.status != 'finished' for outcome in result.outcomes))
 
 

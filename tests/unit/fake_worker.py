@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
   report.send('begin')
   for step in range(len(done) + 1, script['rows'] + 1):
     time.sleep(script['row_sec'])
-    report.send('row', line=log.append_eval({'validation/accuracy': 0.5}, step))
+    line = log.append_eval({'validation/accuracy': 0.5}, step)
+    report.send('row', line=line, global_step=step)
   status, stop_reason, reason = 'finished', 'budget_spent', ''
   if script['then'] == 'crash':
     status, stop_reason, reason = 'failed', 'failed', 'ValueError: as the script says'
@@ -61,7 +62,8 @@ def main(argv: list[str]) -> int:
   elif script['then'] == 'hang':
     time.sleep(1000)
   if status == 'finished':
-    report.send('row', line=log.append_end({'score': 1.0}, script['rows']))
+    line = log.append_end({'score': 1.0}, script['rows'])
+    report.send('row', line=line, global_step=script['rows'])
   log.close()
   wall = time.perf_counter() - clock.PROCESS_START
   record = dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import selectors
 import sys
 import threading
@@ -239,11 +240,49 @@ class TestRecord:
   def test_an_interrupted_trial_says_so(self, tmp_path, monkeypatch):
     """Regression: it was left as one that runs."""
     folder = tmp_path / 'trial'
-
     interrupted(([START], 'time.sleep(1000)'), folder=folder, monkeypatch=monkeypatch)
     record = trial_record.read_trial(folder)
     assert record is not None
     assert (record.status, record.stop_reason) == ('failed', 'interrupted')
+
+  @pytest.mark.parametrize('end', ['time.sleep(1000)', 'os.kill(os.getpid(), 9)'])
+  def test_it_counts_the_steps_of_its_rows(self, end, tmp_path, monkeypatch):
+    """Regression: the record of a trial that was cut off said that it had made no step."""
+    rows = [{'kind': 'row', 'line': '{}', 'global_step': step} for step in (1, 7, 0)]  # and a note
+    options = {'folder': tmp_path / 'trial', 'monkeypatch': monkeypatch}
+    script = ([START, *rows], end)
+    if 'sleep' in end:
+      interrupted(script, **options)
+    else:
+      play(script, **options)
+    assert trial_record.read_trial(tmp_path / 'trial').global_step == 7
+
+  @pytest.mark.parametrize(('resume', 'steps'), [(True, 9), (False, 0)])
+  def test_one_that_goes_on_is_no_further_back(self, resume, steps, tmp_path, monkeypatch):
+    options = {'folder': tmp_path / 'trial', 'monkeypatch': monkeypatch}
+    before = dataclasses.replace(config(tmp_path).record(), global_step=9)
+    (tmp_path / 'trial').mkdir()
+    before.write(tmp_path / 'trial')
+    running = dataclasses.replace(before, global_step=0).to_json()
+    record = f'json.dump({running!r}, open({str(tmp_path / "trial" / "trial.json")!r}, "w"))'
+    interrupted(([START], f'{record}\nSPEAK\ntime.sleep(1000)'), resume=resume, **options)
+    assert trial_record.read_trial(tmp_path / 'trial').global_step == steps
+
+  def test_one_that_ended_by_itself_knows_better(self, tmp_path, monkeypatch):
+    folder = tmp_path / 'trial'
+    ended = dataclasses.replace(config(folder).record(), status='failed', global_step=4).to_json()
+    row = {'kind': 'row', 'line': '{}', 'global_step': 7}
+    write = f'json.dump({ended!r}, open({str(folder / "trial.json")!r}, "w")); sys.exit(1)'
+    play(([START, row, FAILED], write), folder=folder, monkeypatch=monkeypatch)
+    assert trial_record.read_trial(folder).global_step == 4
+
+  @pytest.mark.parametrize('damage', ['[1]', '{', '[' * 100_000, '{"status": ["invalid"]}'])
+  def test_a_damaged_record_is_written_anew(self, damage, tmp_path, monkeypatch):
+    """Regression: one that was no object ended the launcher."""
+    folder = tmp_path / 'trial'
+    write = f'open({str(folder / "trial.json")!r}, "w").write({damage!r}); sys.exit(1)'
+    play(([START, FAILED], write), folder=folder, monkeypatch=monkeypatch)
+    assert trial_record.read_trial(folder).reason == 'the cause'
 
 
 class TestFolder:

@@ -63,6 +63,42 @@ def kill_the_launcher(launcher: subprocess.Popen) -> None:
     time.sleep(0.01)
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_told_to_end_says_so_in_its_records(number: signal.Signals, tmp_path: Path):
+  """Regression: SIGHUP left a trial as one that runs, and all said that no step was made."""
+  scripts = {'a': {'rows': ROWS, 'then': 'hang'}}
+  [config] = expand(fake_race.race(tmp_path, scripts, studies=1))
+  command = [sys.executable, fake_race.__file__, str(tmp_path)]
+  launcher = subprocess.Popen(
+    [*command, json.dumps(scripts), json.dumps({'studies': 1})], stderr=subprocess.PIPE, text=True
+  )
+  log = config.path / measurements.LOG_FILE
+  end = time.monotonic() + PATIENCE_SEC
+  while not log.exists() or log.read_text().count('"kind": "eval"') < ROWS:
+    assert launcher.poll() is None and time.monotonic() < end
+    time.sleep(0.005)
+  time.sleep(0.3)  # the launcher has heard of the last row
+  launcher.send_signal(number)
+  time.sleep(0.01)
+  launcher.send_signal(number)  # a closing terminal does not send it once
+  _, said = launcher.communicate(timeout=60)
+  assert said.splitlines()[-1] == 'KeyboardInterrupt'  # which the command line puts in words
+  record = trial_record.read_trial(config.path)
+  assert record is not None
+  assert (record.status, record.stop_reason) == ('failed', 'interrupted')
+  assert record.global_step == 5
+
+
+def test_one_that_ignores_a_signal_goes_on(tmp_path: Path):
+  """`nohup` has SIGHUP ignored."""
+  command = [sys.executable, fake_race.__file__, str(tmp_path)]
+  arguments = [json.dumps({'a': {'rows': 5, 'row_sec': 0.2}}), json.dumps({'studies': 1})]
+  launcher = subprocess.Popen(['nohup', *command, *arguments], stdout=subprocess.DEVNULL)
+  wait_for_a_start(tmp_path, 1, launcher)
+  launcher.send_signal(signal.SIGHUP)
+  assert launcher.wait(timeout=PATIENCE_SEC) == 0
+
+
 @pytest.mark.parametrize(
   ('studies', 'num_kills'), [(4, 4), pytest.param(200, 10, marks=pytest.mark.slow)]
 )
