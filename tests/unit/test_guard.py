@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from algorithmic_efficiency import trust
@@ -92,6 +94,141 @@ class TestOtherPaths:
     (folder / 'state').rename(folder / 'other')
     shutil.rmtree(folder)
     assert guard.violations == []
+
+
+class TestUntimedWork:
+  """What may be computed while evaluations, which are not timed, are under way: next to nothing."""
+
+  @pytest.fixture
+  def used(self, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int, str], float]:
+    """Seconds of CPU time of each worker so far, set by hand."""
+    found: dict[tuple[str, int, str], float] = {}
+    monkeypatch.setattr(guards, '_untrusted_cpu_sec', lambda: dict(found))
+    return found
+
+  @pytest.mark.parametrize(('seconds', 'is_noticed'), [(0.04, False), (0.06, True), (4.0, True)])
+  def test_a_twentieth_of_a_second_is_free(self, seconds, is_noticed, used):
+    """Regression: a limit of five seconds passed every fast test."""
+    work = guards.UntimedWork()
+    used['thread', 7, 'own'] = 100.0
+    work.begin()
+    used['thread', 7, 'own'] += seconds
+    said = work.end()
+    assert (said is not None) == is_noticed
+    assert said is None or f'A thread of the submission (own) computed for {seconds:.2f} s' in said
+
+  def test_all_evaluations_count_together_and_what_lies_between_does_not(self, used):
+    work = guards.UntimedWork()
+    used['process', 7, 'own'] = 0.0
+    for _ in range(2):
+      work.begin()
+      used['process', 7, 'own'] += 0.02
+      assert work.end() is None
+      used['process', 7, 'own'] += 5.0
+    work.begin()
+    used['process', 7, 'own'] += 0.02
+    assert 'A process of the submission (own) computed for 0.06 s' in work.end()
+
+  def test_one_that_begins_in_an_evaluation_counts(self, used):
+    work = guards.UntimedWork()
+    work.begin()
+    used['process', 8, 'new'] = 0.06
+    assert 'A process of the submission (new)' in work.end()
+
+  def test_workers_do_not_count_together(self, used):
+    work = guards.UntimedWork()
+    work.begin()
+    used.update({('thread', number, 'own'): 0.04 for number in range(5)})
+    assert work.end() is None
+
+  def test_a_thread_that_computes_is_noticed_and_one_that_sleeps_is_not(self):
+    busy, idle, end = threading.Event(), threading.Event(), threading.Event()
+
+    def compute() -> None:
+      busy.wait()
+      while not end.is_set():
+        sum(range(1000))
+
+    threads = [
+      threading.Thread(target=compute, name='busy'),
+      threading.Thread(target=idle.wait, name='idle'),
+    ]
+    for thread in threads:
+      thread.start()
+    try:
+      work = guards.UntimedWork()
+      work.begin()
+      time.sleep(0.1)
+      assert work.end() is None
+      work.begin()
+      busy.set()
+      assert 'A thread of the submission (busy)' in until_noticed(work)
+    finally:
+      for event in (busy, idle, end):
+        event.set()
+      for thread in threads:
+        thread.join()
+
+  def test_one_of_the_harness_may_compute(self):
+    end, trusted = threading.Event(), threading.Event()
+
+    def compute() -> None:
+      trust.trust_this_thread()
+      trusted.set()
+      while not end.is_set():
+        sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+      trusted.wait()
+      work = guards.UntimedWork()
+      work.begin()
+      time.sleep(0.3)
+      assert work.end() is None
+    finally:
+      end.set()
+      thread.join()
+
+  @pytest.mark.parametrize('is_trusted', [False, True])
+  def test_a_process_that_computes_is_noticed_unless_it_is_a_framework_s(
+    self, is_trusted, monkeypatch
+  ):
+    monkeypatch.setattr(trust, 'commands', ['sum(range(1000))'] if is_trusted else ['other'])
+    work = guards.UntimedWork()
+    work.begin()
+    command = [sys.executable, '-c', 'while True: sum(range(1000))']
+    with subprocess.Popen(command) as process:
+      try:
+        if is_trusted:
+          time.sleep(0.3)
+          assert work.end() is None
+        else:
+          assert 'A process of the submission' in until_noticed(work)
+      finally:
+        process.kill()
+
+  def test_a_submission_that_patches_psutil_changes_nothing(self, monkeypatch):
+    command = [sys.executable, '-c', 'while True: sum(range(1000))']
+    with subprocess.Popen(command) as process:
+      for name in ('children', 'cpu_times', 'threads', 'status', 'ppid', 'cmdline', 'name'):
+        monkeypatch.setattr(psutil.Process, name, lambda *arguments, **options: [])
+      try:
+        work = guards.UntimedWork()
+        work.begin()
+        assert 'A process of the submission' in until_noticed(work)
+      finally:
+        process.kill()
+
+
+def until_noticed(work: guards.UntimedWork) -> str:
+  """What is said of a worker that computes all the time, as soon as it is noticed."""
+  begin = time.monotonic()
+  while (said := work.end()) is None:
+    assert time.monotonic() - begin < 30
+    time.sleep(0.02)
+    work.begin()
+  return said
 
 
 def test_a_thread_that_threading_does_not_know_is_noticed():
