@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Ruleset
-from scoring.load import Runs
+from scoring.runs import Runs
 
 if TYPE_CHECKING:
   import pandas as pd

@@ -7,12 +7,13 @@ they ran on, such as AlgoPerf's, count as those of one machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
-from scoring.load import Runs
 from scoring.notes import Note
 from scoring.rules import ScoringRules
+from scoring.runs import Runs
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -65,7 +66,7 @@ def _described(host: str, timed: pd.DataFrame, runs: Runs | None) -> str:
   paths = set(there.path)
   trials = runs.trials if runs is not None else ()
   environments = (one.environment for one in trials if one.path in paths and one.environment)
-  facts: dict[str, Any] = next(environments, {})
+  facts: Mapping[str, Any] = next(environments, {})
   devices = facts.get('devices') or {}
   what = (
     f'{devices.get("num_devices", "?")} x {devices.get("device_kind", "unknown device")}',

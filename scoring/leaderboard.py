@@ -12,10 +12,10 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
-from scoring.load import Runs
 from scoring.notes import Note
 from scoring.profiles import Columns
 from scoring.rules import ScoringRules, resolve
+from scoring.runs import Runs
 from scoring.time_to_target import Cells, cells, medians, outcomes
 
 if TYPE_CHECKING:

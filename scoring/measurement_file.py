@@ -1,16 +1,15 @@
-"""Reads one `eval_measurements.csv`: the columns that scoring needs, or the reason why not."""
+"""The columns that scoring needs, out of a table or a log of evaluations, or the reason why not."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-EVAL_FILE = 'eval_measurements.csv'
+from algorithmic_efficiency.results import csv_table
 
 TIME = 'submission_sec'
 # Our name: the names in the file, the first that is there; and whether scoring can do without.
@@ -39,24 +38,37 @@ class Damaged(Exception):
 class Evaluations:
   """The columns of a file, by the names of NUMERIC, and the first damage found in their values."""
 
-  columns: dict[str, list[float]]
-  damage: Damaged | None
+  columns: Mapping[str, list[float]]
+  damage: Damaged | None = None
 
   @property
   def num_rows(self) -> int:
     return len(self.columns['global_step'])
 
 
-def parse(content: bytes, metric: str) -> Evaluations:
-  """The columns of a file whose target is on `metric`.
+NOTHING = Evaluations(columns={name: [] for name in NUMERIC})
 
-  Values that break a rule (steps that do not increase, times that are negative, decrease or are no
-  numbers) are kept, so that they can be looked at, and reported as damage.
+
+def parse(content: bytes, metric: str) -> Evaluations:
+  """The columns of a table whose target is on `metric`.
+
+  A last line that may be cut is left out and reported as damage. Values that break a rule (steps
+  that do not increase, times that are negative, decrease or are no numbers) are kept, so that they
+  can be looked at, and reported as damage.
 
   Raises:
     Damaged: there are no columns to be had.
   """
-  header, rows = _table(content)
+  if not content.strip():
+    raise Damaged('no_data', 'an empty file')
+  try:
+    table = csv_table.parse(content)
+  except ValueError as error:
+    raise Damaged('damaged', str(error)) from None
+  if not table.header:
+    raise Damaged('truncated', table.cut)
+  header, rows = table.header, table.rows
+  damage = Damaged('truncated', table.cut) if table.cut else None
   indices = _indices(header, metric)
   wanted = [index for index in indices.values() if index is not None]
   values = dict(zip(wanted, zip(*map(itemgetter(*wanted), rows), strict=True), strict=False))
@@ -64,6 +76,23 @@ def parse(content: bytes, metric: str) -> Evaluations:
   columns = {
     name: missing if index is None else _floats(values.get(index, ()), header[index])
     for name, index in indices.items()
+  }
+  return Evaluations(columns=columns, damage=damage or _broken_rule(columns, missing))
+
+
+def of_rows(rows: Sequence[Mapping[str, float]], metric: str) -> Evaluations:
+  """The same columns out of the evaluations of a log.
+
+  Raises:
+    Damaged: a column that scoring needs is in no row.
+  """
+  if not rows:
+    return NOTHING
+  header = tuple(sorted(set().union(*rows)))
+  missing = [math.nan] * len(rows)
+  columns = {
+    name: missing if index is None else [float(row.get(header[index], math.nan)) for row in rows]
+    for name, index in _indices(header, metric).items()
   }
   return Evaluations(columns=columns, damage=_broken_rule(columns, missing))
 
@@ -83,50 +112,40 @@ def _indices(header: tuple[str, ...], metric: str) -> dict[str, int | None]:
   return indices
 
 
-def _table(content: bytes) -> tuple[tuple[str, ...], list[list[str]]]:
-  if not content.strip():
-    raise Damaged('no_data', 'an empty file')
-  try:
-    lines = content.decode('ascii').splitlines()
-    header, *rows = csv.reader(lines, strict=True)
-  except (UnicodeDecodeError, csv.Error, ValueError) as error:
-    raise Damaged('damaged', f'not a CSV file ({error})') from None
-  width = len(header)
-  if not content.endswith(b'\n'):
-    raise Damaged('truncated', f'the last of {len(rows)} rows has no end')
-  if rows and set(map(len, rows)) != {width}:
-    index = next(index for index, row in enumerate(rows) if len(row) != width)
-    cut = index == len(rows) - 1 and len(rows[index]) < width
-    found = f'row {index + 1} has {len(rows[index])} of {width} fields'
-    raise Damaged('truncated' if cut else 'damaged', found)
-  return tuple(header), rows
-
-
 def _floats(texts: tuple[str, ...], column: str) -> list[float]:
-  try:
-    return list(map(float, texts))
-  except ValueError:
-    pass
+  if not any('_' in text for text in texts):  # which Python takes in a number, and no file means
+    try:
+      return list(map(float, texts))
+    except ValueError:
+      pass
   values = []
   for index, text in enumerate(texts):
     try:
-      values.append(float(text) if text.strip() else math.nan)
+      values.append(float(text.replace('_', '?')) if text.strip() else math.nan)
     except ValueError:
       raise Damaged('damaged', f'row {index + 1}: {column} is {text[:20]!r}, no number') from None
   return values
 
 
-def _broken_rule(columns: dict[str, list[float]], missing: list[float]) -> Damaged | None:
-  steps, times = columns['global_step'], columns[TIME]
-  if not _increases(steps, operator.lt) or not all(map(float.is_integer, steps)):
+def _broken_rule(columns: Mapping[str, list[float]], missing: list[float]) -> Damaged | None:
+  steps, times, charged = columns['global_step'], columns[TIME], columns['charged_steps']
+  if not _increases(steps, operator.lt) or not _whole(steps):
     return Damaged('bad_steps', _first_offender(steps, operator.lt))
+  if charged is not missing and not _increases(charged, operator.le):
+    return Damaged('bad_steps', f'charged_steps: {_first_offender(charged, operator.le)}')
+  if any(map(operator.lt, charged, steps)) or (charged is not missing and not _whole(charged)):
+    return Damaged('bad_steps', 'charged_steps are fewer than the steps, or no whole numbers')
   if not _increases(times, operator.le):
     return Damaged('bad_times', _first_offender(times, operator.le))
-  for name in ('charged_steps', 'eval_sec', 'logging_sec'):
+  for name in ('eval_sec', 'logging_sec'):
     values = columns[name]
     if values is not missing and any(value < 0 or value == math.inf for value in values):
       return Damaged('bad_times', f'{name} is negative or infinite')
   return None
+
+
+def _whole(values: list[float]) -> bool:
+  return all(map(float.is_integer, values))
 
 
 _Order = Callable[[float, float], bool]

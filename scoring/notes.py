@@ -11,14 +11,22 @@ KINDS: Mapping[str, str] = {
   'no_data': 'trial folders without evaluations; each counts as not reached',
   'damaged': 'damaged evaluation files; each of these trials counts as not reached',
   'missing_column': 'evaluation files without a column that scoring needs; not reached',
-  'truncated': 'evaluation files whose last line is cut; not reached',
+  'truncated': 'evaluation files whose last line is cut; scored by the lines before it',
+  'damaged_log': 'logs with lines that could not be read; the table beside them was read',
+  'altered_table': 'evaluation files that are not what the log says; the log was read',
+  'contradiction': 'trials whose files contradict each other; not reached',
+  'impossible_metric': 'trials with values that the metric cannot have; those reach nothing',
+  'lost_record': 'trials that have lost their trial.json; not reached',
+  'no_record': 'trials without a trial.json, beside others that have one',
+  'mixed_submissions': 'folders that hold trials of several submissions',
+  'duplicate': 'trials that are there twice, by their seeds',
   'bad_steps': 'evaluation files with repeated or decreasing steps; not reached',
   'bad_times': 'evaluation files with times that are negative, decrease or are NaN; not reached',
   'invalid_trial': 'trials that the runner marked invalid; not reached',
   'failed_trial': 'trials that failed; scored by the rows that they left',
   'cut_short': 'trials that are not finished or were cut short; scored by the rows that they have',
   'runner_note': 'remarks of the runner on trials',
-  'spared': 'trials that were spared evaluations, or training behind the validation target',
+  'spared': 'trials that deviate from the rules in their evaluations, or that stop at validation',
   'nan_metric': 'trials with values of the metric that are not finite; those reach nothing',
   'single_row': 'trials with a single evaluation',
   'other_suite': 'trials that were run for another suite or ruleset; not reached',
@@ -38,13 +46,17 @@ KINDS: Mapping[str, str] = {
   'merged': 'folders of one submission that differ by a time stamp; merged',
   'two_frameworks': 'submissions that ran in both frameworks; scored as two',
   'excluded': 'submissions left out by request',
-  'no_hparams': 'trials without readable hyperparameters',
+  'no_hparams': 'trials without readable hyperparameters, or with others than recorded',
   'several_hosts': 'scores from several hosts, which the cost of a step makes comparable',
   'mixed_hosts': 'hosts whose seconds stand side by side, because --mix_hosts was given',
   'step_times': 'hosts and workloads where not all were timed against the baseline; runs tell',
   'timed_otherwise': 'submissions whose steps took far longer in trials than when they were timed',
   'baseline': 'hosts and workloads without a run of the baseline',
 }
+
+# What is wrong with files that could be read in part: a trial that has not reached its target by
+# what was read is not known to have missed it.
+PARTLY_READ = ('truncated', 'damaged_log')
 
 
 @dataclass(frozen=True, order=True)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import Target, WorkloadDefinition
 from scoring.layout import natural
-from scoring.load import KEYS, Runs, TrialFiles
+from scoring.notes import PARTLY_READ
 from scoring.rules import ScoringRules
+from scoring.runs import KEYS, Runs, TrialFiles
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -56,17 +57,14 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   last = np.searchsorted(codes, np.arange(len(trials)), 'right') - 1
   filled = last >= first
 
-  sign = np.array(
-    [1.0 if definitions[w].target.direction == 'max' else -1.0 for w in trials.workload]
-  )
-  target = np.array([definitions[w].target.validation for w in trials.workload])
-  signed = values['validation'] * sign[codes]
-  with np.errstate(invalid='ignore'):
-    hits = np.flatnonzero(np.isfinite(signed) & (signed >= (target * sign)[codes]))
+  targets = [definitions[name].target for name in trials.workload]
+  signed, is_hit = _judged_values(values['validation'], codes, targets)
+  hits = np.flatnonzero(is_hit)
   hit = np.full(len(trials), -1)
   hit[codes[hits][::-1]] = hits[::-1]  # the first of each trial is written last
   trials['status'] = _judged(trials, rules)
-  scored = (trials.status == 'ok').to_numpy()
+  complete = (trials.status == 'ok').to_numpy()
+  scored = complete | trials.status.isin(PARTLY_READ).to_numpy()
   hit[~scored] = -1
 
   def at(index: np.ndarray, name: str) -> np.ndarray:
@@ -77,7 +75,7 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   best = _first_best(signed, codes, first, last)
   end = np.where(filled, last, -1)
   table = trials.assign(
-    status=np.where(scored, np.where(hit >= 0, 'reached', 'not_reached'), trials.status),
+    status=np.where(hit >= 0, 'reached', np.where(complete, 'not_reached', trials.status)),
     row=at(hit, 'row'),
     step=at(hit, 'step'),
     sec=at(hit, 'submission_sec'),
@@ -95,8 +93,23 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   return table
 
 
+def _judged_values(
+  values: np.ndarray, codes: np.ndarray, targets: Sequence[Target]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Validation values as 'the larger the better', NaN where the metric cannot have them, and
+  whether each reaches its target; `codes` are the positions of their trials in `targets`."""
+  signed, is_hit = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
+  for target in set(targets):
+    mine = np.array([other is target or other == target for other in targets])[codes]
+    found = values[mine]
+    sign = 1.0 if target.direction == 'max' else -1.0
+    signed[mine] = np.where(target.is_possible(found), sign * found, np.nan)
+    is_hit[mine] = target.reached_on_validation(found)
+  return signed, is_hit
+
+
 def _judged(trials: pd.DataFrame, rules: ScoringRules) -> pd.Series:
-  """The status of trials, where it is not that of one run by these rules on these workloads."""
+  """The status of each trial; one run by other rules or on another workload is not scored."""
   prints = {name: definition.content_hash() for name, definition in rules.members.items()}
   suites = ('', rules.suite.rules_hash(rules.ruleset))
   judgements = {
@@ -108,7 +121,7 @@ def _judged(trials: pd.DataFrame, rules: ScoringRules) -> pd.Series:
   }
   status = trials.status
   for name, applies in judgements.items():
-    status = status.mask(applies & (status == 'ok'), name)
+    status = status.mask(applies & status.isin(('ok', *PARTLY_READ)), name)
   return status
 
 

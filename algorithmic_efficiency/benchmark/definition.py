@@ -25,13 +25,27 @@ SMOKE_BATCH_SIZE = 8
 # by that hash, so it outlives the names.
 _HASHED_AS = {'target': 'goal', 'bundled': 'embedded'}
 
+# The least and the largest value that a metric can have; values outside are mistakes of a file.
+METRIC_RANGES: Mapping[str, tuple[float, float]] = {
+  'accuracy': (0.0, 1.0),
+  'bits_per_byte': (0.0, math.inf),
+  'bleu': (0.0, 100.0),
+  'ctc_loss': (0.0, math.inf),
+  'loss': (0.0, math.inf),
+  'mean_average_precision': (0.0, 1.0),
+  'ppl': (1.0, math.inf),
+  'ssim': (-1.0, 1.0),
+  'wer': (0.0, math.inf),
+}
+_ROUNDING = 1e-6  # by how much a sum in float32 may leave the range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
   """The metric value that training has to reach.
 
   A value equal to the target reaches it. The trial loop and scoring use the same comparison. A
-  value that is not finite reaches no target.
+  value that is not finite, or that the metric cannot have, reaches no target.
 
   Attributes:
     metric: name of the metric, as in `WorkloadDefinition.metrics`.
@@ -52,9 +66,24 @@ class Target:
     target_value = self.validation if split == 'validation' else self.test
     if target_value is None:
       return True
-    if value is None or not math.isfinite(value):
-      return False
-    return value >= target_value if self.direction == 'max' else value <= target_value
+    return value is not None and bool(self._reach(value, target_value))
+
+  def reached_on_validation(self, values: Any) -> Any:
+    """The same rule for an array of validation values: bool, of their shape."""
+    return self._reach(values, self.validation)
+
+  def is_possible(self, values: Any) -> Any:
+    """Whether the metric can have these values: bool, of their shape; NaN and infinities cannot."""
+    low, high = METRIC_RANGES.get(self.metric, (-math.inf, math.inf))
+    return (
+      (values >= low - _ROUNDING)
+      & (values <= high + _ROUNDING * max(1.0, high))
+      & (abs(values) < math.inf)
+    )
+
+  def _reach(self, values: Any, target_value: float) -> Any:
+    better = values >= target_value if self.direction == 'max' else values <= target_value
+    return better & self.is_possible(values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,14 @@
-"""A CSV file that grows by rows in constant time; only a column never seen before rewrites it."""
+"""CSV files of numbers: written row by row in constant time, and read as any program saves them.
+
+Only a column never seen before rewrites a file.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from algorithmic_efficiency.results import files
@@ -102,3 +106,56 @@ def _line(row: Mapping[str, float | int], columns: list[str]) -> bytes:
 def _padded(line: bytes, num_columns: int) -> bytes:
   """The line with so many empty columns more."""
   return line[:-1] + b',' * num_columns + b'\n'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+  """A CSV file as texts.
+
+  Attributes:
+    header: the names of the columns; empty if their line is cut.
+    rows: the complete rows, each as wide as the header.
+    cut: what is wrong with the last line, which is then left out; empty if nothing is.
+  """
+
+  header: tuple[str, ...]
+  rows: list[list[str]]
+  cut: str = ''
+
+
+def parse(data: bytes) -> Table:
+  """Reads a CSV file, also one that another program saved again.
+
+  Such a program may write a byte order mark, empty lines, or semicolons between fields and commas
+  in numbers. A last line without its end may be cut inside a number, so that it is left out.
+
+  Raises:
+    ValueError: the file is no table.
+  """
+  if not data.strip():
+    raise ValueError('an empty file')
+  try:
+    lines = data.decode('utf-8-sig').encode('ascii').decode().splitlines()
+    first, *rows = (row for row in csv.reader(lines, strict=True) if row)
+  except (UnicodeError, csv.Error, ValueError) as error:
+    raise ValueError(f'not a CSV file ({error})') from None
+  if len(first) == 1 and ';' in first[0]:
+    first, *rows = (_point_for_comma(row) for row in csv.reader(lines, delimiter=';') if row)
+  cut = ''
+  if not data.endswith((b'\n', b'\r')):
+    if not rows:
+      return Table(header=(), rows=[], cut='the line of column names has no end')
+    cut = f'the last of {len(rows)} rows has no end; it was left out'
+    rows.pop()
+  width = len(first)
+  if rows and len(rows[-1]) < width:
+    cut = f'row {len(rows)} has {len(rows[-1])} of {width} fields; it was left out'
+    rows.pop()
+  for index, row in enumerate(rows):
+    if len(row) != width:
+      raise ValueError(f'row {index + 1} has {len(row)} of {width} fields')
+  return Table(header=tuple(first), rows=rows, cut=cut)
+
+
+def _point_for_comma(row: list[str]) -> list[str]:
+  return [field.replace(',', '.') for field in row]

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import csv_table, files
+from algorithmic_efficiency.results import csv_table, files, schema
 from algorithmic_efficiency.results.csv_table import CsvTable
+from algorithmic_efficiency.results.schema import Count
 
 SCHEMA_VERSION = 1
 LOG_FILE = 'measurements.jsonl'
@@ -240,7 +241,7 @@ def read(folder: Path) -> Rows:
   """
   path = folder / LOG_FILE
   try:
-    lines = path.read_bytes().split(b'\n')
+    lines = files.read_bytes(path).split(b'\n')
   except FileNotFoundError:
     raise errors.UserError(f'A trial folder holds {LOG_FILE}; {folder} does not.') from None
   except OSError as error:
@@ -277,26 +278,51 @@ def altered_views(folder: Path) -> list[str]:
 
 def _content(path: Path) -> bytes | None:
   try:
-    return path.read_bytes()
+    return files.read_bytes(path)
   except OSError:
     return None
 
 
-_REQUIRED = {'header': ('schema', int), 'event': ('event', str), 'resumed_at': ('global_step', int)}
+@dataclass(frozen=True, kw_only=True)
+class _RowRecord:
+  row: dict[str, int | float]
+
+  def __post_init__(self) -> None:
+    if not isinstance(self.row.get('global_step'), int):
+      raise ValueError('Expected int at row.global_step')
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+  schema: Count
+  workload: str = ''
+  framework: str = ''
+  seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+  event: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ResumedAt:
+  global_step: Count
+
+
+_TYPES: Mapping[str, type] = {
+  **dict.fromkeys(_ROW_KINDS, _RowRecord),
+  'header': _Header,
+  'event': _Event,
+  'resumed_at': _ResumedAt,
+}
 
 
 def _checked(record: Any) -> dict[str, Any]:
   kind = record.get('kind') if isinstance(record, dict) else None
-  if kind in _ROW_KINDS:
-    row = record.get('row')
-    sound = isinstance(row, dict) and isinstance(row.get('global_step'), int)
-  elif isinstance(kind, str) and kind in _REQUIRED:
-    name, wanted = _REQUIRED[kind]
-    sound = isinstance(record.get(name), wanted)
-  else:
+  if not isinstance(kind, str) or kind not in _TYPES:
     raise ValueError(f'there is no kind of record {kind!r}')
-  if not sound:
-    raise ValueError(f'a record of kind {kind!r} lacks what it needs')
+  schema.convert(record, _TYPES[kind])
   return record
 
 

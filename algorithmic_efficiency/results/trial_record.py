@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.results import files, former_names, schema
@@ -14,6 +16,7 @@ from algorithmic_efficiency.results.schema import Count, Seconds
 
 SCHEMA_VERSION = 1
 TRIAL_FILE = 'trial.json'
+POINT_FILE = 'hparams.json'
 
 Status = Literal['running', 'finished', 'failed', 'invalid']
 StopReason = Literal[
@@ -31,6 +34,9 @@ StopReason = Literal[
 
 
 OptionValue = bool | int | float | str | list[int | str] | None
+
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Point = Mapping[str, _Integer | float | str | bool | list[Any] | dict[str, Any] | None]
 
 
 class _Devices(TypedDict, total=False):
@@ -81,7 +87,7 @@ class TrialRecord:
   status: Status = 'running'
   stop_reason: StopReason | None = None
   reason: str = ''
-  hyperparameters: Mapping[str, Any] | None = None
+  hyperparameters: Point | None = None
   options: Mapping[str, OptionValue] = field(default_factory=dict)
   batch_size: Count = 0
   global_step: Count = 0
@@ -140,3 +146,19 @@ def read_trial(folder: Path) -> TrialRecord | None:
     raise errors.UserError(
       f'{path} is damaged ({error}); run the trial again with --overwrite.'
     ) from error
+
+
+def read_point(folder: Path) -> Point | None:
+  """Reads the hyperparameters of a trial folder, ours or AlgoPerf's; None for self tuning.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = folder / POINT_FILE
+  try:
+    value = schema.read_json(path)
+    return None if value is None else schema.convert(value, Point)  # type: ignore[type-abstract]
+  except FileNotFoundError:
+    return None
+  except schema.DamagedError as error:
+    raise errors.UserError(f'{path} is damaged ({error}); copy it again from the runs.') from error

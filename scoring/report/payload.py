@@ -13,10 +13,10 @@ from scoring import planned
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Result
-from scoring.load import KEYS
 from scoring.notes import KINDS, counted
 from scoring.outputs import against_next, footnotes, percent
 from scoring.profiles import NUM_POINTS
+from scoring.runs import KEYS
 from scoring.statistics import costs, speedups
 
 if TYPE_CHECKING:

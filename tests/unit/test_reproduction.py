@@ -185,7 +185,7 @@ def test_damaged_logs_are_left_out_and_named(fake, tmp_path, capsys):
   assert reproduce() == 0
   out = capsys.readouterr().out
   assert 'band of 3 logs' in out and out.count('Left out: ') == 4
-  for why in ('a row of', 'no rows', "'nine'", 'its steps do not increase'):
+  for why in ('fields; it was left out', 'an empty file', "'nine'", 'its steps do not increase'):
     assert why in out
   files[4].write_text('')
   assert reproduce() == 2
@@ -220,7 +220,7 @@ def test_smoke_runs_and_invalid_trials_are_no_logs(fake, tmp_path, capsys):
     (('--framework', 'pytorch'), 'no log of quick_vision_pytorch; it has: quick_vision_jax'),
     (('--point', 'nowhere.json'), 'could not be read'),
     (('--suite', 'quik'), "Did you mean 'quick'?"),
-    (('--against', 'nowhere'), 'must name a folder of runs'),
+    (('--against', 'nowhere'), 'must be a folder of runs'),
   ],
 )
 def test_mistakes(fake, tmp_path, capsys, flags, said):
@@ -251,7 +251,7 @@ def test_mistakes_about_the_logs(fake, tmp_path, capsys):
   )
   assert 'rows from step 20 to step 40; with --steps 19 there is none' in says('--steps', '19')
   (tmp_path / 'point.json').write_text('[1]')
-  assert 'must name a JSON file with a point' in says('--point', 'point.json')
+  assert 'must be a JSON file with a point' in says('--point', 'point.json')
   (tmp_path / 'point.json').write_text('{"learning_rate": 1}')
   assert 'must be a point of the logs' in says('--point', 'point.json')
 

@@ -240,9 +240,12 @@ def test_charged_steps_are_the_steps_where_they_are_recorded(tmp_path):
   folder = write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record())
   path = folder / 'eval_measurements.csv'
   lines = path.read_text().splitlines()
-  lines = [lines[0] + ',charged_steps', *(f'{line},{7 * i}' for i, line in enumerate(lines[1:]))]
+  lines = [
+    lines[0] + ',charged_steps',
+    *(f'{line},{7 * s}' for s, line in zip((1, 50, 100), lines[1:], strict=True)),
+  ]
   path.write_text('\n'.join(lines) + '\n')
-  assert outcome(tmp_path).outcomes.step.tolist() == [14.0]
+  assert outcome(tmp_path).outcomes.step.tolist() == [700.0]
 
 
 @pytest.mark.parametrize('given', ['missing', 'file', 'empty', 'elsewhere'])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.results import csv_table, files, measurements, trial_record
+from algorithmic_efficiency.results.trial_record import Point
 
-Point = Mapping[str, Any] | None  # None: self tuning, which has no `hparams.json`
-
-POINT_FILE = 'hparams.json'
 _SPLITS = ('train/', 'validation/', 'test/')
 _COUNT = '/num_examples'
 
@@ -26,13 +22,14 @@ class Log:
   """The evaluations of one trial.
 
   Attributes:
+    point: the hyperparameters; None for self tuning.
     suite: the suite that it ran in, which AlgoPerf's logs do not say.
     steps: int [rows], increasing.
     curves: the metrics of the splits by name, such as 'validation/loss', each [rows].
   """
 
   folder: Path
-  point: Point
+  point: Point | None
   suite: str | None
   steps: np.ndarray
   curves: Mapping[str, np.ndarray]
@@ -69,12 +66,12 @@ def find(root: Path, workload: str, framework: str | None, *, apart: Path) -> Lo
   """
   root = root.expanduser().resolve()
   if not root.is_dir():
-    raise errors.UserError(f'--against must name a folder of runs; {root} is none.')
+    raise errors.UserError(f'--against must be a folder of runs; {root} is not.')
   folders = [file.parent for file in sorted(root.rglob(measurements.EVAL_FILE))]
   folders = [
     folder
     for folder in folders
-    if not folder.name.startswith('.')  # a trial put aside
+    if not folder.name.startswith('.')  # a trial that was backed up
     and not folder.is_relative_to(apart.expanduser().resolve())
   ]
   names = sorted({folder.parent.name for folder in folders})
@@ -120,8 +117,9 @@ def read(folder: Path) -> Log:
   """
   try:
     record = trial_record.read_trial(folder)
-  except errors.UserError:
-    raise _UnusableError(f'{trial_record.TRIAL_FILE} is damaged') from None
+    point = trial_record.read_point(folder)
+  except errors.UserError as error:
+    raise _UnusableError(str(error)) from None
   if record is not None and record.smoke:
     raise _UnusableError('a smoke run')
   if record is not None and record.status == 'invalid':
@@ -129,29 +127,25 @@ def read(folder: Path) -> Log:
   steps, curves = _rows(folder / measurements.EVAL_FILE)
   return Log(
     folder=folder,
-    point=_point(folder / POINT_FILE),
+    point=point,
     suite=None if record is None else record.suite,
     steps=steps,
     curves=curves,
   )
 
 
-def _point(file: Path) -> Point:
-  try:
-    return json.loads(file.read_bytes())
-  except FileNotFoundError:
-    return None
-  except ValueError:
-    raise _UnusableError(f'{file.name} is damaged') from None
-
-
 def _rows(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  with open(file, newline='', encoding='utf-8', errors='replace') as lines:
-    header, *rows = list(csv.reader(lines)) or [[]]
+  try:
+    table = csv_table.parse(files.read_bytes(file))
+  except OSError as error:
+    raise _UnusableError(f'{file.name} cannot be read: {error.strerror}') from None
+  except ValueError as error:
+    raise _UnusableError(f'{file.name}: {error}') from None
+  if table.cut:
+    raise _UnusableError(f'{file.name}: {table.cut}')
+  header, rows = table.header, table.rows
   if 'global_step' not in header or not rows:
     raise _UnusableError('no rows')
-  if any(len(row) != len(header) for row in rows):
-    raise _UnusableError(f'a row of {file.name} is damaged')
   wanted = [name for name in header if name.startswith(_SPLITS) and not name.endswith(_COUNT)]
   try:
     columns = {

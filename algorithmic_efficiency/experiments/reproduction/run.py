@@ -7,7 +7,6 @@ the most rows are taken, and the other logs are read between their rows.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,16 +23,12 @@ from algorithmic_efficiency.experiments.reproduction.prediction_band import (
   Agreement,
   Band,
 )
-from algorithmic_efficiency.experiments.reproduction.reference_logs import (
-  POINT_FILE,
-  Log,
-  Logs,
-  Point,
-)
+from algorithmic_efficiency.experiments.reproduction.reference_logs import Log, Logs
 from algorithmic_efficiency.launch import request as requests
 from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.outcome import Outcome
-from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.results import measurements, schema
+from algorithmic_efficiency.results.trial_record import POINT_FILE, Point
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
 
@@ -108,7 +103,7 @@ class ReproductionReport:
   framework: str
   submission: str
   suite: str
-  point: Point
+  point: Point | None
   logs: tuple[str, ...]
   left_out: tuple[str, ...]
   folder: str
@@ -227,19 +222,18 @@ def _of_point(asked: Reproduction, found: Sequence[Log], logs: Logs) -> list[Log
   return chosen
 
 
-def _point(file: Path) -> Mapping[str, Any]:
+def _point(file: Path) -> Point:
   try:
-    point = json.loads(file.read_bytes())
-  except OSError as error:
-    raise errors.UserError(f'--point {file} could not be read: {error.strerror}.') from None
-  except ValueError:
-    point = None
-  if not isinstance(point, dict):
+    return schema.convert(schema.read_json(file), Point)  # type: ignore[type-abstract]
+  except FileNotFoundError:
     raise errors.UserError(
-      f'--point must name a JSON file with a point, such as the {POINT_FILE} of a log; {file} is '
-      'none.'
-    )
-  return point
+      f'--point {file} could not be read: No such file or directory.'
+    ) from None
+  except schema.DamagedError as error:
+    raise errors.UserError(
+      f'--point must be a JSON file with a point, such as the {POINT_FILE} of a log; {file} is '
+      f'not ({error}).'
+    ) from None
 
 
 def _steps(logs: Sequence[Log], most: int | None) -> np.ndarray:
