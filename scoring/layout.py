@@ -1,4 +1,4 @@
-"""Finds the trials under a folder of runs; knows names of folders and opens no measurement.
+"""Finds the trials under a folder of runs by where they lie; opens no file.
 
 `<root>/<submission>[-timestamp]/<study>/<workload>_<framework>/<trial>/`, the folder of one
 submission itself, a folder around exactly one such root, and submissions without study folders.
@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 from scoring.notes import Note
 
 _TIMESTAMP = re.compile(r'-\d{4}(-\d{2}){5}$')
 _WORKLOAD = re.compile(r'^(?P<workload>.+)_(?P<framework>jax|pytorch)$')
-_TRIAL = re.compile(r'^trial_\d+$')
-_NUMBER = re.compile(r'(\d+)')
+_TRIAL = re.compile(r'^trial_[0-9]+$')
+_STUDY = re.compile(r'^study_?[0-9]+$')
+_NUMBER = re.compile(r'([0-9]+)')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class FoundTrial:
 
 def natural(text: str) -> tuple:
   """A sort key under which trial_10 comes after trial_9."""
-  return tuple(int(part) if part.isdigit() else part for part in _NUMBER.split(text))
+  parts = _NUMBER.split(text)  # every second one is a number
+  return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def find_trials(
@@ -51,12 +54,14 @@ def find_trials(
     raise errors.UserError(f'Runs are read from a folder; {root} is a file.')
   notes: list[Note] = []
   trials: list[FoundTrial] = []
-  for folder in _submissions(root):
-    trials += _in_submission(folder, notes)
+  tree = _Tree()
+  for folder in _submissions(tree, root):
+    trials += _in_submission(tree, folder, notes)
   if only is not None:
     trials = [trial for trial in trials if os.path.realpath(trial.path) in only]
   trials = _merge_timestamps(trials, notes)
   trials = _split_frameworks(trials, notes)
+  notes += _odd_study_names(trials)
   trials.sort(
     key=lambda one: (
       one.submission,
@@ -69,7 +74,45 @@ def find_trials(
   return trials, notes
 
 
-def _folders(parent: str | os.PathLike[str]) -> list[os.DirEntry]:
+class _Tree:
+  """The folders below a root, each read once. What they are is told by what lies in them."""
+
+  def __init__(self) -> None:
+    self._read: dict[str, list[os.DirEntry]] = {}
+    self._known = registry.workloads()
+
+  def folders(self, parent: str | os.PathLike[str]) -> list[os.DirEntry]:
+    """The folders in a folder, in their natural order.
+
+    Raises:
+      UserError: it cannot be read, or a name in it is not printable.
+    """
+    path = os.fspath(parent)
+    if path not in self._read:
+      self._read[path] = _folders(path)
+    return self._read[path]
+
+  def workload(self, folder: os.DirEntry) -> re.Match[str] | None:
+    """The parts of the name of a workload folder; None for any other folder.
+
+    It holds trials; without a trial it is one if its name is that of a known workload, and it is no
+    submission.
+    """
+    match = _WORKLOAD.match(folder.name)
+    if match is None or any(_TRIAL.match(child.name) for child in self.folders(folder.path)):
+      return match
+    is_empty = match['workload'] in self._known and not self.is_submission(folder.path)
+    return match if is_empty else None
+
+  def is_submission(self, folder: str | os.PathLike[str]) -> bool:
+    """Whether workload folders lie in it, directly or one level down."""
+    children = self.folders(folder)
+    return any(self.workload(child) for child in children) or any(
+      self.workload(grandchild) for child in children for grandchild in self.folders(child.path)
+    )
+
+
+def _folders(parent: str) -> list[os.DirEntry]:
   try:
     with os.scandir(parent) as entries:
       found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith('.')]
@@ -84,22 +127,14 @@ def _folders(parent: str | os.PathLike[str]) -> list[os.DirEntry]:
   return sorted(found, key=lambda entry: natural(entry.name))
 
 
-def _is_submission(folder: str | os.PathLike[str]) -> bool:
-  """Whether workload folders lie in it, directly or one level down."""
-  children = _folders(folder)
-  if any(_WORKLOAD.match(child.name) for child in children):
-    return True
-  return any(_WORKLOAD.match(grand.name) for child in children for grand in _folders(child.path))
-
-
-def _submissions(root: Path) -> list[Path]:
-  if _is_submission(root):
+def _submissions(tree: _Tree, root: Path) -> list[Path]:
+  if tree.is_submission(root):
     return [root]
-  for parents in ([root], [Path(child.path) for child in _folders(root)]):
+  for parents in ([root], [Path(child.path) for child in tree.folders(root)]):
     holders = {
       parent: found
       for parent in parents
-      if (found := [Path(one.path) for one in _folders(parent) if _is_submission(one.path)])
+      if (found := [Path(one.path) for one in tree.folders(parent) if tree.is_submission(one.path)])
     }
     if len(holders) == 1:
       return next(iter(holders.values()))
@@ -113,15 +148,15 @@ def _submissions(root: Path) -> list[Path]:
   )
 
 
-def _in_submission(folder: Path, notes: list[Note]) -> Iterator[FoundTrial]:
-  submission = folder.resolve().name
-  for child in _folders(folder):
-    if _WORKLOAD.match(child.name):  # submission_runner without a study folder
-      yield from _in_workload(child, submission, 'study_1', notes)
+def _in_submission(tree: _Tree, folder: Path, notes: list[Note]) -> Iterator[FoundTrial]:
+  submission = os.path.basename(os.path.abspath(folder))  # a link is called as it was given
+  for child in tree.folders(folder):
+    if match := tree.workload(child):  # submission_runner without a study folder
+      yield from _in_workload(tree, child, match, submission, 'study_1', notes)
       continue
-    for entry in _folders(child.path):
-      if _WORKLOAD.match(entry.name):
-        yield from _in_workload(entry, submission, child.name, notes)
+    for entry in tree.folders(child.path):
+      if match := tree.workload(entry):
+        yield from _in_workload(tree, entry, match, submission, child.name, notes)
       elif _TRIAL.match(entry.name):
         notes.append(Note('stray_trial', entry.path))
       else:
@@ -129,12 +164,15 @@ def _in_submission(folder: Path, notes: list[Note]) -> Iterator[FoundTrial]:
 
 
 def _in_workload(
-  entry: os.DirEntry, submission: str, study: str, notes: list[Note]
+  tree: _Tree,
+  entry: os.DirEntry,
+  match: re.Match[str],
+  submission: str,
+  study: str,
+  notes: list[Note],
 ) -> Iterator[FoundTrial]:
-  match = _WORKLOAD.match(entry.name)
-  assert match is not None
   found = False
-  for trial in _folders(entry.path):
+  for trial in tree.folders(entry.path):
     if not _TRIAL.match(trial.name):
       notes.append(Note('stray_file', trial.path))
       continue
@@ -149,6 +187,15 @@ def _in_workload(
     )
   if not found:
     notes.append(Note('no_data', entry.path, 'a workload folder without trials'))
+
+
+def _odd_study_names(trials: list[FoundTrial]) -> list[Note]:
+  """Says which folders count as studies though they may have been meant as submissions."""
+  found: dict[str, set[str]] = {}
+  for trial in trials:
+    if not _STUDY.match(trial.study):
+      found.setdefault(trial.submission, set()).add(trial.study)
+  return [Note('study_names', name, ', '.join(sorted(odd))) for name, odd in found.items()]
 
 
 def _merge_timestamps(trials: list[FoundTrial], notes: list[Note]) -> list[FoundTrial]:
@@ -178,9 +225,13 @@ def _split_frameworks(trials: list[FoundTrial], notes: list[Note]) -> list[Found
     frameworks.setdefault(trial.submission, set()).add(trial.framework)
   both = {name for name, found in frameworks.items() if len(found) > 1}
   notes += [Note('two_frameworks', name) for name in sorted(both)]
+  taken = frameworks.keys() - both
+
+  def apart(trial: FoundTrial) -> str:
+    name = f'{trial.submission}_{trial.framework}'
+    return f'{trial.submission} ({trial.framework})' if name in taken else name
+
   return [
-    replace(trial, submission=f'{trial.submission}_{trial.framework}')
-    if trial.submission in both
-    else trial
+    replace(trial, submission=apart(trial)) if trial.submission in both else trial
     for trial in trials
   ]

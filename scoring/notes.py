@@ -43,6 +43,7 @@ KINDS: Mapping[str, str] = {
   'missing_workload': 'workloads that a submission has not run; each is a miss',
   'study_count': 'submissions and workloads with another number of studies than the rules say',
   'trial_count': 'studies with another number of trials than the rules say',
+  'study_names': 'submissions with folders not called study_<k>, which count as its studies',
   'merged': 'folders of one submission that differ by a time stamp; merged',
   'two_frameworks': 'submissions that ran in both frameworks; scored as two',
   'excluded': 'submissions left out by request',

@@ -66,9 +66,8 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     'leaderboard.json': json.dumps(as_json(result), indent=1, allow_nan=False) + '\n',
     'leaderboard.md': markdown(result),
   }
-  for submission in result.submissions:
-    summary = summary_table(result, submission).to_csv(index=False)
-    texts[f'{submission.replace(" ", "_")}_summary.csv'] = summary
+  for submission, name in summary_files(result.submissions).items():
+    texts[name] = summary_table(result, submission).to_csv(index=False)
   folder.mkdir(parents=True, exist_ok=True)
   written = []
   for name, text in texts.items():
@@ -77,6 +76,21 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
       file.write(text.encode())
     written.append(path)
   return written
+
+
+def summary_files(submissions: Sequence[str]) -> dict[str, str]:
+  """The name of each submission's summary: AlgoPerf's, with a number where two would share it.
+
+  Names without a space come first, because theirs are never changed.
+  """
+  found: dict[str, str] = {}
+  for submission in sorted(submissions, key=lambda name: (' ' in name, name)):
+    plain = submission.replace(' ', '_')
+    names = (plain, *(f'{plain}_{number}' for number in range(2, len(submissions) + 2)))
+    taken = {name.casefold() for name in found.values()}  # some file systems know no case
+    file = (f'{name}_summary.csv' for name in names)
+    found[submission] = next(name for name in file if name.casefold() not in taken)
+  return found
 
 
 def replacing(path: Path) -> AbstractContextManager[BinaryIO]:

@@ -95,6 +95,67 @@ def test_a_root_a_submission_and_a_folder_around_a_root_are_found(tmp_path, dept
   assert set(frame['submission']) == {'a'} and len(frame) == 3
 
 
+@pytest.mark.parametrize('name', ['anything_jax', 'mine_pytorch', f'{WORKLOAD}_jax', 'lr10²', '²'])
+@pytest.mark.parametrize('depth', ['root', 'submission', 'around'])
+def test_what_lies_in_a_folder_says_what_it_is_and_not_its_name(tmp_path, name, depth):
+  """Regression: a submission called as workload folders are hid all others."""
+  root = tmp_path / 'runs'
+  write_trial(root, name, WORKLOAD, hit_at(WORKLOAD, 10.0))
+  write_trial(root, 'b', WORKLOAD, hit_at(WORKLOAD, 20.0))
+  given = {'root': root, 'submission': root / name, 'around': tmp_path}[depth]
+  frame = scoring.load(given)
+  assert set(frame['submission']) == ({name} if depth == 'submission' else {name, 'b'})
+  assert set(frame['workload']) == {WORKLOAD} and set(kinds(frame)) == set()
+
+
+def test_folders_that_may_be_submissions_or_studies_are_studies_and_said(tmp_path):
+  write_trial(tmp_path / 'x', '.', WORKLOAD, hit_at(WORKLOAD, 10.0))
+  write_trial(tmp_path / 'x', '.', WORKLOAD, hit_at(WORKLOAD, 20.0), study=2)
+  (tmp_path / 'x' / 'study_2').rename(tmp_path / 'x' / 'other')
+  frame = scoring.load(tmp_path / 'x')
+  assert set(frame['submission']) == {'x'}
+  assert [n.detail for n in frame.attrs['runs'].notes if n.kind == 'study_names'] == ['other']
+
+
+def test_a_known_workload_folder_without_trials_is_said(tmp_path):
+  write_trial(tmp_path, 'a', WORKLOAD, GOOD)
+  (tmp_path / 'a' / 'study_1' / 'wmt_jax').mkdir()
+  assert kinds(scoring.load(tmp_path)) == {'no_data': 1}
+
+
+def test_links_are_submissions_of_their_own_names(tmp_path):
+  """Regression: two of them were one, and the better trial of both counted."""
+  for owner, seconds in (('A', 10.0), ('B', 20.0)):
+    write_trial(tmp_path / owner, 'mine', WORKLOAD, hit_at(WORKLOAD, seconds))
+  (tmp_path / 'set').mkdir()
+  for name, owner in (('alice', 'A'), ('bob', 'B')):
+    (tmp_path / 'set' / name).symlink_to(tmp_path / owner / 'mine')
+  result = outcome(tmp_path / 'set')
+  assert result.submissions == ('alice', 'bob') and result.times[:, 0].tolist() == [10.0, 20.0]
+  assert outcome(tmp_path / 'set' / 'bob').submissions == ('bob',)
+
+
+def test_a_submission_in_two_frameworks_takes_no_name_that_is_another_s(tmp_path):
+  for framework, seconds in (('jax', 10.0), ('pytorch', 20.0)):
+    write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, seconds), framework=framework)
+  write_trial(tmp_path, 'a_jax', WORKLOAD, hit_at(WORKLOAD, 30.0))
+  result = outcome(tmp_path)
+  assert result.submissions == ('a (jax)', 'a_jax', 'a_pytorch')
+  assert result.times[:, 0].tolist() == [10.0, 30.0, 20.0]
+
+
+def test_no_two_outputs_share_a_name(tmp_path):
+  """Regression: the summary of `a b` was replaced by that of `a_b`."""
+  names = ('a b', 'a_b', 'a_b_2', 'B', 'b')
+  for number, name in enumerate(names):
+    write_trial(tmp_path / 'runs', name, WORKLOAD, hit_at(WORKLOAD, 10.0 + number))
+  written = outputs.write_tables(outcome(tmp_path / 'runs'), tmp_path / 'out')
+  assert len({path.name.casefold() for path in written}) == len(written)
+  assert {path.name for path in written} >= {'a_b_summary.csv', 'a_b_2_summary.csv'}
+  seconds = [path.read_text().split(',')[-3] for path in written if 'summary' in path.name]
+  assert sorted(map(float, seconds)) == [10.0, 11.0, 12.0, 13.0, 14.0]
+
+
 def test_several_sets_under_one_folder_are_refused(tmp_path):
   for name in ('external_tuning', 'self_tuning'):
     write_trial(tmp_path / name, 'a', WORKLOAD, miss(WORKLOAD))
