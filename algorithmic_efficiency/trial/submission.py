@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Pa
 
 def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
   if path.is_dir():
-    entry = registry.SubmissionFolder(path.resolve().name, 'external', path.resolve())
+    entry = registry.SubmissionFolder(_given(path).name, 'external', path.resolve())
     file = entry.file(framework)
     if file is None:
       names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
@@ -54,9 +55,13 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
     return entry.name, file
   if not path.is_file():
     raise errors.UserError(f'The submission file {path} does not exist.')
-  path = path.resolve()
   generic = path.stem.startswith('submission')
-  return (path.parent.name if generic else path.stem), path
+  return (_given(path).parent.name if generic else path.stem), path.resolve()
+
+
+def _given(path: Path) -> Path:
+  """The absolute path under the name that was given: a link is called as the user calls it."""
+  return Path(os.path.abspath(path))
 
 
 def source_hash(file: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial import parts
-from algorithmic_efficiency.trial.submission import Submission, source_hash
+from algorithmic_efficiency.trial.submission import Submission, locate, source_hash
 
 NAMES = ('some_variant', 'some_base')
 
@@ -126,3 +126,15 @@ class TestFingerprint:
     before = source_hash(tmp_path / 'submission.py')
     (tmp_path / 'other.py').write_text('pass')
     assert source_hash(tmp_path / 'submission.py') != before
+
+
+@pytest.mark.parametrize('given', ['alice', 'alice/submission.py', 'alone.py'])
+def test_a_link_is_called_as_it_was_given(tmp_path, given):
+  """Regression: two links to folders called alike were one submission."""
+  (tmp_path / 'mine').mkdir()
+  file = tmp_path / 'mine' / 'submission.py'
+  file.write_text('')
+  (tmp_path / 'alice').symlink_to(tmp_path / 'mine')
+  (tmp_path / 'alone.py').symlink_to(file)
+  name, found = locate(str(tmp_path / given), 'external', 'jax')
+  assert name == Path(given).parts[0].removesuffix('.py') and found == file.resolve()
