@@ -5,9 +5,10 @@ baseline's, on the same workload, host and framework, so that a submission pays 
 whatever the machine. Each study has its own measure of the cost, so that its noise enters the
 spread over studies.
 
-A race measures costs in alternating bursts of the submission and the baseline. Where all the
+A race measures costs in rounds of the submission and the baseline in turn. Where all the
 submissions of a workload and host were measured so, those are the costs; otherwise they are the
 median step times of the runs. What was measured on one host says nothing of the runs of another.
+A step that nobody timed counts as one of the baseline, which a note says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from algorithmic_efficiency.benchmark.suites import Axis
+from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import StepCost
 from scoring.notes import Note
 
@@ -35,24 +37,32 @@ _FAR_LONGER = 1.5  # what drifts between trials is less
 def add_times(
   outcomes: pd.DataFrame, axis: Axis, baselines: Sequence[str], costs: Sequence[StepCost] = ()
 ) -> tuple[pd.DataFrame, list[Note]]:
-  """The outcomes with columns `time`, on the axis (inf for a miss), `cost`, of a step, and
-  `log_floor`, by how much the logarithm of a cost is off for mere noise; NaN where nobody knows."""
+  """The outcomes with what each trial counts as on the axis, and notes on what that rests on.
+
+  Added columns: `time`, in the unit of the axis, inf for a miss; `cost`, of a step beside one of
+  the baseline, and `log_floor`, by how much the logarithm of a cost is off for mere noise, both NaN
+  where nobody knows; `cost_basis`, 'rounds' or 'runs' (see above), empty where seconds are raced.
+  """
   if axis == 'seconds':
     seconds = outcomes['sec'].fillna(np.inf)
-    return outcomes.assign(time=seconds, cost=np.nan, log_floor=np.nan), []
+    return outcomes.assign(time=seconds, cost=np.nan, log_floor=np.nan, cost_basis=''), []
   notes: list[Note] = []
-  cost, log_floor = _from_bursts(outcomes, costs, notes)
-  by_runs = np.isnan(cost)
-  cost[by_runs] = _from_runs(outcomes[by_runs], baselines, notes)
-  time = np.where(np.isnan(outcomes['step']), np.inf, outcomes['step'] * cost)
-  return outcomes.assign(time=time, cost=cost, log_floor=log_floor), notes
+  cost, log_floor, by_rounds = _from_rounds(outcomes, costs, notes)
+  cost[~by_rounds] = _from_runs(outcomes[~by_rounds], baselines, notes)
+  untimed = np.isnan(cost)
+  reached = outcomes['step'].notna().to_numpy()
+  notes += [Note('untimed', path) for path in outcomes['path'][untimed & reached]]
+  steps = outcomes['step'].fillna(np.inf) * np.where(untimed, 1.0, cost)
+  basis = np.where(by_rounds, 'rounds', 'runs')
+  return outcomes.assign(time=steps, cost=cost, log_floor=log_floor, cost_basis=basis), notes
 
 
-def _from_bursts(
+def _from_rounds(
   outcomes: pd.DataFrame, costs: Sequence[StepCost], notes: list[Note]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Cost and floor of each row; NaN where not all submissions of its place were measured."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Cost and floor of each row, and whether all submissions of its place were measured."""
   cost, log_floor = np.full((2, len(outcomes)), np.nan)
+  measured = np.zeros(len(outcomes), dtype=bool)
   for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
     entries, studies, hashes = (
       outcomes[name].to_numpy()[rows] for name in ('entry', 'study', 'submission_hash')
@@ -62,9 +72,11 @@ def _from_bursts(
       one for one in costs if (one.workload, one.framework) == place[::2] and one.is_of(raced)
     ]
     there = [one for one in valid if one.host == place[1]]
+    reached = outcomes['step'].notna().to_numpy()[rows]
     if not there:
-      if valid:
-        notes.append(Note('step_times', _place(*place), 'timed on other hosts alone'))
+      if reached.any():
+        why = 'timed on other hosts alone' if valid else f'no costs in {race_files.COSTS_FILE}'
+        notes.append(Note('step_times', _place(*place), why))
       continue
     baseline = there[-1].baseline
     found: dict[str, dict[str, float]] = {baseline: {}}
@@ -73,19 +85,19 @@ def _from_bursts(
       if one.baseline == baseline:
         log_costs = floors if one.is_floor else found.setdefault(one.submission, {})
         log_costs[f'study_{one.study}'] = one.log_cost
-    reached = outcomes['step'].notna().to_numpy()[rows]
     missing = sorted(set(entries[reached]) - set(found))
     if missing:
       detail = f'{", ".join(missing)} not timed against {baseline}'
       notes.append(Note('step_times', _place(*place), detail))
       continue
+    measured[rows] = True
     for row, entry, study in zip(rows, entries, studies, strict=True):
-      is_unit = entry == baseline or entry not in found  # a miss needs no cost
-      cost[row] = 1.0 if is_unit else math.exp(_of_study(found[entry], study))
+      if entry in found:  # a miss needs no cost
+        cost[row] = 1.0 if entry == baseline else math.exp(_of_study(found[entry], study))
     log_floor[rows] = max(map(abs, floors.values()), default=0.0)
     step_secs = outcomes.iloc[rows].groupby('entry', observed=True).step_sec.median().to_dict()
     notes += _timed_otherwise(_place(*place), step_secs, found, baseline)
-  return cost, log_floor
+  return cost, log_floor, measured
 
 
 def _timed_otherwise(
@@ -94,7 +106,7 @@ def _timed_otherwise(
   found: Mapping[str, Mapping[str, float]],
   baseline: str,
 ) -> Iterator[Note]:
-  """Who took far longer for a step in trials than in bursts, beside the baseline: a submission may
+  """Who took far longer for a step in trials than in rounds, beside the baseline: a submission may
   find out that it is being timed, or need more for later steps."""
   for name in sorted(found.keys() - {baseline}):
     in_trials = step_secs.get(name, math.nan) / step_secs.get(baseline, math.nan)
@@ -118,14 +130,14 @@ def _place(workload: str, host: str, framework: str) -> str:
 
 def _from_runs(outcomes: pd.DataFrame, baselines: Sequence[str], notes: list[Note]) -> np.ndarray:
   """The cost of each row from the step times of the runs: the submission's median in the study over
-  the baseline's median."""
+  the baseline's median; NaN for a trial too short to be timed."""
   units = _unit_step_times(outcomes, baselines, notes)
   group = ['submission', 'workload', 'study', 'host']
   own = outcomes.groupby(group, observed=True)['step_sec'].transform('median')
   keys = outcomes[_PLACE].itertuples(index=False, name=None)
   unit = np.array([units.get(key, np.nan) for key in keys], dtype=float)
   cost = own.to_numpy() / unit
-  return np.where(np.isfinite(cost), cost, 1.0)  # a trial too short to be timed
+  return np.where(np.isfinite(cost), cost, np.nan)
 
 
 def _unit_step_times(

@@ -50,7 +50,8 @@ KINDS: Mapping[str, str] = {
   'no_hparams': 'trials without readable hyperparameters, or with others than recorded',
   'several_hosts': 'scores from several hosts, which the cost of a step makes comparable',
   'mixed_hosts': 'hosts whose seconds stand side by side, because --mix_hosts was given',
-  'step_times': 'hosts and workloads where not all were timed against the baseline; runs tell',
+  'step_times': 'hosts and workloads where the step times of the runs are the cost of a step',
+  'untimed': 'trials whose steps were not timed; each counts as a step of the baseline',
   'timed_otherwise': 'submissions whose steps took far longer in trials than when they were timed',
   'baseline': 'hosts and workloads without a run of the baseline',
 }

@@ -16,7 +16,7 @@ import numpy as np
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.results import files
+from algorithmic_efficiency.results import files, race_files
 from scoring import planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Result
@@ -194,6 +194,11 @@ def _number(value: float) -> float | None:
   return float(value) if math.isfinite(value) else None
 
 
+def _known(value: Any) -> Any:
+  """The value, and null for a number that is unknown."""
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def as_json(result: Result) -> dict[str, Any]:
   """Everything of a result that is not a figure; null stands for a miss or an unknown."""
   rules, order = result.rules, result.ranking
@@ -299,7 +304,10 @@ def _statistics(result: Result) -> dict[str, Any]:
     },
     'speedups': [asdict(entry) for entry in statistics.speedups],
     'costs': [asdict(entry) for entry in statistics.costs],
-    'step_costs': [asdict(entry) for entry in statistics.step_costs],
+    'step_costs': [
+      {name: _known(value) for name, value in asdict(entry).items()}
+      for entry in statistics.step_costs
+    ],
     'forecasts': [asdict(one) | {'error': one.error} for one in planned.forecasts(result)],
   }
 
@@ -379,11 +387,24 @@ def footnotes(result: Result) -> list[str]:
     f'{rules.suite.max_ratio:g}; a mean over '
     f'{number_of(result.columns.num_counted, "workload", "workloads")}.'
   )
-  sentences = [setting]
+  sentences = [setting, *_about_step_costs(result)]
   sentences += [f'Other than the suite says: {change}.' for change in rules.changes]
   if result.statistics is not None:
     sentences.append(_about_intervals(result.statistics.intervals))
   return sentences
+
+
+def _about_step_costs(result: Result) -> list[str]:
+  """What the weights of steps rest on; nothing where seconds are raced."""
+  if result.rules.axis == 'seconds':
+    return []
+  workloads = result.outcomes.groupby('cost_basis').workload.unique()
+  means = {
+    'rounds': f'timed in turn with the baseline ({race_files.COSTS_FILE})',
+    'runs': 'taken from the step times of the runs, which were not timed with the baseline',
+  }
+  said = [f'{means[name]}: {", ".join(sorted(found))}' for name, found in workloads.items()]
+  return [f'Cost of a step beside the baseline, {"; ".join(said)}.']
 
 
 def _about_intervals(intervals: Intervals) -> str:

@@ -137,6 +137,8 @@ def _step_costs(result: Result) -> dict[str, Any] | None:
 def _cost(one: costs.CostSummary | None) -> str:
   if one is None:
     return ''
+  if math.isnan(one.cost):
+    return 'not timed'
   spread = '' if one.low == one.high else f' ({one.low:.2f} to {one.high:.2f})'
   return f'{one.cost:.2f}{spread}'
 

@@ -28,9 +28,10 @@ class Cost:
 class CostSummary:
   """The cost by which the steps of a submission are weighed on a workload.
 
-  cost: the median over studies, low and high the extremes. floor: what a second process of the
-  baseline seems to cost more or less than the first, at most in any study; None where costs come
-  from the step times of the runs and not from alternating bursts.
+  Attributes:
+    cost: the median over studies; NaN where no step was timed. low, high: the extremes.
+    floor: what a second process of the baseline seems to cost more or less than the first, at most
+      in any study; None where costs come from the step times of the runs.
   """
 
   submission: str

@@ -12,6 +12,7 @@ import pytest
 from scoring_runs import hit_at, miss, write_trial
 
 import scoring
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
 from scoring import console, outputs, planned, report
@@ -86,6 +87,9 @@ def times(result, name: str) -> list[float]:
   return result.cells.study_times[s, 0].tolist()
 
 
+SHORT = {'suite': 'quick', 'ruleset': 'self', 'environment': {'host_hash': 'h'}}
+
+
 class TestAxis:
   def test_measured_costs_weigh_the_steps_of_their_study(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2, step_sec={'slow': 9.0})
@@ -109,6 +113,36 @@ class TestAxis:
     result = scored(tmp_path, statistics=False)
     assert times(result, 'slow') == [900.0]
     assert result.outcomes.log_floor.isna().all()
+
+  def test_what_the_costs_rest_on_stands_in_the_caption_and_in_the_notes(self, tmp_path):
+    """Regression: a copy without costs.jsonl had another score, and no word on it."""
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
+    measured(tmp_path, {'slow': 2.0}, studies=1)
+    result = scored(tmp_path, statistics=False)
+    (caption,) = [text for text in outputs.footnotes(result) if text.startswith('Cost of a step')]
+    assert 'in turn with the baseline (costs.jsonl): quick_vision.' in caption
+    (tmp_path / race_files.COSTS_FILE).unlink()
+    result = scored(tmp_path, statistics=False)
+    (caption,) = [text for text in outputs.footnotes(result) if text.startswith('Cost of a step')]
+    assert (
+      'the step times of the runs, which were not timed with the baseline: quick_vision.' in caption
+    )
+    (note,) = [note for note in result.notes if note.kind == 'step_times']
+    assert note.detail == 'no costs in costs.jsonl'
+
+  def test_a_step_that_nobody_timed_has_no_cost_and_is_said(self, tmp_path):
+    """Regression: its cost was shown as 1.00."""
+    run(tmp_path, {'nadamw': 100}, studies=1)
+    target = registry.workload('quick_vision').target.validation
+    folder = write_trial(tmp_path, 'quick', 'quick_vision', [(1, 1.0, target)], record=SHORT)
+    result = scored(tmp_path, num_resamples=20)
+    assert times(result, 'quick') == [1.0]
+    assert [note.where for note in result.notes if note.kind == 'untimed'] == [str(folder)]
+    costs = {one.submission: one.cost for one in result.statistics.step_costs}
+    assert math.isnan(costs['quick']) and costs['nadamw'] == 1.0
+    assert [one['cost'] for one in outputs.as_json(result)['step_costs']] == [None, 1.0]
+    shown = payload.build(scoring.load(tmp_path), result)['step_costs']['rows']
+    assert [row['values'] for row in shown] == [['not timed'], ['1.00']]
 
   def test_a_step_of_a_run_is_a_batch_drawn(self, tmp_path):
     """Regression: who drew two batches for an update paid for them as steps, and as a slow step."""
@@ -150,7 +184,8 @@ class TestAxis:
   def test_costs_of_another_workload_are_not_missed(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
     measured(tmp_path, {'slow': 2.0}, studies=1, workload='mnist')
-    assert not [n for n in scored(tmp_path, statistics=False).notes if n.kind == 'step_times']
+    notes = scored(tmp_path, statistics=False).notes
+    assert [n.detail for n in notes if n.kind == 'step_times'] == ['no costs in costs.jsonl']
 
   def test_the_last_measurement_of_a_study_counts(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1)
