@@ -26,7 +26,7 @@ def run(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     capture_output=True,
     text=True,
     stdin=subprocess.DEVNULL,
-    timeout=120,
+    timeout=300,
     check=False,
   )
 

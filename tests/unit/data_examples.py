@@ -63,8 +63,3 @@ def load_once(rows: ShardRows) -> Batch:
   if rows.epochs.any():
     time.sleep(600)
   return load_numbers(rows)
-
-
-def load_slowly(rows: ShardRows) -> Batch:
-  time.sleep(0.05)
-  return load_numbers(rows)

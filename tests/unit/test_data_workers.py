@@ -99,18 +99,19 @@ def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
     [sys.executable, script],
     stderr=subprocess.PIPE,
     text=True,
-    timeout=60,
+    timeout=300,
     env={**os.environ, 'PYTHONPATH': str(registry.HOME)},
   )
   assert 'WorkerError: The data worker algoeff-data-0 ended with exit code 3' in ended.stderr
 
 
+@pytest.mark.timeout(120)  # where it waits, it does so for ten minutes
 def test_closing_does_not_wait_for_work_ahead():
-  stream = shuffled(data_examples.load_slowly, 1)
-  next(stream)
-  start = time.perf_counter()
+  stream = shuffled(data_examples.load_once, 1)
+  for _ in range(2):  # of the first pass; the next batch never comes
+    next(stream)
   stream.close()
-  assert time.perf_counter() - start < 2
+  assert not multiprocessing.active_children()
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc'), reason='needs /proc')
@@ -145,7 +146,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path, load):
   parent.send_signal(signal.SIGKILL)
   parent.wait()
   parent.stdout.close()
-  deadline = time.monotonic() + 10
+  deadline = time.monotonic() + 60
   while any(_is_alive(worker) for worker in workers):
     assert time.monotonic() < deadline, 'a worker outlived its parent'
     time.sleep(0.02)

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -73,14 +72,13 @@ def test_none_works(probes, capsys):
   assert 'no CUDA library' in found['frameworks']['pytorch']['problem']
 
 
+@pytest.mark.timeout(120)  # where it is waited for, it is for ten minutes
 def test_a_framework_that_hangs_is_given_up(probes, capsys):
   sleeper = (
-    'import subprocess, sys; subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])'
+    'import subprocess, sys; subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])'
   )
   probes(jax=sleeper, pytorch=WORKING)
-  start = time.monotonic()
   code, found = report(capsys, '--timeout', '1')
-  assert time.monotonic() - start < 20
   assert code == 0
   assert 'within 1 s' in found['frameworks']['jax']['problem']
   assert found['frameworks']['pytorch']['works']

@@ -87,6 +87,7 @@ def test_a_failure_is_raised_with_its_reason(play, mendable, kind):
   assert not trial.folder.exists()
 
 
+@pytest.mark.timeout(120)  # the others wait for ten minutes
 @pytest.mark.parametrize(
   ('end', 'words'),
   [
@@ -105,6 +106,7 @@ def test_a_process_that_dies_is_noticed(play, end, words):
     trial.go(1)
 
 
+@pytest.mark.timeout(120)  # the others wait for ten minutes
 @pytest.mark.parametrize(
   ('end', 'words'),
   [
@@ -116,13 +118,11 @@ def test_one_of_several_processes_that_fails_is_noticed_while_the_others_wait_fo
   play, end, words
 ):
   code = (
-    f'send({READY}); orders.readline()\nif plan["devices"]["rank"] == 1:\n  {end}\ntime.sleep(60)'
+    f'send({READY}); orders.readline()\nif plan["devices"]["rank"] == 1:\n  {end}\ntime.sleep(600)'
   )
-  begin = time.monotonic()
   with pytest.raises(StepperError, match=words), play(code, world_size=2) as trial:
     trial.wait()
     trial.go(1)
-  assert time.monotonic() - begin < 20
 
 
 def test_the_process_that_died_is_named_and_not_one_that_misses_it(play, tmp_path):

@@ -272,7 +272,7 @@ def test_eight_devices_share_the_loss_without_gathering_the_batch():
     env={**os.environ, 'PYTHONPATH': path},
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=300,
   )
   assert found.returncode == 0, found.stderr
   result = json.loads(found.stdout)

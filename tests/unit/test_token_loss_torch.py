@@ -298,7 +298,7 @@ def test_two_ranks_share_the_loss(tmp_path):
     )
     for rank in range(2)
   ]
-  assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]
+  assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
   model = TiedModel(one)
   targets = torch.tensor(one.targets)
   loss = layers.token_loss(targets, model(targets.flip(1)), torch.tensor(one.mask))
