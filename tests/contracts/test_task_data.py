@@ -80,8 +80,18 @@ def prepared(test_data, tmp_path_factory):
   return root
 
 
+# Sets whose preparation takes more than a few seconds.
+LARGE = ('classic_books',)
+
+
 @pytest.mark.data
-@pytest.mark.parametrize('definition', PREPARED, **NAMES)
+@pytest.mark.parametrize(
+  'definition',
+  [
+    pytest.param(one, marks=[pytest.mark.slow] * (one.dataset in LARGE), id=one.name)
+    for one in PREPARED
+  ],
+)
 def test_prepared_data_have_the_form_of_generated_ones(definition, prepared):
   assert_streams_match(definition, prepared(definition))
 

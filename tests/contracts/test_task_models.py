@@ -213,7 +213,20 @@ CASES = [(one, framework) for framework in RUNNABLE for one in RUNNABLE[framewor
 CASE_NAMES = {'ids': lambda case: f'{case[0].name}-{case[1]}'}
 
 
-@pytest.fixture(scope='module', params=CASES, **CASE_NAMES)
+def _by_model():
+  """Every case; slow where at smoke size another one before it has the same model and metrics."""
+  params, met = [], []
+  for definition, framework in CASES:
+    kind = framework, definition.for_smoke().model, definition.loss_type, definition.metrics
+    marks = [pytest.mark.slow] if kind in met else []
+    met.append(kind)
+    params.append(
+      pytest.param((definition, framework), marks=marks, id=f'{definition.name}-{framework}')
+    )
+  return params
+
+
+@pytest.fixture(scope='module', params=_by_model())
 def small(request):
   """Definition, model and evaluator at smoke size; the function is compiled once."""
   definition, framework = request.param

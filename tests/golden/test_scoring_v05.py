@@ -121,6 +121,7 @@ def test_the_report_of_the_published_logs_is_at_most_6_mb(logs, tmp_path):
   assert (tmp_path / 'report.html').stat().st_size < 6e6
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_time_table_is_written_before_the_filters(logs, tmp_path):
   from algorithmic_efficiency.cli import main

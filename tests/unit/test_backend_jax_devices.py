@@ -82,7 +82,13 @@ def test_two_processes_of_two_devices_train_and_evaluate_as_one(single):
   _assert_same_metrics(result, single)
 
 
-@pytest.mark.parametrize(('num_devices', 'num_threads'), [(2, None), (2, 1), (8, 1)])
+@pytest.mark.parametrize(
+  ('num_devices', 'num_threads'),
+  [
+    *((2, 1), pytest.param(2, None, marks=pytest.mark.slow)),
+    pytest.param(8, 1, marks=pytest.mark.slow),
+  ],
+)
 def test_many_programs_may_wait_for_the_slowest_device(num_devices, num_threads):
   """The host runs as far ahead as JAX lets it, while all but one device are late."""
   code = f"""

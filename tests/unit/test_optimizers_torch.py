@@ -316,11 +316,18 @@ def test_a_rehearsal_finds_what_is_wrong(hyperparameters, message):
 # Several ranks.
 
 
-def test_ranks_train_as_one_does(tmp_path):
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['torch.optim.AdamW', 'torch.optim.Muon'],
+    pytest.param([*TORCH], marks=pytest.mark.slow, id='all'),
+  ],
+)
+def test_ranks_train_as_one_does(names, tmp_path):
   script = Path(__file__).with_name('optimizer_ranks_script.py')
   ranks = [
     subprocess.Popen(
-      [sys.executable, str(script), str(rank), str(tmp_path / 'store'), *TORCH],
+      [sys.executable, str(script), str(rank), str(tmp_path / 'store'), *names],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,

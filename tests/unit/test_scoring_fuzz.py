@@ -16,7 +16,7 @@ from scoring import outputs
 from scoring.report import payload
 
 NUM_CASES_PER_BATCH = 50
-NUM_BATCHES = 12  # the first two always, the others with the slow tests
+NUM_BATCHES = 12  # the first one always, three with the slow tests, the others with the long ones
 WORKLOADS = ('ogbg', 'wmt')
 
 
@@ -103,7 +103,10 @@ def damage_a_file(root, rng: random.Random) -> None:
 
 @pytest.mark.parametrize(
   'batch',
-  [pytest.param(i, marks=[pytest.mark.slow] if i >= 2 else []) for i in range(NUM_BATCHES)],
+  [
+    *(0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 4))),
+    *(pytest.param(i, marks=pytest.mark.long) for i in range(4, NUM_BATCHES)),
+  ],
 )
 def test_damaged_logs_are_scored_or_refused_with_a_message(tmp_path, intact, batch):
   refused = noted = 0
