@@ -66,8 +66,9 @@ def test_killed_twice_and_continued(tmp_path: Path):
 
 
 def test_two_workers_give_the_rows_of_one(tmp_path: Path):
-  one = algoeff(*COMMAND, '--no_score', '--experiment_dir', 'one', cwd=tmp_path)
-  two = algoeff(*COMMAND, '--no_score', '--experiment_dir', 'two', '--workers', '2', cwd=tmp_path)
+  command = (*COMMAND, '--studies', '1', '--submissions', 'nadamw,momentum', '--no_score')
+  one = algoeff(*command, '--experiment_dir', 'one', cwd=tmp_path)
+  two = algoeff(*command, '--experiment_dir', 'two', '--workers', '2', cwd=tmp_path)
   assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
   cpus = {
     name: {found['environment']['num_usable_cpus'] for found in _records(tmp_path / name).values()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from attacks import HONEST
 from broken_entries import BROKEN, BROKEN_ON_TWO_DEVICES, Broken
 from trials import algoeff
 
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import KINDS
 from algorithmic_efficiency.experiments.check import run as check
 from algorithmic_efficiency.experiments.check import source as check_source
@@ -31,7 +34,17 @@ def checked(broken: Broken, file: Path) -> check.CheckReport:
   )
 
 
-@pytest.mark.parametrize('broken', BROKEN, ids=lambda broken: broken.name)
+# Waited for, or found in PyTorch as another of the same kind is.
+LONG = (
+  *('never_returns', 'never_begins', 'process_that_stays', 'grows_outside_arrays'),
+  'another_process_writes_into_the_log',
+)
+
+
+@pytest.mark.parametrize(
+  'broken',
+  [pytest.param(one, marks=[pytest.mark.long] * (one.name in LONG), id=one.name) for one in BROKEN],
+)
 def test_what_is_broken_is_named_with_file_and_line(
   broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -97,16 +110,38 @@ def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   ]
 
 
-@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
-@pytest.mark.parametrize('name', ['adamw', 'momentum', 'nadamw', 'nesterov'])
-def test_our_own_submissions_have_no_fault(name: str, framework: str):
-  for ruleset in ('external', 'self'):
-    report = check.run(
-      check.Check(
-        submission=name, frameworks=(framework,), ruleset=ruleset, workloads=(WORKLOAD, 'quick_lm')
+def _own() -> Iterator[object]:
+  """Every submission in each framework, on a bundled workload of each task.
+
+  Each is slow once; on the other workloads, and in the other frameworks, it takes long.
+  """
+  tasks = {
+    one.task: one.name
+    for one in reversed(registry.workloads().values())
+    if one.bundled and not one.is_variant and registry.is_runnable(one)
+  }
+  for index, entry in enumerate(registry.submissions().values()):
+    combinations = itertools.product(entry.frameworks, sorted(tasks.values()))
+    for number, (framework, workload) in enumerate(combinations):
+      yield pytest.param(
+        *(entry, framework, workload),
+        marks=[pytest.mark.long] * (number != index % 4),
+        id=f'{entry.ruleset}-{entry.name}-{framework}-{workload}',
       )
+
+
+@pytest.mark.parametrize(('entry', 'framework', 'workload'), _own())
+def test_our_own_submissions_have_no_error(
+  entry: registry.SubmissionFolder, framework: str, workload: str
+):
+  report = check.run(
+    check.Check(
+      submission=entry.name, frameworks=(framework,), ruleset=entry.ruleset, workloads=(workload,)
     )
-    assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'error']
+  )
+  assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'error']
+  assert [row.title for row in report.rows] == ['sources', workload]
+  assert report.rows[1].checked == set(check.SUBJECTS)  # it trained, and went on after a break
 
 
 @pytest.mark.parametrize('broken', BROKEN_ON_TWO_DEVICES, ids=lambda broken: broken.name)
@@ -119,7 +154,7 @@ def test_what_two_devices_alone_show_is_told_once(broken: Broken, tmp_path: Path
   assert len(report.rows[-1].findings) == 1
 
 
-@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.long), 'pytorch'])
 def test_thorough_runs_every_point_and_two_devices(framework: str):
   asked = check.Check(
     submission='adamw', frameworks=(framework,), workloads=(WORKLOAD,), thorough=True

@@ -13,7 +13,6 @@ from algorithmic_efficiency.backends.ports import free_port
 from algorithmic_efficiency.benchmark import registry
 
 SCRIPT = Path(__file__).with_name('devices_script.py')
-WORKLOADS = ('quick_vision', 'quick_lm', 'mnist')
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,9 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
 
 
 @pytest.mark.data
-@pytest.mark.parametrize('workload', WORKLOADS)
+@pytest.mark.parametrize(
+  'workload', ['quick_vision', 'quick_lm', pytest.param('mnist', marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize(
   ('framework', 'many'),
   [('jax', {'num_devices': 8}), ('pytorch', {'num_devices': 2, 'world_size': 2})],

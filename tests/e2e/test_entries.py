@@ -27,6 +27,7 @@ ON_TWO_DEVICES = {
   'jax': ('pmap_of_2024', 'pmap_by_names', 'pmap_until_done', 'jit_on_a_mesh', 'jit_outer_steps'),
   'pytorch': ('torch_of_2024', 'torch_queue_of_weights', 'torch_schedule_free', 'torch_by_names'),
 }
+ALL_ARE_SLOW_ON = 'quick_vision'  # on the other workloads most take long
 QUICK = {  # what every run of the tests has time for
   'jax': ('pmap_of_2024',),
   'pytorch': ('torch_queue_of_weights',),
@@ -106,11 +107,19 @@ def test_a_few_run(framework: str, name: str, results: Results):
   check(results(framework, 'quick_vision', QUICK[framework])[name], BY_NAME[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('framework', 'name'), [(framework, name) for framework in QUICK for name in QUICK[framework]]
+)
+def test_a_few_run_on_sequences(framework: str, name: str, results: Results):
+  check(results(framework, 'quick_lm', QUICK[framework])[name], BY_NAME[name])
+
+
 def every(names: Callable[[str], tuple[str, ...]]) -> pytest.MarkDecorator:
   return pytest.mark.parametrize(
     ('workload', 'framework', 'name'),
     [
-      pytest.param(workload, framework, name, marks=[pytest.mark.data] * (workload == 'mnist'))
+      pytest.param(workload, framework, name, marks=marks(workload))
       for workload in SUITES
       for framework in QUICK
       for name in names(framework)
@@ -118,7 +127,11 @@ def every(names: Callable[[str], tuple[str, ...]]) -> pytest.MarkDecorator:
   )
 
 
-@pytest.mark.slow
+def marks(workload: str) -> list[pytest.MarkDecorator]:
+  cost = pytest.mark.slow if workload == ALL_ARE_SLOW_ON else pytest.mark.long
+  return [cost, *[pytest.mark.data] * (workload == 'mnist')]
+
+
 @every(runnable)
 def test_every_one_runs(
   workload: str, framework: str, name: str, results: Results, request: pytest.FixtureRequest
@@ -127,7 +140,6 @@ def test_every_one_runs(
   (check_failure if BY_NAME[name].stop_reason == 'failed' else check)(found, BY_NAME[name])
 
 
-@pytest.mark.slow
 @every(ON_TWO_DEVICES.__getitem__)
 def test_on_two_devices(
   workload: str, framework: str, name: str, results: Results, request: pytest.FixtureRequest
@@ -136,7 +148,7 @@ def test_on_two_devices(
   check(results(framework, workload, names, 2, data(workload, request))[name], BY_NAME[name])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.data
 def test_eight_devices_give_what_one_gives(results: Results, mnist: Path):
   """Without batch norm the layouts and numbers of devices differ by rounding alone."""

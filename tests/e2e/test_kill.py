@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -22,7 +21,6 @@ from trials import (
 )
 
 LONGEST_DELAY_SEC = 0.1  # between a row and a kill: some steps, an evaluation or a checkpoint
-NUM_KILLS = int(os.environ.get('ALGOEFF_TEST_KILLS', '5'))
 
 pytestmark = pytest.mark.slow
 
@@ -35,15 +33,16 @@ def command(framework: str, root: Path) -> list[str]:
   ]
 
 
+@pytest.mark.parametrize('num_kills', [2, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize('framework', ['jax', 'pytorch'])
-def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
+def test_killed_at_random_moments_and_resumed(framework: str, num_kills: int, tmp_path: Path):
   whole = algoeff(*command(framework, tmp_path / 'whole'), cwd=tmp_path)
   assert whole.returncode == 0, whole.stderr
   expected = trial_folder(tmp_path / 'whole')
   found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
   kills = 0
   generator = random.Random(11)
-  for number in range(NUM_KILLS):
+  for number in range(num_kills):
     resume = ['--resume'] if number else []
     process = subprocess.Popen(
       [
@@ -64,7 +63,7 @@ def test_killed_at_random_moments_and_resumed(framework: str, tmp_path: Path):
       process.wait()
       kills += 1
       assert_nothing_is_left_running(tmp_path / 'cut')
-  assert kills == NUM_KILLS
+  assert kills == num_kills
 
   final = algoeff(*command(framework, tmp_path / 'cut'), '--resume', cwd=tmp_path)
   assert final.returncode == 0, final.stderr

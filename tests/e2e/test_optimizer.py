@@ -49,8 +49,21 @@ def losses(folder: Path) -> list[float]:
   return [row['validation/loss'] for row in rows(folder).evals]
 
 
-@pytest.mark.parametrize('workload', WORKLOADS)
-@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+# One of each family: a rule, matrices, a line search, weights that are evaluated apart.
+SLOW = {
+  'quick_vision': ('torch.optim.AdamW', 'torch.optim.LBFGS', 'optax.contrib.schedule_free_adamw'),
+  'quick_lm': ('torch.optim.Muon', 'optax.lbfgs'),
+}
+
+
+@pytest.mark.parametrize(
+  ('workload', 'optimizer'),
+  [
+    pytest.param(workload, optimizer, marks=[pytest.mark.long] * (optimizer not in SLOW[workload]))
+    for workload in WORKLOADS
+    for optimizer in OPTIMIZERS
+  ],
+)
 def test_every_one_trains(optimizer: str, workload: str, tmp_path: Path):
   limit = ['--max_global_steps', '100']
   done = algoeff(*command(tmp_path, *flags(optimizer), *limit, workload=workload), cwd=tmp_path)

@@ -22,7 +22,7 @@ MODULES = {'jax': 'jax', 'pytorch': 'torch'}
 RACE = ('--suite', 'quick', '--workloads', 'quick_vision', '--ruleset', 'self', '--studies', '2')
 
 
-@pytest.mark.parametrize('framework', MODULES)
+@pytest.mark.parametrize('framework', ['jax', pytest.param('pytorch', marks=pytest.mark.long)])
 def test_a_plan_is_made_of_probes_and_leaves_nothing_but_itself(framework: str, tmp_path: Path):
   pytest.importorskip(MODULES[framework])
   temporary = tmp_path / 'tmp'
@@ -37,14 +37,14 @@ def test_a_plan_is_made_of_probes_and_leaves_nothing_but_itself(framework: str, 
   found = json.loads(result.stdout)
   assert found['num_runs'] == 4
   for one in found['trials']:
-    assert 0.5 < one['off_clock_sec'] + 1 < one['expected_sec'] < one['at_most_sec'] < 120
+    assert 0.5 < one['off_clock_sec'] + 1 < one['expected_sec'] < one['at_most_sec']
   assert found['peak_memory_bytes']['host'] > 100 * 2**20
   assert found['disk_bytes']['expected'] > 4 * 10_000
   assert list(temporary.glob('algoeff*')) == []
   assert os.listdir(tmp_path / 'runs') == [race_files.ESTIMATE_FILE]
 
 
-@pytest.mark.parametrize('framework', MODULES)
+@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.long), 'pytorch'])
 def test_bursts_tell_costs_and_leave_nothing_but_their_record(
   framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -78,7 +78,7 @@ def test_bursts_tell_costs_and_leave_nothing_but_their_record(
   assert set(found) == {'nadamw', 'twin'}
   for one in found.values():
     assert one.baseline == 'nadamw' and len(one.rounds) == step_cost.NUM_TURNS
-    assert abs(one.log_cost) < 0.7  # copies, on a machine that may be busy
+    assert abs(one.log_cost) < 1.5  # copies, on a machine that may be busy
   assert len({one.host for one in found.values()}) == 1
   assert list(temporary.glob('algoeff*')) == []
   assert os.listdir(race.folder) == [race_files.COSTS_FILE]

@@ -61,7 +61,7 @@ def test_quick_vision(tmp_path):
   check_reproduction(tmp_path, 'quick_vision')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.data
 def test_mnist(tmp_path, test_data):
   pytest.importorskip('torch')

@@ -18,11 +18,11 @@ FIELDS = ['logits', 'loss', 'gradients', 'model_state', 'params', 'eval_logits',
 
 
 def _each_model():
-  """Every definition; slow where at smoke size another one before it has the same model."""
+  """Every definition; long where at smoke size another one before it has the same model."""
   params, met = [], []
   for definition in DEFINITIONS:
     model = definition.for_smoke().model
-    marks = [pytest.mark.slow] if model in met else []
+    marks = [pytest.mark.long] if model in met else []
     met.append(model)
     params.append(pytest.param(definition, marks=marks, id=definition.name))
   return params
@@ -94,7 +94,7 @@ def test_to_torch_after_to_jax_is_the_identity(definition):
     np.testing.assert_array_equal(returned[name], array, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
   'definition',
   [one for one in DEFINITIONS if not one.is_variant and 'full' not in one.suites],

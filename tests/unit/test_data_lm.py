@@ -533,7 +533,7 @@ def test_verify_reads_the_set(prepared):
 
 @needs_text
 @pytest.mark.data
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_books_are_prepared(test_data, tmp_path):
   definition = registry.workload('books_lm')
   prepared = small_documents.prepare(definition, tmp_path, test_data / 'classic_books')

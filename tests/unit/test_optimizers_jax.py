@@ -292,7 +292,7 @@ def test_rehearsals(name):
   'names',
   [
     ['optax.contrib.schedule_free_adamw', 'optax.contrib.muon'],
-    pytest.param([*OPTAX], marks=pytest.mark.slow, id='all'),
+    pytest.param([*OPTAX], marks=pytest.mark.long, id='all'),
   ],
 )
 def test_devices_train_as_one_does(names):
