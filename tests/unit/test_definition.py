@@ -1,0 +1,136 @@
+"""What a definition says of targets, budgets and itself, on both sides of each boundary."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import (
+  BatchSizes,
+  Budget,
+  Splits,
+  Target,
+  variant,
+)
+from algorithmic_efficiency.spec import LossType
+
+BASE = registry.workload('quick_vision')
+
+
+class TestTarget:
+  @pytest.mark.parametrize('split', ['validation', 'test'])
+  @pytest.mark.parametrize(('direction', 'better'), [('max', math.inf), ('min', -math.inf)])
+  def test_a_value_equal_to_it_reaches_it_and_the_next_worse_one_does_not(
+    self, direction, better, split
+  ):
+    target = Target(metric='loss', direction=direction, validation=0.3, test=0.3)
+    assert target.reached(split, 0.3)
+    assert target.reached(split, math.nextafter(0.3, better))
+    assert not target.reached(split, math.nextafter(0.3, -better))
+
+  @pytest.mark.parametrize('direction', ['max', 'min'])
+  def test_each_split_has_a_target_of_its_own(self, direction):
+    target = Target(metric='loss', direction=direction, validation=1.0, test=2.0)
+    is_max = direction == 'max'
+    assert target.reached('validation', 1.5) == is_max
+    assert target.reached('test', 1.5) != is_max
+
+  @pytest.mark.parametrize('direction', ['max', 'min'])
+  @pytest.mark.parametrize('value', [None, math.nan, math.inf, -math.inf])
+  def test_what_is_not_finite_reaches_none(self, direction, value):
+    target = Target(metric='loss', direction=direction, validation=0.0, test=0.0)
+    assert not target.reached('validation', value)
+    assert not target.reached('test', value)
+
+  @pytest.mark.parametrize('value', [None, math.nan, 0.0])
+  def test_without_a_test_target_the_test_split_counts_as_reached(self, value):
+    target = Target(metric='loss', direction='max', validation=1.0)
+    assert target.reached('test', value)
+    assert not target.reached('validation', value)
+
+
+class TestBudget:
+  @pytest.mark.parametrize(
+    'name', ['step_hint', 'max_sec', 'eval_period_sec', 'max_steps', 'eval_period_steps']
+  )
+  def test_limits_are_positive(self, name):
+    for wrong in (0, -1, math.nan):
+      with pytest.raises(ValueError, match=f'must be positive: {name} is {wrong}'):
+        Budget(**{'step_hint': 1, name: wrong})
+    assert getattr(Budget(**{'step_hint': 1, name: 1}), name) == 1
+
+  @pytest.mark.parametrize(
+    ('max_steps', 'period'), [(1, 1), (40, 1), (59, 1), (61, 2), (400, 10), (4_000, 100)]
+  )
+  def test_forty_evaluations_are_spread_over_the_steps(self, max_steps, period):
+    assert Budget(step_hint=1, max_steps=max_steps).eval_period_steps == period
+
+  def test_a_period_that_is_given_is_kept(self):
+    assert Budget(step_hint=1, max_steps=400, eval_period_steps=7).eval_period_steps == 7
+    assert Budget(step_hint=1, max_sec=400.0).eval_period_steps is None
+
+
+# Each field with another value; those of no account for results are named apart.
+CHANGES = {
+  'name': 'another',
+  'task': 'another',
+  'base': 'another',
+  'dataset': 'another',
+  'bundled': not BASE.bundled,
+  'tfds': 'another',
+  'model': dataclasses.replace(BASE.model, bn_epsilon=1e-3),
+  'data': 'another',
+  'loss_type': LossType.MEAN_SQUARED_ERROR,
+  'metrics': (*BASE.metrics, 'another'),
+  'target': dataclasses.replace(BASE.target, validation=0.123),
+  'suites': {},
+  'splits': dataclasses.replace(BASE.splits, test=1),
+  'batch_sizes': dataclasses.replace(BASE.batch_sizes, eval=1),
+  'output_params': {},
+  'dropout_rate': 0.123,
+  'accelerator_dtype': 'bfloat16',
+  'train_mean': (0.123,),
+  'train_stddev': (0.123,),
+}
+OF_NO_ACCOUNT = {'summary': 'another', 'target_source': 'another', 'smoke': None}
+
+
+def test_the_hash_is_that_of_every_field_that_affects_results():
+  assert {*CHANGES, *OF_NO_ACCOUNT} == {field.name for field in dataclasses.fields(BASE)}
+  hashes = {
+    name: dataclasses.replace(BASE, **{name: value}).content_hash()
+    for name, value in {**CHANGES, **OF_NO_ACCOUNT}.items()
+  }
+  assert {name for name in hashes if hashes[name] == BASE.content_hash()} == {*OF_NO_ACCOUNT}
+
+
+def test_smoke_changes_sizes_and_nothing_else():
+  small = BASE.for_smoke()
+  assert small.batch_sizes == BatchSizes(train=8, eval=8)
+  assert small.splits == Splits(train=64, eval_train=16, validation=20, test=12)
+  assert small.model == BASE.smoke.model
+  sizes = {name: getattr(BASE, name) for name in ('model', 'data', 'splits', 'batch_sizes')}
+  assert dataclasses.replace(small, **sizes) == BASE
+  with pytest.raises(ValueError, match='quick_vision has no smoke record'):
+    dataclasses.replace(BASE, smoke=None).for_smoke()
+
+
+def test_the_metric_of_the_target_is_one_of_the_metrics():
+  with pytest.raises(ValueError, match="must be one of accuracy; it is 'loss'"):
+    target = Target(metric='loss', direction='min', validation=1.0)
+    dataclasses.replace(BASE, metrics=('accuracy',), target=target)
+
+
+def test_a_variant_is_scored_only_where_it_is_held_out():
+  suites = {name: Budget(step_hint=1, max_steps=1) for name in ('one', 'two')}
+  base = dataclasses.replace(BASE, suites=suites)
+  found = variant(base, name='changed', held_out_in=('two',), dropout_rate=0.5)
+  assert {name: budget.role for name, budget in found.suites.items()} == {
+    'one': 'extra',
+    'two': 'held_out',
+  }
+  assert (found.base, found.is_variant, base.is_variant) == (BASE.name, True, False)
+  assert variant(base, name='own', suites={'one': suites['one']}).suites['one'].role == 'base'
