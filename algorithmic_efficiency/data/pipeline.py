@@ -30,11 +30,13 @@ class ShardRows(NamedTuple):
     epochs: int64 [rows], number of complete passes over the split before the row.
     weights: float32 [rows], 1 for an example and 0 for padding; None in training, which has no
       padding.
+    parts: int64 [rows], the source of a mixture that each example is of; None without a mixture.
   """
 
   indices: np.ndarray
   epochs: np.ndarray
   weights: np.ndarray | None
+  parts: np.ndarray | None = None
 
 
 class Order(Protocol):
@@ -76,8 +78,37 @@ class Stream(Protocol):
   def close(self) -> None: ...
 
 
+class Passes:
+  """Endless epochs over `num_examples`, each in a random order that depends on the seed."""
+
+  def __init__(self, num_examples: int, seed: int):
+    self._num_examples = num_examples
+    self._seed = seed
+    self._permutations: dict[int, np.ndarray] = {}
+
+  def examples(self, first: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The examples at `number` positions from `first` on: indices and epochs, int64 [number]."""
+    indices, epochs = np.empty(number, np.int64), np.empty(number, np.int64)
+    filled = 0
+    while filled < number:
+      epoch, offset = divmod(first + filled, self._num_examples)
+      piece = self._permutation(epoch)[offset : offset + number - filled]
+      indices[filled : filled + len(piece)] = piece
+      epochs[filled : filled + len(piece)] = epoch
+      filled += len(piece)
+    return indices, epochs
+
+  def _permutation(self, epoch: int) -> np.ndarray:
+    if epoch not in self._permutations:
+      if len(self._permutations) == 2:  # a batch may need the current epoch and the next
+        del self._permutations[min(self._permutations)]
+      random = seeds.generator(self._seed, 'shuffle', epoch)
+      self._permutations[epoch] = random.permutation(self._num_examples)
+    return self._permutations[epoch]
+
+
 class Shuffled:
-  """Endless epochs over `num_examples`, each in a random order that depends on the seed.
+  """The order of `Passes` over one source.
 
   A batch may hold the end of one epoch and the start of the next, so every example comes exactly
   once an epoch.
@@ -90,25 +121,16 @@ class Shuffled:
   num_batches: int | None = None
 
   def __init__(self, *, num_examples: int, batch_size: int, seed: int, shard: Shard = (0, 1)):
-    _check_sizes(num_examples, batch_size, shard)
+    check_sizes(num_examples, batch_size, shard)
     self._num_examples = num_examples
     self._batch_size = batch_size
     self._seed = seed
     self._shard = shard
-    self._permutations: dict[int, np.ndarray] = {}
+    self._passes = Passes(num_examples, seed)
 
   def rows(self, batch: int) -> ShardRows:
-    start, stop = _bounds(batch, self._batch_size, self._shard)
-    indices = np.empty(stop - start, np.int64)
-    epochs = np.empty(stop - start, np.int64)
-    filled = 0
-    while filled < len(indices):
-      epoch, offset = divmod(start + filled, self._num_examples)
-      piece = self._permutation(epoch)[offset : offset + len(indices) - filled]
-      indices[filled : filled + len(piece)] = piece
-      epochs[filled : filled + len(piece)] = epoch
-      filled += len(piece)
-    return ShardRows(indices, epochs, None)
+    start, stop = bounds(batch, self._batch_size, self._shard)
+    return ShardRows(*self._passes.examples(start, stop - start), None)
 
   def identity(self) -> dict[str, int]:
     return {
@@ -116,14 +138,6 @@ class Shuffled:
       'batch_size': self._batch_size,
       'seed': self._seed,
     }
-
-  def _permutation(self, epoch: int) -> np.ndarray:
-    if epoch not in self._permutations:
-      if len(self._permutations) == 2:  # a batch may need the current epoch and the next
-        del self._permutations[min(self._permutations)]
-      random = seeds.generator(self._seed, 'shuffle', epoch)
-      self._permutations[epoch] = random.permutation(self._num_examples)
-    return self._permutations[epoch]
 
 
 class InOrder:
@@ -137,14 +151,14 @@ class InOrder:
   """
 
   def __init__(self, *, num_examples: int, batch_size: int, shard: Shard = (0, 1)):
-    _check_sizes(num_examples, batch_size, shard)
+    check_sizes(num_examples, batch_size, shard)
     self.num_batches: int | None = math.ceil(num_examples / batch_size)
     self._num_examples = num_examples
     self._batch_size = batch_size
     self._shard = shard
 
   def rows(self, batch: int) -> ShardRows:
-    positions = np.arange(*_bounds(batch, self._batch_size, self._shard), dtype=np.int64)
+    positions = np.arange(*bounds(batch, self._batch_size, self._shard), dtype=np.int64)
     weights = (positions < self._num_examples).astype(np.float32)
     indices = np.minimum(positions, self._num_examples - 1)
     return ShardRows(indices, np.zeros_like(indices), weights)
@@ -261,14 +275,20 @@ def _masked(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
   return weights * mask.reshape(-1, *[1] * (weights.ndim - 1))
 
 
-def _bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
+def bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
+  """The positions of a shard in batch k: first, and last plus one."""
   index, count = shard
   num_rows = batch_size // count
   start = batch * batch_size + index * num_rows
   return start, start + num_rows
 
 
-def _check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:
+def check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:
+  """
+  Raises:
+    UserError: the batch size is not positive or not divisible by the number of shards.
+    ValueError: there are no examples, or the shard is invalid.
+  """
   index, count = shard
   if num_examples <= 0:
     raise ValueError(f'A stream must have examples; it has {num_examples}.')

@@ -17,7 +17,7 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import catalog, records, tfds
+from algorithmic_efficiency.data import catalog, records, streams, tfds
 from algorithmic_efficiency.results import files
 
 # Called with the name of the activity, the amount done, and the total, or None if unknown.
@@ -93,12 +93,12 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
   root = data_dir / definition.dataset
   module = registry.task_of(definition).module('data')
   if definition.bundled:
-    module.train_stream(definition, root, 1, 0).close()
+    streams.train_stream(module, definition, root, 1, 0).close()
     return {'num_files': 1, 'num_bytes': module.about(definition).num_bytes}
   manifest = records.read_manifest(root)
   records.check_sizes(root, manifest)
   records.check_content(root, manifest, progress)
-  module.train_stream(definition, root, 1, 0).close()
+  streams.train_stream(module, definition, root, 1, 0).close()
   sizes = [file['num_bytes'] for file in manifest['files'].values()]
   return {'num_files': len(sizes), 'num_bytes': sum(sizes)}
 

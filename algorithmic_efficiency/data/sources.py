@@ -1,30 +1,43 @@
-"""Sources of examples: arrays, gathered by batch, and records, mapped one by one."""
+"""Where examples come from, and how a batch is made of them.
+
+A task gives examples in one of two ways. `Arrays`, or a loader of its own, makes a whole batch in
+vectorized copies. A `Source` gives one example at a time; `Mapped` transforms each and joins them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from algorithmic_efficiency import seeds
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.data import random_numbers, trees
 from algorithmic_efficiency.data.pipeline import Batch, ShardRows
+from algorithmic_efficiency.data.random_numbers import ExampleRandom
 
 Example = Mapping[str, Any]
-MapExample = Callable[[Example, np.random.Generator | None], Example]
+Transform = Callable[[Example, ExampleRandom | None], Example]
+Collate = Callable[[list[Example]], Batch]
+
+
+class Source(Protocol):
+  """Examples by position. Picklable, by path and not by content: worker processes read it."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Example: ...
 
 
 class Arrays:
-  """Examples in memory or memory-mapped: fields [num_examples, ...], or tuples of such, by name.
+  """Examples in memory or memory-mapped: a tree of arrays [num_examples, ...].
 
-  As a loader, it copies the rows of a batch with one vectorized call a field.
+  As a loader, it copies the rows of a batch with one vectorized call a leaf.
 
   Raises:
-    ValueError: the fields differ in length.
+    ValueError: the leaves differ in length.
   """
 
   def __init__(self, fields: Mapping[str, Any]):
-    lengths = {len(array) for value in fields.values() for array in _leaves(value)}
+    lengths = {len(array) for _, array in trees.leaves(dict(fields))}
     if len(lengths) != 1:
       raise ValueError(f'The fields of a source must have one length; they have {sorted(lengths)}.')
     self._fields = dict(fields)
@@ -34,59 +47,67 @@ class Arrays:
     return self._length
 
   def __call__(self, rows: ShardRows) -> Batch:
-    return {name: _gather(value, rows.indices) for name, value in self._fields.items()}
+    return trees.gather(self._fields, rows.indices)
 
 
-class RecordSource(Protocol):
-  """Random access to examples by position.
-
-  If worker processes read it, it must be picklable, by path and not by content.
-  """
-
-  def __len__(self) -> int: ...
-
-  def __getitem__(self, index: int) -> Example: ...
-
-
-class MappedRecords:
-  """A loader that applies a function to each example and stacks the results.
+class Mapped:
+  """A loader that transforms each example and joins the results.
 
   Args:
-    source: the examples.
-    function: called with an example and its random generator; returns arrays of the same shapes
-      for all examples of a batch. The generator depends only on seed, epoch and position.
-    seed: seed of the generators; None in evaluation, where the function gets no generator.
+    sources: the parts of a mixture, or the one source that there is.
+    transform: called with an example and its random numbers, which depend on the seed, the epoch
+      and the position of the example alone; without random numbers in evaluation.
+    collate: joins the transformed examples of a batch; None stacks them.
+    seed: of the random numbers; None in evaluation.
+    name: of task and split, for messages.
   """
 
-  def __init__(self, source: RecordSource, function: MapExample, *, seed: int | None):
-    self._source = source
-    self._function = function
+  def __init__(
+    self,
+    sources: Sequence[Source],
+    transform: Transform,
+    collate: Collate | None,
+    *,
+    seed: int | None,
+    name: str,
+  ):
+    self._sources = tuple(sources)
+    self._transform = transform
+    self._collate = collate or trees.stack
     self._seed = seed
+    self._name = name
 
   def __call__(self, rows: ShardRows) -> Batch:
-    examples = [
-      self._function(self._source[index], self._random(epoch, index))
-      for index, epoch in zip(rows.indices.tolist(), rows.epochs.tolist(), strict=True)
-    ]
-    return {name: _stack([example[name] for example in examples]) for name in examples[0]}
+    """
+    Raises:
+      UserError: an example is no tree of arrays, or examples differ in structure.
+    """
+    examples = []
+    parts = [0] * len(rows.indices) if rows.parts is None else rows.parts.tolist()
+    for part, index, random in zip(parts, rows.indices.tolist(), self._random(rows), strict=True):
+      example = self._transform(self._sources[part][index], random)
+      self._check(example, part, index)
+      examples.append(example)
+    try:
+      return self._collate(examples)
+    except trees.TreeError as error:
+      numbers = ', '.join(map(str, rows.indices[:3]))
+      raise errors.UserError(
+        f'{self._name}: the examples {numbers}, ... do not make a batch: {error}'
+      ) from None
 
-  def _random(self, epoch: int, index: int) -> np.random.Generator | None:
+  def _check(self, example: Any, part: int, index: int) -> None:
+    try:
+      for _ in trees.leaves(example):
+        pass
+    except trees.TreeError as error:
+      source = f' of source {part}' if len(self._sources) > 1 else ''
+      raise errors.UserError(f'{self._name}, example {index}{source}: {error}') from None
+
+  def _random(self, rows: ShardRows) -> list[ExampleRandom | None]:
     if self._seed is None:
-      return None
-    return seeds.generator(self._seed, 'augmentation', epoch, index)
-
-
-def _leaves(value: Any) -> tuple[np.ndarray, ...]:
-  return value if isinstance(value, tuple) else (value,)
-
-
-def _gather(value: Any, indices: np.ndarray) -> Any:
-  if isinstance(value, tuple):
-    return tuple(_gather(part, indices) for part in value)
-  return np.take(value, indices, axis=0)
-
-
-def _stack(values: list[Any]) -> Any:
-  if isinstance(values[0], tuple):
-    return tuple(_stack(list(parts)) for parts in zip(*values, strict=True))
-  return np.stack(values)
+      return [None] * len(rows.indices)
+    # Equal positions of different sources are different examples.
+    numbers = rows.indices if rows.parts is None else rows.indices + (rows.parts << 40)
+    keys = random_numbers.keys(self._seed, rows.epochs, numbers)
+    return [ExampleRandom(key) for key in keys.tolist()]

@@ -13,7 +13,7 @@ import numpy as np
 
 from algorithmic_efficiency.backends.base import DefinedWorkload, Evaluation, Ranks, TaskCode
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.metrics import derived
 
 PREFIXES: Mapping[Split, str] = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -66,6 +66,4 @@ def _stream(
   ranks: Ranks,
 ) -> Any:
   shard = (ranks.rank, ranks.world_size)
-  if root is None:
-    return fake.eval_stream(task.data, definition, split, batch_size, shard=shard)
-  return task.data.eval_stream(definition, root, split, batch_size, shard=shard)
+  return streams.eval_stream(task.data, definition, root, split, batch_size, shard=shard)

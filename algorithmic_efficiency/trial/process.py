@@ -19,7 +19,7 @@ from algorithmic_efficiency import clock, errors, seeds, trust
 from algorithmic_efficiency.backends.base import Backend
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import Split
-from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.results import former_names
 from algorithmic_efficiency.trial import evaluation, failure, guard, stopping
 from algorithmic_efficiency.trial import submission as submissions
@@ -208,9 +208,9 @@ def _open_stream(config: TrialConfig, parts: Parts) -> Any:
   shard = (parts.backend.rank, parts.backend.world_size)
   seed = seeds.derive(config.seed, 'data')
   data = parts.task.data
-  if parts.root is None:
-    return fake.train_stream(data, parts.definition, parts.batch_size, seed, shard=shard)
-  return data.train_stream(parts.definition, parts.root, parts.batch_size, seed, shard=shard)
+  return streams.train_stream(
+    data, parts.definition, parts.root, parts.batch_size, seed, shard=shard
+  )
 
 
 def _saved(config: TrialConfig, parts: Parts, checkpoints: Checkpoints | None) -> Loaded | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import records
+from algorithmic_efficiency.data import records, streams
 from algorithmic_efficiency.data.pipeline import Batches, Shuffled
 from algorithmic_efficiency.data.sources import MappedRecords
 
@@ -60,7 +60,7 @@ def _generate(definition: WorkloadDefinition, root: Path) -> None:
 
 def _against_numpy(definition: WorkloadDefinition, root: Path) -> None:
   data = registry.task_of(definition).module('data')
-  ours = data.train_stream(definition, root, BATCH_SIZE, seed=0)
+  ours = streams.train_stream(data, definition, root, BATCH_SIZE, seed=0)
   bare = _bare_stream(definition, root)
   _burst(ours)
   _burst(bare)

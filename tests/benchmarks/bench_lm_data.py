@@ -27,7 +27,7 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits, WorkloadDefinition
-from algorithmic_efficiency.data import records
+from algorithmic_efficiency.data import records, streams
 from workloads.lm import byte_pairs, data, documents, vocabulary, windows
 
 BATCH_SIZE = 64
@@ -69,7 +69,7 @@ def _stream(definition: WorkloadDefinition, root: Path) -> None:
   tokenizer = vocabulary.of_merges(merges[: vocab_size - 257], definition.data.separator)
   out.file(vocabulary.FILE, tokenizer.to_json())
   out.finish()
-  ours = data.train_stream(definition, root, BATCH_SIZE, 0)
+  ours = streams.train_stream(data, definition, root, BATCH_SIZE, 0)
   bare = _bare_stream(root, tokenizer.num_bytes())
   _burst(ours)
   _burst(bare)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.data import prepare
+from algorithmic_efficiency.data import prepare, streams
 
 RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]
 EMBEDDED = [one for one in RUNNABLE if one.bundled]
@@ -30,7 +30,7 @@ def form(batch):
 
 def assert_streams_match(definition, root):
   data = registry.task_of(definition).module('data')
-  stream = data.train_stream(definition, root, 8, 1)
+  stream = streams.train_stream(data, definition, root, 8, 1)
   batch = next(stream)
   stream.close()
   assert form(batch) == form(data.fake_batch(definition, 8, 1))
@@ -40,7 +40,7 @@ def assert_streams_match(definition, root):
       continue
     batch_size = min(definition.batch_sizes.eval, 1_000)
     counted = 0
-    stream = data.eval_stream(definition, root, split, batch_size)
+    stream = streams.eval_stream(data, definition, root, split, batch_size)
     for batch in stream:
       weights = batch.pop('weights')
       # One weight for an example, or more where parts of an example count apart.

@@ -13,8 +13,10 @@ ARGUMENTS = {
   'data': {
     'about': ['definition'],
     'prepare': ['definition', 'source', 'out', 'progress'],
-    'train_stream': ['definition', 'root', 'batch_size', 'seed', 'shard'],
-    'eval_stream': ['definition', 'root', 'split', 'batch_size', 'shard'],
+    'loader': ['definition', 'root', 'split'],
+    'source': ['definition', 'root', 'split'],
+    'transform': ['definition', 'train'],
+    'collate': ['definition'],
     'fake_batch': ['definition', 'batch_size', 'seed'],
   },
   'model': {
@@ -29,8 +31,8 @@ ARGUMENTS = {
     'to_jax': ['definition', 'state_dict'],
   },
 }
-OPTIONAL = {'predict'}
-DEFAULTS = {'shard': (0, 1), 'mask': None, 'label_smoothing': 0.0}
+OPTIONAL = {'predict', 'loader', 'source', 'transform', 'collate'}
+DEFAULTS = {'mask': None, 'label_smoothing': 0.0}
 
 FILES = [
   (task, name, name.partition('_')[0])
@@ -77,7 +79,7 @@ def test_a_file_exports_the_functions_of_its_kind_and_nothing_else(task, name, k
 def test_exported_functions_take_the_agreed_arguments(task, name, kind):
   module = import_or_skip(task, name)
   for function, expected in ARGUMENTS[kind].items():
-    if expected is None:
+    if expected is None or (function in OPTIONAL and not hasattr(module, function)):
       continue
     parameters = inspect.signature(getattr(module, function)).parameters.values()
     found = [
@@ -90,6 +92,16 @@ def test_exported_functions_take_the_agreed_arguments(task, name, kind):
         assert one.default == DEFAULTS[one.name]
       elif one.name != 'dtype':
         assert one.default is inspect.Parameter.empty
+
+
+@pytest.mark.parametrize(
+  'task', [task for task, name, _ in FILES if name == 'data'], ids=lambda task: task.name
+)
+def test_examples_come_from_a_loader_or_from_a_source(task):
+  data = task.module('data')
+  assert hasattr(data, 'loader') != hasattr(data, 'source')
+  assert hasattr(data, 'source') == hasattr(data, 'transform')
+  assert hasattr(data, 'source') or not hasattr(data, 'collate')
 
 
 @pytest.mark.parametrize('task', registry.tasks().values(), ids=lambda task: task.name)

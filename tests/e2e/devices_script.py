@@ -17,7 +17,7 @@ import numpy as np
 from algorithmic_efficiency import backends, seeds, spec
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.trial import evaluation
 
 NUM_STEPS = 20
@@ -48,9 +48,13 @@ def main(args: argparse.Namespace) -> None:
   root = Path(args.data_dir) / definition.dataset if args.data_dir else None
   shard = (backend.rank, backend.world_size)
   if root is None and not definition.bundled:
-    stream = fake.train_stream(task.data, definition, definition.batch_sizes.train, 7, shard=shard)
+    stream = streams.train_stream(
+      task.data, definition, None, definition.batch_sizes.train, 7, shard=shard
+    )
   else:
-    stream = task.data.train_stream(definition, root, definition.batch_sizes.train, 7, shard=shard)
+    stream = streams.train_stream(
+      task.data, definition, root, definition.batch_sizes.train, 7, shard=shard
+    )
   batches = [next(stream) for _ in range(NUM_STEPS)]
   budget = next(iter(definition.suites.values()))
   train = {'jax': _train_jax, 'pytorch': _train_torch}[args.framework]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from algorithmic_efficiency.data.pipeline import Batch, ShardRows
+from algorithmic_efficiency.data.random_numbers import ExampleRandom
+from algorithmic_efficiency.data.sources import Mapped, Source, Transform
 
 
 class Numbers:
@@ -24,15 +26,19 @@ class Numbers:
     return {'inputs': np.full(3, index, np.float32), 'targets': np.int32(index)}
 
 
-def jitter(example: dict[str, Any], random: np.random.Generator | None) -> dict[str, Any]:
-  """Adds noise to an example where there is a generator."""
+def mapped(source: Source, transform: Transform, seed: int | None = None) -> Mapped:
+  return Mapped([source], transform, None, seed=seed, name='toy, train')
+
+
+def jitter(example: dict[str, Any], random: ExampleRandom | None) -> dict[str, Any]:
+  """Adds noise to an example where there are random numbers."""
   if random is None:
     return example
-  noise = random.standard_normal(3, np.float32)
+  noise = random.array(3).astype(np.float32)
   return {**example, 'inputs': example['inputs'] + noise}
 
 
-def with_pair(example: dict[str, Any], random: np.random.Generator | None) -> dict[str, Any]:
+def with_pair(example: dict[str, Any], random: ExampleRandom | None) -> dict[str, Any]:
   """An example whose inputs are a tuple."""
   return {'inputs': (example['inputs'], example['targets']), 'targets': example['targets']}
 

@@ -17,7 +17,7 @@ from test_data_vision import joined
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits
-from algorithmic_efficiency.data import catalog
+from algorithmic_efficiency.data import catalog, streams
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.results import environment
 from workloads.lm import data, documents, names, vocabulary, windows
@@ -101,16 +101,16 @@ def test_the_names_are_split_by_code_point():
 @pytest.mark.parametrize('batch_size', [280, 7, 64])
 def test_every_character_held_out_is_predicted_once(split, batch_size):
   characters, streams = names.as_tokens('\n')
-  stream = data.eval_stream(QUICK, NOWHERE, split, batch_size)
+  stream = streams.eval_stream(data, QUICK, NOWHERE, split, batch_size)
   found = joined(stream, 'targets')
   np.testing.assert_array_equal(found, streams[split][1:])
-  covered = joined(data.eval_stream(QUICK, NOWHERE, split, batch_size), 'target_bytes')
+  covered = joined(streams.eval_stream(data, QUICK, NOWHERE, split, batch_size), 'target_bytes')
   assert covered.sum() == np.sum(streams[split][1:] != characters.index('\n'))
 
 
 def test_training_windows_are_those_of_the_names():
   whole = dataclasses.replace(QUICK, splits=dataclasses.replace(QUICK.splits, eval_train=4_992))
-  targets = joined(data.eval_stream(whole, NOWHERE, 'eval_train', 1000), 'targets')
+  targets = joined(streams.eval_stream(data, whole, NOWHERE, 'eval_train', 1000), 'targets')
   np.testing.assert_array_equal(targets, names.as_tokens('\n')[1]['train'][1 : 1 + len(targets)])
   assert windows.num_whole(QUICK.data, len(names.as_tokens('\n')[1]['train'])) == 4_992
 
@@ -127,16 +127,16 @@ def test_names_that_are_not_the_known_ones_are_refused(other_names):
   with pytest.raises(
     errors.UserError, match=r'on the 12,886 names .*are not those. Use a build of Python'
   ):
-    data.train_stream(QUICK, NOWHERE, 8, 0)
+    streams.train_stream(data, QUICK, NOWHERE, 8, 0)
 
 
 def test_a_definition_of_another_size_is_refused():
   other = dataclasses.replace(QUICK, data=dataclasses.replace(QUICK.data, vocab_size=40))
   with pytest.raises(errors.UserError, match=r'must have 39 tokens.* its vocab_size is 40'):
-    data.train_stream(other, NOWHERE, 8, 0)
+    streams.train_stream(data, other, NOWHERE, 8, 0)
   other = dataclasses.replace(QUICK, splits=dataclasses.replace(QUICK.splits, train=4_993))
   with pytest.raises(errors.UserError, match=r'needs 4,993 windows .* fills 4,992'):
-    data.train_stream(other, NOWHERE, 8, 0)
+    streams.train_stream(data, other, NOWHERE, 8, 0)
 
 
 # Windows.
@@ -311,14 +311,14 @@ def test_progress_ends_with_all_of_each_stage(source, tmp_path):
 
 @needs_text
 def test_batches_have_the_types_of_the_contract(prepared):
-  batch = next(data.train_stream(SMALL, prepared.root, 8, 0))
+  batch = next(streams.train_stream(data, SMALL, prepared.root, 8, 0))
   assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
     'inputs': ((8, 16), 'int32'),
     'targets': ((8, 16), 'int32'),
     'target_bytes': ((8, 16), 'float32'),
   }
   np.testing.assert_array_equal(batch['inputs'][:, 1:], batch['targets'][:, :-1])
-  batch = next(data.eval_stream(SMALL, prepared.root, 'validation', 8))
+  batch = next(streams.eval_stream(data, SMALL, prepared.root, 'validation', 8))
   assert batch['weights'].shape == (8, 16) and batch['weights'].dtype == np.float32
   generated = data.fake_batch(SMALL, 8, 0)
   assert {name: (a.shape, a.dtype) for name, a in generated.items()} == {
@@ -331,7 +331,7 @@ def test_batches_have_the_types_of_the_contract(prepared):
 @pytest.mark.parametrize('batch_size', [1, 4, 50])
 def test_any_evaluation_batch_size_counts_every_token_once(prepared, batch_size):
   for split, number in (('eval_train', 4), ('validation', 6)):
-    batches = list(data.eval_stream(SMALL, prepared.root, split, batch_size))
+    batches = list(streams.eval_stream(data, SMALL, prepared.root, split, batch_size))
     rows = prepared.field(f'{split.removeprefix("eval_")}/windows')[:number]
     targets = np.concatenate([b['targets'][b['weights'] > 0] for b in batches])
     np.testing.assert_array_equal(targets, rows[:, 1:].ravel())
@@ -339,13 +339,15 @@ def test_any_evaluation_batch_size_counts_every_token_once(prepared, batch_size)
 
 @needs_text
 def test_a_stream_is_restored_in_the_middle_and_the_same_on_any_number_of_shards(prepared):
-  whole = data.train_stream(SMALL, prepared.root, 6, seed=4)
-  parts = [data.train_stream(SMALL, prepared.root, 6, seed=4, shard=(i, 3)) for i in range(3)]
+  whole = streams.train_stream(data, SMALL, prepared.root, 6, seed=4)
+  parts = [
+    streams.train_stream(data, SMALL, prepared.root, 6, seed=4, shard=(i, 3)) for i in range(3)
+  ]
   for step in range(10):
     state = whole.state()
     expected = next(whole)
     rows = [next(part) for part in parts]
-    again = data.train_stream(SMALL, prepared.root, 6, seed=4)
+    again = streams.train_stream(data, SMALL, prepared.root, 6, seed=4)
     again.restore(state)
     for name, restored in next(again).items():
       np.testing.assert_array_equal(restored, expected[name], err_msg=str(step))
@@ -354,7 +356,7 @@ def test_a_stream_is_restored_in_the_middle_and_the_same_on_any_number_of_shards
 
 @needs_text
 def test_a_pass_over_train_has_every_window_once(prepared):
-  stream = data.train_stream(SMALL, prepared.root, 8, seed=4)
+  stream = streams.train_stream(data, SMALL, prepared.root, 8, seed=4)
   found = np.concatenate([next(stream)['inputs'] for _ in range(3)])
   expected = prepared.field('train/windows')[:, :-1]
   assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, expected.tolist()))
@@ -362,7 +364,7 @@ def test_a_pass_over_train_has_every_window_once(prepared):
 
 def test_segments_number_the_documents_of_a_window():
   masked = dataclasses.replace(QUICK, data=dataclasses.replace(QUICK.data, mask_documents=True))
-  batch = next(data.train_stream(masked, NOWHERE, 8, 0))
+  batch = next(streams.train_stream(data, masked, NOWHERE, 8, 0))
   assert batch['segments'].dtype == np.int32
   for inputs, segments in zip(batch['inputs'], batch['segments'], strict=True):
     document = 0
@@ -370,7 +372,7 @@ def test_segments_number_the_documents_of_a_window():
       assert segment == document
       document += token == 0  # the line feed is the first of the characters
   assert batch['segments'].max() > 1
-  assert 'segments' not in next(data.train_stream(QUICK, NOWHERE, 8, 0))
+  assert 'segments' not in next(streams.train_stream(data, QUICK, NOWHERE, 8, 0))
   assert data.fake_batch(masked, 8, 0).keys() == batch.keys()
 
 
@@ -380,7 +382,8 @@ def test_reading_names_imports_nothing_heavy():
     'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_lm")\n'
     'data = registry.task_of(definition).module("data")\n'
-    'next(data.train_stream(definition, Path("x"), 8, 0))\n'
+    'from algorithmic_efficiency.data import streams\n'
+    'next(streams.train_stream(data, definition, Path("x"), 8, 0))\n'
     'found = {"jax", "torch", "pyarrow", "tiktoken", "regex", "pandas"} & set(sys.modules)\n'
     'assert not found, found\n'
   )
@@ -503,9 +506,9 @@ def test_another_vocabulary_than_that_of_the_goal_is_refused(tmp_path, source, p
   with pytest.raises(
     errors.UserError, match='is another than the one that the target is defined on'
   ):
-    data.train_stream(other, prepared.root, 8, 0)
-  data.train_stream(
-    small_documents.definition(vocabulary_sha256=found), prepared.root, 8, 0
+    streams.train_stream(data, other, prepared.root, 8, 0)
+  streams.train_stream(
+    data, small_documents.definition(vocabulary_sha256=found), prepared.root, 8, 0
   ).close()
 
 
@@ -513,13 +516,13 @@ def test_another_vocabulary_than_that_of_the_goal_is_refused(tmp_path, source, p
 def test_a_set_of_another_size_than_the_definition_says_is_refused(prepared):
   other = dataclasses.replace(SMALL, splits=dataclasses.replace(SMALL.splits, train=23))
   with pytest.raises(errors.UserError, match=r'needs 23 windows of 17 tokens .* --overwrite'):
-    data.train_stream(other, prepared.root, 8, 0)
+    streams.train_stream(data, other, prepared.root, 8, 0)
 
 
 def test_a_set_that_is_missing_names_the_command(tmp_path):
   for open_stream in (
-    lambda: data.train_stream(SMALL, tmp_path / 'small', 8, 0),
-    lambda: data.eval_stream(SMALL, tmp_path / 'small', 'validation', 8),
+    lambda: streams.train_stream(data, SMALL, tmp_path / 'small', 8, 0),
+    lambda: streams.eval_stream(data, SMALL, tmp_path / 'small', 'validation', 8),
   ):
     with pytest.raises(errors.UserError, match='algoeff data prepare small'):
       open_stream()
@@ -538,6 +541,8 @@ def test_the_real_books_are_prepared(test_data, tmp_path):
   definition = registry.workload('books_lm')
   prepared = small_documents.prepare(definition, tmp_path, test_data / 'classic_books')
   assert prepared.manifest['splits'] == {'validation': 275, 'train': 23_943}
-  covered = joined(data.eval_stream(definition, prepared.root, 'validation', 64), 'target_bytes')
+  covered = joined(
+    streams.eval_stream(data, definition, prepared.root, 'validation', 64), 'target_bytes'
+  )
   text = 538_807  # bytes in the validation file, of which the first token is not predicted
   assert text - 20 < covered.sum() < text

@@ -17,7 +17,7 @@ from algorithmic_efficiency.data.pipeline import (
   ShardRows,
   Shuffled,
 )
-from algorithmic_efficiency.data.sources import Arrays, MappedRecords
+from algorithmic_efficiency.data.sources import Arrays
 
 
 def train(num_examples=10, batch_size=4, seed=3, shard=(0, 1), load=None, **options):
@@ -208,7 +208,7 @@ def test_arrays_of_different_lengths_are_refused():
 
 def test_augmentation_depends_on_seed_epoch_and_example_alone():
   def examples(batch_size, seed=5):
-    load = MappedRecords(data_examples.Numbers(6), data_examples.jitter, seed=seed)
+    load = data_examples.mapped(data_examples.Numbers(6), data_examples.jitter, seed=seed)
     rows = {}
     stream = train(6, batch_size, load=load)
     epochs = train(6, batch_size)
@@ -228,13 +228,13 @@ def test_augmentation_depends_on_seed_epoch_and_example_alone():
 
 
 def test_records_are_not_augmented_in_evaluation():
-  load = MappedRecords(data_examples.Numbers(5), data_examples.jitter, seed=None)
+  load = data_examples.mapped(data_examples.Numbers(5), data_examples.jitter, seed=None)
   batch = next(evaluation(5, 5, load=load))
   np.testing.assert_array_equal(batch['inputs'][:, 0], range(5))
 
 
 def test_records_with_tuples_are_stacked():
-  load = MappedRecords(data_examples.Numbers(5), data_examples.with_pair, seed=None)
+  load = data_examples.mapped(data_examples.Numbers(5), data_examples.with_pair, seed=None)
   batch = next(evaluation(5, 5, load=load))
   assert batch['inputs'][0].shape == (5, 3)
   np.testing.assert_array_equal(batch['inputs'][1], range(5))

@@ -14,8 +14,8 @@ import small_mnist
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits
-from algorithmic_efficiency.data import fake, records
 from algorithmic_efficiency.data import prepare as preparing
+from algorithmic_efficiency.data import records, streams
 
 NOWHERE = Path('/nonexistent/digits')
 DATA = Path(os.environ.get('ALGOEFF_TEST_DATA', '../shared/data'))
@@ -60,10 +60,10 @@ def test_digits_have_the_splits_of_their_definition(vision, digits):
   images, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1]
   expected = {'validation': images[4::5], 'test': images[3::5]}
   for split, raw in expected.items():
-    stream = vision.eval_stream(digits, NOWHERE, split, 100)
+    stream = streams.eval_stream(vision, digits, NOWHERE, split, 100)
     inputs = joined(stream, 'inputs') * digits.train_stddev + digits.train_mean
     np.testing.assert_allclose(inputs, raw, atol=1e-5)
-  targets = joined(vision.eval_stream(digits, NOWHERE, 'validation', 7), 'targets')
+  targets = joined(streams.eval_stream(vision, digits, NOWHERE, 'validation', 7), 'targets')
   np.testing.assert_array_equal(targets, labels[4::5])
   assert digits.splits.train + digits.splits.validation + digits.splits.test == len(table)
 
@@ -77,7 +77,7 @@ def test_mean_and_stddev_of_the_digits_are_those_of_the_training_split(vision, d
   everything = dataclasses.replace(
     digits, splits=dataclasses.replace(digits.splits, eval_train=digits.splits.train)
   )
-  inputs = joined(vision.eval_stream(everything, NOWHERE, 'eval_train', 500), 'inputs')
+  inputs = joined(streams.eval_stream(vision, everything, NOWHERE, 'eval_train', 500), 'inputs')
   assert abs(inputs.mean(dtype=np.float64)) < 1e-4
   assert abs(inputs.std(dtype=np.float64) - 1) < 1e-4
 
@@ -86,14 +86,14 @@ def test_digits_that_are_not_the_known_ones_are_refused(vision, digits, monkeypa
   monkeypatch.setattr(vision, '_DIGITS_SHA256', '0' * 64)
   vision._digits.cache_clear()
   with pytest.raises(errors.UserError, match='does not hold the digits'):
-    vision.train_stream(digits, NOWHERE, 8, 0)
+    streams.train_stream(vision, digits, NOWHERE, 8, 0)
 
 
 def test_digits_without_scikit_learn_name_the_install_line(vision, monkeypatch):
   vision._digits.cache_clear()
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(errors.UserError) as caught:
-    vision.train_stream(registry.workload('quick_vision'), NOWHERE, 8, 0)
+    streams.train_stream(vision, registry.workload('quick_vision'), NOWHERE, 8, 0)
   assert "pip install 'algorithmic-efficiency[quick]'" in str(caught.value)
 
 
@@ -102,17 +102,17 @@ def test_a_digits_file_that_cannot_be_read(vision, monkeypatch, tmp_path):
   spec = type('Spec', (), {'submodule_search_locations': [str(tmp_path)]})()
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: spec)
   with pytest.raises(errors.UserError, match=r'cannot be read .* reinstall scikit-learn'):
-    vision.train_stream(registry.workload('quick_vision'), NOWHERE, 8, 0)
+    streams.train_stream(vision, registry.workload('quick_vision'), NOWHERE, 8, 0)
 
 
 def test_batches_have_the_types_of_the_contract(vision, mnist):
   definition, root = mnist
-  batch = next(vision.train_stream(definition, root, 8, 0))
+  batch = next(streams.train_stream(vision, definition, root, 8, 0))
   assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
     'inputs': ((8, 28, 28, 1), 'float32'),
     'targets': ((8,), 'int32'),
   }
-  batch = next(vision.eval_stream(definition, root, 'test', 8))
+  batch = next(streams.eval_stream(vision, definition, root, 'test', 8))
   assert batch['weights'].dtype == np.float32
   generated = vision.fake_batch(definition, 8, 0)
   assert {name: (a.shape, a.dtype) for name, a in generated.items()} == {
@@ -122,7 +122,7 @@ def test_batches_have_the_types_of_the_contract(vision, mnist):
 
 def test_inputs_are_normalised_by_the_definition(vision, mnist):
   definition, root = mnist
-  inputs = joined(vision.eval_stream(definition, root, 'test', 5), 'inputs')
+  inputs = joined(streams.eval_stream(vision, definition, root, 'test', 5), 'inputs')
   raw = small_mnist.arrays()['test'][0].astype(np.float64)[..., None]
   expected = (raw - definition.train_mean) / definition.train_stddev
   np.testing.assert_allclose(inputs, expected, rtol=0, atol=1e-6)
@@ -132,32 +132,34 @@ def test_inputs_are_normalised_by_the_definition(vision, mnist):
 def test_any_evaluation_batch_size_covers_the_split(vision, mnist, batch_size):
   definition, root = mnist
   for split, number in (('eval_train', 20), ('validation', 10), ('test', 12)):
-    stream = vision.eval_stream(definition, root, split, batch_size)
+    stream = streams.eval_stream(vision, definition, root, split, batch_size)
     assert len(joined(stream, 'targets')) == number
 
 
 def test_reference_fault_17_eval_train_is_the_same_part_of_train_each_time(vision, mnist):
   definition, root = mnist
   for _ in range(2):
-    targets = joined(vision.eval_stream(definition, root, 'eval_train', 8), 'targets')
+    targets = joined(streams.eval_stream(vision, definition, root, 'eval_train', 8), 'targets')
     np.testing.assert_array_equal(targets, small_mnist.arrays()['train'][1][:20])
 
 
 def test_a_pass_over_train_has_every_image_once(vision, mnist):
   definition, root = mnist
-  stream = vision.train_stream(definition, root, 10, seed=4)
+  stream = streams.train_stream(vision, definition, root, 10, seed=4)
   images = np.concatenate([next(stream)['inputs'] for _ in range(5)])
   whole = dataclasses.replace(
     definition, splits=dataclasses.replace(definition.splits, eval_train=50)
   )
-  expected = joined(vision.eval_stream(whole, root, 'eval_train', 50), 'inputs')
+  expected = joined(streams.eval_stream(vision, whole, root, 'eval_train', 50), 'inputs')
   assert sorted(i.tobytes() for i in images) == sorted(i.tobytes() for i in expected)
 
 
 def test_shards_are_parts_of_the_global_batch(vision, mnist):
   definition, root = mnist
-  whole = vision.train_stream(definition, root, 6, seed=4)
-  parts = [vision.train_stream(definition, root, 6, seed=4, shard=(i, 3)) for i in range(3)]
+  whole = streams.train_stream(vision, definition, root, 6, seed=4)
+  parts = [
+    streams.train_stream(vision, definition, root, 6, seed=4, shard=(i, 3)) for i in range(3)
+  ]
   for _ in range(10):
     expected = next(whole)
     rows = [next(part) for part in parts]
@@ -168,8 +170,8 @@ def test_shards_are_parts_of_the_global_batch(vision, mnist):
 def test_data_that_is_missing_names_the_command(vision, tmp_path):
   definition = registry.workload('mnist')
   for open_stream in (
-    lambda: vision.train_stream(definition, tmp_path / 'mnist', 8, 0),
-    lambda: vision.eval_stream(definition, tmp_path / 'mnist', 'test', 8),
+    lambda: streams.train_stream(vision, definition, tmp_path / 'mnist', 8, 0),
+    lambda: streams.eval_stream(vision, definition, tmp_path / 'mnist', 'test', 8),
   ):
     with pytest.raises(errors.UserError, match='algoeff data prepare mnist'):
       open_stream()
@@ -183,7 +185,7 @@ def test_data_that_is_damaged_names_the_file(vision, mnist, damage):
   path.write_bytes(content[:-1] + (b'' if damage == 'truncated' else bytes([content[-1] ^ 1])))
   records._open.cache_clear()
   with pytest.raises(errors.UserError, match=r'train\.inputs\.npy .*--overwrite'):
-    vision.train_stream(definition, root, 8, 0)
+    streams.train_stream(vision, definition, root, 8, 0)
 
 
 def test_data_of_another_size_than_the_definition_says_is_refused(vision, mnist):
@@ -192,7 +194,7 @@ def test_data_of_another_size_than_the_definition_says_is_refused(vision, mnist)
     definition, splits=Splits(train=51, eval_train=20, validation=10, test=12)
   )
   with pytest.raises(errors.UserError, match='needs 51 images'):
-    vision.train_stream(other, root, 8, 0)
+    streams.train_stream(vision, other, root, 8, 0)
 
 
 @pytest.mark.parametrize('name', ['mnist', 'quick_vision'])
@@ -200,15 +202,15 @@ def test_smoke_streams_cover_the_splits_of_the_smoke_record(vision, name):
   definition = registry.workload(name).for_smoke()
   for split in ('eval_train', 'validation', 'test'):
     for batch_size in (8, 5):
-      stream = fake.eval_stream(vision, definition, split, batch_size)
+      stream = streams.eval_stream(vision, definition, None, split, batch_size)
       assert len(joined(stream, 'targets')) == definition.splits.num_examples(split)
-  train = fake.train_stream(vision, definition, 8, seed=1)
+  train = streams.train_stream(vision, definition, None, 8, seed=1)
   seen = set()
   for _ in range(definition.splits.train // 8):
     seen |= pairs(next(train))
   assert len(seen) == definition.splits.train
   first = set()
-  for batch in fake.eval_stream(vision, definition, 'eval_train', 8):
+  for batch in streams.eval_stream(vision, definition, None, 'eval_train', 8):
     first |= pairs(batch)
   assert first <= seen
 
@@ -222,13 +224,15 @@ def pairs(batch):
 
 def test_smoke_streams_can_be_restored_and_sharded(vision):
   definition = registry.workload('mnist').for_smoke()
-  stream = fake.train_stream(vision, definition, 8, seed=1)
+  stream = streams.train_stream(vision, definition, None, 8, seed=1)
   next(stream)
   state = stream.state()
   expected = next(stream)['targets']
   stream.restore(state)
   np.testing.assert_array_equal(next(stream)['targets'], expected)
-  parts = [fake.train_stream(vision, definition, 8, seed=1, shard=(i, 2)) for i in range(2)]
+  parts = [
+    streams.train_stream(vision, definition, None, 8, seed=1, shard=(i, 2)) for i in range(2)
+  ]
   for part in parts:
     part.restore(state)
   np.testing.assert_array_equal(np.concatenate([next(part)['targets'] for part in parts]), expected)
@@ -240,7 +244,8 @@ def test_reading_imports_neither_frameworks_nor_scikit_learn():
     'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_vision")\n'
     'data = registry.task_of(definition).module("data")\n'
-    'next(data.train_stream(definition, Path("x"), 8, 0))\n'
+    'from algorithmic_efficiency.data import streams\n'
+    'next(streams.train_stream(data, definition, Path("x"), 8, 0))\n'
     'found = {"jax", "torch", "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "pandas"}\n'
     'assert not found & set(sys.modules), found & set(sys.modules)\n'
   )
@@ -262,10 +267,10 @@ def test_the_real_mnist_is_prepared_and_normalised(vision, tmp_path):
   assert prepared.manifest['splits'] == {'train': 50_000, 'validation': 10_000, 'test': 10_000}
   assert prepared.num_bytes == vision.about(definition).num_bytes
   validation = joined(
-    vision.eval_stream(definition, tmp_path / 'mnist', 'validation', 3000), 'targets'
+    streams.eval_stream(vision, definition, tmp_path / 'mnist', 'validation', 3000), 'targets'
   )
   np.testing.assert_array_equal(validation[:5], [3, 8, 6, 9, 6])
-  train = next(vision.train_stream(definition, tmp_path / 'mnist', 50_000, 0))
+  train = next(streams.train_stream(vision, definition, tmp_path / 'mnist', 50_000, 0))
   assert abs(train['inputs'].mean(dtype=np.float64)) < 2e-3
   assert abs(train['inputs'].std(dtype=np.float64) - 1) < 2e-3
   assert (

@@ -16,7 +16,6 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.pipeline import Batches, InOrder, Shuffled
-from algorithmic_efficiency.data.sources import MappedRecords
 from algorithmic_efficiency.data.workers import WorkerError
 
 
@@ -30,7 +29,7 @@ def in_order(load, num_workers):
 
 @pytest.mark.parametrize('num_workers', [1, 3])
 def test_batches_are_the_same_for_any_number_of_workers(num_workers):
-  load = MappedRecords(data_examples.Numbers(10), data_examples.jitter, seed=9)
+  load = data_examples.mapped(data_examples.Numbers(10), data_examples.jitter, seed=9)
   alone, shared = shuffled(load), shuffled(load, num_workers)
   for _ in range(8):
     one, other = next(alone), next(shared)
@@ -192,7 +191,7 @@ def test_workers_read_prepared_records(tmp_path):
   source = records.open_prepared(tmp_path / 'set').split('train')
   stream = Batches(
     InOrder(num_examples=10, batch_size=5),
-    MappedRecords(source, length_of, seed=None),
+    data_examples.mapped(source, length_of),
     num_workers=1,
   )
   found = np.concatenate([batch['length'] for batch in stream])
@@ -209,7 +208,7 @@ def test_a_user_error_stays_one_across_the_processes(tmp_path):
   source._split = 'train'
   stream = Batches(
     InOrder(num_examples=2, batch_size=1),
-    MappedRecords(source, length_of, seed=None),
+    data_examples.mapped(source, length_of),
     num_workers=1,
   )
   with pytest.raises(errors.UserError, match='algoeff data prepare gone'):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.data import streams
 
 QUICK = registry.workload('quick_vision')
 MNIST = registry.workload('mnist')
@@ -147,13 +148,13 @@ NUM_STEPS = 150
 
 
 def batches(tmp_path):
-  stream = TASK.module('data').train_stream(QUICK, tmp_path, QUICK.batch_sizes.train, 1)
+  stream = streams.train_stream(TASK.module('data'), QUICK, tmp_path, QUICK.batch_sizes.train, 1)
   return itertools.islice(stream, NUM_STEPS)
 
 
 def validation_batch(tmp_path):
   size = QUICK.batch_sizes.eval
-  (batch,) = TASK.module('data').eval_stream(QUICK, tmp_path, 'validation', size)
+  (batch,) = streams.eval_stream(TASK.module('data'), QUICK, tmp_path, 'validation', size)
   return batch
 
 

@@ -25,7 +25,7 @@ from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.data import fake
+from algorithmic_efficiency.data import streams
 
 NUM_STEPS = 20
 BATCH_SIZE = 16
@@ -94,7 +94,7 @@ def _workloads(backend: Any, dtype: torch.dtype) -> Any:
     task = TaskCode(data=folder.module('data'), model=folder.module('model_torch'))
     budget = next(iter(definition.suites.values()))
     shard = (backend.rank, backend.world_size)
-    stream = fake.train_stream(task.data, definition, BATCH_SIZE, 5, shard=shard)
+    stream = streams.train_stream(task.data, definition, None, BATCH_SIZE, 5, shard=shard)
     yield name, backend.workload(definition, task, budget, dtype=dtype), stream
 
 

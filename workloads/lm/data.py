@@ -19,16 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from algorithmic_efficiency import errors, seeds
-from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records
-from algorithmic_efficiency.data.pipeline import (
-  Batch,
-  Batches,
-  InOrder,
-  Shard,
-  ShardRows,
-  Shuffled,
-)
+from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
 from algorithmic_efficiency.data.prepare import Progress, Source
 
 from . import names, preparation, vocabulary, windows
@@ -73,41 +66,13 @@ def prepare(
   preparation.fill(definition, source, out, progress)
 
 
-def train_stream(
-  definition: WorkloadDefinition,
-  root: Path,
-  batch_size: int,
-  seed: int,
-  shard: Shard = (0, 1),
-) -> Batches:
-  """Endless shuffled batches of the training split.
+def loader(definition: WorkloadDefinition, root: Path, split: Stored) -> Load:
+  """Makes batches of a stored split.
 
   Raises:
     UserError: the data is missing or damaged.
   """
-  order = Shuffled(
-    num_examples=definition.splits.train, batch_size=batch_size, seed=seed, shard=shard
-  )
-  return Batches(order, _Loader(definition.data, _open(definition, root, 'train')))
-
-
-def eval_stream(
-  definition: WorkloadDefinition,
-  root: Path,
-  split: Split,
-  batch_size: int,
-  shard: Shard = (0, 1),
-) -> Batches:
-  """One pass over a split; `eval_train` is the first part of the training split.
-
-  Raises:
-    UserError: the data is missing or damaged.
-  """
-  stored = _open(definition, root, 'train' if split == 'eval_train' else split)
-  num_examples = definition.splits.num_examples(split)
-  assert num_examples is not None
-  order = InOrder(num_examples=num_examples, batch_size=batch_size, shard=shard)
-  return Batches(order, _Loader(definition.data, stored))
+  return _Loader(definition.data, _open(definition, root, split))
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:

@@ -26,14 +26,7 @@ import numpy as np
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
 from algorithmic_efficiency.data import fetch, records, tfds
-from algorithmic_efficiency.data.pipeline import (
-  Batch,
-  Batches,
-  InOrder,
-  Shard,
-  ShardRows,
-  Shuffled,
-)
+from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
 from algorithmic_efficiency.data.prepare import Progress, Source
 
 _DIGITS_FILE = 'datasets/data/digits.csv.gz'
@@ -158,41 +151,13 @@ def prepare(
       out.array(f'{split}/targets', [labels[rows]], shape=(number,), dtype=np.int32)
 
 
-def train_stream(
-  definition: WorkloadDefinition,
-  root: Path,
-  batch_size: int,
-  seed: int,
-  shard: Shard = (0, 1),
-) -> Batches:
-  """Endless shuffled batches of the training split.
+def loader(definition: WorkloadDefinition, root: Path, split: str) -> Load:
+  """Makes batches of a stored split.
 
   Raises:
     UserError: the data is missing or damaged.
   """
-  images = _Images(definition, root, 'train')
-  order = Shuffled(
-    num_examples=definition.splits.train, batch_size=batch_size, seed=seed, shard=shard
-  )
-  return Batches(order, images)
-
-
-def eval_stream(
-  definition: WorkloadDefinition,
-  root: Path,
-  split: Split,
-  batch_size: int,
-  shard: Shard = (0, 1),
-) -> Batches:
-  """One pass over a split; `eval_train` is the first part of the training split.
-
-  Raises:
-    UserError: the data is missing or damaged.
-  """
-  images = _Images(definition, root, 'train' if split == 'eval_train' else split)
-  num_examples = definition.splits.num_examples(split)
-  assert num_examples is not None
-  return Batches(InOrder(num_examples=num_examples, batch_size=batch_size, shard=shard), images)
+  return _Images(definition, root, split)
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:

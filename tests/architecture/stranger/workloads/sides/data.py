@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from algorithmic_efficiency import seeds
-from algorithmic_efficiency.data.pipeline import Batches, InOrder, Shuffled
 from algorithmic_efficiency.data.sources import Arrays
 
 
@@ -15,13 +14,6 @@ def fake_batch(definition, batch_size, seed):
   return {'inputs': inputs, 'targets': (inputs.sum(axis=1) > 0).astype(np.int32)}
 
 
-def train_stream(definition, root, batch_size, seed, shard=(0, 1)):
-  examples = Arrays(fake_batch(definition, definition.splits.train, 0))
-  return Batches(
-    Shuffled(num_examples=len(examples), batch_size=batch_size, seed=seed, shard=shard), examples
-  )
-
-
-def eval_stream(definition, root, split, batch_size, shard=(0, 1)):
-  examples = Arrays(fake_batch(definition, definition.splits.num_examples(split), 1))
-  return Batches(InOrder(num_examples=len(examples), batch_size=batch_size, shard=shard), examples)
+def loader(definition, root, split):
+  num_examples = getattr(definition.splits, split)
+  return Arrays(fake_batch(definition, num_examples, 0 if split == 'train' else 1))

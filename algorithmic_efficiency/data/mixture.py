@@ -1,0 +1,167 @@
+"""Mixtures: several sources, drawn from in stated proportions.
+
+Which source a position draws from is decided in blocks by systematic sampling (W. G. Madow, 1949):
+in each block of 256 positions a source of weight w comes 256 w times, rounded up or down at random,
+in an order that the seed decides. So proportions hold all along, and the example at a position is a
+pure function of the position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.data import random_numbers
+from algorithmic_efficiency.data.pipeline import (
+  Passes,
+  Shard,
+  ShardRows,
+  bounds,
+  check_sizes,
+)
+from algorithmic_efficiency.data.sources import Source
+
+_BLOCK = 256
+_CHUNK = 1024  # blocks whose counts are added up at a time
+
+
+class Mixture:
+  """Sources by name, with their weights.
+
+  Args:
+    sources: in the order in which evaluation passes over them.
+    weights: positive, by the names of the sources; they are normalized here.
+    name: of task and split, for messages.
+
+  Raises:
+    UserError: a weight is not a positive number, or weights and sources have other names.
+  """
+
+  def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float], *, name: str):
+    if weights.keys() != sources.keys() or not sources:
+      raise errors.UserError(
+        f'{name}: a mixture has a weight for each of its sources; the sources are '
+        f'{", ".join(sources) or "none"}, and the weights those of {", ".join(weights) or "none"}.'
+      )
+    for source, weight in weights.items():
+      if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight > 0):
+        raise errors.UserError(
+          f'{name}: the weight of a source must be a positive number; that of {source} is '
+          f'{weight!r}.'
+        )
+    self.sources = dict(sources)
+    total = math.fsum(weights.values())
+    self.weights = {source: weights[source] / total for source in sources}
+
+  def __len__(self) -> int:
+    return sum(map(len, self.sources.values()))
+
+
+class Mixed:
+  """The endless order of a mixture; each source is passed over in shuffled passes of its own."""
+
+  num_batches: int | None = None
+
+  def __init__(self, mixture: Mixture, *, batch_size: int, seed: int, shard: Shard = (0, 1)):
+    sizes = [len(source) for source in mixture.sources.values()]
+    check_sizes(min(sizes), batch_size, shard)
+    self._batch_size = batch_size
+    self._seed = seed
+    self._shard = shard
+    self._edges = np.cumsum(list(mixture.weights.values()))
+    self._edges[-1] = 1.0
+    self._passes = [
+      Passes(size, seeds.derive(seed, 'source', name))
+      for name, size in zip(mixture.sources, sizes, strict=True)
+    ]
+    self._before_chunks: list[np.ndarray] = [np.zeros(len(sizes), np.int64)]
+    self._chunk: tuple[int, np.ndarray] = (
+      -1,
+      np.empty(0),
+    )  # the present one, summed block by block
+    self._hash = _hash(mixture)
+
+  def rows(self, batch: int) -> ShardRows:
+    start, stop = bounds(batch, self._batch_size, self._shard)
+    parts, drawn = self._parts(start, stop)
+    indices, epochs = np.empty(len(parts), np.int64), np.empty(len(parts), np.int64)
+    for part, passes in enumerate(self._passes):
+      chosen = np.flatnonzero(parts == part)
+      indices[chosen], epochs[chosen] = passes.examples(int(drawn[part]), len(chosen))
+    return ShardRows(indices, epochs, None, parts)
+
+  def identity(self) -> dict[str, int]:
+    return {'mixture': self._hash, 'batch_size': self._batch_size, 'seed': self._seed}
+
+  def _parts(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """The source of each position, int64 [positions], and what each gave before the first."""
+    first, last = start // _BLOCK, (stop - 1) // _BLOCK
+    parts = np.concatenate([self._block(block) for block in range(first, last + 1)])
+    skipped = start - first * _BLOCK
+    before = self._drawn_before(first)
+    before += np.bincount(parts[:skipped], minlength=len(before))
+    return parts[skipped : skipped + stop - start], before
+
+  def _block(self, block: int) -> np.ndarray:
+    ends = self._ends(np.array([block]))[0]
+    where, of_order = np.array([block]), np.array([1])
+    order = np.argsort(
+      random_numbers.uniform(self._seed, where, of_order, _BLOCK)[0], kind='stable'
+    )
+    return np.searchsorted(ends, order, side='right').astype(np.int64)
+
+  def _ends(self, blocks: np.ndarray) -> np.ndarray:
+    """Where the share of each source ends in the grid of each block, int64 [blocks, sources]."""
+    offsets = random_numbers.uniform(self._seed, blocks, np.zeros_like(blocks), 1)
+    return np.ceil(_BLOCK * self._edges - offsets).astype(np.int64)
+
+  def _drawn_before(self, block: int) -> np.ndarray:
+    """How many examples of each source stand before a block, int64 [sources]."""
+    chunk, rest = divmod(block, _CHUNK)
+    while len(self._before_chunks) <= chunk:
+      last = self._before_chunks[-1]
+      self._before_chunks.append(last + self._counts(len(self._before_chunks) - 1).sum(axis=0))
+    if self._chunk[0] != chunk:
+      counts = np.cumsum(self._counts(chunk), axis=0)
+      self._chunk = (chunk, np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts]))
+    return self._before_chunks[chunk] + self._chunk[1][rest]
+
+  def _counts(self, chunk: int) -> np.ndarray:
+    """How many examples of each source the blocks of a chunk have, int64 [_CHUNK, sources]."""
+    blocks = np.arange(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+    return np.diff(self._ends(blocks), axis=1, prepend=0)
+
+
+class OneAfterTheOther:
+  """One pass over the sources of a mixture in their order; the last batch is padded."""
+
+  def __init__(self, mixture: Mixture, *, batch_size: int, shard: Shard = (0, 1)):
+    check_sizes(len(mixture), batch_size, shard)
+    self.num_batches: int | None = math.ceil(len(mixture) / batch_size)
+    self._ends = np.cumsum([len(source) for source in mixture.sources.values()])
+    self._batch_size = batch_size
+    self._shard = shard
+    self._hash = _hash(mixture)
+
+  def rows(self, batch: int) -> ShardRows:
+    positions = np.arange(*bounds(batch, self._batch_size, self._shard), dtype=np.int64)
+    total = int(self._ends[-1])
+    weights = (positions < total).astype(np.float32)
+    positions = np.minimum(positions, total - 1)
+    parts = np.searchsorted(self._ends, positions, side='right').astype(np.int64)
+    starts = np.concatenate([[0], self._ends[:-1]])
+    indices = positions - starts[parts]
+    return ShardRows(indices, np.zeros_like(indices), weights, parts)
+
+  def identity(self) -> dict[str, int]:
+    return {'mixture': self._hash, 'batch_size': self._batch_size}
+
+
+def _hash(mixture: Mixture) -> int:
+  """What must be equal for a position to mean the same examples: names, sizes and weights."""
+  facts = [(name, len(mixture.sources[name]), mixture.weights[name]) for name in mixture.sources]
+  return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:6], 'little')

@@ -1,0 +1,110 @@
+"""Trees of arrays: what a batch and an example are made of.
+
+A tree is a numpy array, a dict of trees by text, or a tuple of trees. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+Tree = Any
+
+
+class TreeError(ValueError):
+  """Something is no tree of arrays, or two trees differ; the message names the path."""
+
+
+def leaves(tree: Tree, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
+  """The arrays of a tree with their paths, such as `image/pixels` or `inputs/0`.
+
+  Raises:
+    TreeError: a leaf is no array, or a key is no text.
+  """
+  if isinstance(tree, (dict, tuple)):
+    for key, child in _children(tree, path):
+      yield from leaves(child, f'{path}/{key}' if path else str(key))
+  elif isinstance(tree, (np.ndarray, np.generic)) and tree.dtype != object:
+    yield path, np.asarray(tree)
+  else:
+    raise TreeError(f'{path or "it"} must be an array; it is {_described(tree)}.')
+
+
+def map_leaves(function: Callable[..., Any], *trees: Tree) -> Tree:
+  """The tree of `function(leaf, leaf, ...)` over trees of one structure.
+
+  Raises:
+    TreeError: the trees differ in structure.
+  """
+  return _map(function, trees, '')
+
+
+def _map(function: Callable[..., Any], trees: tuple[Tree, ...], path: str) -> Tree:
+  first = trees[0]
+  if isinstance(first, dict):
+    for other in trees[1:]:
+      if not isinstance(other, dict) or other.keys() != first.keys():
+        raise TreeError(_difference(first, other, path))
+    return {key: _map(function, tuple(t[key] for t in trees), f'{path}/{key}') for key in first}
+  if isinstance(first, tuple):
+    for other in trees[1:]:
+      if not isinstance(other, tuple) or len(other) != len(first):
+        raise TreeError(_difference(first, other, path))
+    return tuple(
+      _map(function, parts, f'{path}/{i}') for i, parts in enumerate(zip(*trees, strict=True))
+    )
+  for other in trees[1:]:
+    if isinstance(other, (dict, tuple)):
+      raise TreeError(_difference(first, other, path))
+  return function(*trees)
+
+
+def stack(examples: list[Tree]) -> Tree:
+  """Examples of one structure, joined along a new first axis.
+
+  Raises:
+    TreeError: a leaf is no array, or the examples differ in structure, shape or type.
+  """
+  forms = [[(path, leaf.shape, leaf.dtype) for path, leaf in leaves(one)] for one in examples]
+  for number, form in enumerate(forms):
+    if form != forms[0]:
+      raise TreeError(
+        f'example {number} of the batch is {_form(form)}, the first {_form(forms[0])}.'
+      )
+  return map_leaves(lambda *arrays: np.stack(arrays), *examples)
+
+
+def gather(tree: Tree, indices: np.ndarray) -> Tree:
+  """The rows of every leaf [n, ...] at int64 indices [rows], copied."""
+  return map_leaves(lambda array: np.take(array, indices, axis=0), tree)
+
+
+def _children(tree: dict[str, Tree] | tuple[Tree, ...], path: str) -> Iterator[tuple[Any, Tree]]:
+  if isinstance(tree, tuple):
+    yield from enumerate(tree)
+    return
+  for key, child in tree.items():
+    if not isinstance(key, str):
+      raise TreeError(f'The keys of {path or "a batch"} must be texts; one is {key!r}.')
+    yield key, child
+
+
+def _described(value: Any) -> str:
+  return 'an array of objects' if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _difference(first: Tree, other: Tree, path: str) -> str:
+  where = path.removeprefix('/') or 'The example'
+  return f'{where} must be {_structure(first)} as before; it is {_structure(other)}.'
+
+
+def _structure(tree: Tree) -> str:
+  if isinstance(tree, dict):
+    return f'a dict of {", ".join(map(str, tree)) or "nothing"}'
+  return f'a tuple of {len(tree)}' if isinstance(tree, tuple) else 'an array'
+
+
+def _form(form: list[tuple[str, tuple[int, ...], np.dtype]]) -> str:
+  return ', '.join(f'{path or "it"} {dtype}{list(shape)}' for path, shape, dtype in form)
