@@ -100,12 +100,12 @@ def test_the_names_are_split_by_code_point():
 @pytest.mark.parametrize('split', ['validation', 'test'])
 @pytest.mark.parametrize('batch_size', [280, 7, 64])
 def test_every_character_held_out_is_predicted_once(split, batch_size):
-  characters, streams = names.as_tokens('\n')
+  characters, tokens = names.as_tokens('\n')
   stream = streams.eval_stream(data, QUICK, NOWHERE, split, batch_size)
   found = joined(stream, 'targets')
-  np.testing.assert_array_equal(found, streams[split][1:])
+  np.testing.assert_array_equal(found, tokens[split][1:])
   covered = joined(streams.eval_stream(data, QUICK, NOWHERE, split, batch_size), 'target_bytes')
-  assert covered.sum() == np.sum(streams[split][1:] != characters.index('\n'))
+  assert covered.sum() == np.sum(tokens[split][1:] != characters.index('\n'))
 
 
 def test_training_windows_are_those_of_the_names():

@@ -1,0 +1,109 @@
+"""Mixtures: proportions, exact passes and positions, and weights that are refused."""
+
+from __future__ import annotations
+
+import data_examples
+import numpy as np
+import pytest
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.data.mixture import Mixed, Mixture, OneAfterTheOther
+from algorithmic_efficiency.data.pipeline import Batches
+from algorithmic_efficiency.data.sources import Mapped
+
+SIZES = {'a': 100, 'b': 7, 'c': 1000}
+WEIGHTS = {'a': 1, 'b': 0.02, 'c': 3}
+
+
+def mixture(weights=WEIGHTS):
+  sources = {name: data_examples.Numbers(size) for name, size in SIZES.items()}
+  return Mixture(sources, weights, name='toy, train')
+
+
+def joined(order, num_batches):
+  rows = [order.rows(batch) for batch in range(num_batches)]
+  return [
+    np.concatenate([getattr(one, name) for one in rows]) for name in ('parts', 'epochs', 'indices')
+  ]
+
+
+def test_proportions_hold_all_along():
+  parts, _, _ = joined(Mixed(mixture(), batch_size=64, seed=3), 200)
+  shares = np.array(list(mixture().weights.values()))
+  for end in (256, 2_560, len(parts)):
+    counts = np.bincount(parts[:end], minlength=3)
+    assert np.abs(counts - end * shares).max() <= end / 256  # a rounding in each block of 256
+
+
+def test_each_source_is_passed_over_whole():
+  parts, epochs, indices = joined(Mixed(mixture(), batch_size=60, seed=3), 200)
+  for part, size in enumerate(SIZES.values()):
+    own = list(zip(epochs[parts == part].tolist(), indices[parts == part].tolist(), strict=True))
+    assert len(set(own)) == len(own)
+    for epoch in range(own[-1][0]):
+      assert sorted(index for one, index in own if one == epoch) == list(range(size))
+
+
+def test_a_batch_is_a_function_of_its_number_for_any_number_of_shards():
+  whole = Mixed(mixture(), batch_size=60, seed=3)
+  for batch in (0, 150, 5_000):
+    expected = whole.rows(batch)
+    fresh = [Mixed(mixture(), batch_size=60, seed=3, shard=(i, 4)).rows(batch) for i in range(4)]
+    for name in ('indices', 'epochs', 'parts'):
+      found = np.concatenate([getattr(one, name) for one in fresh])
+      np.testing.assert_array_equal(found, getattr(expected, name))
+  assert not np.array_equal(
+    whole.rows(1).parts, Mixed(mixture(), batch_size=60, seed=4).rows(1).parts
+  )
+
+
+def test_a_position_continues_only_the_same_mixture():
+  def stream(weights=WEIGHTS):
+    order = Mixed(mixture(weights), batch_size=10, seed=1)
+    sources = list(mixture().sources.values())
+    return Batches(order, Mapped(sources, data_examples.jitter, None, seed=5, name='toy, train'))
+
+  first, again = stream(), stream()
+  taken = [next(first) for _ in range(3)]
+  again.restore({**first.state(), 'num_batches': 2})
+  np.testing.assert_array_equal(next(again)['inputs'], taken[2]['inputs'])
+  with pytest.raises(ValueError, match='position of its own'):
+    stream({**WEIGHTS, 'a': 2}).restore(first.state())
+
+
+def test_equal_positions_of_two_sources_have_other_random_numbers():
+  sources = [data_examples.Numbers(5), data_examples.Numbers(5)]
+  load = Mapped(sources, data_examples.jitter, None, seed=5, name='toy, train')
+  order = OneAfterTheOther(
+    Mixture(dict(zip('ab', sources, strict=True)), {'a': 1, 'b': 1}, name=''), batch_size=10
+  )
+  noise = load(order.rows(0)._replace(weights=None))['inputs'][:, 0]
+  assert not np.isclose(noise[:5], noise[5:]).any()
+
+
+def test_evaluation_passes_over_the_sources_in_their_order_and_pads():
+  order = OneAfterTheOther(mixture(), batch_size=600)
+  rows = [order.rows(batch) for batch in range(order.num_batches)]
+  parts, indices = (
+    np.concatenate([getattr(one, name) for one in rows]) for name in ('parts', 'indices')
+  )
+  weights = np.concatenate([one.weights for one in rows])
+  assert weights.sum() == 1107 and (weights[:1107] == 1).all()
+  assert indices[:107].tolist() == [*range(100), *range(7)] and indices[1106] == 999
+  assert np.bincount(parts[:1107]).tolist() == [100, 7, 1000]
+
+
+@pytest.mark.parametrize('weight', [0, -1, float('nan'), float('inf'), '1', None])
+def test_a_weight_that_is_not_positive_is_named(weight):
+  with pytest.raises(
+    errors.UserError, match='toy, train: the weight of a source must be a positive'
+  ):
+    mixture({**WEIGHTS, 'b': weight})
+
+
+@pytest.mark.parametrize('weights', [{}, {'a': 1, 'b': 1}, {**WEIGHTS, 'd': 1}])
+def test_weights_and_sources_have_the_same_names(weights):
+  with pytest.raises(
+    errors.UserError, match='a weight for each of its sources; the sources are a, b, c'
+  ):
+    mixture(weights)
