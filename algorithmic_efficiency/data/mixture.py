@@ -1,9 +1,9 @@
 """Mixtures: several sources, drawn from in stated proportions.
 
-Which source a position draws from is decided in blocks by systematic sampling (W. G. Madow, 1949):
-in each block of 256 positions a source of weight w comes 256 w times, rounded up or down at random,
-in an order that the seed decides. So proportions hold all along, and the example at a position is a
-pure function of the position.
+Systematic sampling (Madow, 1949) decides in blocks of 256 positions which source each draws from.
+In a block, a source of weight w comes 256 w times, rounded up or down at random. The seed decides
+the order within a block. So proportions hold all along, and the example at a position is a pure
+function of the position.
 """
 
 from __future__ import annotations

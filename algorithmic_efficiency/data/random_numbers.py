@@ -1,10 +1,9 @@
 """Random numbers of an example: a pure function of (seed, epoch, example, draw).
 
-The numbers are hashes of their position (splitmix64; G. L. Steele, D. Lea and C. H. Flood, "Fast
-splittable pseudorandom number generators", OOPSLA 2014), so none depends on the order, the process
-or the batch in which it is asked for. A transform of one example draws from `ExampleRandom`, a
-vectorized loader from `uniform`; both give the same numbers, bit for bit. They are made for
-augmentation and are not meant for cryptography.
+Each number is a hash of its position: splitmix64 (Steele, Lea and Flood, OOPSLA 2014). None depends
+on the order, the process or the batch in which it is asked for. A transform of one example draws
+from `ExampleRandom`, a vectorized loader from `uniform`; both give the same numbers, bit for bit.
+They serve augmentation, not cryptography.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pathlib import Path
 from sources import ROOT, tree
 
 from algorithmic_efficiency import cli
+from algorithmic_efficiency.cli import _flags
 
 SECTIONS = ('Args:', 'Attributes:', 'Raises:', 'Returns:', 'Yields:')
 _CODE = re.compile(r'``.+?``|`[^`]+`', re.DOTALL)
@@ -68,7 +69,7 @@ def helps() -> Iterator[Passage]:
   """The summary, the description and the help of every flag, for every verb."""
   for verb in cli.verbs():
     module = importlib.import_module(f'{cli.__name__}.{verb}')
-    parser = argparse.ArgumentParser(prog=verb, description=module.__doc__)
+    parser = _flags.Parser(prog=verb, description=module.__doc__)
     module.arguments(parser)
     yield Passage(f'algoeff {verb}', plain(module.SUMMARY))
     yield from parser_helps(parser)

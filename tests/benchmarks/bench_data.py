@@ -22,7 +22,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import records, streams
 from algorithmic_efficiency.data.pipeline import Batches, Shuffled
-from algorithmic_efficiency.data.sources import MappedRecords
+from algorithmic_efficiency.data.sources import Mapped
 
 BATCH_SIZE = 1024
 NUM_BURSTS = 20
@@ -99,7 +99,7 @@ def _burst(stream: Iterator[Any]) -> float:
 def _workers() -> None:
   def seconds(num_workers: int) -> float:
     order = Shuffled(num_examples=1000, batch_size=MAPPED_BATCH_SIZE, seed=0)
-    load = MappedRecords(_SmallImages(), _busy_map, seed=0)
+    load = Mapped([_SmallImages()], _busy_map, None, seed=0, name='bench')
     stream = Batches(order, load, num_workers=num_workers)
     for _ in range(1 + 2 * num_workers):  # the workers start, and what they made ahead is taken
       next(stream)

@@ -67,7 +67,7 @@ def test_a_position_continues_only_the_same_mixture():
   taken = [next(first) for _ in range(3)]
   again.restore({**first.state(), 'num_batches': 2})
   np.testing.assert_array_equal(next(again)['inputs'], taken[2]['inputs'])
-  with pytest.raises(ValueError, match='position of its own'):
+  with pytest.raises(ValueError, match='position of the same order'):
     stream({**WEIGHTS, 'a': 2}).restore(first.state())
 
 
