@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +26,11 @@ def shown(value: Any) -> str:
     return 'a very long number'
   part = (_MAX_SHOWN - 3) // 2
   return text if len(text) <= _MAX_SHOWN else f'{text[:part]}...{text[-part:]}'
+
+
+def brief(message: str) -> str:
+  """A message whose words of more than 300 letters, such as endless paths, lack their middle."""
+  return re.sub(r'\S{301,}', lambda word: f'{word[0][:140]}...{word[0][-140:]}', message)
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:

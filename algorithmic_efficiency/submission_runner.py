@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _mistake(message: str) -> int:
-  print(f'submission_runner: {message}', file=sys.stderr)
+  print(f'submission_runner: {errors.brief(message)}', file=sys.stderr)
   return USER_ERROR
 
 

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()  # so that a reader who has gone is noticed here
     return code
   except errors.UserError as error:
-    print(f'algoeff: {error}', file=sys.stderr)
+    print(f'algoeff: {errors.brief(str(error))}', file=sys.stderr)
     return USER_ERROR
   except KeyboardInterrupt:
     print('algoeff: interrupted.', file=sys.stderr)

@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
     self._by_title[group].add_argument(f'--{name}', help=text.replace('%', '%%'), **facts)
 
   def error(self, message: str) -> Never:
-    self.exit(USER_ERROR, f'{self.prog}: {message}. See {self.prog} --help.\n')
+    self.exit(USER_ERROR, f'{self.prog}: {errors.brief(message)}. See {self.prog} --help.\n')
 
 
 def _shown(default: Any) -> str:
@@ -112,7 +112,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
   'suite': {
     'group': RUN,
     'metavar': 'NAME',
-    'help': f'suite: {", ".join(SUITES)}, or a .toml file of your own',
+    'help': f'take budgets and rules from a suite: {", ".join(SUITES)}, or a .toml file',
   },
   'ruleset': {
     'group': RUN,

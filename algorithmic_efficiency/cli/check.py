@@ -1,9 +1,9 @@
 """Checks a submission before anybody pays for it.
 
-Reads its files, and runs it on every base workload that can run here, at tiny sizes on generated
-data: 60 steps, then the last ten again from a checkpoint. Names whatever breaks the rules (see
-RULES.md), or would fail later, with file, line and remedy. Exit code 0: no error; 1: errors; 2:
-nothing to check.
+Reads its files, and runs it on every base workload that can run here. Each run makes 60 steps at
+tiny sizes on generated data, then the last ten again from a checkpoint. Whatever breaks the rules
+(see RULES.md) or would fail later is named with file, line and remedy. Exit code 0: no error; 1:
+errors; 2: nothing to check.
 
 Example: algoeff check ./my_optimizer --workloads mnist,quick_lm
 """
@@ -24,7 +24,7 @@ from algorithmic_efficiency.trial.options import RunOptions
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.check.run import CheckReport, CheckRow
 
-SUMMARY = 'say what is wrong with a submission before it is run'
+SUMMARY = 'find errors of a submission before it is run'
 
 ERRORS = 1
 _WORDS = {'error': '[red]error[/]', 'warning': '[yellow]warning[/]', None: 'pass'}

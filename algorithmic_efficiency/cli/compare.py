@@ -1,4 +1,4 @@
-"""Says which of two submissions is better, or that the runs cannot tell.
+"""Says which of two submissions is better, or that the runs do not decide.
 
 Example: algoeff compare adamw nesterov runs --suite quick
 """
@@ -10,7 +10,7 @@ import argparse
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags, score
 
-SUMMARY = 'give the verdict of two submissions'
+SUMMARY = 'compare two submissions'
 
 
 def arguments(parser: _flags.Parser) -> None:

@@ -25,7 +25,7 @@ _LINES_PER_STAGE = 10  # of progress, where the output is no terminal
 
 def arguments(parser: _flags.Parser) -> None:
   actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
-  listing = _action(actions, 'list', 'list every data set: folder, size, licence, workloads')
+  listing = _action(actions, 'list', 'list every data set: folder, size, license, workloads')
   _flags.add(listing, 'json')
   preparing = _action(actions, 'prepare', 'fetch or convert a data set')
   preparing.add_argument('name', metavar='NAME', help='data set, or workload that uses it')

@@ -41,7 +41,7 @@ def arguments(parser: _flags.Parser) -> None:
   _flags.add_options(parser, RunOptions, only=('data_dir',))
   parser.add(
     'timeout',
-    group=_flags.STOPPING,
+    group=_flags.DEVICES,
     type=_flags.number,
     default=60,
     metavar='SEC',

@@ -33,12 +33,13 @@ def arguments(parser: _flags.Parser) -> None:
   _flags.add(
     suites,
     'suite',
+    group=_flags.FOLDERS,
     action='append',
     default=[],
     metavar='FILE.toml',
     help='also list a suite of your own (repeatable)',
   )
-  data = _thing(things, 'data', 'list data sets: folder, size, licence, workloads')
+  data = _thing(things, 'data', 'list data sets: folder, size, license, workloads')
   _flags.add_options(data, RunOptions, only=('data_dir',))
   parameters = _thing(
     things, 'parameters', 'list every parameter: name, shape, type, role, matrices'

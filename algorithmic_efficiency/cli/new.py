@@ -1,4 +1,4 @@
-"""Makes something to start from, which runs as it is: a folder for a submission, a suite's file.
+"""Makes the folder of a new submission, or the file of a new suite. Both run as they are.
 
 Example: algoeff new submission my_optimizer --framework jax
 """
@@ -34,7 +34,7 @@ _CONTENTS = {
 
 
 def arguments(parser: _flags.Parser) -> None:
-  parser.add_argument('kind', choices=('submission', 'suite'), help='kind of thing to make')
+  parser.add_argument('kind', choices=('submission', 'suite'), help='what to make')
   parser.add_argument(
     'name', metavar='NAME', help='its name, of lower case letters, digits and underscores'
   )

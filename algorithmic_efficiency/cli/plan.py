@@ -1,4 +1,4 @@
-"""Says what a race will take before it starts: time, device-hours, disk, memory and money.
+"""Estimates the time, device-hours, disk, memory and price of a race before it starts.
 
 Takes the flags of `bench` that say which race it is. Probes every submission on every workload for
 a few seconds on this machine. Stores the estimate beside the runs; the report compares it with what
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.estimate import Bounds, BudgetLimits, Estimate
   from algorithmic_efficiency.experiments.race.race import Race
 
-SUMMARY = 'say what a race will take, before it starts'
+SUMMARY = 'estimate the time and cost of a race'
 
 
 def arguments(parser: _flags.Parser) -> None:

@@ -24,7 +24,7 @@ from algorithmic_efficiency.trial.options import RunOptions
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.reproduction.run import ReproductionReport
 
-SUMMARY = 'hold a run against published logs'
+SUMMARY = 'compare a run with published logs'
 
 _MIN_WIDTH = 100  # of the table, which is not cut where the output is no terminal
 

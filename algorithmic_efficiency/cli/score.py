@@ -39,7 +39,7 @@ def common_arguments(parser: _flags.Parser) -> None:
   """Adds the flags that `score` and `report` share."""
   rules_arguments(parser)
   names: dict[str, Any] = {
-    'group': _flags.RUN,
+    'group': _flags.SCORING,
     'type': _flags.names,
     'default': (),
     'metavar': 'A,B',
@@ -65,12 +65,13 @@ def common_arguments(parser: _flags.Parser) -> None:
 
 def rules_arguments(parser: _flags.Parser) -> None:
   """Adds the flags that `compare` has, too."""
-  _flags.add(parser, 'suite', unset='that of the runs')
-  _flags.add(parser, 'ruleset', default=None, unset='that of the runs, else external')
-  _flags.add(parser, 'workloads', default=(), help='score these workloads only')
+  group = {'group': _flags.SCORING}
+  _flags.add(parser, 'suite', **group, unset='that of the runs')
+  _flags.add(parser, 'ruleset', **group, default=None, unset='that of the runs, else external')
+  _flags.add(parser, 'workloads', **group, default=(), help='score these workloads only')
   parser.add(
     'against',
-    group=_flags.RUN,
+    group=_flags.SCORING,
     metavar='SUITE',
     help='add the published competitors of a suite',
   )
@@ -92,10 +93,11 @@ def rules_arguments(parser: _flags.Parser) -> None:
     parser,
     RunOptions,
     only=('allow_provisional',),
+    group=_flags.SCORING,
     help='score workloads whose targets are not calibrated yet, too',
   )
   _flags.add(parser, 'mix_hosts')
-  _flags.add(parser, 'seed', default=0, unset='0', help='seed of the bootstrap samples')
+  _flags.add(parser, 'seed', **group, default=0, unset='0', help='seed of the bootstrap samples')
   _flags.add(parser, 'path')
 
 

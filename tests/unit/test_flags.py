@@ -1,0 +1,98 @@
+"""Flags of the command line: groups and help of each, values, and former names."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterator
+
+import pytest
+
+from algorithmic_efficiency import cli
+from algorithmic_efficiency.cli import _flags, main
+
+RUN = ['run', '--workload', 'quick_vision', '--framework', 'jax', '--submission', 'nadamw']
+
+
+def parsers() -> dict[str, _flags.Parser]:
+  """The parser of every verb, and of what stands below it."""
+  found = {}
+  for verb in cli.verbs():
+    found[verb] = _flags.Parser(prog=verb)
+    importlib.import_module(f'{cli.__name__}.{verb}').arguments(found[verb])
+    for action in found[verb]._actions:
+      if isinstance(action, argparse._SubParsersAction):
+        found |= {f'{verb} {name}': parser for name, parser in action.choices.items()}
+  return found
+
+
+def flags(parser: _flags.Parser) -> Iterator[tuple[str, argparse.Action]]:
+  """Each flag and positional but --help, with the heading that it stands under."""
+  for group in parser._action_groups:
+    for action in group._group_actions:
+      if action.dest != 'help' and not isinstance(action, argparse._SubParsersAction):
+        yield group.title or '', action
+
+
+@pytest.mark.parametrize('verb', parsers())
+def test_each_flag_has_help_and_a_group(verb: str):
+  found = list(flags(parsers()[verb]))
+  for title, action in found:
+    assert title in (*_flags.GROUPS, 'positional arguments'), (verb, action.dest, title)
+    assert action.help and action.help != argparse.SUPPRESS, (verb, action.dest)
+  assert len({action.dest for _, action in found}) == len(found)
+  if verb not in ('data', 'list'):  # which have their flags below
+    assert found
+
+
+@pytest.mark.parametrize('verb', parsers())
+def test_help_states_the_default_of_each_flag_that_has_one(verb: str):
+  for _, action in flags(parsers()[verb]):
+    if action.default not in (None, False, [], ()) and action.option_strings:
+      assert '; default: ' in action.help, (verb, action.dest)
+
+
+def test_defaults_are_shown_as_values():
+  parser = _flags.Parser()
+  for name, default in {'n': 1, 'zero': 0, 'on': True, 'off': False, 'x': ('a', 'b')}.items():
+    parser.add(name, group=_flags.RUN, help='take', default=default)
+  shown = {action.dest: action.help for _, action in flags(parser)}
+  assert shown == {
+    'n': 'take; default: 1',
+    'zero': 'take; default: 0',
+    'on': 'take; default: on',
+    'off': 'take',
+    'x': 'take; default: a,b',
+  }
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--trials', 'many'], "argument --trials: must be a whole number; it is 'many'"),
+    (['--trials', '1.0'], "argument --trials: must be a whole number; it is '1.0'"),
+    (['--trials', '9' * 5000], 'argument --trials: must be a whole number; it is '),
+    (
+      ['--heartbeat_timeout_sec', 'nan'],
+      "argument --heartbeat_timeout_sec: must be a finite number; it is 'nan'",
+    ),
+    (['--heartbeat_timeout_sec', '1e999'], "must be a finite number; it is '1e999'"),
+    (['--stop_at', 'x' * 5000], 'argument --stop_at: invalid choice: '),
+    (['--no_such_flag'], 'unrecognized arguments: --no_such_flag'),
+  ],
+)
+def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys):
+  with pytest.raises(SystemExit) as end:
+    main([*RUN, *words])
+  shown = capsys.readouterr()
+  assert end.value.code == 2 and shown.out == ''
+  assert message in shown.err
+  assert shown.err.count('\n') == 1 and len(shown.err) < 600
+
+
+@pytest.mark.parametrize('words', [['--hard_limit_sec', '0'], ['--hard_limit_sec=0']])
+def test_a_former_name_is_taken_for_the_present_one_with_a_notice(words: list[str], capsys):
+  assert main([*RUN, *words]) == 2
+  notice, mistake = capsys.readouterr().err.splitlines()
+  assert notice.startswith('algoeff: --hard_limit_sec is now --heartbeat_timeout_sec')
+  assert mistake == 'algoeff: --heartbeat_timeout_sec must be positive; it is 0.0.'
