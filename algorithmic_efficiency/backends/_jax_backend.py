@@ -161,8 +161,8 @@ class JaxBackend:
   def pack(self, tree: Any) -> Any:
     return _jax_state.pack(tree)
 
-  def overlay(self, fresh: Any, packed: Any) -> Any:
-    return _jax_state.overlay(fresh, packed)
+  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
+    return _jax_state.overlay(fresh, packed, may_grow=may_grow)
 
   def seed(self, value: int) -> None:
     """Nothing to do: JAX has no global random state."""

@@ -143,8 +143,8 @@ class TorchBackend:
   def pack(self, tree: Any) -> Any:
     return _torch_state.pack(tree)
 
-  def overlay(self, fresh: Any, packed: Any) -> Any:
-    return _torch_state.overlay(fresh, packed, device=self.device)
+  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
+    return _torch_state.overlay(fresh, packed, device=self.device, may_grow=may_grow)
 
   def seed(self, value: int) -> None:
     torch.manual_seed(value)

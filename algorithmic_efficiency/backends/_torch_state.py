@@ -72,19 +72,21 @@ def pack(tree: Any, name: str = '', around: tuple[Any, ...] = ()) -> Any:
   )
 
 
-def overlay(fresh: Any, packed: Any, *, device: torch.device) -> Any:
-  """`fresh` with the values of `packed`.
+def overlay(fresh: Any, packed: Any, *, device: torch.device, may_grow: bool = True) -> Any:
+  """The state `fresh` with the values of `packed`.
 
   Tensors, dicts, lists and objects are filled in place, so that whatever else refers to them sees
   the new values; tuples are made anew.
 
   Args:
     device: where a tensor goes that lived on an accelerator and has no match in `fresh`.
+    may_grow: whether `packed` may have further items in dicts and lists, and None anywhere. Where
+      `fresh` has None or an empty container, it may have anything in any case.
 
   Raises:
-    ValueError: a path in one has no match in the other; the message names it.
+    ValueError: any other path in one has no match in the other; the message names it.
   """
-  return _Overlay(device).overlay(fresh, packed, '')
+  return _Overlay(device, may_grow=may_grow).overlay(fresh, packed, '')
 
 
 def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
@@ -96,11 +98,14 @@ def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
 class _Overlay:
   """Lays packed state over fresh state."""
 
-  def __init__(self, device: torch.device):
+  def __init__(self, device: torch.device, *, may_grow: bool):
     self._device = device
+    self._may_grow = may_grow
 
   def overlay(self, fresh: Any, packed: Any, name: str) -> Any:
     kind = _kind(packed)
+    if packed is None and self._may_grow:
+      return None
     if kind == 'fresh' or _is_kept_from_fresh(fresh):
       return self._keep(fresh, packed, name)
     if kind == 'state_dict' or _has_state_dict(fresh):
@@ -206,14 +211,14 @@ class _Overlay:
     return value
 
   def _fill_container(self, fresh: Any, packed: Any, name: str) -> Any:
-    """Fills a dict, list or tuple item by item; a dict or a list that is empty takes what comes."""
+    """Fills a dict, list or tuple item by item; an empty dict or list takes what comes."""
     if isinstance(fresh, dict) and isinstance(packed, dict):
       if not fresh:
         fresh.update(self.restore(packed, _ABSENT, name))
         return fresh
-      _check_paths(name, set(fresh), set(packed))
+      self._check_items(name, set(fresh), set(packed))
       for key, item in packed.items():
-        fresh[key] = self.overlay(fresh[key], item, f'{name}[{key!r}]')
+        fresh[key] = self._item(fresh, key, item, name)
       return fresh
     kind = tuple if isinstance(packed, tuple) else list
     if isinstance(packed, dict) or not isinstance(fresh, kind):
@@ -221,15 +226,21 @@ class _Overlay:
     if isinstance(fresh, list) and not fresh:
       fresh[:] = self.restore(packed, _ABSENT, name)
       return fresh
-    _check_paths(name, set(range(len(fresh))), set(range(len(packed))))
-    items = [
-      self.overlay(old, item, f'{name}[{index}]')
-      for index, (old, item) in enumerate(zip(fresh, packed, strict=True))
-    ]
+    check = self._check_items if kind is list else _check_paths
+    check(name, set(range(len(fresh))), set(range(len(packed))))
+    items = [self._item(fresh, index, item, name) for index, item in enumerate(packed)]
     if isinstance(fresh, list):
       fresh[:] = items
       return fresh
     return _tuple_like(fresh, items)
+
+  def _item(self, fresh: Any, key: Any, packed: Any, name: str) -> Any:
+    """The item of a container, over the fresh one if there is one."""
+    below, old = f'{name}[{key!r}]', _item(fresh, key)
+    return self.restore(packed, old, below) if old is _ABSENT else self.overlay(old, packed, below)
+
+  def _check_items(self, name: str, wanted: set[Any], found: set[Any]) -> None:
+    _check_paths(name, wanted, found & wanted if self._may_grow else found)
 
   def _array_or_scalar(self, fresh: Any, value: Any, name: str) -> Any:
     _check_shape(name, _shape(value), _shape(fresh))

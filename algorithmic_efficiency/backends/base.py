@@ -172,14 +172,18 @@ class StateCopies(Protocol):
     """
     ...
 
-  def overlay(self, fresh: Any, packed: Any) -> Any:
+  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
     """The state `fresh` with the values of `packed`.
 
     Arrays and scalars are taken by value and placed as in `fresh`. Objects with `load_state_dict`
     are restored through it. Callables are kept.
 
+    Args:
+      may_grow: whether `packed` may have trees where `fresh` has None, further items in dicts and
+        lists, and None anywhere, as the state of a submission may; parameters may not.
+
     Raises:
-      ValueError: a path in one has no match in the other; the message names it.
+      ValueError: any other path in one has no match in the other; the message names it.
     """
     ...
 

@@ -324,7 +324,7 @@ def _init_optimizer_state(context: Context, opened: Opened, hyperparameters: Any
 
 def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
   payload, backend = saved.payload, opened.parts.backend
-  run.params = backend.overlay(run.params, payload['params'])
+  run.params = backend.overlay(run.params, payload['params'], may_grow=False)
   run.model_state = backend.overlay(run.model_state, payload['model_state'])
   run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
   opened.stream.restore(payload['data'])

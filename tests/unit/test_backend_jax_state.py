@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithmic_efficiency.backends._jax_state import overlay, pack
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
 
 
 class Pair(NamedTuple):
@@ -113,7 +114,7 @@ def test_every_kind_of_container_and_leaf():
 
 def test_packed_values_are_plain():
   packed = pack({'a': [jnp.ones(2, jnp.bfloat16)], 'b': (1, None, 'x', len)})
-  assert set(packed) == {"['a'][0]", "['b'][0]", "['b'][2]"}
+  assert set(packed) == {"['a'][0]", "['b'][0]", "['b'][2]", '__structure__'}
   array = packed["['a'][0]"]
   assert type(array) is np.ndarray and array.dtype == ml_dtypes.bfloat16
   assert (packed["['b'][0]"], packed["['b'][2]"]) == (1, 'x')
@@ -158,8 +159,12 @@ def test_what_cannot_be_kept_is_named(leaf):
   ('fresh', 'saved', 'message'),
   [
     ({'a': 1, 'b': 2}, {'a': 1}, r"\['b'\] is not in the saved one"),
-    ({'a': 1}, {'a': 1, 'b': 2}, r"\['b'\] was saved but is not in it"),
-    ({'a': None}, {'a': 1}, r"\['a'\] was saved but is not in it"),
+    ((1,), (1, 2), r'\[1\] was saved but is not in it'),
+    ([1, 2], [1], r'\[1\] is not in the saved one'),
+    ({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'd': 3}}, r"\['a'\]\['c'\] is not in the saved one"),
+    ({'a': Pair(1, 2)}, {'a': (1, 2)}, r"\['a'\]\.first is not in the saved one"),
+    ({'a': None}, {'a': Box((1, 2))}, r"\['a'\] is a .*Box, of which the fresh state has none"),
+    ({'a': None}, {'a': Averager()}, r"\['a'\] was an object with state_dict"),
     ({'a': jnp.ones(2)}, {'a': jnp.ones(3)}, r"\['a'\] has the shape \(3,\).*\(2,\)"),
     ({'a': 1.0}, {'a': jnp.ones(3)}, r"\['a'\] has the shape \(3,\).*\(\)"),
     (jnp.ones(2), jnp.ones(3), 'its only leaf has the shape'),
@@ -170,6 +175,45 @@ def test_what_cannot_be_kept_is_named(leaf):
 def test_a_state_that_does_not_fit_is_named(fresh, saved, message):
   with pytest.raises(ValueError, match=message):
     overlay(fresh, pack(saved))
+
+
+@pytest.mark.parametrize(
+  ('fresh', 'saved'),
+  [
+    ({'adam': 1, 'kept': None}, {'adam': 2, 'kept': {'kernel': jnp.ones((2, 3)), 'bias': None}}),
+    ({'adam': 1}, {'adam': 2, 'kept': (jnp.ones(2), [3.5])}),
+    ({'history': []}, {'history': [jnp.ones(2), {'x': jnp.zeros((), jnp.bfloat16)}]}),
+    ([jnp.zeros(2)], [jnp.ones(2), jnp.arange(3)]),
+    ({'a': {'b': [None]}}, {'a': {'b': [{7: jax.random.key(3)}]}}),
+    ({'used': Pair(1, 2), 'kept': None}, {'used': Pair(3, 4), 'kept': Pair(5, (6,))}),
+    ({'weak': None}, {'weak': (jnp.full((2,), 3.0), jnp.asarray(4))}),
+    ({'once': {'x': jnp.ones(2)}, 'f': 1}, {'once': None, 'f': 2}),
+    (None, {'a': 1}),
+  ],
+)
+def test_a_structure_that_has_changed_since_the_start_comes_back(fresh, saved, tmp_path):
+  """Regression: a slot that is None at first and a tree later could not be resumed."""
+  Checkpoints(tmp_path).save(1, {'state': pack(saved)})
+  assert_same(overlay(fresh, Checkpoints(tmp_path).load().payload['state']), saved)
+
+
+def test_a_function_in_what_has_grown_is_named():
+  with pytest.raises(ValueError, match=r"\['a'\]\[0\] is not in the saved one"):
+    overlay({'a': None}, pack({'a': [len]}))
+
+
+@pytest.mark.parametrize(
+  ('fresh', 'saved'), [({'a': None}, {'a': 1}), ({}, {'a': 1}), ({'a': 1}, {'a': None})]
+)
+def test_parameters_do_not_change_their_structure(fresh, saved):
+  with pytest.raises(ValueError, match=r"\['a'\] (was saved but is|is) not in"):
+    overlay(fresh, pack(saved), may_grow=False)
+
+
+def test_a_state_that_version_0_1_0_packed_is_laid_over_as_it_is():
+  packed = pack({'a': jnp.ones(2), 'b': [1]})
+  del packed['__structure__']
+  assert_same(overlay({'a': jnp.zeros(2), 'b': [0]}, packed), {'a': jnp.ones(2), 'b': [1]})
 
 
 def test_training_goes_on_bit_for_bit_without_compiling_again():

@@ -27,8 +27,8 @@ CPU = torch.device('cpu')
 WORDS = np.array([1, 2], np.uint32)
 
 
-def overlay(fresh: Any, packed: Any) -> Any:
-  return overlay_on(fresh, packed, device=CPU)
+def overlay(fresh: Any, packed: Any, **options: Any) -> Any:
+  return overlay_on(fresh, packed, device=CPU, **options)
 
 
 class Pair(NamedTuple):
@@ -357,8 +357,8 @@ def _optimizer(*sizes: int) -> torch.optim.Optimizer:
   ('fresh', 'saved', 'message'),
   [
     ({'a': 1, 'b': 2}, {'a': 1}, r"\['b'\] is not in the saved one"),
-    ({'a': 1}, {'a': 1, 'b': 2}, r"\['b'\] was saved but is not in it"),
-    ({'a': [1]}, {'a': [1, 2]}, r"\['a'\]\[1\] was saved but is not in it"),
+    ({'a': (1,)}, {'a': (1, 2)}, r"\['a'\]\[1\] was saved but is not in it"),
+    ({'a': [1, 2]}, {'a': [1]}, r"\['a'\]\[1\] is not in the saved one"),
     ({'a': (1, 2)}, {'a': (1,)}, r"\['a'\]\[1\] is not in the saved one"),
     ({'a': [1]}, {'a': {'b': 1}}, r"\['a'\] is a dict in the saved state"),
     ({'a': (1,)}, {'a': [1]}, r"\['a'\] is a list in the saved state"),
@@ -385,6 +385,30 @@ def _optimizer(*sizes: int) -> torch.optim.Optimizer:
 def test_a_state_that_does_not_fit_is_named(fresh, saved, message):
   with pytest.raises(ValueError, match=message):
     overlay(fresh, pack(saved))
+
+
+@pytest.mark.parametrize(
+  ('fresh', 'saved'),
+  [
+    ({'adam': 1, 'kept': None}, {'adam': 2, 'kept': {'w': torch.ones(2), 'b': None}}),
+    ({'adam': 1}, {'adam': 2, 'kept': (torch.ones(2), [3.5])}),
+    ({'history': [1]}, {'history': [2, {'x': torch.ones(1, dtype=torch.bfloat16)}]}),
+    ({'once': {'x': torch.ones(2)}, 'f': 1}, {'once': None, 'f': 2}),
+    ({'once': torch.ones(2), 'o': Averager()}, {'once': None, 'o': None}),
+    (None, {'a': 1}),
+  ],
+)
+def test_a_structure_that_has_changed_since_the_start_comes_back(fresh, saved, tmp_path):
+  Checkpoints(tmp_path).save(1, {'state': pack(saved)})
+  assert_same(overlay(fresh, Checkpoints(tmp_path).load().payload['state']), saved)
+
+
+@pytest.mark.parametrize(
+  ('fresh', 'saved'), [({'b': 1}, {'b': 1, 'a': 1}), ({'a': [0]}, {'a': None})]
+)
+def test_parameters_do_not_change_their_structure(fresh, saved):
+  with pytest.raises(ValueError, match=r"\['a'\]"):
+    overlay(fresh, pack(saved), may_grow=False)
 
 
 _leaves = st.one_of(
