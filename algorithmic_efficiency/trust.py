@@ -1,7 +1,7 @@
-"""Which threads of a trial's process are the harness's, and what a submission breaks.
+"""Marks which threads of a trial's process are the harness's.
 
-A trial has a process of its own, and in it every thread is either trusted (the harness's) or not
-(the submission's). The main thread is trusted except while it runs a function of the submission.
+In the process of a trial, every thread is either trusted (the harness's) or not (the submission's).
+The main thread is trusted, except while it runs a function of the submission.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ class _Trust:
 
 
 def harness() -> _Trust:
-  """The block is the harness's own work, even inside a function of the submission."""
+  """Marks a block as the harness's own work, even inside a function of the submission."""
   return _Trust(True)
 
 
 def is_trusted() -> bool:
-  """Whether the calling thread does the harness's own work."""
+  """Tells whether the calling thread does the harness's own work."""
   return getattr(_trust, 'value', False)
 
 
 def submission() -> _Trust:
-  """The block is the submission's."""
+  """Marks a block as the submission's."""
   return _Trust(False)
 
 
 def trust_this_thread() -> None:
-  """Called at the start of a thread that the harness itself runs."""
+  """Trusts the calling thread; a thread of the harness calls it when it starts."""
   _trust.value = True
   threads.add(threading.get_native_id())
 
 
 def trust_command(part: str) -> None:
-  """Processes whose command line has `part` in it are a framework's own, such as its compilers."""
+  """Trusts processes with `part` in their command line, such as a framework's compilers."""
   commands.append(part)
 
 
@@ -67,8 +67,8 @@ class IntegrityError(RuntimeError):
   """A submission broke a rule that the harness can see; the trial is invalid.
 
   Attributes:
-    kind: which rule was broken, by its name in `check_rules.KINDS`.
-    stack: where it was when it broke the rule, the innermost frame last.
+    kind: the rule that was broken, by its name in `check_rules.KINDS`.
+    stack: the stack at the place where it was broken, the innermost frame last.
   """
 
   def __init__(self, message: str, kind: str):

@@ -1,4 +1,4 @@
-"""What a process of a trial has said of itself, and when, by its parent's clock."""
+"""Keeps what a process of a trial has reported, and when, by its parent's clock."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Account:
   """The account of one process.
 
   Attributes:
-    started: when it imported the core, in monotonic seconds; None before it has said so.
-    ended_at: when it said how the trial ended, in monotonic seconds.
-    ended: what it said then.
-    doubtful_sec: by how much both times may be late, as we were not there to hear it.
-    user_mistake: what the user can correct, if it said so.
+    started: when it imported the core, in monotonic seconds; None before its first message.
+    ended_at: when its last message came, in monotonic seconds; None before.
+    ended: that message, which says how the trial ended.
+    doubtful_sec: seconds by which both times may be late, as the parent was held up.
+    user_mistake: the user's mistake that it has reported, if any.
     global_step: steps made at its last row; None before the first.
-    rows: the hash of the lines that it wrote into the log.
+    rows: the SHA-256 hash of the lines that it has written into the log.
   """
 
   rank: Rank
@@ -34,7 +34,7 @@ class Account:
   rows: Any = field(default_factory=hashlib.sha256)
 
   def take(self, heard: Heard) -> None:
-    """Takes in what it says."""
+    """Takes a message into the account."""
     match heard.message:
       case messages.Start(age_sec=age_sec):
         self._doubt(heard)
@@ -53,19 +53,19 @@ class Account:
 
   @property
   def has_failed(self) -> bool:
-    """Whether it ended in any other way than by finishing the trial."""
+    """True if it ended in any other way than by finishing the trial."""
     if self.rank.poll() not in (None, 0):
       return True
     return self.ended is not None and self.ended.status != 'finished'
 
   @property
   def is_over(self) -> bool:
-    """Whether it has come to its end."""
+    """True if it has come to its end."""
     return self.ended is not None or self.rank.poll() is not None
 
   @property
   def wall_sec(self) -> float | None:
-    """Seconds from its start to its end, by its parent's clock."""
+    """Seconds from its start to its end by its parent's clock; None if it lacks one of them."""
     if self.started is None or self.ended_at is None:
       return None
     return self.ended_at - self.started

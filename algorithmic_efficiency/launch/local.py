@@ -1,7 +1,7 @@
-"""Runs a trial on this machine: one process a rank, watched by a parent that keeps its own clock.
+"""Runs a trial on this machine: one process a rank, under a parent that keeps its own clock.
 
 The parent imports no framework. A trial ends with the process, and with the thread, that started
-it, so both must live as long as it does.
+it: both must live as long as the trial does.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Message
 
 WORKER = (sys.executable, '-P', '-m', 'algorithmic_efficiency.trial.worker')
-"""What runs a trial's process: it is given the descriptor of its pipe and its parent's number."""
+"""The command of a trial's process; the descriptor of its pipe and its parent's number follow."""
 
-_GRACE_SEC = 10.0  # what the other ranks get to end by themselves when one has ended
+_GRACE_SEC = 10.0  # time for the other ranks to end by themselves when one has ended
 
 OnMessage = Callable[[Message], None]
 
@@ -40,30 +40,30 @@ def run_trial(
   on_message: OnMessage = lambda message: None,
   *,
   environment: Mapping[str, str] = MappingProxyType({}),
-  cancelled: threading.Event | None = None,
+  canceled: threading.Event | None = None,
   mistakes_are_outcomes: bool = False,
 ) -> Outcome:
-  """Runs one trial to its end and checks what it says of itself.
+  """Runs one trial to its end, and checks its clock and its rows.
 
   Args:
-    on_message: is given what the first of its processes says, and the findings of all of them.
-    environment: variables that its processes get besides our own.
-    cancelled: once it is set the trial is interrupted, and KeyboardInterrupt is raised.
-    mistakes_are_outcomes: whether a mistake of the user's that ends the trial is written down as
-      its outcome instead of being raised.
+    on_message: called with the messages of rank 0, and with the findings of all ranks.
+    environment: environment variables that its processes get besides our own.
+    canceled: once this is set, the trial is interrupted and KeyboardInterrupt is raised.
+    mistakes_are_outcomes: if true, a mistake of the user's becomes the trial's outcome. If false,
+      it is raised.
 
   Raises:
-    UserError: the trial could not run because of a mistake that the user can correct, or another
-      process is at work in its folder.
+    UserError: the user made a mistake that kept the trial from running, or another process is at
+      work in its folder.
   """
   if config.devices.rank != 0:  # one of several parents: the first one keeps the folder
-    run = _Run(environment, None, cancelled)
+    run = _Run(environment, None, canceled)
     run.watch([config], on_message)
     return run.outcome(config)
   with TrialFolder(config.path, replace=config.overwrite) as folder:
     before = trial_record.read_trial(config.path)
     by_name.keep(Path(config.submission_path), config.path)
-    run = _Run(environment, config.path, cancelled)
+    run = _Run(environment, config.path, canceled)
 
     def take(message: Message) -> None:
       if isinstance(message, messages.Row) and message.global_step > 0:
@@ -87,23 +87,23 @@ def run_trial(
 
 
 class _Run:
-  """The processes of one trial, from their start to their end, and the account of each."""
+  """Holds the processes of one trial from their start to their end, and an account of each."""
 
   def __init__(
     self,
     environment: Mapping[str, str],
     output_folder: Path | None,
-    cancelled: threading.Event | None,
+    canceled: threading.Event | None,
   ):
     self._environment = environment
     self._output_folder = output_folder
-    self._cancelled = cancelled
+    self._canceled = canceled
     self._accounts: list[Account] = []
     self._timed_out = False
 
   @property
   def user_mistake(self) -> str | None:
-    """The mistake of the user's that has ended the trial, if one has."""
+    """The user's mistake that has ended the trial, if one has."""
     return next((one.user_mistake for one in self._accounts if one.user_mistake), None)
 
   @property
@@ -115,19 +115,21 @@ class _Run:
     return outcomes.outcome_of(config, self._accounts, timed_out=self._timed_out)
 
   def watch(self, configs: Sequence[TrialConfig], on_message: OnMessage) -> None:
-    """Hears the processes until all have hung up, or a while after the trial is over: what a
-    submission has started may keep a process, or a pipe, open for ever. A submission may also never
-    return; so they are ended when none has said anything for the heartbeat timeout.
+    """Starts the processes, hears them until all have closed their pipes, and ends them.
+
+    Something that a submission has started may keep a process or a pipe open for ever: all are
+    ended some seconds after the trial is over. A submission may also never return: all are ended
+    when none has sent anything for the heartbeat timeout.
 
     Raises:
-      KeyboardInterrupt: `cancelled` was set.
+      KeyboardInterrupt: `canceled` was set.
     """
     with Ranks(
       configs,
       WORKER,
       environment=self._environment,
       output_folder=self._output_folder,
-      cancelled=self._cancelled,
+      canceled=self._canceled,
     ) as ranks:
       self._accounts = [Account(rank) for rank in ranks]
       for rank in ranks:
@@ -139,7 +141,6 @@ class _Run:
     while not all(one.rank.hung_up for one in self._accounts):
       for heard in ranks.hear():
         self._accounts[heard.rank.index].take(heard)
-        # Any of them may make a finding.
         if heard.rank.index == 0 or isinstance(heard.message, messages.Finding):
           on_message(heard.message)
       if any(one.rank.garbled is not None for one in self._accounts):
@@ -154,7 +155,7 @@ class _Run:
         return
 
   def _is_over(self) -> bool:
-    """Whether a process has failed, or all of them have come to their end."""
+    """Tells whether a process has failed, or all of them have come to their end."""
     return any(one.has_failed for one in self._accounts) or all(
       one.is_over for one in self._accounts
     )
@@ -163,14 +164,14 @@ class _Run:
 def _write(
   config: TrialConfig, outcome: Outcome, before: TrialRecord | None, global_step: int | None
 ) -> None:
-  """Writes how the trial ended, as the parent sees it, into its record.
+  """Writes the outcome, as the parent sees it, into the trial's record.
 
   Args:
-    before: the record of its last attempt.
-    global_step: steps made at the last row that the parent has heard of.
+    before: the record of the last attempt.
+    global_step: steps made at the last row that the parent knows of; None before the first row.
   """
   record = _left(config)
-  if record.status == 'running':  # it could not write how far it came
+  if record.status == 'running':  # the trial was cut off, and could not write its steps
     resumed_at = before.global_step if config.resume and before is not None else 0
     record = dataclasses.replace(record, global_step=global_step or resumed_at)
   record = dataclasses.replace(
@@ -185,7 +186,7 @@ def _write(
 
 
 def _left(config: TrialConfig) -> TrialRecord:
-  """The record that the trial has left; a new one if it left none, or a damaged one."""
+  """Reads the record that the trial has left; makes a new one if it left none, or a damaged one."""
   try:
     return trial_record.read_trial(config.path) or config.record()
   except errors.UserError:
@@ -193,7 +194,7 @@ def _left(config: TrialConfig) -> TrialRecord:
 
 
 def _num_out_of_memory(record: TrialRecord, before: TrialRecord | None) -> int:
-  """How many times in a row, on this host, its memory has ended the trial."""
+  """Counts how often in a row the trial has run out of memory on this host."""
   if record.stop_reason != 'out_of_memory':
     return 0
   host = record.environment.get('host_hash')

@@ -1,4 +1,4 @@
-"""How a trial ended: what its processes say, held against what their parent saw."""
+"""Decides how a trial ended: from the reports of its processes, and from what their parent saw."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from algorithmic_efficiency.trial.config import TrialConfig
 
 CLOCK_TOLERANCE = 0.01
 CLOCK_TOLERANCE_SEC = 0.5
+"""The clocks of a trial and of its parent may differ by this share or this time: the larger one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Outcome:
 
 
 def recorded(folder: Path, record: TrialRecord) -> Outcome:
-  """The outcome of a trial that ended before, as its record has it."""
+  """Gives the outcome in the record of a trial that ended before."""
   return Outcome(
     folder=folder,
     status=record.status,
@@ -46,12 +47,12 @@ def recorded(folder: Path, record: TrialRecord) -> Outcome:
 
 
 def mistaken(config: TrialConfig, mistake: str) -> Outcome:
-  """The outcome of a trial that a mistake of the user's has ended, or kept from beginning."""
+  """Gives the outcome of a trial that the user's mistake has ended, or kept from starting."""
   return _failed(config, 'failed', mistake)
 
 
 def interrupted(config: TrialConfig) -> Outcome:
-  """The outcome of a trial that was interrupted."""
+  """Gives the outcome of a trial that was interrupted."""
   return _failed(config, 'interrupted', 'The trial was interrupted; continue it with --resume.')
 
 
@@ -60,11 +61,11 @@ def _failed(config: TrialConfig, stop_reason: StopReason, reason: str) -> Outcom
 
 
 def outcome_of(config: TrialConfig, accounts: Sequence[Account], *, timed_out: bool) -> Outcome:
-  """The outcome of a trial whose processes are gone.
+  """Decides the outcome of a trial whose processes are gone.
 
   Args:
-    accounts: of all processes that this host started; the first keeps the records.
-    timed_out: whether they were ended because none said anything for the heartbeat timeout.
+    accounts: accounts of all processes that this host started; the first writes the rows.
+    timed_out: true if they were ended because of the heartbeat timeout.
   """
   first = accounts[0]
   garbled = next((one.rank.garbled for one in accounts if one.rank.garbled), None)
@@ -89,19 +90,19 @@ def outcome_of(config: TrialConfig, accounts: Sequence[Account], *, timed_out: b
 
 
 def _dead(accounts: Sequence[Account]) -> Account | None:
-  """The process that ended without saying how, and so ended the trial; None if there is none."""
-  wordless = [one for one in accounts if one.ended is None]
-  killed = [one for one in wordless if (one.rank.exit_code or 0) < 0]
+  """Finds the process that ended without a report and so ended the trial; None if none did."""
+  unreported = [one for one in accounts if one.ended is None]
+  killed = [one for one in unreported if (one.rank.exit_code or 0) < 0]
   if killed:
     return killed[0]
   if any(one.ended is not None and one.ended.status != 'finished' for one in accounts):
-    return None  # it said how; those without a word waited for it
-  gone = [one for one in wordless if one.rank.exit_code is not None]
-  return next(iter([*gone, *wordless]), None)
+    return None  # its report says why; those without one waited for it
+  gone = [one for one in unreported if one.rank.exit_code is not None]
+  return next(iter([*gone, *unreported]), None)
 
 
 def _teller(accounts: Sequence[Account]) -> Account:
-  """The process that says how the trial ended: the first that failed, else the first of all."""
+  """Finds the process whose report counts: the first that failed, or else rank 0."""
   failed = [
     (one.ended_at, one.rank.index, one)
     for one in accounts
@@ -135,11 +136,11 @@ def _death(config: TrialConfig, dead: Account) -> Outcome:
 
 
 def _clock_doubt(account: Account) -> str | None:
-  """Says how the trial's clock differs from its parent's, if it does by more than it may."""
+  """Says by how much the clocks of trial and parent differ, if that is more than allowed."""
   assert account.ended is not None
   child_sec, parent_sec = account.ended.wall_sec, account.wall_sec
   if parent_sec is None:
-    return 'The trial has ended without saying when it began.'
+    return 'The trial has ended without a message of its start, so its clock cannot be checked.'
   allowed = max(CLOCK_TOLERANCE * parent_sec, CLOCK_TOLERANCE_SEC) + account.doubtful_sec
   if abs(child_sec - parent_sec) <= allowed:
     return None
@@ -150,8 +151,10 @@ def _clock_doubt(account: Account) -> str | None:
 
 
 def _rows_doubt(config: TrialConfig, account: Account) -> str | None:
-  """Says that the rows on disk are not those that were reported while the trial ran, if so; and
-  that what is made of them, and scored, is."""
+  """Says which rows on disk differ from those that were reported while the trial ran, if any do.
+
+  The tables that are made of the rows, and scored, must hold the same rows.
+  """
   if config.devices.rank != 0:
     return None
   assert account.ended is not None

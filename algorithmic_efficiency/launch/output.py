@@ -1,4 +1,4 @@
-"""What the processes of a trial print: a file for each in its folder."""
+"""Keeps what the processes of a trial print: a file for each in the trial's folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
 def opened(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[IO[bytes] | None]:
-  """Where a process prints: a file in `folder`, or, without one, where its parent does (None)."""
+  """Opens the file that a process prints to; gives None, for our own output, without a folder."""
   return contextlib.nullcontext() if folder is None else open(_file(folder, rank), 'ab')
 
 
 def last_line(folder: Path, rank: int) -> str:
-  """The last line that a process has printed; empty if there is none."""
+  """Gives the last line that a process has printed; empty if there is none."""
   lines = _text(folder, rank).split('\n')
   return next(filter(None, reversed(lines)), '')
 
 
 def last_stack(folder: Path, rank: int) -> list[traceback.FrameSummary]:
-  """Where the main thread of a process stood when a signal ended it, the innermost call last; empty
-  if it left no such trace."""
+  """Gives the stack of the main thread at the signal that ended a process, the innermost call last.
+
+  Empty if the process has printed none.
+  """
   _, found, stack = _text(folder, rank).rpartition(_STACK)  # the main thread comes last
   frames = reversed(_FRAME.findall(stack.partition('\n\n')[0])) if found else ()
   return [

@@ -1,7 +1,7 @@
-"""Runs many trials, at most one at a time in each place of this machine.
+"""Runs many trials, at most one at a time in each slot of this machine.
 
-A place has a thread of its own, which starts the processes of its trials and lives until they have
-ended: a trial dies with the thread that started it, and inherits the CPUs that it is bound to.
+Each slot has a thread that starts the processes of its trials and lives until they have ended. A
+trial dies with the thread that started it, and inherits the CPUs that the thread is bound to.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from algorithmic_efficiency.trial.messages import Message
 
 
 class Job(Protocol):
-  """Something that has a place of the machine for itself while it runs.
+  """Something that has a slot of the machine for itself while it runs.
 
-  It runs in the thread of the place. Once `cancelled` is set it ends soon, and raises
-  KeyboardInterrupt. What goes wrong with it alone is its outcome; what it raises ends all jobs.
+  It runs in the thread of the slot. Once `canceled` is set, it ends soon and raises
+  KeyboardInterrupt. A failure of its own is its outcome; an error that it raises ends all jobs.
   """
 
-  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome: ...
+  def __call__(self, slot: Slot, tell: OnMessage, canceled: threading.Event) -> Outcome: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-  """What happens to a job: it starts, its process says something, it ends.
+  """Tells that a job has started, that its process has sent a message, or that it has ended.
 
   Attributes:
-    index: the job's, from 0.
-    message: what its process said; with 'message' alone.
-    outcome: with 'ended' alone.
+    index: the index of the job, from 0.
+    message: the message, for the kind 'message' alone.
+    outcome: the outcome, for the kind 'ended' alone.
   """
 
   index: int
@@ -53,17 +53,17 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PooledTrial:
-  """The job of running a planned trial; whatever ends it is its outcome, and its record."""
+  """Runs a trial as a job; whatever ends it becomes its outcome, and its record."""
 
   config: TrialConfig
 
-  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, canceled: threading.Event) -> Outcome:
     try:
       return local.run_trial(
         self.config,
         tell,
         environment=slot.environment(),
-        cancelled=cancelled,
+        canceled=canceled,
         mistakes_are_outcomes=True,
       )
     except errors.UserError as error:  # its folder cannot be had
@@ -73,22 +73,22 @@ class PooledTrial:
 def run(
   jobs: Sequence[Job], *, slots: Sequence[Slot], on_event: OnEvent = lambda event: None
 ) -> list[Outcome]:
-  """Runs all jobs, each as soon as a place is free, and gives their outcomes in their order.
+  """Runs all jobs, each as soon as a slot is free, and returns their outcomes in their order.
 
-  `on_event` is called in the calling thread. An interrupt there, or an error, ends the jobs that
-  run, and is raised once they have ended.
+  `on_event` is called in the calling thread. An interrupt or error there ends the jobs that run,
+  and is raised once they have ended.
   """
   return _Pool(jobs, slots).run(on_event)
 
 
 class _Pool:
-  """The threads of one `run`, and what they share."""
+  """Holds the threads of one `run`, and what they share."""
 
   def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot]):
     self._jobs = jobs
     self._next = iter(range(len(jobs)))
     self._lock = threading.Lock()
-    self._cancelled = threading.Event()
+    self._canceled = threading.Event()
     self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
     self._threads = [threading.Thread(target=self._work, args=(slot,)) for slot in slots]
 
@@ -105,7 +105,7 @@ class _Pool:
           outcomes[event.index] = event.outcome
         on_event(event)
     finally:
-      self._cancelled.set()
+      self._canceled.set()
       for thread in self._threads:
         if thread.ident is not None:
           thread.join()
@@ -116,16 +116,16 @@ class _Pool:
       slot.bind()
       while (index := self._take()) is not None:
         self._events.put(Event(index=index, kind='started'))
-        outcome = self._jobs[index](slot, self._teller(index), self._cancelled)
+        outcome = self._jobs[index](slot, self._teller(index), self._canceled)
         self._events.put(Event(index=index, kind='ended', outcome=outcome))
     except KeyboardInterrupt:
-      pass  # cancelled
-    except BaseException as error:  # not a trial's fault but ours: the caller gets it
+      pass  # canceled
+    except BaseException as error:  # our fault, not that of a trial: the caller gets it
       self._events.put(error)
 
   def _take(self) -> int | None:
     with self._lock:
-      return None if self._cancelled.is_set() else next(self._next, None)
+      return None if self._canceled.is_set() else next(self._next, None)
 
   def _teller(self, index: int) -> OnMessage:
     return lambda message: self._events.put(Event(index=index, kind='message', message=message))

@@ -1,6 +1,6 @@
 """Supervises the processes of a trial, one a rank: starts them, hears them, and leaves none behind.
 
-A process ends with the thread that started it, so that must live as long as the trial does.
+A process ends with the thread that started it, so the thread must live as long as the trial does.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import GarbledError, LineBuffer, Message
 
 POLL_SEC = 0.2
-GRACE_SEC = 10.0  # what a process that has hung up, or is to show where it stands, gets to end
+GRACE_SEC = 10.0  # time to end for a process that has hung up, or that shows where it stands
 
 
 def rank_configs(config: TrialConfig) -> list[TrialConfig]:
-  """The config of each process that this host must start."""
+  """Makes the config of each process that this host must start."""
   devices = config.devices
   if devices.world_size == 1 or devices.address:
     return [config]
@@ -49,11 +49,11 @@ class Rank:
   """One process of a trial.
 
   Attributes:
-    index: its place among the processes that this host started.
-    name: what it is called in messages.
-    hung_up: whether its end of the pipe is closed.
-    garbled: why what it said cannot be believed; None if it can.
-    exit_code: before it was ended; None if it was running then.
+    index: its position among the processes that this host started.
+    name: its name in messages.
+    hung_up: true once its end of the pipe is closed.
+    garbled: the reason why its messages cannot be trusted; None if they can.
+    exit_code: its exit code before it was killed; None if it was running then.
   """
 
   def __init__(self, index: int, name: str, process: subprocess.Popen[bytes], pipe: int):
@@ -67,17 +67,17 @@ class Rank:
     self._buffer = LineBuffer()
 
   def poll(self) -> int | None:
-    """Its exit code; None while it runs."""
+    """Gives its exit code; None while it runs."""
     return self._process.poll()
 
   def wait(self, seconds: float) -> int | None:
-    """Waits for its end; its exit code, or None if it has not come in this time."""
+    """Waits for its end, and gives its exit code; None if it still runs after these seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
       return self._process.wait(seconds)
     return None
 
   def read(self) -> list[Message]:
-    """Takes in what it has said."""
+    """Reads the messages that have come."""
     data = os.read(self.pipe, 65536)
     self.hung_up = not data
     heard: list[Message] = []
@@ -88,29 +88,29 @@ class Rank:
     return heard
 
   def tell(self, line: str) -> None:
-    """Writes a line to its standard input; one that has ended does not hear it."""
+    """Writes a line to its standard input; does nothing if it has ended."""
     assert self._process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.write(line.encode() + b'\n')
       self._process.stdin.flush()
 
   def let_go(self) -> None:
-    """Closes its standard input: it will be told nothing more."""
+    """Closes its standard input: no line follows."""
     assert self._process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
 
   def abort(self) -> None:
-    """Makes it print its stack, and end."""
+    """Sends SIGABRT, upon which it prints its stack and ends."""
     self._process.send_signal(signal.SIGABRT)
 
   def started(self) -> list[processes.Process]:
-    """What it has started, while it is there."""
+    """Lists the processes that it has started; empty if it has ended."""
     running = self._process.poll() is None
     return list(processes.processes_below(self._process.pid)) if running else []
 
   def kill(self) -> None:
-    """Ends it, with the processes that are still in its group."""
+    """Kills it, with the processes that are still in its group."""
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self._process.pid, signal.SIGKILL)
     self._process.wait()
@@ -118,11 +118,11 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-  """What a process has said.
+  """A message of a process.
 
   Attributes:
     at: when it was read, in monotonic seconds.
-    age_sec: how long before that it may have come.
+    age_sec: seconds before that in which it may have come.
   """
 
   rank: Rank
@@ -132,17 +132,17 @@ class Heard:
 
 
 class Ranks:
-  """The processes of a trial on this host; all are gone with the block.
+  """Runs the processes of a trial on this host during the block, and kills them after it.
 
   Args:
-    configs: one for each process; each gets its own on standard input, as a line.
-    command: what runs, and is given the descriptor of its pipe and its parent's number.
-    environment: variables that they get besides our own.
-    output_folder: where they print, each to a file; None is where we do.
-    cancelled: once it is set, `hear` raises KeyboardInterrupt.
+    configs: one config for each process, which gets it as a line on standard input.
+    command: the command of a process; the descriptor of its pipe and our number follow.
+    environment: environment variables that they get besides our own.
+    output_folder: the folder of the files that they print to. None lets them print where we do.
+    canceled: once this is set, `hear` raises KeyboardInterrupt.
 
   Attributes:
-    are_silent: whether none of them has said anything for the heartbeat timeout.
+    are_silent: true once none of them has sent anything for the heartbeat timeout.
   """
 
   def __init__(
@@ -152,13 +152,13 @@ class Ranks:
     *,
     environment: Mapping[str, str],
     output_folder: Path | None,
-    cancelled: threading.Event | None = None,
+    canceled: threading.Event | None = None,
   ):
     self._configs = configs
     self._command = command
     self._environment = environment
     self._output_folder = output_folder
-    self._cancelled = cancelled or threading.Event()
+    self._canceled = canceled or threading.Event()
     self._heartbeat_timeout_sec = configs[0].heartbeat_timeout_sec
     self._selector = selectors.DefaultSelector()
     self._ranks: list[Rank] = []
@@ -191,19 +191,19 @@ class Ranks:
     return Rank(len(self._ranks), name, process, pipe)
 
   def expect(self) -> None:
-    """Counts silence from now on, as something was asked of them."""
+    """Restarts the heartbeat timeout, as they were given something to do."""
     self._heard_at = time.perf_counter()
     self.are_silent = False
 
   def hear(self) -> list[Heard]:
-    """What they say within a moment. One that has hung up or is garbled is heard no more.
+    """Waits a moment for messages. A process that has hung up or is garbled is heard no more.
 
     Raises:
-      KeyboardInterrupt: `cancelled` was set.
+      KeyboardInterrupt: `canceled` was set.
     """
-    if self._cancelled.is_set():
+    if self._canceled.is_set():
       raise KeyboardInterrupt
-    before, self._asked_at = self._asked_at, time.perf_counter()  # we have heard what came before
+    before, self._asked_at = self._asked_at, time.perf_counter()  # all that came before was heard
     ready = self._selector.select(POLL_SEC)
     if not ready and self._is_late():
       ready = self._selector.select(0)  # we may have been held up ourselves
@@ -222,11 +222,11 @@ class Ranks:
     return time.perf_counter() - self._heard_at > self._heartbeat_timeout_sec
 
   def end(self, *, grace_sec: float = 0.0, show_stacks: bool = False) -> None:
-    """Leaves no process behind, nor any that a submission has started.
+    """Kills the processes, and all that they have started.
 
     Args:
-      grace_sec: what they get to end by themselves; one that has hung up always gets some.
-      show_stacks: whether each prints where it stands before it is ended.
+      grace_sec: seconds in which they may end by themselves. One that has hung up always gets some.
+      show_stacks: if true, each prints its stack first.
     """
     started = [process for rank in self._ranks for process in rank.started()]
     deadline = time.perf_counter() + grace_sec
@@ -242,7 +242,7 @@ class Ranks:
       os.close(rank.pipe)
     for process in started:  # some may have left the group
       with contextlib.suppress(processes.GONE):
-        process.kill()  # unless the number is another's by now
+        process.kill()  # psutil makes sure that the number is still its own
     self._ranks = []
     self._selector.close()
 
@@ -256,8 +256,7 @@ class Ranks:
 def _spawn(
   command: Sequence[str], environment: Mapping[str, str], file: IO[bytes] | None
 ) -> tuple[subprocess.Popen[bytes], int]:
-  """Starts a process that runs a trial, in a session of its own; gives it and the pipe on which its
-  messages come."""
+  """Starts a process in a session of its own; returns it and the pipe of its messages."""
   receive, send = os.pipe()
   variables: dict[str, Any] = {**os.environ, **environment}
   variables['PYTHONPATH'] = os.pathsep.join(

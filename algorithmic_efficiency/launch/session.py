@@ -22,7 +22,7 @@ def run(request: Request, *, quiet: bool = False) -> int:
   """Runs a request; 0 if every trial finished, else 1.
 
   Raises:
-    UserError: a mistake that the user can mend.
+    UserError: the user made a mistake.
   """
   with interrupted_when_terminated():
     outcomes = run_trials(configs(request), quiet=quiet)

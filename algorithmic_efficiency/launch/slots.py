@@ -1,4 +1,4 @@
-"""The slots of this machine: equal shares of its devices, each for one trial at a time."""
+"""Divides this machine into slots: equal shares of its devices, each for one trial at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from algorithmic_efficiency.results.environment import bound_cpus, num_usable_cp
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-  """Where one trial runs at a time.
+  """A share of the machine, for one trial at a time.
 
   Attributes:
-    cpus: the CPUs that its processes are bound to; empty leaves them all.
-    gpus: the GPUs that its processes see, as CUDA_VISIBLE_DEVICES has them; empty leaves them all.
-    num_threads: the host threads of a trial that asks for no number, divided among its processes;
-      None leaves the framework's own choice.
+    cpus: numbers of the CPUs that its processes are bound to; empty binds them to none.
+    gpus: GPUs that its processes see, in the form of CUDA_VISIBLE_DEVICES; empty shows them all.
+    num_threads: host threads of a trial that asks for no number, divided among its processes. None
+      leaves the choice to the framework.
   """
 
   cpus: tuple[int, ...] = ()
@@ -26,17 +26,19 @@ class Slot:
   num_threads: int | None = None
 
   def bind(self) -> None:
-    """Binds the calling thread, and every process that it starts from now on, to the CPUs, where
-    the system lets us."""
+    """Binds the calling thread and the processes that it will start to the CPUs of the slot.
+
+    Systems that cannot bind threads (macOS) leave them free.
+    """
     if self.cpus and hasattr(os, 'sched_setaffinity'):
       os.sched_setaffinity(0, self.cpus)
 
   def environment(self) -> dict[str, str]:
-    """The environment variables that its processes need."""
+    """Gives the environment variables that its processes need."""
     return {'CUDA_VISIBLE_DEVICES': ','.join(self.gpus)} if self.gpus else {}
 
   def devices(self, asked: Devices, framework: str) -> Devices:
-    """The devices of a trial in this slot: those asked for, with its share of host threads."""
+    """Gives the devices that were asked for, with the slot's processes and host threads."""
     world_size = backends.num_processes(
       framework,
       platform=asked.platform,
@@ -50,23 +52,28 @@ class Slot:
 
 
 def slots(asked: Devices, num_workers: int | None = None) -> tuple[Slot, ...]:
-  """Divides the machine: on GPUs a slot for each group that a trial needs, on CPUs one slot.
+  """Divides the machine: one slot for each group of GPUs that a trial needs, or one for all CPUs.
 
   Args:
     asked: the devices of one trial.
-    num_workers: how many slots there shall be; each gets its own CPUs, and as many as the others.
+    num_workers: the number of slots, if it is given; each gets equally many CPUs of its own.
 
   Raises:
     UserError: there are too few devices.
   """
   if num_workers is not None and num_workers <= 0:
-    raise errors.UserError(f'--workers must be positive; it is {num_workers}.')
+    raise errors.UserError(
+      f'--workers must be positive; it is {num_workers}. Leave it out for one trial at a time.'
+    )
   gpus = backends.visible_gpus() if asked.platform in ('auto', 'gpu') else ()
   if asked.platform == 'gpu' and not gpus:
-    raise errors.UserError('The platform gpu was asked for, but this machine shows no GPU.')
+    raise errors.UserError(
+      '--platform gpu needs a GPU, and this machine shows no GPU. Use --platform cpu, or check the '
+      'driver and CUDA_VISIBLE_DEVICES.'
+    )
   groups = _gpu_groups(gpus, asked.num_devices, num_workers) if gpus else ()
   number = num_workers or len(groups) or 1
-  if number == 1:  # it has the machine for itself, and is bound to nothing less
+  if number == 1:  # a single slot is the whole machine, and binds nothing
     return (Slot(num_threads=None if gpus else max(1, int(num_usable_cpus()))),)
   shares = _cpu_shares(number, asked.num_threads)
   return tuple(
@@ -90,7 +97,7 @@ def _gpu_groups(
 
 
 def _cpu_shares(number: int, num_threads: int | None) -> list[tuple[int, ...]]:
-  """The CPUs of each of several slots."""
+  """Gives the CPUs of each of several slots."""
   share = int(num_usable_cpus()) // number
   if share < (num_threads or 1):
     raise errors.UserError(

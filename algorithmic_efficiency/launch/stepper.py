@@ -1,6 +1,6 @@
-"""A trial that waits: its processes are there, and make steps when they are told to.
+"""Runs a trial step by step: its processes wait, and make steps when they are told to.
 
-What a step, an evaluation or a checkpoint costs is found out this way, with the trial's own code.
+This measures what a step, an evaluation or a checkpoint costs, with the trial's own code.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ class StepperError(Exception):
 
 
 class Stepper:
-  """The processes of one trial, for as long as the block lasts; it leaves no trace of them.
+  """Keeps the processes of one trial for the block, and leaves no trace of them.
 
-  Whatever the trial writes goes to a folder of its own, which is gone with the block.
+  The trial writes into a folder of its own, which is removed with the block.
 
   Args:
-    slot: where it runs.
-    num_sharing: how many such trials have the devices of this one in common.
-    cancelled: once it is set, waiting ends with KeyboardInterrupt.
+    slot: the slot of the machine that it runs in.
+    num_sharing: how many such trials share its devices.
+    canceled: once this is set, waiting ends with KeyboardInterrupt.
 
   Attributes:
-    folder: where the trial writes.
-    start: what the trial said when it stood before its first step.
+    folder: the folder that the trial writes into.
+    start: the trial's message before its first step.
 
   Raises:
-    StepperError: the trial failed; so it is for the methods.
-    UserError: it failed because of a mistake that the user can correct.
+    StepperError: the trial failed. The methods raise it, too.
+    UserError: the trial failed because of a mistake that the user can correct.
   """
 
   def __init__(
@@ -61,23 +61,23 @@ class Stepper:
     slot: Slot,
     *,
     num_sharing: int = 1,
-    cancelled: threading.Event | None = None,
+    canceled: threading.Event | None = None,
   ):
     self._config = config
-    self._cancelled = cancelled
+    self._canceled = canceled
     self._environment = {**slot.environment(), **backends.sharing(num_sharing)}
     self._left = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
     with contextlib.ExitStack() as started:
       self.folder = started.enter_context(scratch())
-      configs = rank_configs(aside(self._config, self.folder))
+      configs = rank_configs(moved(self._config, self.folder))
       ranks = Ranks(
         configs,
         _WORKER,
         environment=self._environment,
         output_folder=self.folder,
-        cancelled=self._cancelled,
+        canceled=self._canceled,
       )
       self._ranks = started.enter_context(ranks)
       self._left = started.pop_all()
@@ -89,23 +89,25 @@ class Stepper:
       self._ranks.end(grace_sec=_GRACE_SEC if kind is None else 0.0)
 
   def wait(self) -> None:
-    """Waits until the trial stands before its first step."""
+    """Waits until the trial is ready for its first step."""
     self.start = self._answer(Ready)
 
   def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
-    """Makes steps, and then, if asked to, evaluates the first few batches of each split."""
+    """Makes steps, and then evaluates `max_batches` batches of each split, if it is not None."""
     order = json.dumps({'num_steps': num_steps, 'max_batches': max_batches})
     for rank in self._ranks:
       rank.tell(order)
     return self._answer(Interval)
 
   def _answer(self, kind: type[_Answer]) -> _Answer:
-    """The next message of each process, of which the first one's is given. One that has failed ends
-    the waiting for the others, as they may wait for it themselves."""
+    """Waits for the next message of each process, and returns that of the first.
+
+    A process that has failed ends the waiting, as the others may wait for it themselves.
+    """
     self._ranks.expect()
     while True:
       for rank in sorted(self._ranks, key=lambda rank: len(self._unread[rank])):
-        self._check(rank)  # first those that died without a word, of which others may complain
+        self._check(rank)  # first those that died without a message: others may complain of them
       if all(self._unread.values()):
         break
       for heard in self._ranks.hear():
@@ -113,19 +115,22 @@ class Stepper:
       if self._ranks.are_silent:
         raise StepperError(
           f'No process of the trial gave a sign of life for {self._config.heartbeat_timeout_sec:g} '
-          's, the heartbeat timeout'
+          's, the heartbeat timeout.'
         )
     answers = [unread.pop(0) for unread in self._unread.values()]
     for answer in answers:
       if not isinstance(answer, kind):
-        raise StepperError(f'A message {kind.__name__} was due, and {answer!r:.60} came')
+        raise StepperError(
+          f'The trial was to answer with {kind.__name__}, and answered {answer!s:.60}.'
+        )
     assert isinstance(answers[0], kind)
     return answers[0]
 
   def _check(self, rank: Rank) -> None:
-    """
+    """Looks whether a process can still answer.
+
     Raises:
-      StepperError, UserError: it has failed, or has ended without a word.
+      StepperError, UserError: the process has failed, or has ended without an answer.
     """
     unread = self._unread[rank]
     if unread and isinstance(unread[0], messages.Failed):
@@ -140,36 +145,36 @@ class Stepper:
   def _last_words(self, rank: Rank) -> str:
     code = rank.wait(_GRACE_SEC)
     if code is None:
-      return f'{rank.name} has closed what it was to answer through, and does not end'
+      return f'{rank.name} has closed its pipe, and does not end'
     if code < 0:
       return f'{rank.name} was ended by {signal.Signals(-code).name}'
-    last = output.last_line(self.folder, rank.index) or 'no word'
+    last = output.last_line(self.folder, rank.index) or 'no output'
     return f'{rank.name} ended with exit code {code}: {last}'
 
   def environment(self) -> Mapping[str, Any]:
-    """What the trial runs on, as its record has it."""
+    """Reads what the trial runs on from its record."""
     record = trial_record.read_trial(self.folder)
     assert record is not None, 'wait() comes first'
     return record.environment
 
   def let_go(self) -> None:
-    """Tells the processes that there is no further order, so that they begin to end."""
+    """Tells the processes that no order follows, so that they begin to end."""
     for rank in self._ranks:
       rank.let_go()
 
   def close(self) -> float:
-    """Ends the processes, in peace; the seconds that this took. The folder is still there."""
+    """Lets the processes end, and returns the seconds that this took. The folder stays."""
     begin = time.perf_counter()
     self._ranks.end(grace_sec=_GRACE_SEC)
     return time.perf_counter() - begin
 
 
-def aside(config: TrialConfig, folder: Path) -> TrialConfig:
-  """The same trial, begun anew in another folder, with everything that it would write."""
+def moved(config: TrialConfig, folder: Path) -> TrialConfig:
+  """Makes the config of the same trial from its start, with all that it writes in `folder`."""
   devices, cache = config.devices, config.devices.compilation_cache
   if cache is not None and Path(cache).is_relative_to(config.path):
-    moved = folder / Path(cache).relative_to(config.path)
-    devices = dataclasses.replace(devices, compilation_cache=str(moved))
+    inside = folder / Path(cache).relative_to(config.path)
+    devices = dataclasses.replace(devices, compilation_cache=str(inside))
   return dataclasses.replace(
     config,
     folder=str(folder),

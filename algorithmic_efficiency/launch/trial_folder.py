@@ -1,5 +1,7 @@
-"""The folder of a trial: locked while the trial runs, and what it replaces is kept until it has
-rows of its own. And folders for trials that leave nothing behind."""
+"""Locks the folder of a trial while it runs, and makes folders for trials that leave nothing.
+
+A trial that replaces another keeps a backup of it until it has rows of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,31 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.results import measurements
 
 _LOCK_FILE = '.lock'
-_ASIDE = '.replaced'
+_BACKUP = '.replaced'
 _SCRATCH = 'algoeff-'
 _SCRATCH_LOCK = '.scratch'  # which no folder of results has
 
 
-def aside_of(path: Path) -> Path:
-  """Where the trial in `path` lies while another replaces it: a hidden folder beside it."""
-  return path.with_name(f'.{path.name}{_ASIDE}')
+def backup_of(path: Path) -> Path:
+  """Gives the hidden folder beside `path` that holds its trial while another replaces it."""
+  return path.with_name(f'.{path.name}{_BACKUP}')
 
 
 def lock(folder: Path, taken: str, name: str = _LOCK_FILE) -> IO[str]:
-  """Locks a folder until what is returned is closed, or this process has ended.
+  """Locks a folder until the file that it returns is closed, or this process has ended.
+
+  Args:
+    taken: the message if another process holds the lock.
+    name: of the lock's file in the folder.
 
   Raises:
-    UserError: another process holds it; the message is `taken`.
-    OSError: it cannot be written.
+    UserError: another process holds the lock.
+    OSError: the folder cannot be written.
   """
   lock = open(folder / name, 'w')  # noqa: SIM115 - held while the caller needs it
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Between opening and locking it, its holder may have moved it away with its folder.
+    # Its holder may have moved the file with its folder, after it was opened here.
     if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / name)):
       return lock
   except OSError:
@@ -47,8 +53,10 @@ def lock(folder: Path, taken: str, name: str = _LOCK_FILE) -> IO[str]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-  """A temporary folder, for as long as the block lasts; those that killed processes have left are
-  taken away. It is locked before it has the name by which it is looked for."""
+  """Makes a temporary folder for the block, and removes those that killed processes have left.
+
+  The folder is locked before it has the name by which such leftovers are found.
+  """
   _remove_abandoned(Path(tempfile.gettempdir()))
   hidden = Path(tempfile.mkdtemp(prefix=f'.{_SCRATCH}')).resolve()
   with lock(hidden, f'{hidden} is in use.', _SCRATCH_LOCK):
@@ -68,31 +76,31 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def recover(parent: Path) -> None:
-  """Puts back, or takes away, what launchers that were killed have left aside in `parent`."""
-  for aside in sorted(parent.glob(f'.*{_ASIDE}')):
-    path = parent / aside.name.removeprefix('.').removesuffix(_ASIDE)
+  """Restores or removes the backups that killed launchers have left in `parent`."""
+  for backup in sorted(parent.glob(f'.*{_BACKUP}')):
+    path = parent / backup.name.removeprefix('.').removesuffix(_BACKUP)
     with contextlib.suppress(errors.UserError), TrialFolder(path):
-      pass  # or it is in use, and so as it should be
+      pass  # a trial that is in use has recovered its backup by itself
 
 
 class TrialFolder:
-  """The trial's folder, locked against a second writer.
+  """Locks a trial's folder against a second writer.
 
-  With `replace` an earlier trial is put aside, still locked, and is gone for good once the new one
-  has a row beyond step 0, or is over. What a launcher that was killed has left aside is put back,
-  or taken away, by the same rule.
+  With `replace` it backs up an earlier trial, which stays locked. The backup is removed once the
+  new trial has a row beyond step 0, or is over. A backup that a killed launcher has left is
+  restored or removed by the same rule.
 
   Raises:
-    UserError: it cannot be written, or another process holds it.
+    UserError: the folder cannot be written, or another process holds it.
   """
 
   def __init__(self, path: Path, *, replace: bool = False):
     self._path = path
     self._replace = replace
-    self._aside = aside_of(path)
-    self._made: list[Path] = []  # parents that were not there before, the innermost first
+    self._backup = backup_of(path)
+    self._made: list[Path] = []  # parents that were missing before, the innermost first
     self._lock: IO[str] | None = None
-    self._lock_aside: IO[str] | None = None
+    self._backup_lock: IO[str] | None = None
     self._taken = f'Another process is running a trial in {path}; wait for it or end it first.'
 
   def __enter__(self) -> Self:
@@ -100,14 +108,14 @@ class TrialFolder:
       self._made = [folder for folder in self._path.parents if not folder.exists()]
       self._path.mkdir(parents=True, exist_ok=True)
       self._lock = lock(self._path, self._taken)
-      if self._aside.exists():
-        self._lock_aside = lock(self._aside, self._taken)
+      if self._backup.exists():
+        self._backup_lock = lock(self._backup, self._taken)
         if self._has_rows():
           self.forget_replaced()
         else:
-          self._put_back()
+          self._restore()
       if self._replace and any(entry.name != _LOCK_FILE for entry in self._path.iterdir()):
-        self._put_aside()
+        self._back_up()
     except OSError as error:
       self._unlock()
       raise errors.UserError(
@@ -122,24 +130,27 @@ class TrialFolder:
     self._unlock()
 
   def is_replacing(self) -> bool:
-    """Whether an earlier trial lies aside."""
-    return self._lock_aside is not None
+    """Tells whether there is a backup of an earlier trial."""
+    return self._backup_lock is not None
 
   def forget_replaced(self) -> None:
-    """Takes away the earlier trial, if there is one."""
-    if self._lock_aside is not None:
-      shutil.rmtree(self._aside)
-      self._lock_aside.close()
-      self._lock_aside = None
+    """Removes the backup of an earlier trial, if there is one."""
+    if self._backup_lock is not None:
+      shutil.rmtree(self._backup)
+      self._backup_lock.close()
+      self._backup_lock = None
 
   def discard_if_empty(self) -> bool:
-    """Takes away what a trial that never got beyond its first step has left, so that the next
-    attempt finds nothing in its way, or what it was to replace; False if it got further."""
+    """Removes what a trial without any row beyond step 0 has left, and restores its backup.
+
+    Returns:
+      False if the trial has such rows: then everything stays.
+    """
     if self._has_rows():
       self.forget_replaced()
       return False
     if self.is_replacing():
-      self._put_back()
+      self._restore()
       return True
     shutil.rmtree(self._path)
     for folder in self._made:
@@ -154,21 +165,21 @@ class TrialFolder:
       return False
     return any(row['global_step'] > 0 for row in measurements.read(self._path).in_order)
 
-  def _put_aside(self) -> None:
-    self._path.rename(self._aside)  # with its lock
-    self._lock, self._lock_aside = None, self._lock
+  def _back_up(self) -> None:
+    self._path.rename(self._backup)  # with its lock
+    self._lock, self._backup_lock = None, self._lock
     self._path.mkdir(exist_ok=True)
     self._lock = lock(self._path, self._taken)
 
-  def _put_back(self) -> None:
+  def _restore(self) -> None:
     shutil.rmtree(self._path)
-    self._aside.rename(self._path)
+    self._backup.rename(self._path)
     if self._lock is not None:
       self._lock.close()
-    self._lock, self._lock_aside = self._lock_aside, None
+    self._lock, self._backup_lock = self._backup_lock, None
 
   def _unlock(self) -> None:
-    for lock in (self._lock, self._lock_aside):
+    for lock in (self._lock, self._backup_lock):
       if lock is not None:
         lock.close()
-    self._lock = self._lock_aside = None
+    self._lock = self._backup_lock = None

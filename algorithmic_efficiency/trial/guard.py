@@ -1,10 +1,10 @@
-"""What keeps a submission from working behind the runner's back.
+"""Keeps a submission from working behind the runner's back.
 
-What an untrusted thread opens is checked against the files that belong to the harness, and what
-untrusted threads and processes compute during an evaluation, which is not timed, is measured.
+The guard refuses untrusted threads the files that belong to the harness. It also measures what
+untrusted threads and processes compute during evaluations, which are not timed.
 
-This stops accidents and plain cheating; it is no sandbox: code in the same process can always lie.
-The parent process therefore keeps a clock and a copy of the rows of its own.
+This stops accidents and plain cheating. It is no sandbox: code in the same process can always lie.
+The parent process therefore keeps a clock and a hash of the rows of its own.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _CHANGES = {
   *('shutil.move', 'shutil.rmtree'),
 }
 _CODE = ('.py', '.pyc', '.so')
-_FREE_CPU_SEC = 0.05  # what a thread may use during all evaluations without being called a worker
+_FREE_CPU_SEC = 0.05  # CPU time that a thread or process may use during all evaluations together
 
 _Worker = tuple[str, int, str]  # 'thread' or 'process', its number, its name
 
 
 @dataclass
 class Guard:
-  """Refuses, and remembers, what a submission may not touch.
+  """Refuses a submission the files of the harness, and remembers what it tried.
 
   Attributes:
     unreadable: files and folders that only the harness may open (the data).
-    unwritable: folders in which only the harness may write (the trial's records).
-    writable: folders inside those in which anybody may (the compilation cache, which a framework
-      fills while a function of the submission runs).
-    violations: what was tried.
+    unwritable: folders that only the harness may write into (the trial's records).
+    writable: folders inside those that anybody may write into. The compilation cache is one: a
+      framework fills it while a function of the submission runs.
+    violations: the errors that were raised.
   """
 
   unreadable: tuple[Path, ...] = ()
@@ -60,7 +60,7 @@ class Guard:
 
   @contextlib.contextmanager
   def learning(self) -> Iterator[None]:
-    """What trusted threads open in the block is data, and becomes unreadable for others."""
+    """Makes unreadable for others what trusted threads open in the block: it is data."""
     self._hook()
     self._learning = True
     try:
@@ -69,7 +69,7 @@ class Guard:
       self._learning = False
 
   def arm(self) -> None:
-    """Starts refusing."""
+    """Starts to refuse."""
     self._hook()
     self._armed = True
 
@@ -77,7 +77,7 @@ class Guard:
     self._armed = False
 
   def _hook(self) -> None:
-    """Audit hooks cannot be removed, so there is one, and switches."""
+    """Adds the audit hook, once: Python cannot remove one."""
     if not self._hooked:
       self._hooked = True
       sys.addaudithook(self._audit)
@@ -122,15 +122,22 @@ class Guard:
     return _touches(path, self._unwritable, around=True)
 
   def refuse(self, message: str, kind: str = 'data') -> NoReturn:
-    """Remembers a violation and raises it."""
+    """Remembers a violation and raises it.
+
+    Raises:
+      IntegrityError: always.
+    """
     error = IntegrityError(message, kind)
     self.violations.append(error)
     raise error
 
 
 def _meanings(path: str) -> set[str]:
-  """What a path may mean: a relative one counts from the folder of the process, or from one that it
-  holds open, of which an audit event does not say which."""
+  """Gives the real paths that a path may mean.
+
+  A relative path counts from the working directory, or from a directory that the process holds
+  open. An audit event does not say which.
+  """
   if os.path.isabs(path):
     return {os.path.realpath(path)}
   found = {os.path.realpath(path)}
@@ -144,7 +151,7 @@ def _meanings(path: str) -> set[str]:
 
 
 def _touches(path: str, folders: Iterable[str], *, around: bool) -> bool:
-  """Whether a path lies in one of the folders, or, with `around`, they in it."""
+  """Tells whether a path lies in one of the folders, or, with `around`, contains one."""
   return any(
     _inside(path, folder) or (around and folder.startswith(path + os.sep)) for folder in folders
   )
@@ -155,7 +162,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 class UntimedWork:
-  """Adds up what untrusted threads and processes compute while evaluations are under way."""
+  """Adds up the CPU time that untrusted threads and processes use during evaluations."""
 
   def __init__(self) -> None:
     self._before: dict[_Worker, float] = {}
@@ -167,11 +174,11 @@ class UntimedWork:
     self._hidden = _hidden_threads()
 
   def end(self) -> str | None:
-    """Who has worked in all the stretches so far, in words; None if nobody did."""
+    """Ends an evaluation; names a worker that has used too much in all of them, if there is one."""
     if self._hidden & _hidden_threads():
       return (
-        'A thread of the submission that `threading` does not know was there while an evaluation, '
-        'which is not timed, was under way.'
+        'A submission may start threads through `threading` only; one that it does not know was '
+        'there during an evaluation, which is not timed.'
       )
     for worker, seconds in _untrusted_cpu_sec().items():
       used = self._used.get(worker, 0.0) + seconds - self._before.get(worker, 0.0)
@@ -179,8 +186,9 @@ class UntimedWork:
       if used > _FREE_CPU_SEC:
         kind, _, name = worker
         return (
-          f'A {kind} of the submission ({name}) computed for {used:.2f} s while evaluations, which '
-          'are not timed, were under way.'
+          f'A {kind} of the submission ({name}) computed for {used:.2f} s during evaluations, '
+          f'which are not timed; {_FREE_CPU_SEC:g} s are allowed. Let it wait while '
+          'evaluations run.'
         )
     return None
 
@@ -193,25 +201,28 @@ _UNLISTED_BEFORE = _unlisted_threads()  # no submission has been imported by now
 
 
 def _hidden_threads() -> set[int]:
-  """Threads that run Python code and that `threading` does not list, so that nobody can say what
-  they compute: those of the harness and of the frameworks are none."""
+  """Gives the threads that run Python code and that `threading` does not list.
+
+  Nobody can say what those compute. Threads of the harness and of the frameworks are not among
+  them.
+  """
   return _unlisted_threads() - _UNLISTED_BEFORE
 
 
 def end_untrusted_processes() -> None:
-  """Ends what the submission has left running."""
+  """Kills the processes that the submission has left running."""
   for process in list(_untrusted_processes()):
     with contextlib.suppress(processes.GONE):
       process.kill()
 
 
 def untrusted_workers() -> list[_Worker]:
-  """The threads and processes that are there and that the harness did not start."""
+  """Lists the threads and processes that the harness did not start."""
   return list(_untrusted_cpu_sec())
 
 
 def _untrusted_cpu_sec() -> dict[_Worker, float]:
-  """Seconds of CPU time that each has used."""
+  """Gives the seconds of CPU time that each of them has used."""
   found: dict[_Worker, float] = {}
   used = processes.thread_cpu_sec()
   for thread in threading.enumerate():
@@ -228,7 +239,7 @@ def _untrusted_cpu_sec() -> dict[_Worker, float]:
 
 
 def _untrusted_processes() -> Iterator[processes.Process]:
-  """Processes below this one that the harness did not start, nor what it started."""
+  """Gives the processes below this one that neither the harness nor its processes started."""
   trusted = _trusted_process_ids()
   for process in processes.processes_below(os.getpid(), but_for=trusted):
     if not any(part in processes.command(process) for part in trust.commands):

@@ -1,6 +1,6 @@
-"""The processes below one, and what threads and processes have computed.
+"""Finds the processes below one, and measures what threads and processes have computed.
 
-psutil's functions are bound here, so that a submission that patches psutil changes nothing.
+psutil's functions are bound here: a submission that replaces them later changes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import psutil
 from psutil import Process
 
 GONE = psutil.Error
-"""What asking for a process raises that has ended, or that we may not look at."""
+"""Raised for a process that has ended, or that this user may not look at."""
 
 _children = Process.children
 _parent_id = Process.ppid
@@ -26,8 +26,12 @@ _ZOMBIE = psutil.STATUS_ZOMBIE
 
 
 def processes_below(root: int, *, but_for: Collection[int] = frozenset()) -> Iterator[Process]:
-  """Processes that `root` has started, or that those have, as far as they have not ended; without
-  those in `but_for` and what is below them."""
+  """Gives the running processes that `root` has started, or that those have started.
+
+  Args:
+    root: the number of a process.
+    but_for: numbers of processes that are left out, with those below them.
+  """
   found = {process.pid: process for process in _or(_descendants, root, [])}
   parents = {number: _or(_parent_id, process, root) for number, process in found.items()}
   for number, process in found.items():
@@ -39,31 +43,31 @@ def processes_below(root: int, *, but_for: Collection[int] = frozenset()) -> Ite
 
 
 def cpu_sec(process: Process) -> float | None:
-  """Seconds of CPU time that a process has used; None if it has ended."""
+  """Gives the seconds of CPU time that a process has used; None if it has ended."""
   times = _or(_cpu_times, process, None)
   return None if times is None else times.user + times.system
 
 
 def thread_cpu_sec() -> dict[int, float]:
-  """Seconds of CPU time that each thread of this process has used, by native number.
+  """Gives the seconds of CPU time of each thread of this process, by its native number.
 
-  Where the system does not number them so (macOS), none can be told from the others.
+  macOS numbers threads otherwise here: none of them can be told from the others there.
   """
   return {one.id: one.user_time + one.system_time for one in _or(_threads, Process(), [])}
 
 
 def resident_bytes() -> int:
-  """Memory that this process holds, in bytes."""
+  """Gives the resident memory of this process, in bytes."""
   return _memory(Process()).rss
 
 
 def name(process: Process) -> str:
-  """What the system calls a process; empty if it has ended."""
+  """Gives the name of a process; empty if it has ended."""
   return _or(_name, process, '')
 
 
 def command(process: Process) -> str:
-  """The command line of a process; empty if it has ended."""
+  """Gives the command line of a process; empty if it has ended."""
   return ' '.join(_or(_command, process, []))
 
 
@@ -72,7 +76,7 @@ def _descendants(root: int) -> list[Process]:
 
 
 def _or(ask: Any, subject: Any, otherwise: Any) -> Any:
-  """What a function says of a process; `otherwise` if the process has ended."""
+  """Calls a function of a process; gives `otherwise` if the process has ended."""
   try:
     return ask(subject)
   except GONE:

@@ -1,7 +1,7 @@
 """The process of one trial: `python -m algorithmic_efficiency.trial.worker DESCRIPTOR PARENT`.
 
-The plan comes on standard input; messages go to the pipe DESCRIPTOR. The process ends with its
-parent, so that a launcher which is killed leaves no trial behind.
+It reads the trial's config from standard input, and writes messages to the pipe DESCRIPTOR. It ends
+with its parent, so that a killed launcher leaves no trial behind.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ def main(argv: list[str]) -> int:
 
 
 def take_up(config: TrialConfig) -> None:
-  """Makes this process one that runs a trial: it trusts its main thread, finds what the plan names,
-  leaves the submission nothing to read on standard input, and shows where it stands if it crashes.
-  What the submission starts stays below it, even if what started that has ended.
+  """Prepares this process for a trial.
+
+  It trusts its main thread, finds what the config names, and leaves the submission nothing to read
+  on standard input. If it crashes, it prints its stack. Processes whose own parent has ended stay
+  below this one.
   """
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -74,7 +76,7 @@ def _run(config: TrialConfig, report: Reporter) -> int:
   except trust.IntegrityError as error:
     process.finish(status='invalid', stop_reason='failed', reason=str(error))
     return EXIT_FAILED
-  except BaseException as error:  # whatever it is, it is written down
+  except BaseException as error:  # every error is recorded
     lack = process.missing_requirement(error)
     if lack is not None:
       return _end_with(lack, process, report)
@@ -91,7 +93,7 @@ def _run(config: TrialConfig, report: Reporter) -> int:
 
 
 def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -> str:
-  """Runs the trial to its end, as `process.run` does, and reports what the submission does."""
+  """Runs the trial as `process.run` does, and reports what the submission does."""
   from algorithmic_efficiency.trial.monitor import Watch
 
   watch = Watch(config, report)
@@ -107,14 +109,14 @@ def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -
 
 
 def _end_with(mistake: str, process: TrialProcess, report: Reporter) -> int:
-  """Ends the trial because of something that the user can mend."""
-  report.send('user_error', message=mistake)  # first: on a full disk no record can follow
+  """Ends the trial because of a mistake that the user can correct."""
+  report.send('user_error', message=mistake)  # first, as no record can follow on a full disk
   process.finish(status='failed', stop_reason='failed', reason=mistake)
   return EXIT_USER_ERROR
 
 
 def stop_reason_of(error: BaseException) -> str:
-  """The stop reason of an exception."""
+  """Gives the stop reason of an exception."""
   signs = ('out of memory', 'resource_exhausted', 'not enough memory', "can't allocate memory")
   if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs):
     return 'out_of_memory'
@@ -134,7 +136,7 @@ def _keep_traceback(config: TrialConfig) -> None:
 
 
 def die_with(parent: int) -> None:
-  """Ends this process when its parent ends, however that happens."""
+  """Ends this process when its parent ends, for whatever reason."""
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   if os.getppid() != parent:  # it ended before we asked

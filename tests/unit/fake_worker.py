@@ -4,6 +4,8 @@ It speaks the protocol of the real one, writes its rows through the real log, an
 was cut off. The submission's file is its script, as JSON:
 
   rows, row_sec: how many evaluations it writes, and how long each takes.
+  damage: the name of a file in its folder, and what it is made to hold after the last row.
+  forges: what it writes into its pipe then, as it is.
   then: how it ends: finish (default), crash, oom (an exception about memory), kill, mistake, hang.
 """
 
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
   die_with(int(argv[2]))
   report.send('start', age_sec=time.perf_counter() - clock.PROCESS_START)
   config = TrialConfig.from_json(sys.stdin.read())
-  script = {'rows': 3, 'row_sec': 0.0, 'then': 'finish'}
+  script = {'rows': 3, 'row_sec': 0.0, 'forges': '', 'damage': None, 'then': 'finish'}
   script |= json.loads(Path(config.submission_path).read_text() or '{}')
   with open(Path(config.submission_path).with_name(SESSIONS_FILE), 'a') as sessions:
     cpus = ','.join(map(str, sorted(os.sched_getaffinity(0))))
@@ -50,6 +52,9 @@ def main(argv: list[str]) -> int:
     time.sleep(script['row_sec'])
     line = log.append_eval({'validation/accuracy': 0.5}, step)
     report.send('row', line=line, global_step=step)
+  if script['damage']:
+    (config.path / script['damage'][0]).write_text(script['damage'][1])
+  os.write(int(argv[1]), script['forges'].encode())
   status, stop_reason, reason = 'finished', 'budget_spent', ''
   if script['then'] == 'crash':
     status, stop_reason, reason = 'failed', 'failed', 'ValueError: as the script says'

@@ -40,7 +40,7 @@ PROBE = Probe(
   step_sec=0.5,
   first_eval_sec=1.0,
   eval_sec=3.0,
-  glance_sec=0.25,
+  partial_eval_sec=0.25,
   record_sec=0.125,
   end_sec=0.25,
   off_clock_sec=0.5,
@@ -101,7 +101,7 @@ class TestProbe:
     host.eval_sec = lambda num_batches: 3 * (0.5 + 0.1 * (num_batches - 1))
     found = probe.probe(self.one(tmp_path), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
-    assert found.glance_sec == pytest.approx(0.5)
+    assert found.partial_eval_sec == pytest.approx(0.5)
     found = probe.probe(self.one(tmp_path, options=RunOptions(splits=('validation',))), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
 
@@ -246,7 +246,12 @@ class TestRace:
   def test_timing_steps_against_the_baseline_is_counted(self, host, tmp_path):
     found = self.estimate(race(tmp_path, 'nadamw', 'twin'))
     trials = sum(one.num_trials * one.at_most_sec for one in found.trials)
-    known = {'start_sec': 2.0, 'first_step_sec': 1.01, 'step_sec': 0.01, 'glance_sec': 0.5 / 3}
+    known = {
+      'start_sec': 2.0,
+      'first_step_sec': 1.01,
+      'step_sec': 0.01,
+      'partial_eval_sec': 0.5 / 3,
+    }
     one = dataclasses.replace(PROBE, **known)
     each = step_cost.expected_sec([one, one], estimates.num_usable_cpus())
     assert found.wall_sec.at_most == pytest.approx(trials + 5 * each, rel=1e-3)

@@ -245,7 +245,7 @@ def test_a_thread_that_threading_does_not_know_is_noticed():
   running.wait()
   try:
     work.begin()
-    assert 'that `threading` does not know' in work.end()
+    assert 'through `threading` only' in work.end()
   finally:
     end.set()
 

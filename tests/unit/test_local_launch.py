@@ -16,7 +16,7 @@ from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import local, ranks
 from algorithmic_efficiency.launch.outcome import Outcome
-from algorithmic_efficiency.launch.trial_folder import TrialFolder, aside_of, recover
+from algorithmic_efficiency.launch.trial_folder import TrialFolder, backup_of, recover
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import messages, worker
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -62,7 +62,7 @@ def play(
   folder: Path,
   monkeypatch: pytest.MonkeyPatch,
   on_message: local.OnMessage = lambda message: None,
-  cancelled: threading.Event | None = None,
+  canceled: threading.Event | None = None,
   **changes: Any,
 ) -> Outcome:
   """Runs a trial whose processes send messages and then do something else: Python, in which SPEAK
@@ -80,23 +80,21 @@ exec(then)
 """
   monkeypatch.setattr(local, 'WORKER', (sys.executable, '-c', code))
   devices = Devices(world_size=len(scripts))
-  return local.run_trial(
-    config(folder, devices=devices, **changes), on_message, cancelled=cancelled
-  )
+  return local.run_trial(config(folder, devices=devices, **changes), on_message, canceled=canceled)
 
 
 def interrupted(*script: Any, **options: Any) -> None:
   """The same of a trial that is interrupted as soon as its process has said so much."""
-  cancelled = threading.Event()
+  canceled = threading.Event()
   heard: list[Message] = []
 
   def take(message: Message) -> None:
     heard.append(message)
     if len(heard) == len(script[0][0]):
-      cancelled.set()
+      canceled.set()
 
   with pytest.raises(KeyboardInterrupt):
-    play(*script, on_message=take, cancelled=cancelled, **options)
+    play(*script, on_message=take, canceled=canceled, **options)
 
 
 class TestWaiting:
@@ -347,7 +345,7 @@ class TestReplacing:
     interrupted(script, folder=path, monkeypatch=monkeypatch, overwrite=True)
     assert (path / 'old').exists()
     assert not (path / trial_record.TRIAL_FILE).exists()
-    assert not aside_of(path).exists()
+    assert not backup_of(path).exists()
 
   def test_a_trial_that_ends_otherwise_has_replaced_it(self, tmp_path, monkeypatch):
     path = old_trial(tmp_path / 'trial_1')
@@ -361,35 +359,35 @@ class TestReplacing:
   def test_the_old_trial_goes_when_the_new_one_has_a_row(self, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
     with TrialFolder(path, replace=True) as folder:
-      assert aside_of(path).exists()
+      assert backup_of(path).exists()
       folder.forget_replaced()
-      assert not aside_of(path).exists()
+      assert not backup_of(path).exists()
       assert not folder.is_replacing()
 
   @pytest.mark.parametrize('folder_is_there', [True, False])
-  def test_what_a_killed_launcher_left_aside_is_put_back(self, folder_is_there, tmp_path):
+  def test_what_a_killed_launcher_left_aside_is_restore(self, folder_is_there, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
-    path.rename(aside_of(path))
+    path.rename(backup_of(path))
     if folder_is_there:
       (path / 'half').mkdir(parents=True)
     recover(tmp_path)
     assert (path / 'old').exists()
     assert not (path / 'half').exists()
-    assert not aside_of(path).exists()
+    assert not backup_of(path).exists()
 
   def test_it_is_taken_away_where_the_new_trial_has_rows(self, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
-    path.rename(aside_of(path))
+    path.rename(backup_of(path))
     write_row(path, 1)
     recover(tmp_path)
     assert not (path / 'old').exists()
-    assert not aside_of(path).exists()
+    assert not backup_of(path).exists()
 
   def test_both_folders_stay_locked(self, tmp_path):
     path = old_trial(tmp_path / 'trial_1')
     with TrialFolder(path, replace=True) as folder:
       recover(tmp_path)
-      assert aside_of(path).exists()
+      assert backup_of(path).exists()
       with pytest.raises(errors.UserError, match='Another process'), TrialFolder(path):
         pass
       assert folder.discard_if_empty()
@@ -399,7 +397,7 @@ class TestReplacing:
 
   def test_what_lies_aside_is_no_trial(self, tmp_path):
     path = tmp_path / 'some_submission' / 'study_1' / 'mnist_jax' / 'trial_1'
-    for folder in (path, aside_of(path)):
+    for folder in (path, backup_of(path)):
       write_row(folder, 1)
       config(folder).record().write(folder)
     assert [trial.folder for trial in api.trials(tmp_path)] == [path]

@@ -72,6 +72,38 @@ class TestFailures:
     assert trial_record.read_trial(configs[0].path) is None
 
 
+FORGED = [
+  *('{"kind": "row"}', '[' * 100_000),
+  '{"kind": "ended", "status": "finished", "stop_reason": "x", "reason": 1, "wall_sec": 1e999}',
+]
+
+
+class TestForged:
+  @pytest.mark.parametrize('line', FORGED)
+  def test_a_message_of_another_form_makes_its_trial_invalid_and_the_race_goes_on(
+    self, line, tmp_path
+  ):
+    """Regression: it ended the launcher with a traceback, and every repetition of the command."""
+    scripts = {'a': {'forges': f'{line}\n', 'then': 'hang'}, 'b': {}}
+    for sessions_of_a, retry_failed in ((1, False), (1, False), (2, True)):
+      result = run(tmp_path, scripts, studies=1, retry_failed=retry_failed)
+      assert [outcome.status for outcome in result.outcomes] == ['invalid', 'finished']
+      assert 'Only the harness may write there.' in result.outcomes[0].reason
+      invalid, finished = result.configs
+      assert record(invalid.path).reason == result.outcomes[0].reason
+      assert sessions(tmp_path, invalid.path) == sessions_of_a
+      assert sessions(tmp_path, finished.path) == 1
+
+  @pytest.mark.parametrize('text', ['[1]', '[' * 100_000])
+  @pytest.mark.parametrize('name', ['trial.json', 'measurements.jsonl'])
+  def test_a_damaged_file_does_not_end_the_race(self, name, text, tmp_path):
+    scripts = {'a': {'damage': [name, text], 'then': 'kill'}, 'b': {}}
+    for _ in range(2):
+      result = run(tmp_path, scripts, studies=1)
+      assert [outcome.status for outcome in result.outcomes] == ['failed', 'finished']
+      assert record(result.configs[0].path).status == 'failed'
+
+
 class TestAgain:
   def test_what_is_done_is_skipped_and_what_is_new_runs(self, tmp_path):
     first = run(tmp_path, {'a': {}, 'b': {}})
@@ -227,11 +259,11 @@ class TestPool:
     most: list[int] = []
     lock = threading.Lock()
 
-    def job(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
+    def job(slot: Slot, tell: Callable, canceled: threading.Event) -> Outcome:
       with lock:
         running.append(1)
         most.append(len(running))
-      cancelled.wait(0.005)
+      canceled.wait(0.005)
       with lock:
         running.pop()
       return Outcome(folder=Path(), status='finished', stop_reason='', reason='')
@@ -241,8 +273,8 @@ class TestPool:
 
   def test_outcomes_come_in_the_order_of_the_jobs(self):
     def job(index: int) -> pool.Job:
-      def work(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
-        cancelled.wait(0.02 / (index + 1))
+      def work(slot: Slot, tell: Callable, canceled: threading.Event) -> Outcome:
+        canceled.wait(0.02 / (index + 1))
         return Outcome(folder=Path(str(index)), status='finished', stop_reason='', reason='')
 
       return work
@@ -266,7 +298,7 @@ class TestPool:
     assert trial_record.read_trial(configs[1].path) is None
 
   def test_an_error_of_ours_is_raised_and_not_carried_on_with(self):
-    def job(slot: Slot, tell: Callable, cancelled: threading.Event) -> Outcome:
+    def job(slot: Slot, tell: Callable, canceled: threading.Event) -> Outcome:
       raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

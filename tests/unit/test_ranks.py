@@ -146,10 +146,10 @@ def test_what_is_garbled_is_said_of_its_process_alone_which_is_heard_no_more(sta
 
 
 def test_an_interrupt_is_raised_where_messages_are_awaited(start):
-  cancelled = threading.Event()
-  with start('time.sleep(60)', cancelled=cancelled) as group:
+  canceled = threading.Event()
+  with start('time.sleep(60)', canceled=canceled) as group:
     assert group.hear() == []
-    cancelled.set()
+    canceled.set()
     with pytest.raises(KeyboardInterrupt):
       group.hear()
 

@@ -106,7 +106,7 @@ def test_what_it_takes_is_foretold(measure):
       first_step_sec=1.0 + sec,
       step_sec=sec,
       first_eval_sec=1.0,
-      glance_sec=host.eval_sec(1) + 0.25,  # and what is written then
+      partial_eval_sec=host.eval_sec(1) + 0.25,  # and what is written then
     )
     for sec in (0.01, 0.5)
   ]

@@ -18,7 +18,7 @@ from algorithmic_efficiency import clock, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import ranks, stepper
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.launch.stepper import Stepper, StepperError, aside
+from algorithmic_efficiency.launch.stepper import Stepper, StepperError, moved
 from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.trial.loop import Hooks
 from algorithmic_efficiency.trial.messages import Interval
@@ -93,7 +93,7 @@ def test_a_failure_is_raised_with_its_reason(play, mendable, kind):
   [
     ('os.kill(os.getpid(), 9)', 'was ended by SIGKILL'),
     ('print("the last line"); sys.exit(3)', 'exit code 3: the last line'),
-    ('os._exit(0)', 'exit code 0: no word'),
+    ('os._exit(0)', 'exit code 0: no output'),
     ('os.write(int(sys.argv[1]), b"not ours" + bytes([10])); time.sleep(60)', 'not ours'),
   ],
 )
@@ -159,11 +159,11 @@ def test_a_process_that_hangs_up_and_lives_on_is_given_up(play, monkeypatch):
 
 
 def test_an_interrupt_ends_the_waiting_and_the_process(play, tmp_path):
-  cancelled = threading.Event()
-  threading.Timer(0.3, cancelled.set).start()
+  canceled = threading.Event()
+  threading.Timer(0.3, canceled.set).start()
   pid = tmp_path / 'pid'
   code = f'open({str(pid)!r}, "w").write(str(os.getpid())); time.sleep(20)'
-  with pytest.raises(KeyboardInterrupt), play(code, cancelled=cancelled) as trial:
+  with pytest.raises(KeyboardInterrupt), play(code, canceled=canceled) as trial:
     trial.wait()
   assert not Path(f'/proc/{pid.read_text()}').exists()
 
@@ -190,16 +190,16 @@ def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path,
   assert [path.name for path in tmp_path.iterdir()] == ['algoeff-of-somebody']
 
 
-def test_everything_that_a_trial_writes_is_put_aside(tmp_path):
+def test_everything_that_a_trial_writes_is_back_up(tmp_path):
   own = tmp_path / 'runs' / 'trial_1'
   devices = Devices(compilation_cache=str(own / '.cache'))
   trial = config(own, resume=True, trackers=('tensorboard',), devices=devices)
-  moved = aside(trial, tmp_path / 'elsewhere')
-  assert moved.path == tmp_path / 'elsewhere'
-  assert moved.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
-  assert not moved.resume and not moved.options.trackers
+  apart = moved(trial, tmp_path / 'elsewhere')
+  assert apart.path == tmp_path / 'elsewhere'
+  assert apart.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
+  assert not apart.resume and not apart.options.trackers
   shared = config(own, devices=Devices(compilation_cache='/shared'))
-  assert aside(shared, tmp_path / 'elsewhere').devices == shared.devices
+  assert moved(shared, tmp_path / 'elsewhere').devices == shared.devices
 
 
 class TestObey:

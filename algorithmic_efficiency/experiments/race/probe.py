@@ -1,4 +1,4 @@
-"""What a trial takes on this machine, found out by some steps and a little of its evaluation."""
+"""Measures what a trial takes on this machine, by some steps and a part of its evaluation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ from algorithmic_efficiency.results.trial_record import Status
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
 from algorithmic_efficiency.trial.messages import Interval
 
-SEC_PER_WORKLOAD = (
-  30.0  # with one framework, shared by the submissions; starting takes what it takes
-)
-_WARM_UP_STEPS = 3  # after the first; a program may be compiled again for its own output
+SEC_PER_WORKLOAD = 30.0  # per framework, shared by the submissions; their start comes on top
+_WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
 _BURST_SEC = 0.5
 _MAX_BURSTS = 7
 _ROW_FILES = (measurements.LOG_FILE, measurements.EVAL_FILE, measurements.ALL_FILE)
@@ -35,21 +33,21 @@ Cell = tuple[str, str, str]  # submission, workload, framework
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-  """What the parts of a trial take, in seconds and bytes.
+  """The seconds and bytes that the parts of a trial take.
 
   Attributes:
     start_sec: from the start of its process to its first step.
-    first_step_sec: which compiles.
-    step_sec: of a charged step later on, the median over bursts.
-    first_eval_sec: what the first evaluation takes more than the others.
-    eval_sec: of a whole evaluation, from one or two batches of each split.
-    glance_sec: of one batch of the validation split.
-    record_sec, row_bytes: the rows, and the time for rows and checkpoint, after an evaluation.
-    end_sec: until its processes are gone.
+    first_step_sec: the first step, with its compilation.
+    step_sec: a charged step after that, as the median over bursts.
+    first_eval_sec: the excess of the first evaluation over the others.
+    eval_sec: a full evaluation, estimated from one or two batches of each split.
+    partial_eval_sec: one batch of the validation split.
+    record_sec, row_bytes: time for rows and checkpoint, and size of the rows, of an evaluation.
+    end_sec: from the last step until its processes are gone.
     off_clock_sec: the part of `start_sec` and `end_sec` that is not on the trial's own clock.
-    checkpoint_bytes: of one; 0 without checkpoints.
-    folder_bytes: what else lies in its folder.
-    peak_memory_bytes: of one process: 'host', and 'device' where it is known.
+    checkpoint_bytes: size of a checkpoint; 0 without checkpoints.
+    folder_bytes: size of the other files in its folder.
+    peak_memory_bytes: high-water marks of one process: 'host', and 'device' where it is known.
     host: the hash of what it ran on.
   """
 
@@ -58,7 +56,7 @@ class Probe:
   step_sec: float
   first_eval_sec: float
   eval_sec: float
-  glance_sec: float
+  partial_eval_sec: float
   record_sec: float
   end_sec: float
   off_clock_sec: float
@@ -75,15 +73,16 @@ def probe_all(
   slots: Sequence[Slot],
   on_probe: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[Cell, Probe], dict[Cell, str]]:
-  """Probes each submission on each workload with each framework, in each place one at a time, so
-  that neighbours slow each other down as they will in the race.
+  """Probes each submission on each workload with each framework.
+
+  Each slot runs one probe at a time: so trials slow each other down as they will in the race.
 
   Args:
-    plans: trials; one of each cell is enough.
-    on_probe: is told how many probes are done, and of how many.
+    configs: trials; one of each cell is enough.
+    on_probe: called with the number of finished probes and of all.
 
   Returns:
-    What was found, and of trials that fail why they do.
+    The probes, and the messages of those that failed, both by cell.
   """
   first: dict[Cell, TrialConfig] = {}
   for config in configs:
@@ -113,16 +112,16 @@ def cell_of(config: TrialConfig) -> Cell:
 
 
 class _Job:
-  """The probing of one trial, as a job of the pool; `found` says why, where the trial fails."""
+  """Probes one trial, as a job of the pool; `found` is the probe, or the message of a failure."""
 
   def __init__(self, config: TrialConfig, limit_sec: float):
     self.config = config
     self._limit_sec = limit_sec
     self.found: Probe | str = ''
 
-  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, canceled: threading.Event) -> Outcome:
     try:
-      self.found = probe(self.config, slot, limit_sec=self._limit_sec, cancelled=cancelled)
+      self.found = probe(self.config, slot, limit_sec=self._limit_sec, canceled=canceled)
     except (StepperError, errors.UserError) as error:
       self.found = str(error)
     status: Status = 'finished' if isinstance(self.found, Probe) else 'failed'
@@ -134,22 +133,24 @@ def probe(
   slot: Slot,
   *,
   limit_sec: float = SEC_PER_WORKLOAD,
-  cancelled: threading.Event | None = None,
+  canceled: threading.Event | None = None,
 ) -> Probe:
-  """Probes one trial. Where trials share a compilation cache, the one that fills it is no measure
-  of those that find it filled: it is then done a second time.
+  """Probes one trial.
+
+  Trials may share a compilation cache. The trial that fills it takes longer than those that find it
+  filled, so it is then probed a second time.
 
   Raises:
-    StepperError: the trial fails.
-    UserError: it fails because of a mistake that the user can mend.
+    StepperError: the trial failed.
+    UserError: the trial failed because of a mistake that the user can correct.
   """
   cache = config.devices.compilation_cache
   shared = (
     Path(cache) if cache is not None and not Path(cache).is_relative_to(config.path) else None
   )
   before = _num_files(shared)
-  found = _probe(config, slot, limit_sec, cancelled)
-  return _probe(config, slot, limit_sec, cancelled) if _num_files(shared) > before else found
+  found = _probe(config, slot, limit_sec, canceled)
+  return _probe(config, slot, limit_sec, canceled) if _num_files(shared) > before else found
 
 
 def _num_files(folder: Path | None) -> int:
@@ -157,10 +158,10 @@ def _num_files(folder: Path | None) -> int:
 
 
 def _probe(
-  config: TrialConfig, slot: Slot, limit_sec: float, cancelled: threading.Event | None
+  config: TrialConfig, slot: Slot, limit_sec: float, canceled: threading.Event | None
 ) -> Probe:
   begin = time.perf_counter()
-  with Stepper(config, slot, cancelled=cancelled) as stepper:
+  with Stepper(config, slot, canceled=canceled) as stepper:
     stepper.wait()
     ready = time.perf_counter()
     first = stepper.go(1, max_batches=1)
@@ -180,7 +181,7 @@ def _probe(
     step_sec=statistics.median(interval.step_sec for interval in intervals),
     first_eval_sec=max(0.0, first.buckets['eval'] - eval_sec),
     eval_sec=eval_sec + sum(_rest_sec(interval, eval_sec, batches) for interval in further),
-    glance_sec=eval_sec / len(batches),
+    partial_eval_sec=eval_sec / len(batches),
     record_sec=_median(intervals, 'prepare_for_eval', 'log', 'checkpoint'),
     end_sec=end_sec,
     off_clock_sec=ready - begin - stepper.start.clock_sec + end_sec,
@@ -194,7 +195,7 @@ def _probe(
 
 
 def _bursts(stepper: Stepper, num_steps: int, until: float) -> list[Interval]:
-  """Steps with an evaluation behind them, as in a trial, until the time is over."""
+  """Makes bursts of steps, each with an evaluation after it, until the time is over."""
   intervals = [stepper.go(num_steps, max_batches=1)]
   while len(intervals) < _MAX_BURSTS and time.perf_counter() < until:
     intervals.append(stepper.go(num_steps, max_batches=1))
@@ -210,7 +211,7 @@ def _num_steps(config: TrialConfig, warm: Interval) -> int:
 
 
 def _num_batches(config: TrialConfig, batch_size: int) -> list[int]:
-  """Of each split that is evaluated."""
+  """Counts the batches of each split that is evaluated."""
   definition = registry.workload(config.workload, config.suite)
   splits = (definition.for_smoke() if config.options.smoke else definition).splits
   return [
@@ -219,8 +220,13 @@ def _num_batches(config: TrialConfig, batch_size: int) -> list[int]:
 
 
 def _rest_sec(two: Interval, one_sec: float, batches: Sequence[int]) -> float:
-  """Seconds of an evaluation behind the first batch of each split, from an interval that evaluated
-  two batches of each."""
+  """Estimates the seconds of an evaluation after the first batch of each split.
+
+  Args:
+    two: an interval with an evaluation of two batches of each split.
+    one_sec: seconds of an evaluation of one batch of each split.
+    batches: number of batches of each split.
+  """
   second = max(0.0, two.buckets['eval'] - one_sec) / sum(count > 1 for count in batches)
   return second * sum(count - 1 for count in batches if count > 1)
 

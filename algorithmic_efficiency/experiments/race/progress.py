@@ -1,4 +1,4 @@
-"""How far a race has come: one live table in a terminal, a line for each trial elsewhere."""
+"""Shows the progress of a race: a live table in a terminal, a line for each trial elsewhere."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class RaceProgress:
   """Counts of a race's trials by stage, and the time that is left.
 
   Args:
-    states: every planned trial as it was found.
-    jobs: which of them each job runs; None for a job that is no trial.
-    num_slots: how many run at a time.
+    states: all trials of the race, as they were found.
+    jobs: for each job the index of its trial; None for a job that is no trial.
+    num_slots: number of trials that run at a time.
     now: the source of time, in seconds.
   """
 
@@ -67,7 +67,7 @@ class RaceProgress:
         self._seconds[row_of(found.config)].append(sum(found.record.buckets.values()))
 
   def take(self, event: Event) -> int | None:
-    """Takes note of what happened to a job; the index of its trial, if it is one."""
+    """Counts an event of a job; returns the index of its trial, or None if it is no trial."""
     index = self._jobs[event.index]
     if index is None:
       return None
@@ -82,14 +82,14 @@ class RaceProgress:
     return index
 
   def outcomes(self) -> list[Outcome]:
-    """The outcome of every planned trial, once the race is over."""
+    """Gives the outcome of every trial, once the race is over."""
     return [self._outcomes[index] for index in range(len(self.configs))]
 
   def outcome(self, index: int) -> Outcome | None:
     return self._outcomes.get(index)
 
   def elapsed(self, index: int) -> float:
-    """Seconds since a trial was started by this process."""
+    """Gives the seconds since this process started a trial."""
     return self._now() - self._started[index]
 
   def stage(self, index: int) -> Stage:
@@ -99,7 +99,7 @@ class RaceProgress:
     return 'running' if index in self._started else 'left'
 
   def counts(self) -> dict[Row, Counter[Stage]]:
-    """How many trials are at each stage, by row of the table."""
+    """Counts the trials at each stage, by row of the table."""
     found: defaultdict[Row, Counter[Stage]] = defaultdict(Counter)
     for index, config in enumerate(self.configs):
       found[row_of(config)][self.stage(index)] += 1
@@ -109,7 +109,7 @@ class RaceProgress:
     return sum(self.counts().values(), Counter())
 
   def steps(self, row: Row) -> list[int]:
-    """The steps that the running trials of a row have made."""
+    """Gives the steps that the running trials of a row have made."""
     return [
       self._steps.get(index, 0)
       for index in self._todo
@@ -117,7 +117,11 @@ class RaceProgress:
     ]
 
   def seconds_left(self) -> float | None:
-    """From the trials that have finished: of the same row, else on the same workload, else any."""
+    """Estimates the seconds left, from finished trials of the same row, else of the same workload.
+
+    Returns:
+      None before any trial has finished.
+    """
     left = 0.0
     expectation = functools.cache(self._expected)
     for index in self._todo:
@@ -131,7 +135,7 @@ class RaceProgress:
     return left / self._num_slots
 
   def _expected(self, row: Row) -> float | None:
-    """The median seconds of a trial of a row; None before any has finished."""
+    """Gives the median seconds of a trial of a row; None before any has finished."""
     alike = (
       self._seconds.get(row, []),
       [sec for other, found in self._seconds.items() if other[1:] == row[1:] for sec in found],
@@ -142,10 +146,10 @@ class RaceProgress:
 
 
 class RaceDisplay:
-  """Shows a board, fed with the events of the pool."""
+  """Shows the progress of a race, from the events of the pool."""
 
-  def __init__(self, board: RaceProgress, *, quiet: bool = False):
-    self._board = board
+  def __init__(self, progress: RaceProgress, *, quiet: bool = False):
+    self._progress = progress
     self._quiet = quiet
     self._live: Any = None
     self._next_refresh = 0.0
@@ -153,7 +157,7 @@ class RaceDisplay:
   def __enter__(self) -> Self:
     if self._quiet:
       return self
-    total = self._board.total()
+    total = self._progress.total()
     before = f'; done before: {total["done"]}, failed before: {total["failed"]}'
     say(f'Trials to run: {total["left"]}{before if total["done"] + total["failed"] else ""}')
     if sys.stderr.isatty():
@@ -161,7 +165,7 @@ class RaceDisplay:
       from rich.live import Live
 
       self._live = Live(
-        table(self._board), console=Console(stderr=True), auto_refresh=False, transient=True
+        table(self._progress), console=Console(stderr=True), auto_refresh=False, transient=True
       )
       self._live.start()
     return self
@@ -171,55 +175,57 @@ class RaceDisplay:
       self._live.stop()
 
   def take(self, event: Event) -> None:
-    index = self._board.take(event)
+    index = self._progress.take(event)
     if self._quiet:
       return
     if self._live is not None:
       if event.kind != 'message' or time.monotonic() >= self._next_refresh:
         self._next_refresh = time.monotonic() + _REFRESH_PERIOD_SEC
-        self._live.update(table(self._board), refresh=True)
+        self._live.update(table(self._progress), refresh=True)
     elif event.kind == 'ended' and index is not None:
-      say(line(self._board, index))
+      say(line(self._progress, index))
 
 
-def line(board: RaceProgress, index: int) -> str:
-  """How a trial ended, and how far the race has come."""
-  total = board.total()
+def line(progress: RaceProgress, index: int) -> str:
+  """Says how a trial ended, and how far the race has come."""
+  total = progress.total()
   ended = total['done'] + total['failed']
-  outcome = board.outcome(index)
+  outcome = progress.outcome(index)
   assert outcome is not None
   how = outcome.stop_reason.replace('_', ' ') if outcome.status == 'finished' else cause(outcome)
   return (
-    f'[{ended}/{len(board.configs)}] {title(board.configs[index])}: {how}, '
-    f'{duration(board.elapsed(index))}; {_summary(board)}'
+    f'[{ended}/{len(progress.configs)}] {title(progress.configs[index])}: {how}, '
+    f'{duration(progress.elapsed(index))}; {_summary(progress)}'
   )
 
 
 def cause(outcome: Outcome) -> str:
-  """Why a trial has not finished."""
+  """Says why a trial has not finished."""
   word = outcome.status.upper()
   return f'{word}: {outcome.reason or outcome.stop_reason.replace("_", " ")}'
 
 
-def _summary(board: RaceProgress) -> str:
-  total = board.total()
-  left = board.seconds_left()
+def _summary(progress: RaceProgress) -> str:
+  total = progress.total()
+  left = progress.seconds_left()
   when = 'time left unknown' if left is None else f'about {duration(left)} left'
   return f'{total["running"]} running, {total["failed"]} failed, {when}'
 
 
-def table(board: RaceProgress) -> Table:
-  """The race as a table, a row for each submission on each workload."""
+def table(progress: RaceProgress) -> Table:
+  """Makes a table of the race, with a row for each submission on each workload."""
   from rich.table import Table
 
-  total = board.total()
-  shown = Table(title=f'{total["done"]} of {len(board.configs)} trials done, {_summary(board)}')
+  total = progress.total()
+  shown = Table(
+    title=f'{total["done"]} of {len(progress.configs)} trials done, {_summary(progress)}'
+  )
   for name in ('submission', 'workload', 'framework'):
     shown.add_column(name)
   for name in ('done', 'running', 'failed', 'left'):
     shown.add_column(name, justify='right')
   shown.add_column('at step', justify='right')
-  for row, counts in board.counts().items():
+  for row, counts in progress.counts().items():
     numbers = (str(counts[stage] or '') for stage in ('done', 'running', 'failed', 'left'))
-    shown.add_row(*row, *numbers, ', '.join(map(str, board.steps(row))))
+    shown.add_row(*row, *numbers, ', '.join(map(str, progress.steps(row))))
   return shown

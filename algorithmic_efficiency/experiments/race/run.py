@@ -1,4 +1,4 @@
-"""Runs a race: what is missing is run, what was cut off goes on, what is done is skipped."""
+"""Runs a race: starts missing trials, continues those that were cut off, skips finished ones."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ from algorithmic_efficiency.trial.config import TrialConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RaceResult:
-  """What has become of a race.
+  """The outcome of a race.
 
   Attributes:
-    plans, outcomes: every planned trial, and how it ended, in the same order.
-    num_left_failed: how many had failed before by their own fault, or were invalid, and were not
-      run again.
-    problems: what else went wrong, in words.
+    configs, outcomes: all trials, and how they ended, in the same order.
+    num_left_failed: number of trials that were failed or invalid before, and were not run again.
+    problems: messages about step costs that could not be measured.
   """
 
   configs: tuple[TrialConfig, ...]
@@ -44,15 +43,15 @@ class RaceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _StepCosts:
-  """The job of timing the steps of all submissions of a study against the baseline's."""
+  """Times the steps of all submissions of a study against the baseline's, as a job."""
 
   configs: Sequence[TrialConfig]
   runs: Path
   anew: bool
 
-  def __call__(self, slot: Slot, tell: OnMessage, cancelled: threading.Event) -> Outcome:
+  def __call__(self, slot: Slot, tell: OnMessage, canceled: threading.Event) -> Outcome:
     try:
-      problems = step_cost.measure(self.configs, self.runs, slot, cancelled, anew=self.anew)
+      problems = step_cost.measure(self.configs, self.runs, slot, canceled, anew=self.anew)
     except errors.UserError as error:
       problems = [str(error)]
     status: Status = 'failed' if problems else 'finished'
@@ -60,11 +59,15 @@ class _StepCosts:
 
 
 def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceResult:
-  """Runs the trials of a race that are to be run; one that fails does not keep others from it.
+  """Runs the trials of a race that are due. One that fails does not stop the others.
+
+  Args:
+    retry_failed: if true, failed and invalid trials are run again.
+    quiet: if true, nothing is shown.
 
   Raises:
     UserError: something in the race is wrong or missing, and nothing was started.
-    KeyboardInterrupt: it was interrupted; the trials that ran say so in their records.
+    KeyboardInterrupt: the race was interrupted; the records of the running trials say so.
   """
   check_data(expand(race))  # a mistake leaves nothing behind
   with _locked(race.folder):
@@ -73,23 +76,23 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     _check_idle(states)
     jobs, trials = _jobs(race, states, retry_failed)
     shares = slots(race.devices, race.workers)
-    board = RaceProgress(states, trials, num_slots=len(shares))
-    with RaceDisplay(board, quiet=quiet) as display:
+    progress = RaceProgress(states, trials, num_slots=len(shares))
+    with RaceDisplay(progress, quiet=quiet) as display:
       ended = pool.run(jobs, slots=shares, on_event=display.take)
   measured = [outcome for outcome, trial in zip(ended, trials, strict=True) if trial is None]
   return RaceResult(
     configs=tuple(configs),
-    outcomes=tuple(board.outcomes()),
+    outcomes=tuple(progress.outcomes()),
     num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
     problems=tuple(outcome.reason for outcome in measured if outcome.reason),
   )
 
 
 def check_data(configs: Sequence[TrialConfig]) -> None:
-  """Makes sure that the prepared data sets that trials read are there, whole.
+  """Makes sure that the prepared data sets that the trials read are complete.
 
   Raises:
-    UserError: one is not.
+    UserError: one is missing or incomplete.
   """
   roots = {
     config.data_dir / registry.workload(config.workload).dataset
@@ -103,7 +106,10 @@ def check_data(configs: Sequence[TrialConfig]) -> None:
 def _jobs(
   race: Race, states: Sequence[TrialState], retry_failed: bool
 ) -> tuple[list[pool.Job], list[int | None]]:
-  """What is done, in order, and for each job its trial among the states, if it is one."""
+  """Makes the jobs in order, and for each job the index of its trial among the states.
+
+  The index is None for a job that measures step costs.
+  """
   jobs: list[pool.Job] = []
   trials: list[int | None] = []
   groups = _by_study(states) if race.is_weighed else {}
@@ -129,7 +135,7 @@ def _by_study(states: Sequence[TrialState]) -> dict[tuple[int, str, str], list[T
 
 @contextlib.contextmanager
 def _locked(runs: Path) -> Iterator[None]:
-  """Keeps other races out of a folder of runs while the block runs."""
+  """Keeps other races out of a folder of runs during the block."""
   files.make_folder(runs)
   try:
     lock = trial_folder.lock(
@@ -142,7 +148,11 @@ def _locked(runs: Path) -> Iterator[None]:
 
 
 def _check_idle(states: Sequence[TrialState]) -> None:
-  """Makes sure that nobody runs one of the trials by itself, and mends what was left aside."""
+  """Makes sure that no other process runs one of the trials, and recovers backups.
+
+  Raises:
+    UserError: another process is at work in the folder of a trial.
+  """
   for parent in {found.config.path.parent for found in states}:
     trial_folder.recover(parent)
   for found in states:

@@ -1,4 +1,4 @@
-"""What has become of the trials of a race: read from the folder of runs, which is all there is."""
+"""Finds the state of each trial of a race in the folder of runs, which is the only record of it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from algorithmic_efficiency.trial.config import TrialConfig
 
 Kind = Literal['absent', 'unfinished', 'failed', 'invalid', 'finished']
 
-_MOST_OUT_OF_MEMORY = 2  # times in a row; then it is not the neighbours who took the memory
+_MOST_OUT_OF_MEMORY = 2  # times in a row; other trials may have taken the memory once
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialState:
-  """A planned trial and what has become of it.
+  """A trial of a race and its state.
 
   Attributes:
-    record: None where it has not begun.
-    kind: 'unfinished' is what was cut off from outside (an interrupt, a kill, exhausted memory for
-      the first time) and goes on when the race does; 'failed' is what ended by its own fault.
+    record: its record; None before it has begun.
+    kind: its state. An 'unfinished' trial was cut off: by an interrupt, by a kill, or by exhausted
+      memory for the first time. It continues with the race. A 'failed' one ended by its own fault.
   """
 
   config: TrialConfig
@@ -34,21 +34,21 @@ class TrialState:
   kind: Kind
 
   def is_to_run(self, *, retry_failed: bool) -> bool:
-    """Whether a race runs it, or lets it go on."""
+    """Tells whether the race starts or continues it."""
     return self.kind in ('absent', 'unfinished') or (retry_failed and self.kind != 'finished')
 
   @property
   def config_to_run(self) -> TrialConfig:
-    """How it is run: what is invalid is replaced, as its rows may not be its own."""
+    """The config to run it with: an invalid trial is replaced, as its rows cannot be trusted."""
     anew = self.kind == 'invalid'
     return replace(self.config, resume=False, overwrite=True) if anew else self.config
 
 
 def records(folder: Path) -> dict[Path, TrialRecord]:
-  """The record of every trial in a folder of runs, by the trial's folder.
+  """Reads the record of every trial in a folder of runs, by the trial's folder.
 
   Raises:
-    UserError: one of them is damaged.
+    UserError: a record is damaged.
   """
   folder = folder.resolve()
   found = {}
@@ -61,7 +61,7 @@ def records(folder: Path) -> dict[Path, TrialRecord]:
 
 
 def scan(configs: Sequence[TrialConfig]) -> list[TrialState]:
-  """What has become of each planned trial; every record is read once.
+  """Finds the state of each trial; reads every record once.
 
   Raises:
     UserError: a record is damaged.
@@ -70,7 +70,7 @@ def scan(configs: Sequence[TrialConfig]) -> list[TrialState]:
 
 
 def begun_anew(configs: Sequence[TrialConfig]) -> list[TrialState]:
-  """The trials as if there were nothing yet: those that replace what is there."""
+  """Gives the state of trials that replace what is there: all are absent."""
   return [_state(config, None) for config in configs]
 
 
@@ -93,10 +93,10 @@ def _kind(record: TrialRecord) -> Kind:
 
 
 def check_belongs(found: Mapping[Path, TrialRecord], config: TrialConfig) -> None:
-  """Makes sure that the trials in a folder of runs are of the same race as `plan`.
+  """Makes sure that the trials in a folder of runs are of the same race as `config`.
 
   Raises:
-    UserError: one was run by other rules, with another seed, or on a workload changed since.
+    UserError: a trial was run by other rules, with another seed, or on a workload changed since.
   """
   suite = registry.suite(config.suite)
   rules = suite.rules_hash(config.ruleset)
@@ -127,7 +127,7 @@ def check_belongs(found: Mapping[Path, TrialRecord], config: TrialConfig) -> Non
 
 
 def _definition_hash(record: TrialRecord, suite: Suite) -> str:
-  """That of a workload as it is now; empty for one that is not known here."""
+  """Gives the present hash of a record's workload; empty for a workload that is not known here."""
   if record.workload not in registry.workloads():
     return ''
   definition = registry.workload(record.workload, suite.name)

@@ -1,13 +1,13 @@
-"""What a step of each submission costs in units of the baseline's: A B A C A, in short rounds.
+"""Measures the cost of a step of each submission, in units of the baseline's step.
 
-The processes of one study, workload and framework are alive together and make steps one after the
-other, the baseline between any two others, so that whatever drifts on the host hits all alike. A
-second process of the baseline is measured like the others: what its steps seem to cost more or less
-is the noise. What preparing for an evaluation takes is shared among the steps between two of them.
-Each study measures anew, in new processes, so that the noise of a cost differs from study to study
-as that of the steps to target does.
+The processes of one study, workload and framework are alive together and make steps in turn. The
+order is A B A C A, with the baseline A between any two others. So a drift of the host affects all
+alike. A second process of the baseline is measured like the others: its cost shows the noise.
 
-On a CPU all submissions of a race are in memory together, on a GPU one beside the baseline.
+A step carries its share of the time to prepare for an evaluation. Each study measures anew, in new
+processes: so the noise of a cost differs from study to study, as that of the steps to target does.
+
+On a CPU, six submissions at most are in memory beside the baseline; on a GPU it is one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.submission import source_hash
 
 NUM_ROUNDS = 7
-BURST_SEC = 0.2  # of the fastest submission, at least
-MIN_STEPS = 8  # of a burst, unless they take too long
+BURST_SEC = 0.2  # shortest burst of the fastest submission
+MIN_STEPS = 8  # steps of a burst, unless they take too long
 MAX_BURST_SEC = 2.0
-_WARM_UP_STEPS = 3  # after the first; a program may be compiled again for its own output
-_AGAIN_SHARE = 0.1  # of a burst: steps that are not timed, after another process had the machine
+_WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
+_AGAIN_SHARE = 0.1  # steps before a burst, not timed, as a share of it: another process had the CPU
 _MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
 
 _Start = Callable[..., Stepper]
@@ -46,21 +46,21 @@ def measure(
   configs: Sequence[TrialConfig],
   folder: Path,
   slot: Slot,
-  cancelled: threading.Event | None = None,
+  canceled: threading.Event | None = None,
   *,
   anew: bool = False,
 ) -> list[str]:
-  """Measures what has not been measured yet, and appends it to the costs beside the runs.
+  """Measures the costs that have not been measured yet, and appends them to the file of costs.
 
   Args:
-    plans: trials of one study, workload and framework; one of each submission is enough.
-    folder: of the runs of the race.
-    place: where its trials run; nothing else should run there meanwhile.
-    cancelled: once it is set, this ends with KeyboardInterrupt.
-    anew: whether what has been measured is measured again; the last measure counts.
+    configs: trials of one study, workload and framework; one of each submission is enough.
+    folder: the folder of the race's runs.
+    slot: where its trials run; nothing else should run there meanwhile.
+    canceled: once this is set, the function ends with KeyboardInterrupt.
+    anew: if true, costs that have been measured are measured again; the last measure counts.
 
   Returns:
-    Why submissions could not be measured, in words.
+    A message for each submission that could not be measured.
   """
   first: dict[str, TrialConfig] = {}
   for config in configs:
@@ -87,7 +87,7 @@ def measure(
   missing = [
     config for config in first.values() if config.submission not in done
   ]  # the baseline, too
-  start = functools.partial(Stepper, slot=slot, cancelled=cancelled)
+  start = functools.partial(Stepper, slot=slot, canceled=canceled)
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
   for begin in range(0, len(missing), size):
@@ -98,13 +98,18 @@ def measure(
 
 
 def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
-  """What `measure` takes, by the probes of all submissions of a race on one workload, of which the
-  baseline's is the first."""
+  """Estimates the seconds that `measure` takes.
+
+  Args:
+    probes: those of all submissions of a race on one workload; the baseline's is the first.
+    num_cpus: CPUs on which processes start side by side.
+  """
   if len(probes) < 2:
     return 0.0
   processes = (*probes, probes[0])  # the baseline's is there twice
   starts = sum(
-    one.start_sec + one.first_step_sec + one.first_eval_sec + one.glance_sec for one in processes
+    one.start_sec + one.first_step_sec + one.first_eval_sec + one.partial_eval_sec
+    for one in processes
   )
   step_secs = [one.step_sec for one in probes]
   bursts = [
@@ -115,11 +120,10 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
 
 
 def num_steps(step_secs: Sequence[float]) -> list[int]:
-  """How many steps there are in a burst of each submission, by the seconds of its steps.
+  """Chooses the number of steps in a burst of each submission, by the seconds of its steps.
 
-  Equally many, so that what a burst costs besides cancels; they are enough for the fastest. Of one
-  that is so slow that this would take too long there are fewer, one at least; beside its steps,
-  what a burst costs besides is nothing.
+  All have equally many, enough for the fastest, so that the fixed cost of a burst cancels. A slow
+  submission, whose burst would take too long, has fewer: beside its steps the fixed cost is small.
   """
   enough = max(MIN_STEPS, math.ceil(BURST_SEC / min(step_secs)))
   return [max(1, min(enough, int(MAX_BURST_SEC / sec))) for sec in step_secs]
@@ -130,7 +134,7 @@ def _num_again(number: int) -> int:
 
 
 def num_alive(num_submissions: int, devices: Devices) -> int:
-  """How many processes are there together, the baseline's among them."""
+  """Gives the number of processes in memory together, the baseline's among them."""
   on_gpu = devices.platform in ('auto', 'gpu') and backends.visible_gpus()
   return 1 + min(num_submissions, _MOST_BESIDE['gpu' if on_gpu else 'cpu'])
 
@@ -138,7 +142,7 @@ def num_alive(num_submissions: int, devices: Devices) -> int:
 def _measured(
   baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
 ) -> tuple[list[StepCost], list[str]]:
-  """The costs of a group; what fails is left out, and the others are begun anew."""
+  """Measures the costs of a group. If one fails, the others are measured again without it."""
   problems: list[str] = []
   left = list(configs)
   while left:
@@ -175,7 +179,7 @@ def _alternating(
         found.append((before, own, after))
         before = after
     host = unit.host()
-    for each in (unit, *others):  # all end at the same time, and not one after the other
+    for each in (unit, *others):  # so that all end at the same time
       each.let_go()
   return [
     StepCost(
@@ -199,7 +203,7 @@ class _FailedError(Exception):
 
 
 class _Bursts:
-  """A trial that makes some steps when its turn comes."""
+  """Makes bursts of steps of one trial."""
 
   def __init__(self, config: TrialConfig, stepper: Stepper):
     self._config = config
@@ -213,7 +217,7 @@ class _Bursts:
       self._stepper.wait()
 
   def warm_up(self) -> float:
-    """Seconds of a step, however many batches it draws."""
+    """Makes the first steps; returns the seconds of a step, however many batches it draws."""
     with self._failing():
       self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
       self._stepper.go(_WARM_UP_STEPS)
@@ -222,8 +226,11 @@ class _Bursts:
     return interval.sec / interval.num_steps
 
   def burst(self, number: int) -> float:
-    """Seconds of a charged step and of its share of a preparation for evaluation, from so many
-    steps, behind which there is one."""
+    """Makes `number` steps and one preparation for evaluation.
+
+    Returns:
+      Seconds of a charged step, with its share of a preparation.
+    """
     with self._failing():
       self._stepper.go(_num_again(number))
       interval = self._stepper.go(number)

@@ -89,7 +89,7 @@ def trial(rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float
     num_evals = 1 + math.ceil((num_steps - 1) / _known(rules.eval_period_steps))
   num_whole = math.ceil(num_evals / rules.full_eval_every)
   evaluating = probe.first_eval_sec + num_whole * probe.eval_sec + num_evals * probe.record_sec
-  evaluating += (num_evals - num_whole) * probe.glance_sec
+  evaluating += (num_evals - num_whole) * probe.partial_eval_sec
   kept = min(num_evals, _CHECKPOINTS_KEPT) if checkpoints else 0
   return Price(
     sec=probe.start_sec + training + evaluating + probe.end_sec,
