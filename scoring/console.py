@@ -2,37 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
 from scoring.outputs import footnotes, leaderboard_rows, number_of
 from scoring.statistics import verdicts
+from scoring.statistics.resampling import MIN_STUDIES
 from scoring.statistics.verdicts import Verdict
 
-
-def show_leaderboard(result: Result) -> None:
-  """A table, what it means, and what was left out."""
-  import rich.box
+if TYPE_CHECKING:
   from rich.console import Console
   from rich.table import Table
 
-  console = Console(highlight=False)
+
+# Notes on files that could not be read as they are: the terminal names the files.
+_ABOUT_FILES = (
+  *('damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'damaged_log'),
+  *('altered_table', 'contradiction', 'impossible_metric', 'lost_record'),
+)
+_MAX_PLACES = 5  # of a kind of note
+_MIN_NAME = 8  # characters that are left of a name
+
+
+def show_leaderboard(result: Result, console: Console | None = None) -> None:
+  """Prints the leaderboard, what it means, and what was left out.
+
+  On a terminal that is too narrow, names are shortened in the middle; numbers never are.
+  """
+  from rich.console import Console
+
+  console = console or Console(highlight=False)
   rows = [_narrow(row) for row in leaderboard_rows(result)]
+  table = _table(rows, result.rules.suite.title)
+  too_wide = _width(console, table) - console.width
+  if console.is_terminal and too_wide > 0:
+    table = _table(_with_short_names(rows, too_wide), result.rules.suite.title)
+  console.width = max(console.width, _width(console, table))  # rich would cut numbers, too
+  console.print(table)
+  for sentence in footnotes(result):
+    console.print(sentence, soft_wrap=True, markup=False)
+  for kind, count in counted(result.notes).items():
+    console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True, markup=False)
+    for line in _places(result, kind) if kind in _ABOUT_FILES else ():
+      console.print(line, soft_wrap=True, markup=False)
+
+
+def _places(result: Result, kind: str) -> list[str]:
+  """Where the notes of a kind are, a line each; at most `_MAX_PLACES` of them."""
+  notes = [note for note in result.notes if note.kind == kind]
+  lines = [f'  {note.where}: {note.detail}'.rstrip(': ') for note in notes[:_MAX_PLACES]]
+  more = len(notes) - _MAX_PLACES
+  return [*lines, f'  and {more} more, see leaderboard.json'] if more > 0 else lines
+
+
+def _table(rows: Sequence[dict[str, str]], title: str) -> Table:
+  import rich.box
+  from rich.table import Table
+  from rich.text import Text
+
   table = Table(
-    box=rich.box.SIMPLE_HEAD,
-    padding=(0, 1, 0, 0),
-    title=result.rules.suite.title,
-    title_justify='left',
+    box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify='left'
   )
   for name in rows[0]:
     right = name in ('#', 'score', 'scored on')
     table.add_column(name, justify='right' if right else 'left', no_wrap=True)
   for row in rows:
-    table.add_row(*row.values())
-  console.print(table)
-  for sentence in footnotes(result):
-    console.print(sentence, soft_wrap=True)
-  for kind, count in counted(result.notes).items():
-    console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True)
+    table.add_row(*map(Text, row.values()))
+  return table
+
+
+def _width(console: Console, table: Table) -> int:
+  """The characters that a table takes when nothing in it is cut."""
+  return console.measure(table, options=console.options.update(max_width=10_000)).maximum
+
+
+def _with_short_names(rows: Sequence[dict[str, str]], num_fewer: int) -> list[dict[str, str]]:
+  """The rows with their longest names shorter by so many characters, as far as they stay apart."""
+  names = [row['submission'] for row in rows]
+  longest = max(_MIN_NAME, max(map(len, names)) - num_fewer)
+  short = [_shortened(name, longest) for name in names]
+  if len(set(short)) < len(set(names)):
+    return list(rows)
+  return [{**row, 'submission': name} for row, name in zip(rows, short, strict=True)]
+
+
+def _shortened(name: str, longest: int) -> str:
+  if len(name) <= longest:
+    return name
+  tail = (longest - 1) // 2
+  return f'{name[: longest - 1 - tail]}…{name[-tail:]}'
 
 
 def _narrow(row: dict[str, str]) -> dict[str, str]:
@@ -66,6 +126,8 @@ def sentence(verdict: Verdict) -> str:
   )
   if verdict.verdict != 'undecided':
     return text
+  if verdict.num_studies < MIN_STUDIES:
+    return f'{text} One study says nothing of the spread between studies; run more of each.'
   within = max(verdict.effect, 1 / verdict.effect) < verdict.min_effect
   if within and verdict.min_effect > 1 + verdicts.MIN_EFFECT + 1e-9:
     return f'{text} What a step costs is known to {verdict.min_effect - 1:.0%} only.'

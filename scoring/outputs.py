@@ -22,7 +22,7 @@ from scoring.axis import UNITS
 from scoring.leaderboard import Result
 from scoring.notes import KINDS, counted
 from scoring.profiles import NUM_POINTS
-from scoring.statistics.resampling import Intervals
+from scoring.statistics.resampling import MIN_STUDIES, Intervals
 from scoring.time_to_target import cells, medians
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ def profile_table(result: Result) -> pd.DataFrame:
 def raw_table(result: Result) -> pd.DataFrame:
   """A row a submission and workload: the median study in every unit, inf for a miss.
 
-  gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise;
+  gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise.
   examples are those times the batch size, where it is known. With statistics, low and high are the
-  interval of the first of the units, and coverage is how often such intervals hold the truth.
+  interval of the first of the units, empty where there is one study. coverage is how often such
+  intervals hold the truth.
   """
   import pandas as pd
 
@@ -153,7 +154,8 @@ def raw_table(result: Result) -> pd.DataFrame:
       )
   found = pd.DataFrame(records)
   if result.statistics is not None:
-    bounds = np.nan_to_num(result.statistics.intervals.times, nan=np.inf, posinf=np.inf)
+    absent = (result.cells.num_studies == 0)[..., None]
+    bounds = np.where(absent, np.inf, result.statistics.intervals.times)
     found['low'], found['high'] = bounds[..., 0].ravel(), bounds[..., 1].ravel()
     found['coverage'] = result.statistics.intervals.time_coverages.ravel()
   return found
@@ -194,9 +196,12 @@ def _number(value: float) -> float | None:
   return float(value) if math.isfinite(value) else None
 
 
-def _known(value: Any) -> Any:
-  """The value, and null for a number that is unknown."""
-  return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(record: Any) -> dict[str, Any]:
+  """The fields of a record, null for a number that is unknown."""
+  return {
+    name: None if isinstance(value, float) and not math.isfinite(value) else value
+    for name, value in asdict(record).items()
+  }
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def _interval(result: Result, s: int) -> dict[str, Any]:
   if result.statistics is None:
     return {}
   intervals = result.statistics.intervals
-  low, high = intervals.scores[s].tolist()
+  low, high = map(_number, intervals.scores[s].tolist())
   return {'low': low, 'high': high, 'coverage': _number(intervals.score_coverages[s])}
 
 
@@ -269,7 +274,9 @@ def _statistics(result: Result) -> dict[str, Any]:
       'score_coverage': _number(intervals.score_coverage),
       'time_coverage': _number(intervals.time_coverage),
       'num_simulated': intervals.num_simulated,
-      'scores': {result.submissions[s]: intervals.scores[s].tolist() for s in order},
+      'scores': {
+        result.submissions[s]: [_number(value) for value in intervals.scores[s]] for s in order
+      },
       'time_to_target': {
         result.submissions[s]: {
           name: [_number(value) for value in intervals.times[s, w]]
@@ -302,12 +309,9 @@ def _statistics(result: Result) -> dict[str, Any]:
       if statistics.sensitivity.base_only is None
       else dict(zip(result.submissions, statistics.sensitivity.base_only.tolist(), strict=True)),
     },
-    'speedups': [asdict(entry) for entry in statistics.speedups],
+    'speedups': [_plain(entry) for entry in statistics.speedups],
     'costs': [asdict(entry) for entry in statistics.costs],
-    'step_costs': [
-      {name: _known(value) for name, value in asdict(entry).items()}
-      for entry in statistics.step_costs
-    ],
+    'step_costs': [_plain(entry) for entry in statistics.step_costs],
     'forecasts': [asdict(one) | {'error': one.error} for one in planned.forecasts(result)],
   }
 
@@ -347,7 +351,7 @@ def leaderboard_rows(result: Result) -> list[dict[str, str]]:
     if result.statistics is not None:
       intervals = result.statistics.intervals
       low, high = intervals.scores[s]
-      row['interval'] = f'{low:.3f} to {high:.3f}'
+      row['interval'] = 'one study' if math.isnan(low) else f'{low:.3f} to {high:.3f}'
       row['coverage'] = percent(intervals.score_coverages[s])
       row['vs next'] = against_next(result, place)
     reached = int(np.isfinite(result.ratios[s]).sum())
@@ -408,6 +412,8 @@ def _about_step_costs(result: Result) -> list[str]:
 
 
 def _about_intervals(intervals: Intervals) -> str:
+  if intervals.num_studies < MIN_STUDIES:
+    return 'There are no intervals: one study says nothing of the spread between studies.'
   text = (
     f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
     f'trials, of which there are at most {intervals.num_studies} and {intervals.num_trials}.'

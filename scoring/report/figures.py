@@ -68,8 +68,8 @@ def _profile(axes: Any, charts: dict[str, Any]) -> None:
 def _scores(axes: Any, charts: dict[str, Any]) -> None:
   places = range(len(charts['submissions']))
   middle = [score for score, _, _ in charts['scores']]
-  below = [max(0.0, score - low) for score, low, _ in charts['scores']]
-  above = [max(0.0, high - score) for score, _, high in charts['scores']]
+  below = [0.0 if low is None else max(0.0, score - low) for score, low, _ in charts['scores']]
+  above = [0.0 if high is None else max(0.0, high - score) for score, _, high in charts['scores']]
   axes.errorbar(middle, list(places), xerr=[below, above], fmt='o', capsize=3, color=_COLORS[0])
   axes.set_yticks(list(places), charts['submissions'])
   axes.invert_yaxis()

@@ -20,8 +20,9 @@ def render(data: dict[str, Any]) -> str:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  # A closing tag inside the data must not end the script element.
-  text = json.dumps(data['charts'], separators=(',', ':'), allow_nan=False).replace('</', '<\\/')
+  # No tag or comment in the data may end or change the script element.
+  text = json.dumps(data['charts'], separators=(',', ':'), allow_nan=False)
+  text = text.replace('&', '\\u0026').replace('<', '\\u003c').replace('>', '\\u003e')
   return environment.get_template('report.html.j2').render(
     **{name: value for name, value in data.items() if name != 'charts'},
     charts=text,

@@ -95,8 +95,8 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
         'submission': name,
         'published': name in result.published,
         'score': float(result.scores[s]),
-        'low': float(low),
-        'high': float(high),
+        'low': _short(low),
+        'high': _short(high),
         'coverage': percent(statistics.intervals.score_coverages[s]),
         'verdict': against_next(result, place),
         'scored': int(np.isfinite(result.ratios[s]).sum()),
@@ -111,10 +111,10 @@ def _leaderboard(result: Result) -> list[dict[str, Any]]:
 
 
 def _speedup(one: Any) -> str:
+  interval = '' if math.isnan(one.low) else f' ({one.low:.2f} to {one.high:.2f})'
   return (
-    f'{one.submission}: {one.ratio:.2f} times as fast as {one.reference} ({one.low:.2f} to '
-    f'{one.high:.2f}); workloads missed: {one.num_missed}, by the reference '
-    f'{one.num_missed_by_reference}.'
+    f'{one.submission}: {one.ratio:.2f} times as fast as {one.reference}{interval}; workloads '
+    f'missed: {one.num_missed}, by the reference {one.num_missed_by_reference}.'
   )
 
 
@@ -243,7 +243,7 @@ def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
       'share': [[round(float(v), 4) for v in row] for row in result.profile()[order]],
     },
     'scores': [
-      [float(result.scores[s]), *map(float, statistics.intervals.scores[s])] for s in order
+      [float(result.scores[s]), *map(_short, statistics.intervals.scores[s])] for s in order
     ],
     'workloads': [_workload(result, name) for name in result.workloads],
     'heat': [[_cell(result, s, w) for w in range(len(result.workloads))] for s in order],

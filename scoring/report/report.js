@@ -215,7 +215,7 @@
     const short = { budget: 'budget', diverged: 'diverged', no_data: 'no data', damaged: 'damaged', invalid: 'invalid', not_run: 'not run', slow: 'too slow', held_out: 'held-out', base: 'base' };
     node(svg, 'text', { x: x + width / 2, y: y + 17, 'text-anchor': 'middle', style, 'font-weight': 600 }, cell.t === null ? '\u2715' : number(cell.t));
     node(svg, 'text', { x: x + width / 2, y: y + 32, 'text-anchor': 'middle', style }, cell.miss ? short[cell.miss] : `\u00D7${ratio.toFixed(2)}`);
-    const interval = cell.t === null ? '' : `\n${number(cell.low)} to ${number(cell.high)}${cell.cov ? ` (coverage ${cell.cov})` : ''}`;
+    const interval = cell.t === null || cell.low === null ? '' : `\n${number(cell.low)} to ${number(cell.high)}${cell.cov ? ` (coverage ${cell.cov})` : ''}`;
     const text = `${where}\n${cell.t === null ? 'miss' : `${number(cell.t)} ${data.unit}`}${interval}${cell.miss ? `\n${data.reasons[cell.miss]}` : ''}`;
     const over = node(svg, 'rect', { x, y, width, height, style: 'fill:transparent' });
     node(over, 'title', {}, text);

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from scoring.leaderboard import Result
 
 LEVEL = 0.95
+MIN_STUDIES = 2  # one study says nothing of the spread between studies
 NUM_SIMULATED_SETS = 48
 NUM_SIMULATED_RESAMPLES = 200
 
@@ -66,7 +67,8 @@ class Design:
 class Intervals:
   """Percentile intervals at LEVEL and the coverage that they reach on simulated sets like this one.
 
-  scores: [submission, 2]; times: [submission, workload, 2], NaN where there are no runs.
+  scores: [submission, 2]; times: [submission, workload, 2]; NaN where there are fewer than
+  MIN_STUDIES studies.
   score_coverage, time_coverage: share of simulated intervals that hold the truth; `num_simulated`
   is the number of sets behind it. score_coverages: [submission] and time_coverages: [submission,
   workload], the same over those with equally many studies, NaN where none has a finite truth.
@@ -101,14 +103,17 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
   scores = profiles.scores(drawn, result.columns, **result.score_options())
   score_held, time_held = _simulated_coverage(result, designs, seed)
   num_studies = result.cells.num_studies
+  usual = usual_num_studies(num_studies)
+  score_held[usual < MIN_STUDIES] = np.nan
+  time_held[num_studies < MIN_STUDIES] = np.nan
   return Intervals(
     level=LEVEL,
     num_resamples=num_resamples,
-    scores=percentiles(scores),
-    times=percentiles(drawn),
+    scores=np.where((usual < MIN_STUDIES)[:, None], np.nan, percentiles(scores)),
+    times=np.where((num_studies < MIN_STUDIES)[..., None], np.nan, percentiles(drawn)),
     score_coverage=_mean(score_held),
     time_coverage=_mean(time_held),
-    score_coverages=_means_by(usual_num_studies(num_studies), score_held),
+    score_coverages=_means_by(usual, score_held),
     time_coverages=_means_by(num_studies, time_held),
     num_simulated=NUM_SIMULATED_SETS,
     num_studies=int(num_studies.max(initial=0)),

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoring.statistics.resampling import Intervals, percentiles
+from scoring.statistics.resampling import (
+  MIN_STUDIES,
+  Intervals,
+  percentiles,
+  usual_num_studies,
+)
 
 if TYPE_CHECKING:
   from scoring.leaderboard import Result
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
+  """How many times faster than a reference; low and high are NaN where there is one study."""
+
   submission: str
   reference: str
   ratio: float
@@ -54,7 +61,9 @@ def against_reference(result: Result, intervals: Intervals) -> tuple[Speedup, ..
   drawn = _with_misses(intervals.resampled_times[:, :, base], costs)
   ratios = _geometric(times[reference] / times)
   drawn_ratios = _geometric(drawn[:, reference : reference + 1] / drawn)
-  bounds = percentiles(drawn_ratios)
+  usual = usual_num_studies(result.cells.num_studies)
+  unknown = np.minimum(usual, usual[reference]) < MIN_STUDIES
+  bounds = np.where(unknown[:, None], np.nan, percentiles(drawn_ratios))
   missed = (~np.isfinite(result.times[:, base])).sum(axis=-1)
   return tuple(
     Speedup(

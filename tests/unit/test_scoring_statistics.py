@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+import rich.console
 from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from scoring import console, outputs, profiles
+from scoring.report import payload
 from scoring.statistics import costs, resampling, simulation, speedups, tuning, verdicts
 from scoring.time_to_target import medians
 
@@ -360,3 +363,78 @@ def test_a_verdict_is_one_grammatical_sentence():
     'Undecided between a and b: 2.00 times faster in the geometric mean over 1 workload with '
     '5 studies paired by seed (p = 0.062). About 1 more study of each would decide it.'
   )
+
+
+def test_one_study_gives_no_interval_and_no_coverage_and_says_so(tmp_path, capsys):
+  """Regression: intervals of no width with a coverage of 100 %."""
+  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 400.0}, studies=1, spread=0.1, seed=2)
+  result = scored(frame, num_resamples=20)
+  assert np.isnan(result.score_table()[['low', 'high', 'coverage']]).all(axis=None)
+  assert np.isnan(outputs.raw_table(result)[['low', 'high', 'coverage']]).all(axis=None)
+  assert {row['low'] for row in outputs.as_json(result)['leaderboard']} == {None}
+  console.show_leaderboard(result)
+  shown = capsys.readouterr().out
+  assert shown.count(' one study  ') == 2 and '%' not in shown
+  assert 'one study says nothing of the spread between studies' in shown
+  said = console.sentence(verdicts.one_pair(result, 'a', 'b', seed=0))
+  assert 'One study says nothing' in said and 'too small' not in said
+  page = payload.build(frame, result)
+  assert page['charts']['scores'][0][1:] == [None, None]
+
+
+def test_an_interval_needs_studies_of_its_own_submission(tmp_path):
+  noisy_runs(tmp_path, {'many': 100.0}, studies=3, spread=0.1, seed=2)
+  frame = noisy_runs(tmp_path, {'one': 120.0}, studies=1, spread=0.1, seed=3)
+  table = scored(frame, num_resamples=20).score_table()
+  assert np.isnan(table.loc['one', 'low']) and np.isfinite(table.loc['many', 'low'])
+
+
+def narrow(width: int) -> rich.console.Console:
+  return rich.console.Console(
+    force_terminal=True, width=width, file=io.StringIO(), color_system=None
+  )
+
+
+LONG = ('a_very_long_name_of_a_submission_that_nobody_can_read_number_1', 'b' * 90)
+TWO = dict(zip(LONG, (1.0, 2.0), strict=True))
+
+
+@pytest.mark.parametrize('width', [80, 60, 30])
+def test_a_narrow_terminal_shortens_names_and_never_numbers(tmp_path, width):
+  """Regression: the score stood there as `0.5…`."""
+  frame = noisy_runs(tmp_path, TWO, studies=3, spread=0.1, seed=2)
+  result = scored(frame, num_resamples=20)
+  terminal = narrow(width)
+  console.show_leaderboard(result, terminal)
+  lines = terminal.file.getvalue().splitlines()
+  for row in outputs.leaderboard_rows(result):
+    (line,) = (line for line in lines if f' {row["score"]} ' in line)
+    assert f'{row["interval"]} ({row["coverage"]})' in line
+    assert line.rstrip().endswith(row['scored on'])
+    assert row['submission'][:4] in line and row['submission'][-3:] in line and '…' in line
+    assert len(line) <= max(width, 72)
+
+
+def test_a_file_is_given_whole_names(tmp_path, capsys):
+  frame = noisy_runs(tmp_path, TWO, studies=3, spread=0.1, seed=2)
+  console.show_leaderboard(scored(frame, statistics=False))
+  shown = capsys.readouterr().out
+  assert all(name in shown for name in LONG)
+
+
+def test_names_that_would_be_one_stay_whole(tmp_path):
+  names = [f'{"a" * 40}_{middle}_{"b" * 40}' for middle in 'xy']
+  frame = noisy_runs(tmp_path, dict.fromkeys(names, 1.0), studies=2, spread=0.1, seed=2)
+  terminal = narrow(80)
+  console.show_leaderboard(scored(frame, statistics=False), terminal)
+  assert all(name in terminal.file.getvalue() for name in names)
+
+
+def test_files_that_could_not_be_read_are_named_on_the_terminal(tmp_path, capsys):
+  frame = noisy_runs(tmp_path, {'a': 1.0}, studies=7, spread=0.1, seed=2)
+  for path in tmp_path.rglob('eval_measurements.csv'):
+    path.write_bytes(b'\xff')
+  console.show_leaderboard(scored(scoring.load(tmp_path), statistics=False))
+  shown = capsys.readouterr().out
+  assert shown.count('eval_measurements.csv: not a CSV file') == 5 and 'more, see leader' in shown
+  assert str(tmp_path / 'a' / 'study_1') in shown and len(frame)
