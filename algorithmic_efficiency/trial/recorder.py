@@ -169,6 +169,8 @@ class TrialRecorder:
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
     self._sent(self._log.append_eval(row, global_step), global_step)
     self._track(global_step, row)
+    for tracker in self._trackers:
+      trackers.flush(tracker)
 
   def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
     """Writes logged metrics; device scalars are fetched all at once."""

@@ -11,6 +11,7 @@ import pytest
 
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.results import trackers
+from algorithmic_efficiency.results.measurements import RunLog
 
 
 def events(folder: Path) -> list:
@@ -49,12 +50,47 @@ def test_tensorboard_writes_each_column(tmp_path):
   ]
 
 
-def test_tensorboard_hides_what_a_resume_undid(tmp_path):
+def test_tensorboard_has_the_rows_of_an_evaluation_as_soon_as_it_is_flushed(tmp_path):
+  """Regression: a killed process lost what it had written in the last ten seconds."""
   pytest.importorskip('tensorboardX')
+  tracker = trackers.open_tracker('tensorboard', tmp_path)
+  tracker.scalars(1, {'loss': 0.5})
+  trackers.flush(tracker)
+  assert scalars(tmp_path) == [(1, 'loss', 0.5)]
+  tracker.close()
+
+
+def test_tensorboard_is_refilled_from_the_log_on_resume(tmp_path):
+  """Regression: rows that a killed process had not flushed were missing ever after."""
+  pytest.importorskip('tensorboardX')
+  log = RunLog.open(tmp_path, header={})
+  for step in (1, 10, 20):
+    log.append_metrics({'grad_norm': step / 2}, step - 1)
+    log.append_eval({'loss': 1 / step}, step)
+  log.close()
+  RunLog.open(tmp_path, header={}, resumed_at=10).close()
   tracker = trackers.open_tracker('tensorboard', tmp_path, resumed_at=10)
+  tracker.scalars(12, {'loss': 0.125})
   tracker.close()
   starts = [event.step for event in events(tmp_path) if event.HasField('session_log')]
-  assert starts == [11]
+  assert starts == [0]  # what was there before is hidden
+  expected = [(0, 'grad_norm', 0.5), (1, 'loss', 1.0), (9, 'grad_norm', 5.0), (10, 'loss', 0.1)]
+  found = [(step, name, round(value, 6)) for step, name, value in scalars(tmp_path)]
+  assert found == [*expected, (12, 'loss', 0.125)]
+
+
+class Lines:
+  """A tracker that has nothing to flush."""
+
+  def scalars(self, step, values):
+    pass
+
+  def close(self):
+    pass
+
+
+def test_a_tracker_needs_no_method_to_flush():
+  trackers.flush(Lines())
 
 
 def test_tensorboard_does_not_import_torch(tmp_path):

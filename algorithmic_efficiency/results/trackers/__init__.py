@@ -18,13 +18,23 @@ from algorithmic_efficiency import errors
 
 
 class Tracker(Protocol):
-  """Takes rows of numbers while a trial runs."""
+  """Takes rows of numbers while a trial runs.
+
+  A tracker that keeps rows in memory has a method `flush()`, called after each evaluation.
+  """
 
   def scalars(self, step: int, values: Mapping[str, float | int]) -> None:
     """Takes one row, by column; a tracker may leave columns out."""
     ...
 
   def close(self) -> None: ...
+
+
+def flush(tracker: Tracker) -> None:
+  """Makes what a tracker has taken visible; a tracker without a method `flush` needs none."""
+  method = getattr(tracker, 'flush', None)
+  if method is not None:
+    method()
 
 
 def names() -> list[str]:
@@ -38,7 +48,8 @@ def open_tracker(name: str, folder: Path, *, resumed_at: int | None = None) -> T
   Args:
     name: one of `names()`, or the import path of a module that follows the contract above.
     folder: the trial folder.
-    resumed_at: the step from which the trial goes on; rows of a larger step are undone.
+    resumed_at: the step that a resumed trial continues from; rows of a larger step are undone. The
+      log of the folder holds the rows before it.
 
   Raises:
     UserError: there is no such tracker, or what it needs is not installed.

@@ -4,46 +4,76 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.results import measurements
 
-_FLUSH_SEC = 10
+_NOT_SHOWN = ('global_step', 'preemption_count')
 
 
 def start(folder: Path, *, resumed_at: int | None = None) -> TensorBoard:
   """Starts a new event file in the trial folder.
 
+  The event file of a resumed trial hides all earlier ones and begins with the rows of the log. An
+  event file of a killed process may lack rows that the log has.
+
   Raises:
-    UserError: tensorboardX is not installed.
+    UserError: tensorboardX is not installed, or the log cannot be read.
   """
   try:
     with _without_torch():
-      from tensorboardX import SummaryWriter
+      from tensorboardX import event_file_writer
   except ImportError:
     raise errors.UserError(
       '--log tensorboard needs tensorboardX, which is not installed: '
       "pip install 'algorithmic-efficiency[monitor]'."
     ) from None
-  purge = None if resumed_at is None else resumed_at + 1
-  return TensorBoard(SummaryWriter(str(folder), flush_secs=_FLUSH_SEC, purge_step=purge))
+  tracker = TensorBoard(event_file_writer.EventsWriter(str(folder / 'events')))
+  if resumed_at is not None:
+    tracker.hide_earlier()
+    for row in measurements.read(folder).in_order:
+      tracker.scalars(int(row['global_step']), row)
+  tracker.flush()
+  return tracker
 
 
 class TensorBoard:
-  """Writes every number of a row as a scalar of its own, tagged by its column."""
+  """Writes every number of a row as a scalar of its own, tagged by its column.
+
+  Events are written by the calling thread: `SummaryWriter.flush` does not wait for those that its
+  own thread has not yet taken.
+  """
 
   def __init__(self, writer: Any):
     self._writer = writer
 
   def scalars(self, step: int, values: Mapping[str, float | int]) -> None:
+    from tensorboardX.summary import scalar
+
     for name, value in values.items():
-      if name != 'global_step':
-        self._writer.add_scalar(name, value, step)
+      if name not in _NOT_SHOWN:
+        self._write(step=step, summary=scalar(name, value))
+
+  def hide_earlier(self) -> None:
+    """Makes TensorBoard drop the events of earlier files."""
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    self._write(step=0, session_log=SessionLog(status=SessionLog.START))
+
+  def flush(self) -> None:
+    self._writer.flush()
 
   def close(self) -> None:
     self._writer.close()
+
+  def _write(self, **fields: Any) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    self._writer.write_event(Event(wall_time=time.time(), **fields))
 
 
 @contextlib.contextmanager
