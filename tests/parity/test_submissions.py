@@ -166,6 +166,17 @@ def test_self_tuning_nadamw_has_the_constants_of_algoperf():
 
 
 @pytest.mark.parametrize('name', [name for kind, name in BASELINES if kind == 'self'])
+@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+def test_self_tuning_trains_with_the_options_among_its_constants(framework, name):
+  pytest.importorskip('jax' if framework == 'jax' else 'torch')
+  module = toys.submission('self', name, framework)
+  for option in ('label_smoothing', 'dropout_rate', 'grad_clip', 'micro_batches'):
+    default = {'label_smoothing': 0.0, 'micro_batches': 1}.get(option)
+    expected = getattr(module._POINT, option, default)
+    assert getattr(module._OPTIONS, option) == expected, option
+
+
+@pytest.mark.parametrize('name', [name for kind, name in BASELINES if kind == 'self'])
 def test_the_constants_are_those_of_the_other_framework(name):
   pytest.importorskip('jax')
   pytest.importorskip('torch')

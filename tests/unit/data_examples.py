@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from typing import Any
 
@@ -61,6 +62,13 @@ def load_or_fail(rows: ShardRows) -> Batch:
 def load_or_die(rows: ShardRows) -> Batch:
   if 5 in rows.indices:
     os._exit(7)
+  return load_numbers(rows)
+
+
+def load_and_note(rows: ShardRows, folder: str) -> Batch:
+  """Leaves a file in the folder for each batch that it is asked for."""
+  descriptor, _ = tempfile.mkstemp(dir=folder)
+  os.close(descriptor)
   return load_numbers(rows)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -47,6 +48,16 @@ def test_workers_are_seen_by_name_and_end_with_the_stream():
   assert names == ['algoeff-data-0', 'algoeff-data-1']
   stream.close()
   assert not multiprocessing.active_children()
+
+
+def test_a_worker_is_two_batches_ahead_of_what_waits_and_no_more(tmp_path):
+  """Two wait for the training, one is being made, and one is asked for."""
+  stream = shuffled(functools.partial(data_examples.load_and_note, folder=str(tmp_path)), 1)
+  for number in range(1, 4):
+    next(stream)
+    time.sleep(0.1)
+    assert number <= len(list(tmp_path.iterdir())) <= number + 4
+  stream.close()
 
 
 def test_large_batches_pass_and_are_writable():
