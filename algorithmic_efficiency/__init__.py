@@ -4,4 +4,4 @@
 # can be imported.
 from algorithmic_efficiency import clock as clock
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'
