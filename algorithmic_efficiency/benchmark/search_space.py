@@ -1,9 +1,15 @@
 """Search spaces of external tuning, and the points that are tried.
 
-A search space is a JSON file in one of AlgoPerf's two forms: a dictionary of ranges and choices,
-from which quasi-random points are drawn, or a list of points, which are taken in order. For one
-space and one number of trials the *set* of drawn points is the one that AlgoPerf draws (a Halton
-sequence with permuted digits); their order comes from our seed.
+A search space is a JSON file in one of AlgoPerf's two forms. A dictionary has a range or a choice
+for each hyperparameter, from which quasi-random points are drawn:
+
+    {"learning_rate": {"min": 1e-4, "max": 1e-2, "scaling": "log"},
+     "num_steps": {"min": 1, "max": 5, "scaling": "linear", "type": "int"},
+     "dropout_rate": {"feasible_points": [0.0, 0.1]}}
+
+A list has points, which are taken in order. For one space and one number of trials the *set* of
+drawn points is the one that AlgoPerf draws (a Halton sequence with permuted digits); their order
+comes from our seed. `"type": "int"` is an addition of ours: whole numbers, both bounds included.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import json
 import keyword
 import logging
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +28,15 @@ from typing import Any, Literal
 import numpy as np
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import text_file
 
 Point = dict[str, Any]  # names to JSON scalars
 
 _MAX_BASE = 1000
 _NUM_SKIPPED = 100  # the first points of a Halton sequence in many dimensions are correlated
 _SCALINGS = ('linear', 'log')
+_TYPES = ('float', 'int')
+_MAX_WHOLE = 2**53  # up to here the floats that are drawn tell whole numbers apart
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +58,22 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeRange:
+  """Whole numbers from `low` to `high`, both included, equally likely or likely as 1/n."""
+
+  low: int
+  high: int
+  scaling: Literal['linear', 'log']
+
+  def at(self, fraction: float) -> int:
+    if self.scaling == 'log':
+      value = self.low * math.exp(fraction * math.log((self.high + 1) / self.low))
+    else:
+      value = self.low + fraction * (self.high + 1 - self.low)
+    return min(max(math.floor(value), self.low), self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
   """One of a list of values."""
 
@@ -61,7 +87,7 @@ class Choice:
 class DrawnSpace:
   """The dictionary form: one dimension for each hyperparameter, in the order of the file."""
 
-  dimensions: Mapping[str, Range | Choice]
+  dimensions: Mapping[str, Range | WholeRange | Choice]
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -89,11 +115,7 @@ def load(path: Path | str) -> SearchSpace:
     UserError: the file is missing, is not JSON, or is no search space.
   """
   path = Path(path)
-  try:
-    text = path.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'it is not text in UTF-8'
-    raise errors.UserError(f'The search space {path} cannot be read: {reason}.') from None
+  text = text_file.read(path, 'The search space')
   try:
     content = json.loads(text, object_pairs_hook=_without_repeats)
   except json.JSONDecodeError as error:
@@ -103,6 +125,11 @@ def load(path: Path | str) -> SearchSpace:
     ) from None
   except _RepeatedNameError as error:
     raise errors.UserError(f'{path} names {error} twice in the same place; keep one.') from None
+  except (ValueError, RecursionError):
+    raise errors.UserError(
+      f'A search space is flat and its numbers have few digits; {path} is nested too deep, or has '
+      'a number of thousands of digits.'
+    ) from None
   if not isinstance(content, (dict, list)) or not content:
     found = 'is empty' if content in ({}, []) else f'holds a {type(content).__name__}'
     raise errors.UserError(
@@ -206,7 +233,8 @@ def _listed_space(content: list[Any], path: Path) -> ListedSpace:
   for number, point in enumerate(content, 1):
     if not isinstance(point, dict):
       raise errors.UserError(
-        f'A list of points must hold dictionaries of values; point {number} of {path} is {point!r}.'
+        f'A list of points must hold dictionaries of values; point {number} of {path} is '
+        f'{errors.shown(point)}.'
       )
     if set(point) != set(content[0]):
       odd = ', '.join(sorted(set(point) ^ set(content[0])))
@@ -219,8 +247,10 @@ def _listed_space(content: list[Any], path: Path) -> ListedSpace:
       if isinstance(value, (dict, list)):
         raise errors.UserError(
           f'The values of a point must be numbers, strings, booleans or null; {name} of point '
-          f'{number} of {path} is {value!r}. (Ranges belong into a dictionary, not into a list.)'
+          f'{number} of {path} is {errors.shown(value)}. (Ranges belong into a dictionary, not '
+          'into a list.)'
         )
+      _check_finite(value, f'{name} of point {number} of {path}')
   return ListedSpace(tuple(content))
 
 
@@ -228,30 +258,37 @@ def _drawn_space(content: dict[str, Any], path: Path) -> DrawnSpace:
   return DrawnSpace({name: _dimension(name, entry, path) for name, entry in content.items()})
 
 
-def _dimension(name: str, entry: Any, path: Path) -> Range | Choice:
+def _dimension(name: str, entry: Any, path: Path) -> Range | WholeRange | Choice:
   _check_name(name, path)
   where = f'{name} in {path}'
   if isinstance(entry, dict) and set(entry) == {'feasible_points'}:
     values = entry['feasible_points']
     if not isinstance(values, list) or not values:
       raise errors.UserError(
-        f'feasible_points must be a list of at least one value; that of {where} is {values!r}.'
+        f'feasible_points must be a list of at least one value; that of {where} is '
+        f'{errors.shown(values)}.'
       )
+    for value in values:
+      _check_finite(value, f'a feasible point of {where}')
     return Choice(values=tuple(values))
-  if isinstance(entry, dict) and set(entry) == {'min', 'max', 'scaling'}:
+  if isinstance(entry, dict) and {*entry, 'type'} == {'min', 'max', 'scaling', 'type'}:
     return _range(entry, where)
-  found = ', '.join(entry) or 'nothing' if isinstance(entry, dict) else repr(entry)
+  found = ', '.join(entry) or 'nothing' if isinstance(entry, dict) else errors.shown(entry)
   raise errors.UserError(
-    f'A hyperparameter must have min, max and scaling, or feasible_points; {where} has {found}.'
+    'A hyperparameter must have min, max, scaling and perhaps type, or feasible_points; '
+    f'{where} has {found}.'
   )
 
 
-def _range(entry: dict[str, Any], where: str) -> Range:
-  low, high, scaling = entry['min'], entry['max'], entry['scaling']
+def _range(entry: dict[str, Any], where: str) -> Range | WholeRange:
+  low, high, scaling, kind = entry['min'], entry['max'], entry['scaling'], entry.get('type')
+  if kind is not None and kind not in _TYPES:
+    raise errors.UserError(f'{where}: {errors.unknown("type", str(kind), _TYPES)}')
   for bound in (low, high):
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
+    if not _is_finite(bound):
       raise errors.UserError(
-        f'min and max must be finite numbers; {where} has min {low!r} and max {high!r}.'
+        f'min and max must be finite numbers; {where} has min {errors.shown(low)} and max '
+        f'{errors.shown(high)}.'
       )
   if not isinstance(scaling, str) or scaling not in _SCALINGS:
     raise errors.UserError(f'{where}: {errors.unknown("scaling", str(scaling), _SCALINGS)}')
@@ -261,12 +298,48 @@ def _range(entry: dict[str, Any], where: str) -> Range:
     raise errors.UserError(
       f'A logarithmic range must have positive bounds; {where} has min {low}. Use linear scaling.'
     )
+  if kind == 'int':
+    return _whole_range(low, high, scaling, where)
+  if not math.isfinite(high / low if scaling == 'log' else float(high) - float(low)):
+    raise errors.UserError(
+      f'The bounds of a range lie too far apart for its points to differ; {where} has min {low} '
+      f'and max {high}.'
+    )
   return Range(low=low, high=high, scaling=scaling)  # type: ignore[arg-type]
+
+
+def _whole_range(low: float, high: float, scaling: Any, where: str) -> WholeRange:
+  for bound in (low, high):
+    if bound != int(bound) or abs(bound) > _MAX_WHOLE:
+      raise errors.UserError(
+        'min and max of the type int must be whole numbers between -2^53 and 2^53; '
+        f'{where} has min {low} and max {high}.'
+      )
+  return WholeRange(low=int(low), high=int(high), scaling=scaling)
+
+
+def _is_finite(value: Any) -> bool:
+  """True for a number that a float can hold."""
+  try:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+  except OverflowError:
+    return False
+
+
+def _check_finite(value: Any, where: str) -> None:
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if number and not _is_finite(value):
+    raise errors.UserError(
+      f'A hyperparameter that is a number must be finite; {where} is {errors.shown(value)}.'
+    )
 
 
 def _check_name(name: str, path: Path) -> None:
   if not name.isidentifier() or keyword.iskeyword(name) or name.startswith('_'):
     raise errors.UserError(
       'The name of a hyperparameter must be a Python name without a leading underscore; '
-      f'{path} has {name!r}.'
+      f'{path} has {errors.shown(name)}.'
     )
+  plain = unicodedata.normalize('NFKC', name)
+  if name != plain:
+    raise errors.UserError(f'Python reads the name {name!r} as {plain!r}; write it so in {path}.')

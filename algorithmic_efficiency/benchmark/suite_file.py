@@ -7,7 +7,6 @@ a file that has every field, with a comment on each.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import text_file
 from algorithmic_efficiency.benchmark.definition import (
   Budget,
   Role,
@@ -64,6 +64,7 @@ _WORKLOAD_FIELDS: Mapping[str, type] = {
   'eval_batch_size': int,
   'target': dict,
 }
+_LARGEST = 2**53  # floats, which they meet, tell whole numbers apart up to here
 _FORMER_FIELDS = {'goal': 'target'}
 _TARGET_FIELDS: Mapping[str, type] = {'validation': float, 'test': float, 'provisional': bool}
 # The fields of a budget that each axis needs, and those that only the other axis reads.
@@ -270,8 +271,8 @@ class _Table:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
       raise self.wrong(name, _TYPE_NAMES[kind], value)
-    if kind in (int, float) and not math.isfinite(value):
-      raise self.wrong(name, 'finite', value)
+    if kind in (int, float) and not abs(value) <= _LARGEST:  # nor is nan
+      raise self.wrong(name, 'finite and at most 2^53', value)
     if kind in (int, float) and value <= 0 and self.types is not _TARGET_FIELDS:
       raise self.wrong(name, 'positive', value)
     if kind is str and not value.strip():
@@ -279,22 +280,15 @@ class _Table:
 
   @classmethod
   def read(cls, path: Path) -> _Table:
+    text = text_file.read(path, 'The suite file', 'algoeff new suite NAME')
     try:
-      with path.open('rb') as file:
-        content = tomllib.load(file)
-    except OSError as error:
-      raise errors.UserError(
-        f'A suite file must be readable; {path} is not: {error.strerror}. `algoeff new suite NAME` '
-        'writes one.'
-      ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-      raise errors.UserError(
-        f'A suite file must be TOML in UTF-8; {path} is not: {error}.'
-      ) from None
+      content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+      raise errors.UserError(f'A suite file must be TOML; {path} is not: {error}.') from None
     return cls(str(path), content, _SUITE_FIELDS)
 
   def wrong(self, name: str, must: str, found: Any) -> errors.UserError:
-    return errors.UserError(f'{self.where}: {name} must be {must}; it is {found!r}.')
+    return errors.UserError(f'{self.where}: {name} must be {must}; it is {errors.shown(found)}.')
 
   def require(self, *names: str) -> None:
     missing = [name for name in names if name not in self.fields]

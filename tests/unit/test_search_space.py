@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import subprocess
 import sys
 
@@ -93,6 +95,42 @@ def test_a_choice_is_always_one_of_its_values(num_values, fraction):
   assert search_space.Choice(values=tuple(range(num_values))).at(fraction) in range(num_values)
 
 
+def test_whole_numbers_are_equally_likely_and_include_both_bounds(tmp_path):
+  space = _load(tmp_path, {'a': {'min': 1, 'max': 5, 'scaling': 'linear', 'type': 'int'}})
+  found = [point['a'] for point in search_space.points(space, 1000, seed=0)]
+  assert all(type(value) is int for value in found)
+  assert {value: round(found.count(value) / 1000, 1) for value in range(1, 6)} == dict.fromkeys(
+    range(1, 6), 0.2
+  )
+  # 0.286, 0.830 and 0.361 of five numbers are the second, the fifth and the second.
+  drawn = [point['a'] for point in search_space.points(space, 3, seed=0)]
+  assert sorted(drawn) == [2, 2, 5]
+
+
+def test_whole_numbers_in_their_logarithm(tmp_path):
+  space = _load(tmp_path, {'a': {'min': 1, 'max': 1023, 'scaling': 'log', 'type': 'int'}})
+  found = [point['a'] for point in search_space.points(space, 1000, seed=0)]
+  per_octave = [sum(2**n <= value < 2 ** (n + 1) for value in found) for n in range(10)]
+  assert sum(per_octave) == 1000 and all(90 <= number <= 110 for number in per_octave)
+
+
+@given(
+  low=st.integers(1, 10**6),
+  more=st.integers(0, 10**6),
+  scaling=st.sampled_from(['linear', 'log']),
+  fraction=st.floats(0, 1),
+)
+def test_whole_numbers_stay_inside_the_bounds(low, more, scaling, fraction):
+  dimension = search_space.WholeRange(low=low, high=low + more, scaling=scaling)
+  assert low <= dimension.at(fraction) <= low + more
+  assert dimension.at(0.0) == low and dimension.at(math.nextafter(1.0, 0.0)) == low + more
+
+
+def test_the_type_float_is_what_goes_without_saying(tmp_path):
+  plain = _load(tmp_path, {'a': LOG})
+  assert _load(tmp_path, {'a': {**LOG, 'type': 'float'}}) == plain
+
+
 # Their order.
 
 
@@ -174,7 +212,7 @@ def test_self_tuning_has_no_point():
     ('{"a": {"feasible_points": [1]}, "a": {"feasible_points": [2]}}', "names 'a' twice"),
     ({'a': 0.1}, 'a in .* has 0.1'),
     ({'a': {}}, 'has nothing'),
-    ({'a': {'min': 0, 'max': 1}}, 'min, max and scaling.* has min, max'),
+    ({'a': {'min': 0, 'max': 1}}, 'min, max, scaling.* has min, max'),
     ({'a': {'min': 0, 'scaling': 'log'}}, 'has min, scaling'),
     ({'a': {'min': 0, 'max': 1, 'scaling': 'linear', 'feasible_points': [1]}}, 'must have min'),
     (
@@ -197,6 +235,24 @@ def test_self_tuning_has_no_point():
     ([{'a': 1}, {}], 'point 2 of .* differs from the first in: a'),
     ([{'a': LOG}], 'Ranges belong into a dictionary'),
     ([1], 'point 1 of .* is 1'),
+    ('[' * 100_000, 'nested too deep'),
+    ('{"a":' * 100_000, 'nested too deep'),
+    ('[{"a": ' + '9' * 5000 + '}]', 'a number of thousands of digits'),
+    ('[{"a": NaN}]', 'must be finite; a of point 1 of .* is nan'),
+    ('[{"a": 1e400}]', 'must be finite; a of point 1 of .* is inf'),
+    ([{'a': 10**400}], 'must be finite; a of point 1'),
+    ({'a': {'feasible_points': [1, 10**400]}}, 'must be finite; a feasible point of a'),
+    ('{"a": {"feasible_points": [Infinity]}}', 'must be finite; a feasible point of a'),
+    ({'a': {'min': 1, 'max': 10**400, 'scaling': 'log'}}, 'finite numbers'),
+    ({'a': {'min': -1e308, 'max': 1e308, 'scaling': 'linear'}}, 'lie too far apart'),
+    ({'a': {'min': 1e-200, 'max': 1e200, 'scaling': 'log'}}, 'lie too far apart'),
+    ([{'\ufb01t': 1, 'fit': 2}], "reads the name '\ufb01t' as 'fit'; write it so"),
+    ({'a': {'min': 1, 'max': 5, 'scaling': 'linear', 'type': 'integer'}}, "Did you mean 'int'"),
+    ({'a': {'min': 1, 'max': 5, 'scaling': 'linear', 'type': ['int']}}, 'no type'),
+    ({'a': {'min': 1, 'max': 2.5, 'scaling': 'linear', 'type': 'int'}}, 'must be whole numbers'),
+    ({'a': {'min': 1, 'max': 2**60, 'scaling': 'log', 'type': 'int'}}, 'must be whole numbers'),
+    ({'a': {'min': 0, 'max': 5, 'scaling': 'log', 'type': 'int'}}, 'positive bounds'),
+    ({'a': {'min': 1, 'max': 5, 'type': 'int'}}, 'perhaps type.* has min, max, type'),
   ],
 )
 def test_a_wrong_space_is_a_clear_mistake(tmp_path, content, message):
@@ -212,6 +268,16 @@ def test_a_missing_space_is_a_clear_mistake(tmp_path):
   (tmp_path / 'binary.json').write_bytes(b'\xff\xfe\x00')
   with pytest.raises(UserError, match='not text in UTF-8'):
     search_space.load(tmp_path / 'binary.json')
+  os.mkfifo(tmp_path / 'pipe.json')
+  with pytest.raises(UserError, match='is a pipe or a device'):
+    search_space.load(tmp_path / 'pipe.json')  # which nobody writes into
+  with pytest.raises(UserError, match='must be smaller than'):
+    (tmp_path / 'large.json').write_bytes(b' ' * (2**24 + 1))
+    search_space.load(tmp_path / 'large.json')
+
+
+def test_a_byte_order_mark_is_no_part_of_the_space(tmp_path):
+  assert _load(tmp_path, '\ufeff[{"a": 1}]').listed == ({'a': 1},)
 
 
 def test_too_many_hyperparameters_are_a_clear_mistake():

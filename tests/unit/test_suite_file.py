@@ -152,6 +152,9 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((IN_SECONDS, RULESETS, '[workloads.finewebedu_lm.target]\ntest = 1'), 'no test target'),
     ((TOP + "baselines = ['a', 1]", RULESETS, WORKLOADS), 'a list of names of submissions'),
     ((TOP + 'x =', RULESETS, WORKLOADS), 'must be TOML'),
+    ((TOP + 'x = ' + '[' * 10_000, RULESETS, WORKLOADS), 'must be TOML'),
+    ((TOP, RULESETS, f'[workloads.mnist]\nmax_steps = {"9" * 5000}'), 'must be TOML'),
+    ((TOP, RULESETS, f'[workloads.mnist]\nmax_steps = {"9" * 400}'), 'must be finite and at most'),
   ],
 )
 def test_a_mistake_is_told_with_its_file_and_field(written, capsys, parts, message):
@@ -163,7 +166,11 @@ def test_a_mistake_is_told_with_its_file_and_field(written, capsys, parts, messa
 
 def test_a_file_that_is_not_there(capsys):
   assert cli.main(['list', 'suites', '--suite', 'nowhere.toml']) == cli.USER_ERROR
-  assert 'nowhere.toml is not: No such file' in capsys.readouterr().err
+  assert 'nowhere.toml cannot be read: No such file' in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_part_of_the_suite(written):
+  assert registry.suite(written('\ufeff' + TOP, RULESETS, WORKLOADS)).name == 'mine'
 
 
 def test_an_unknown_name_says_that_files_go():
