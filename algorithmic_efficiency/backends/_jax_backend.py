@@ -14,7 +14,7 @@ import hashlib
 import importlib.metadata
 import operator
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -158,11 +158,16 @@ class JaxBackend:
     sums = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
     return {**sums, 'num_examples': (sums.get('num_examples', (0.0,))[0], 1.0)}
 
-  def pack(self, tree: Any) -> Any:
-    return _jax_state.pack(tree)
+  def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _jax_state.pack(tree) for name, tree in trees.items()}
 
-  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
-    return _jax_state.overlay(fresh, packed, may_grow=may_grow)
+  def overlay(
+    self, fresh: Mapping[str, Any], packed: Mapping[str, Any], *, fixed: Collection[str] = ()
+  ) -> dict[str, Any]:
+    return {
+      name: _jax_state.overlay(tree, packed[name], may_grow=name not in fixed)
+      for name, tree in fresh.items()
+    }
 
   def seed(self, value: int) -> None:
     """Nothing to do: JAX has no global random state."""

@@ -6,7 +6,7 @@ import collections
 import gc
 import hashlib
 import resource
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -140,11 +140,13 @@ class TorchBackend:
       if len(marks) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         marks.popleft().synchronize()
 
-  def pack(self, tree: Any) -> Any:
-    return _torch_state.pack(tree)
+  def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
+    return _torch_state.pack(dict(trees))
 
-  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
-    return _torch_state.overlay(fresh, packed, device=self.device, may_grow=may_grow)
+  def overlay(
+    self, fresh: Mapping[str, Any], packed: Mapping[str, Any], *, fixed: Collection[str] = ()
+  ) -> dict[str, Any]:
+    return _torch_state.overlay_trees(fresh, packed, device=self.device, fixed=fixed)
 
   def seed(self, value: int) -> None:
     torch.manual_seed(value)

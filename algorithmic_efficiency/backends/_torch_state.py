@@ -3,8 +3,9 @@
 Packed state has the structure of the state itself: dicts, lists and tuples of scalars, strings and
 numpy arrays. What is none of these is a dict that names its kind under '__kind__':
 
-- tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type, and
-  whether it lived `on_host`;
+- tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type;
+  whether it lived `on_host`; the path of an earlier tensor whose memory it `shares`, or of which it
+  `overlaps` a part;
 - state_dict: `data` is what the object's own `state_dict` gave, a module's without its wrappers;
 - generator: the state of a random generator;
 - complex: a complex number;
@@ -18,6 +19,7 @@ from __future__ import annotations
 import collections
 import enum
 import types
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,61 +34,46 @@ _CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque, np.ndarray)
 _ABSENT = object()
 
 
-def pack(tree: Any, name: str = '', around: tuple[Any, ...] = ()) -> Any:
+def pack(tree: Any) -> Any:
   """A copy of any state as plain values.
-
-  Args:
-    name: the path to it.
-    around: the objects that it lies in.
 
   Raises:
     TypeError: something in it cannot be kept; the message names its path.
   """
-  kind = type(tree)
-  if kind in _SCALARS or isinstance(tree, np.generic):
-    return tree
-  if isinstance(tree, torch.Tensor):
-    return _pack_tensor(tree, name)
-  if isinstance(tree, np.ndarray) and not tree.dtype.hasobject:
-    return tree.copy()
-  if _has_state_dict(tree):
-    return {_KIND: 'state_dict', 'data': pack(_state_dict(tree), name, around)}
-  if isinstance(tree, dict):
-    return {_key(key, name): pack(item, f'{name}[{key!r}]', around) for key, item in tree.items()}
-  if isinstance(tree, collections.deque):
-    return {_KIND: 'deque', 'data': pack(list(tree), name, around), 'maxlen': tree.maxlen}
-  if isinstance(tree, (list, tuple)):
-    items = [pack(item, f'{name}[{index}]', around) for index, item in enumerate(tree)]
-    return items if isinstance(tree, list) else tuple(items)
-  if _is_kept_from_fresh(tree):
-    return {_KIND: 'fresh'}
-  if isinstance(tree, torch.Generator):
-    return {_KIND: 'generator', 'data': tree.get_state().numpy()}
-  if kind is complex:
-    return {_KIND: 'complex', 'data': np.array(tree)}
-  if _is_plain_object(tree) and not any(tree is outer for outer in around):
-    return {_KIND: 'object', 'data': pack(vars(tree), name, (*around, tree))}
-  raise TypeError(
-    'State must be tensors, arrays, numbers, strings, callables, or objects with state_dict and '
-    f'load_state_dict, in dicts, lists and tuples; {_shown(name)} is a {kind.__qualname__}.'
-  )
+  return _Packer().pack(tree, '', ())
 
 
-def overlay(fresh: Any, packed: Any, *, device: torch.device, may_grow: bool = True) -> Any:
-  """The state `fresh` with the values of `packed`.
+def overlay(fresh: Any, packed: Any, *, device: torch.device) -> Any:
+  """The state `fresh` with the values of `packed`; see `overlay_trees`."""
+  return _Overlay(device).overlay(fresh, packed, '')
+
+
+def overlay_trees(
+  fresh: Mapping[str, Any],
+  packed: Mapping[str, Any],
+  *,
+  device: torch.device,
+  fixed: Collection[str] = (),
+) -> dict[str, Any]:
+  """The named trees of `fresh` with the values of `packed`, which were packed together.
 
   Tensors, dicts, lists and objects are filled in place, so that whatever else refers to them sees
-  the new values; tuples are made anew.
+  the new values; tuples are made anew. A tensor that shared the memory of an earlier one does so
+  again. Where `fresh` has None or an empty container, `packed` may have anything.
 
   Args:
     device: where a tensor goes that lived on an accelerator and has no match in `fresh`.
-    may_grow: whether `packed` may have further items in dicts and lists, and None anywhere. Where
-      `fresh` has None or an empty container, it may have anything in any case.
+    fixed: names of the trees that may have no further items in dicts and lists, and no None.
 
   Raises:
     ValueError: any other path in one has no match in the other; the message names it.
   """
-  return _Overlay(device, may_grow=may_grow).overlay(fresh, packed, '')
+  overlay = _Overlay(device)
+  restored = {}
+  for name, tree in fresh.items():
+    overlay.may_grow = name not in fixed
+    restored[name] = overlay.overlay(tree, packed[name], f'[{name!r}]')
+  return restored
 
 
 def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
@@ -95,16 +82,122 @@ def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
   return flat.view(torch.uint8).numpy()
 
 
-class _Overlay:
-  """Lays packed state over fresh state."""
+class _Memory:
+  """The tensors met so far, by the memory that they take."""
 
-  def __init__(self, device: torch.device, *, may_grow: bool):
+  def __init__(self) -> None:
+    self._by_storage: dict[Any, list[tuple[torch.Tensor, str]]] = {}
+
+  def add(self, tensor: torch.Tensor, name: str) -> None:
+    if tensor.numel() and tensor.device.type != 'meta':
+      self._by_storage.setdefault(_storage(tensor), []).append((tensor, name))
+
+  def like(self, tensor: torch.Tensor) -> str | None:
+    """The path of the tensor with the same memory, type and layout."""
+    return next(
+      (name for other, name in self._beside(tensor) if _layout(other) == _layout(tensor)), None
+    )
+
+  def overlapping(self, tensor: torch.Tensor) -> str | None:
+    """The path of a tensor of which this one takes a part; views with gaps are not compared."""
+    begin, end = _extent(tensor)
+    for other, name in self._beside(tensor):
+      its_begin, its_end = _extent(other)
+      if its_begin < end and begin < its_end:
+        return name
+    return None
+
+  def _beside(self, tensor: torch.Tensor) -> list[tuple[torch.Tensor, str]]:
+    if not tensor.numel() or tensor.device.type == 'meta':
+      return []
+    return self._by_storage.get(_storage(tensor), [])
+
+
+def _storage(tensor: torch.Tensor) -> Any:
+  return tensor.device, tensor.untyped_storage().data_ptr()
+
+
+def _layout(tensor: torch.Tensor) -> Any:
+  return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+  """The first byte and the one behind the last; empty for a view with gaps."""
+  begin = tensor.data_ptr()
+  return begin, begin + (tensor.nbytes if tensor.is_contiguous() else 0)
+
+
+class _Packer:
+  """Packs one state; it knows which tensors share memory."""
+
+  def __init__(self) -> None:
+    self._memory = _Memory()
+
+  def pack(self, tree: Any, name: str, around: tuple[Any, ...]) -> Any:
+    """
+    Args:
+      name: the path to it.
+      around: the objects that it lies in.
+    """
+    kind = type(tree)
+    if kind in _SCALARS or isinstance(tree, np.generic):
+      return tree
+    if isinstance(tree, torch.Tensor):
+      return self._tensor(tree, name)
+    if isinstance(tree, np.ndarray) and not tree.dtype.hasobject:
+      return tree.copy()
+    if _has_state_dict(tree):
+      return {_KIND: 'state_dict', 'data': self.pack(_state_dict(tree), name, around)}
+    if isinstance(tree, dict):
+      return {
+        _key(key, name): self.pack(item, f'{name}[{key!r}]', around) for key, item in tree.items()
+      }
+    if isinstance(tree, collections.deque):
+      return {_KIND: 'deque', 'data': self.pack(list(tree), name, around), 'maxlen': tree.maxlen}
+    if isinstance(tree, (list, tuple)):
+      items = [self.pack(item, f'{name}[{index}]', around) for index, item in enumerate(tree)]
+      return items if isinstance(tree, list) else tuple(items)
+    if _is_kept_from_fresh(tree):
+      return {_KIND: 'fresh'}
+    if isinstance(tree, torch.Generator):
+      return {_KIND: 'generator', 'data': tree.get_state().numpy()}
+    if kind is complex:
+      return {_KIND: 'complex', 'data': np.array(tree)}
+    if _is_plain_object(tree) and not any(tree is outer for outer in around):
+      return {_KIND: 'object', 'data': self.pack(vars(tree), name, (*around, tree))}
+    raise TypeError(
+      'State must be tensors, arrays, numbers, strings, callables, or objects with state_dict and '
+      f'load_state_dict, in dicts, lists and tuples; {_shown(name)} is a {kind.__qualname__}.'
+    )
+
+  def _tensor(self, tensor: torch.Tensor, name: str) -> dict[str, Any]:
+    packed = _pack_tensor(tensor, name)
+    shares = self._memory.like(tensor)
+    overlaps = None if shares else self._memory.overlapping(tensor)
+    self._memory.add(tensor, name)
+    return {**packed, 'shares': shares, 'overlaps': overlaps}
+
+
+class _Overlay:
+  """Lays packed state over fresh state.
+
+  Args:
+    keeps_sharing: whether tensors that shared memory do so again.
+
+  Attributes:
+    may_grow: whether a state may have further items in dicts and lists, and None anywhere.
+  """
+
+  def __init__(self, device: torch.device, *, keeps_sharing: bool = True):
     self._device = device
-    self._may_grow = may_grow
+    self._keeps_sharing = keeps_sharing
+    self.may_grow = True
+    self._restored: dict[str, torch.Tensor] = {}
+    self._memory = _Memory()
 
   def overlay(self, fresh: Any, packed: Any, name: str) -> Any:
     kind = _kind(packed)
-    if packed is None and self._may_grow:
+    if packed is None and self.may_grow:
       return None
     if kind == 'fresh' or _is_kept_from_fresh(fresh):
       return self._keep(fresh, packed, name)
@@ -132,7 +225,7 @@ class _Overlay:
     """A value made from `packed`; `fresh`, as far as there is one, lends what was not saved."""
     kind = _kind(packed)
     if kind == 'tensor':
-      return self._tensor(packed)
+      return self._new_tensor(packed, name)
     if kind == 'complex':
       return complex(packed['data'][()])
     if kind == 'deque':
@@ -163,9 +256,11 @@ class _Overlay:
     """Hands an object its saved state."""
     if not _has_state_dict(fresh) or _kind(packed) != 'state_dict':
       raise _misfit(name, 'is an object with state_dict in only one of them')
-    state = self.restore(packed['data'], _state_dict(fresh), name)
-    target = unwrap(fresh) if isinstance(fresh, nn.Module) else fresh
-    if isinstance(target, nn.Module):
+    is_module = isinstance(fresh, nn.Module)  # which copies into tensors of its own
+    reader = _Overlay(self._device, keeps_sharing=False) if is_module else self
+    state = reader.restore(packed['data'], _state_dict(fresh), name)
+    target = unwrap(fresh) if is_module else fresh
+    if is_module:
       _check_module(target, state, name)
     try:
       target.load_state_dict(state)
@@ -173,6 +268,7 @@ class _Overlay:
       raise _misfit(name, f'refuses the saved state ({error})') from error
     if isinstance(target, torch.optim.Optimizer):
       _undo_casts(target, state)
+    self._note_tensors(_state_dict(fresh), name)
     return fresh
 
   def _set_generator(self, fresh: Any, packed: Any, name: str) -> torch.Generator:
@@ -196,19 +292,53 @@ class _Overlay:
     return fresh
 
   def _fill_tensor(self, fresh: Any, packed: Any, name: str) -> Any:
-    value = self.restore(packed, _ABSENT, name)
-    if isinstance(fresh, torch.Tensor):
-      _check_shape(name, _shape(value), tuple(fresh.shape))
-      if isinstance(value, torch.Tensor) and value.dtype == fresh.dtype:
-        fresh.detach().copy_(value)
-        return fresh
-    elif isinstance(fresh, np.ndarray):
-      _check_shape(name, _shape(value), fresh.shape)
-    else:
+    if not isinstance(fresh, (torch.Tensor, np.ndarray)):
       raise _misfit(
         name, f'is a {type(fresh).__name__} in the fresh state and a tensor in the saved'
       )
+    if isinstance(fresh, torch.Tensor) and self._may_fill(fresh, packed):
+      value = self._plain_tensor(packed) if _kind(packed) == 'tensor' else packed
+      _check_shape(name, _shape(value), tuple(fresh.shape))
+      if isinstance(value, torch.Tensor) and value.dtype == fresh.dtype:
+        fresh.detach().copy_(value)
+        self._note_tensors(fresh, name)
+        return fresh
+    value = self.restore(packed, _ABSENT, name)
+    _check_shape(name, _shape(value), tuple(fresh.shape))
     return value
+
+  def _may_fill(self, fresh: torch.Tensor, packed: Any) -> bool:
+    """Whether a fresh tensor shares memory with the same tensors as the saved one did."""
+    if _kind(packed) != 'tensor' or 'shares' not in packed:  # as version 0.1.0 packed it
+      return True
+    shared = packed['shares'] if packed['shares'] in self._restored else None
+    if shared is not None or self._memory.like(fresh) is not None:
+      return self._memory.like(fresh) == shared
+    return (self._memory.overlapping(fresh) is None) == (packed['overlaps'] is None)
+
+  def _new_tensor(self, packed: dict[str, Any], name: str) -> torch.Tensor:
+    """A tensor that the fresh state does not have, in the memory of another if it was so."""
+    if not self._keeps_sharing:
+      return self._plain_tensor(packed)
+    overlapped = packed.get('overlaps')
+    if overlapped is not None:
+      raise _misfit(name, f'shares a part of its memory with {overlapped} in the saved state only')
+    shares = packed.get('shares')
+    tensor = self._restored[shares] if shares in self._restored else self._plain_tensor(packed)
+    self._note_tensors(tensor, name)
+    return tensor
+
+  def _note_tensors(self, value: Any, name: str) -> None:
+    """Takes note of restored tensors, with which later ones may share memory."""
+    if type(value) in (torch.Tensor, nn.Parameter):
+      self._restored[name] = value.detach()
+      self._memory.add(value, name)
+    elif isinstance(value, dict):
+      for key, item in value.items():
+        self._note_tensors(item, f'{name}[{key!r}]')
+    elif isinstance(value, (list, tuple)):
+      for index, item in enumerate(value):
+        self._note_tensors(item, f'{name}[{index}]')
 
   def _fill_container(self, fresh: Any, packed: Any, name: str) -> Any:
     """Fills a dict, list or tuple item by item; an empty dict or list takes what comes."""
@@ -240,7 +370,7 @@ class _Overlay:
     return self.restore(packed, old, below) if old is _ABSENT else self.overlay(old, packed, below)
 
   def _check_items(self, name: str, wanted: set[Any], found: set[Any]) -> None:
-    _check_paths(name, wanted, found & wanted if self._may_grow else found)
+    _check_paths(name, wanted, found & wanted if self.may_grow else found)
 
   def _array_or_scalar(self, fresh: Any, value: Any, name: str) -> Any:
     _check_shape(name, _shape(value), _shape(fresh))
@@ -250,7 +380,7 @@ class _Overlay:
       return fresh
     return value
 
-  def _tensor(self, packed: dict[str, Any]) -> torch.Tensor:
+  def _plain_tensor(self, packed: dict[str, Any]) -> torch.Tensor:
     tensor = torch.tensor(packed['data'])
     if 'dtype' in packed:
       content = tensor

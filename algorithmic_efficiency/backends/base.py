@@ -6,7 +6,7 @@ environment variables by itself. Batches come to it as numpy and leave it on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, NoReturn, Protocol
@@ -164,23 +164,26 @@ class Evaluation(Ranks, Protocol):
 class StateCopies(Protocol):
   """Copies opaque state to plain values and back."""
 
-  def pack(self, tree: Any) -> Any:
-    """A copy of any state as plain containers, scalars, strings and numpy arrays, by path.
+  def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies named trees of any state to plain containers, scalars, strings and numpy arrays.
 
     Raises:
-      TypeError: something in it cannot be kept; the message names its path.
+      TypeError: something in them cannot be kept; the message names its path.
     """
     ...
 
-  def overlay(self, fresh: Any, packed: Any, *, may_grow: bool = True) -> Any:
-    """The state `fresh` with the values of `packed`.
+  def overlay(
+    self, fresh: Mapping[str, Any], packed: Mapping[str, Any], *, fixed: Collection[str] = ()
+  ) -> dict[str, Any]:
+    """The named trees of `fresh` with the values of `packed`.
 
     Arrays and scalars are taken by value and placed as in `fresh`. Objects with `load_state_dict`
-    are restored through it. Callables are kept.
+    are restored through it. Callables are kept. Tensors that shared memory do so again. Where state
+    was saved, it may have trees where `fresh` has None, further items in dicts and lists, and None
+    anywhere.
 
     Args:
-      may_grow: whether `packed` may have trees where `fresh` has None, further items in dicts and
-        lists, and None anywhere, as the state of a submission may; parameters may not.
+      fixed: names of the trees whose structure must be the same.
 
     Raises:
       ValueError: any other path in one has no match in the other; the message names it.

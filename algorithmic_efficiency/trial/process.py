@@ -36,7 +36,7 @@ from algorithmic_efficiency.trial.loop import (
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.parts import Parts, gather
 from algorithmic_efficiency.trial.position import Position
-from algorithmic_efficiency.trial.recorder import NullRecorder, Recorder, TrialRecorder
+from algorithmic_efficiency.trial.recorder import STATE, NullRecorder, Recorder, TrialRecorder
 from algorithmic_efficiency.trial.step_timer import median_step_sec
 
 
@@ -324,9 +324,10 @@ def _init_optimizer_state(context: Context, opened: Opened, hyperparameters: Any
 
 def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
   payload, backend = saved.payload, opened.parts.backend
-  run.params = backend.overlay(run.params, payload['params'], may_grow=False)
-  run.model_state = backend.overlay(run.model_state, payload['model_state'])
-  run.optimizer_state = backend.overlay(run.optimizer_state, payload['optimizer_state'])
+  fresh = {name: getattr(run, name) for name in STATE}
+  restored = backend.overlay(fresh, payload, fixed=('params',))
+  for name, tree in restored.items():
+    setattr(run, name, tree)
   opened.stream.restore(payload['data'])
   run.watch.carry(payload['buckets'], payload['charged'])
   position = former_names.renamed(payload['position'], former_names.POSITION)

@@ -20,6 +20,9 @@ from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
 
+STATE = ('params', 'model_state', 'optimizer_state')
+"""The names of the trees that a checkpoint holds, in the order in which they are restored."""
+
 CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
 
 
@@ -80,7 +83,7 @@ class NullRecorder:
     if not self._checkpoints:
       return
     try:
-      _packed(self._copies, state)
+      self._copies.pack({name: state[name] for name in STATE})
     except TypeError:
       self._checkpoints = False
 
@@ -192,7 +195,7 @@ class TrialRecorder:
     position = state['position']
     try:
       payload = {
-        **_packed(self._backend, state),
+        **self._backend.pack({name: state[name] for name in STATE}),
         'position': dataclasses.asdict(position),
         'data': state['data'],
         'buckets': state['buckets'],
@@ -244,7 +247,3 @@ def changes(before: TrialRecord, now: TrialRecord) -> list[str]:
       'equal to the last bit at equal thread counts only.'
     )
   return found
-
-
-def _packed(copies: StateCopies, state: Mapping[str, Any]) -> dict[str, Any]:
-  return {name: copies.pack(state[name]) for name in ('params', 'model_state', 'optimizer_state')}

@@ -55,9 +55,10 @@ def main() -> None:
   _report('synchronize(params)', lambda _: backend.synchronize(params))
   _report('synchronize()', lambda _: backend.synchronize())
   _report('all_finite', lambda _: backend.all_finite(params))
-  packed = backend.pack(params)
-  _report('pack', lambda _: backend.pack(params))
-  _report('overlay', lambda _: jax.block_until_ready(backend.overlay(params, packed)))
+  trees = {'params': params}
+  packed = backend.pack(trees)
+  _report('pack', lambda _: backend.pack(trees))
+  _report('overlay', lambda _: jax.block_until_ready(backend.overlay(trees, packed)))
   _report_eval(backend, workload, params, state, shape)
 
 

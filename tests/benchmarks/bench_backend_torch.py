@@ -78,13 +78,14 @@ def _report_calls(backend: Any, workload: Any, model: Any, optimizer: Any, shape
   _report('gradient in a bare loop', bare)
   optimizer.step()
   state = {'params': model, 'optimizer': optimizer}
-  packed = backend.pack(state)
+  trees = {'state': state}
+  packed = backend.pack(trees)
   for name, call in (
     ('synchronize', lambda _: backend.synchronize(model)),
     ('all_finite', lambda _: backend.all_finite(model)),
     ('change_marker', lambda _: backend.change_marker(model)),
-    ('pack', lambda _: backend.pack(state)),
-    ('overlay', lambda _: backend.overlay(state, packed)),
+    ('pack', lambda _: backend.pack(trees)),
+    ('overlay', lambda _: backend.overlay(trees, packed)),
   ):
     _report(name, call)
 

@@ -47,7 +47,9 @@ def main(num_devices: int, world_size: int = 1, rank: int = 0, address: str = ''
     if bits == 32:
       result['eval'] = {size: _evaluate(backend, params, state, size) for size in (7, 8, 13, 50)}
   result['sync_max'] = backend.sync_max(1 + rank + 2**-40)
-  result['packed'] = float(np.abs(backend.pack(params)["['Dense_1']['kernel']"]).sum())
+  result['packed'] = float(
+    np.abs(backend.pack({'params': params})['params']["['Dense_1']['kernel']"]).sum()
+  )
   backend.barrier()
   backend.synchronize()
   result['torch'] = 'torch' in sys.modules
@@ -91,7 +93,8 @@ def _train(backend, dtype):
     losses.append(loss)
     if index == NUM_STEPS // 2:
       num_programs = step._cache_size()
-      params, state = backend.overlay(fresh, backend.pack((params, state)))
+      saved = backend.pack({'it': (params, state)})
+      params, state = backend.overlay({'it': fresh}, saved)['it']
   assert step._cache_size() == num_programs, 'a restored state compiles another program'
   return [float(loss) for loss in losses], params, state
 

@@ -129,8 +129,8 @@ assert sums['num_examples'] == wanted['num_examples'] == (21.0, 1.0)
 np.testing.assert_allclose(sums['loss'], wanted['loss'], rtol=1e-6)
 
 # What is saved of each device comes back to it.
-packed = backend.pack(different)
-restored = backend.overlay(state, packed)
+packed = backend.pack({'state': different})
+restored = backend.overlay({'state': state}, packed)['state']
 for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(different)):
   assert np.array_equal(ours, theirs) and len(ours.sharding.device_set) == 8
 """

@@ -19,7 +19,7 @@ from torch.optim import lr_scheduler
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends._torch_state import overlay as overlay_on
-from algorithmic_efficiency.backends._torch_state import pack
+from algorithmic_efficiency.backends._torch_state import overlay_trees, pack
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.trial.checkpoint import Checkpoints
 
@@ -27,8 +27,8 @@ CPU = torch.device('cpu')
 WORDS = np.array([1, 2], np.uint32)
 
 
-def overlay(fresh: Any, packed: Any, **options: Any) -> Any:
-  return overlay_on(fresh, packed, device=CPU, **options)
+def overlay(fresh: Any, packed: Any) -> Any:
+  return overlay_on(fresh, packed, device=CPU)
 
 
 class Pair(NamedTuple):
@@ -407,8 +407,131 @@ def test_a_structure_that_has_changed_since_the_start_comes_back(fresh, saved, t
   ('fresh', 'saved'), [({'b': 1}, {'b': 1, 'a': 1}), ({'a': [0]}, {'a': None})]
 )
 def test_parameters_do_not_change_their_structure(fresh, saved):
-  with pytest.raises(ValueError, match=r"\['a'\]"):
-    overlay(fresh, pack(saved), may_grow=False)
+  with pytest.raises(ValueError, match=r"\['params'\]\['a'\]"):
+    overlay_trees({'params': fresh}, {'params': pack(saved)}, device=CPU, fixed=('params',))
+
+
+# Tensors that share memory.
+
+
+class Sharing:
+  """A module and an optimizer state, packed together."""
+
+  def __init__(self, value: float = 0.0):
+    self.model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+      self.model.weight.fill_(value)
+    self.state: dict[str, Any] = {}
+
+  def trees(self) -> dict[str, Any]:
+    return {'params': self.model, 'optimizer_state': self.state}
+
+  def resumed_from(self, saved: Sharing) -> Sharing:
+    overlay_trees(self.trees(), pack(saved.trees()), device=CPU, fixed=('params',))
+    assert_same(dict(self.model.state_dict()), dict(saved.model.state_dict()))
+    return self
+
+
+def share_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+  before = one.detach().clone()
+  with torch.no_grad():
+    other.add_(1.0)
+    changed = not torch.equal(one, before)
+    other.sub_(1.0)
+  return changed
+
+
+@pytest.mark.parametrize('is_fresh_shared', [False, True, None])
+def test_what_shares_the_memory_of_a_parameter_does_so_again(is_fresh_shared):
+  """Regression: it was restored as a tensor of its own, and later steps differed."""
+  saved, fresh = Sharing(3.0), Sharing()
+  saved.state['first'] = saved.model.weight.data
+  if is_fresh_shared is not None:
+    weight = fresh.model.weight.data
+    fresh.state['first'] = weight if is_fresh_shared else weight.clone()
+  fresh.resumed_from(saved)
+  assert share_memory(fresh.state['first'], fresh.model.weight)
+
+
+def test_so_does_what_an_optimizer_keeps():
+  saved, fresh = Sharing(3.0), Sharing()
+  for trial in (saved, fresh):
+    trial.state['optimizer'] = torch.optim.SGD(trial.model.parameters(), lr=0.1)
+  weight = saved.model.weight
+  saved.state['optimizer'].state[weight] = {'first': weight.data.cpu(), 'other': weight + 1}
+  fresh.resumed_from(saved)
+  found = fresh.state['optimizer'].state[fresh.model.weight]
+  assert share_memory(found['first'], fresh.model.weight)
+  assert not share_memory(found['other'], fresh.model.weight)
+
+
+def test_tensors_of_a_state_share_memory_as_they_did():
+  saved, fresh = Sharing(), Sharing()
+  one = torch.arange(3.0)
+  saved.state.update(a=one, b=[one, one.clone()])
+  found = fresh.resumed_from(saved).state
+  assert share_memory(found['a'], found['b'][0]) and not share_memory(found['a'], found['b'][1])
+
+
+def test_what_no_longer_shares_memory_leaves_the_parameter_alone():
+  """Regression: the values of the state were written into the parameter."""
+  saved, fresh = Sharing(3.0), Sharing()
+  saved.state['average'] = torch.full((2, 2), 7.0)
+  fresh.state['average'] = fresh.model.weight.data
+  fresh.resumed_from(saved)
+  assert not share_memory(fresh.state['average'], fresh.model.weight)
+  assert (fresh.state['average'] == 7.0).all() and (fresh.model.weight == 3.0).all()
+
+
+def test_a_parameter_in_the_state_is_the_parameter():
+  saved, fresh = Sharing(3.0), Sharing()
+  for trial in (saved, fresh):
+    trial.state['params'] = list(trial.model.parameters())
+  assert fresh.resumed_from(saved).state['params'][0] is fresh.model.weight
+
+
+def test_a_part_that_the_fresh_state_shares_too_is_filled():
+  saved, fresh = Sharing(3.0), Sharing()
+  for trial in (saved, fresh):
+    trial.state['row'] = trial.model.weight.data[0]
+  fresh.resumed_from(saved)
+  assert share_memory(fresh.state['row'], fresh.model.weight)
+
+
+@pytest.mark.parametrize('is_fresh_there', [False, True])
+def test_a_part_of_the_memory_of_a_parameter_is_named(is_fresh_there):
+  saved, fresh = Sharing(3.0), Sharing()
+  saved.state['row'] = saved.model.weight.data[0]
+  if is_fresh_there:
+    fresh.state['row'] = torch.zeros(2)
+  with pytest.raises(ValueError, match=r"\['row'\] shares a part of its memory with \['params'\]"):
+    fresh.resumed_from(saved)
+
+
+def test_neighbors_in_one_storage_share_no_memory():
+  saved, fresh = Sharing(), Sharing()
+  saved.state['parts'] = list(torch.arange(6.0).chunk(3))
+  found = fresh.resumed_from(saved).state['parts']
+  assert_same(found, saved.state['parts'])
+
+
+def test_tied_weights_of_a_module_are_loaded_as_they_are():
+  saved, fresh = (nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]) for _ in range(2))
+  for module in (saved, fresh):
+    module[1].weight = module[0].weight
+  overlay(fresh, pack(saved))
+  assert_same(dict(fresh.state_dict()), dict(saved.state_dict()))
+  assert fresh[1].weight is fresh[0].weight
+
+
+def test_what_version_0_1_0_packed_is_filled_in_place():
+  saved, fresh = Sharing(3.0), Sharing()
+  saved.state['first'] = torch.ones(2)
+  fresh.state['first'] = before = torch.zeros(2)
+  packed = pack(saved.trees())
+  del packed['optimizer_state']['first']['shares'], packed['optimizer_state']['first']['overlaps']
+  overlay_trees(fresh.trees(), packed, device=CPU)
+  assert fresh.state['first'] is before and (before == 1.0).all()
 
 
 _leaves = st.one_of(

@@ -78,7 +78,7 @@ def _everything(backend: Any) -> dict[str, Any]:
       if name == 'toy' and bits == 32:
         result['eval'] = {size: _evaluate(backend, model, size) for size in (7, 8, 13, 50)}
         result['names'] = [name for name, _ in model.named_parameters()]
-        result['packed'] = list(backend.pack(model)['data'])
+        result['packed'] = list(backend.pack({'params': model})['params']['data'])
         result['types'] = list(workload.model_params_types)
         result['is_output'] = [workload.is_output_params(name) for name in result['names']]
   return result
