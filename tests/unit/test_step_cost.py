@@ -69,14 +69,14 @@ def test_costs_are_those_of_the_steps_whatever_drifts(measure, tmp_path, drift):
   assert found['slow', 1] == pytest.approx(math.log(2), abs=10 * exact)  # its bursts are longer
 
 
-def test_the_baseline_has_a_turn_between_any_two_others(measure, tmp_path):
+def test_the_baseline_has_a_burst_between_any_two_others(measure, tmp_path):
   host = FakeHost(step_sec=HOST)
   measure(host, 'slow', 'nadamw', 'twin')
   num_steps = max(steps for _, steps, _ in host.calls)
   bursts = [name for name, steps, _ in host.calls if steps == num_steps]
-  turn = ['slow', 'nadamw', 'nadamw', 'nadamw', 'twin', 'nadamw']  # the second is the copy
-  assert bursts == ['nadamw', *turn * step_cost.NUM_ROUNDS]
-  assert num_steps == math.ceil(step_cost.BURST_SEC / HOST['nadamw'])  # as many for all
+  round_ = ['slow', 'nadamw', 'nadamw', 'nadamw', 'twin', 'nadamw']  # the second is the copy
+  assert bursts == ['nadamw', *round_ * 7]
+  assert num_steps == 20  # 0.2 s of the fastest, and as many for all
 
 
 def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_without_it(
@@ -89,10 +89,7 @@ def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_witho
     name: max(n for each, n, _ in host.calls[-40:] if each == name) for name in host.step_sec
   }
   assert bursts == {'nadamw': 20, 'slow': 4, 'slowest': 1}
-  assert (
-    sum(n for name, n, _ in host.calls if name == 'slowest')
-    == 1 + 3 + 1 + 1 + 2 * step_cost.NUM_ROUNDS
-  )
+  assert sum(n for name, n, _ in host.calls if name == 'slowest') == 1 + 3 + 1 + 1 + 2 * 7
   assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(50))
   assert costs(tmp_path)['slowest', 1] == pytest.approx(math.log(3000))
 
@@ -124,7 +121,7 @@ def test_the_records_say_what_was_measured_and_where(measure, tmp_path):
     4,
     'some host',
   )
-  assert slow.rounds == (pytest.approx((0.01, 0.02, 0.01)),) * step_cost.NUM_ROUNDS
+  assert slow.rounds == (pytest.approx((0.01, 0.02, 0.01)),) * 7
   assert floor.is_floor and not slow.is_floor
 
 
@@ -229,7 +226,7 @@ class TestRecords:
     }
     return StepCost(**{**fields, **changes})
 
-  def test_a_cost_is_the_median_over_turns_of_the_ratio_to_both_neighbours(self):
+  def test_a_cost_is_the_median_over_rounds_of_the_ratio_to_both_neighbours(self):
     assert self.cost().log_cost == pytest.approx(math.log(2))  # of 2, 8 / sqrt(4), 1 / 2
 
   def test_they_come_back_as_they_were_and_a_line_that_was_cut_off_counts_not(self, tmp_path):
