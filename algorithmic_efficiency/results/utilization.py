@@ -1,6 +1,6 @@
-"""How busy the machine is, under the names that AlgoPerf writes.
+"""Measures how busy the machine is, under the names that AlgoPerf writes.
 
-psutil and NVIDIA's management library are optional; what they would tell is left out without them.
+NVIDIA's management library is optional: without it there is nothing about GPUs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ def gpu_names() -> list[str]:
 
 
 def _host() -> dict[str, float | int]:
-  try:
-    import psutil
-  except ImportError:
-    return {}
+  import psutil
+
   memory = psutil.virtual_memory()
   found: dict[str, float | int] = {
     'cpu.util.avg_percent_since_last': psutil.cpu_percent(interval=None),
