@@ -200,8 +200,11 @@ def _resolved(request: Request, subject: _Subject) -> RunOptions:
 
 
 def _cache(request: Request, suite: Suite, folder: Path) -> str:
-  """The persistent compilation cache of a trial: its own where seconds are raced, so that no trial
-  finds its work done by another; one for all where steps are."""
+  """Gives the folder of a trial's persistent compilation cache.
+
+  Where seconds are raced, each trial has its own, so that none finds its work done. Where steps are
+  raced, all trials share one.
+  """
   if suite.axis == 'seconds' and not request.options.smoke:
     return str(folder.resolve() / '.compilation_cache')
   shared = os.environ.get('JAX_COMPILATION_CACHE_DIR')

@@ -81,7 +81,6 @@ NOT_YET = frozenset(
     f'{CORE}/benchmark',
     f'{CORE}/compat',
     f'{CORE}/experiments',
-    f'{CORE}/launch',
     f'{CORE}/layers',
     f'{CORE}/optimizers',
     f'{CORE}/results',
