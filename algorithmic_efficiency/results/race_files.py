@@ -73,7 +73,7 @@ def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:
   files.cut_unfinished_line(folder / COSTS_FILE)
   log = files.AppendFile(folder / COSTS_FILE)
   for cost in costs:
-    log.append(files.encode(dataclasses.asdict(cost)).encode() + b'\n')
+    log.append(files.encode(schema.with_checksum(dataclasses.asdict(cost))).encode() + b'\n')
   log.close()
 
 
@@ -96,6 +96,7 @@ def read_costs(folder: Path) -> tuple[StepCost, ...]:
 
 
 def _cost(value: Any) -> StepCost:
+  schema.require_unchanged(value)
   return schema.convert(former_names.renamed(value, former_names.STEP_COST), StepCost)
 
 

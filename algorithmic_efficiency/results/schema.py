@@ -6,6 +6,8 @@ about what is wrong. The types are dataclasses whose fields have the types below
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +22,8 @@ _MOST = 2**53  # beyond it floats, which counts meet in tables, are no longer ex
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_SEC)]
 StepSeconds = Annotated[float, msgspec.Meta(ge=_SHORTEST_SEC, le=_LONGEST_SEC)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+
+_CHECKSUM = 'checksum'
 
 T = TypeVar('T')
 
@@ -39,6 +43,27 @@ def convert(value: Any, kind: type[T]) -> T:
   except (msgspec.ValidationError, RecursionError) as error:
     found, _, place = str(error).replace('`', '').partition(' - at $')
     raise DamagedError(f'{place.lstrip(".")}: {found}' if place else found) from None
+
+
+def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """A record with a checksum of its fields, by which a later change of the file is noticed."""
+  return {**fields, _CHECKSUM: _checksum(fields)}
+
+
+def require_unchanged(value: Any) -> None:
+  """Checks the checksum of a decoded record, if it has one; older records have none.
+
+  Raises:
+    DamagedError: the record is not as it was written.
+  """
+  if isinstance(value, dict) and _CHECKSUM in value:
+    fields = {name: one for name, one in value.items() if name != _CHECKSUM}
+    if value[_CHECKSUM] != _checksum(fields):
+      raise DamagedError('it is not as it was written: its checksum differs')
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+  return hashlib.sha256(files.encode(fields).encode()).hexdigest()[:16]
 
 
 def read_json(path: Path) -> Any:

@@ -128,7 +128,7 @@ class TrialRecord:
     Raises:
       UserError: the file could not be written.
     """
-    files.write_json_atomic(folder / TRIAL_FILE, self.to_json())
+    files.write_json_atomic(folder / TRIAL_FILE, schema.with_checksum(self.to_json()))
 
 
 def read_trial(folder: Path) -> TrialRecord | None:
@@ -139,7 +139,9 @@ def read_trial(folder: Path) -> TrialRecord | None:
   """
   path = folder / TRIAL_FILE
   try:
-    return TrialRecord.from_json(schema.read_json(path))
+    value = schema.read_json(path)
+    schema.require_unchanged(value)
+    return TrialRecord.from_json(value)
   except FileNotFoundError:
     return None
   except schema.DamagedError as error:

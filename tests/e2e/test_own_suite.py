@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,7 @@ def test_its_budget_target_and_batch_size_are_those_of_the_trial(file, framework
 def check_that_it_goes_on_with_the_same_target_alone(folder: Path, file: Path, framework: str):
   """A target that was changed since the trial began keeps it from being resumed."""
   stopped = record(folder)
-  (folder / 'trial.json').write_text(
-    (folder / 'trial.json').read_text().replace('"finished"', '"running"')
-  )
+  dataclasses.replace(stopped, status='running').write(folder)
   file.write_text(SUITE.replace('0.02', '0.03'))
   again = _run(file, framework, '--stop_at', 'never', '--resume')
   assert again.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -686,6 +687,15 @@ def test_a_field_of_a_trial_record_that_does_not_fit_is_named(tmp_path, name, va
 def test_a_trial_record_that_cannot_be_decoded_is_damaged(tmp_path, content):
   (tmp_path / 'trial.json').write_text(content)
   with pytest.raises(UserError, match=r'trial\.json is damaged'):
+    read_trial(tmp_path)
+
+
+def test_a_trial_record_that_was_changed_since_is_damaged(tmp_path):
+  dataclasses.replace(RECORD, status='invalid', hyperparameters={'a': math.nan}).write(tmp_path)
+  assert read_trial(tmp_path).status == 'invalid'
+  path = tmp_path / 'trial.json'
+  path.write_text(path.read_text().replace('"invalid"', '"finished"'))
+  with pytest.raises(UserError, match='its checksum differs'):
     read_trial(tmp_path)
 
 

@@ -239,6 +239,13 @@ class TestRecords:
     race_files.append_costs(tmp_path, [self.cost(study=4)])
     assert race_files.read_costs(tmp_path) == tuple(self.cost(study=k) for k in (1, 2, 3, 4))
 
+  def test_a_cost_that_was_changed_since_is_a_mistake(self, tmp_path):
+    race_files.append_costs(tmp_path, [self.cost()])
+    path = tmp_path / race_files.COSTS_FILE
+    path.write_text(path.read_text().replace('8.0', '7.0'))
+    with pytest.raises(errors.UserError, match='its checksum differs'):
+      race_files.read_costs(tmp_path)
+
   @pytest.mark.parametrize('line', ['nothing', '{}', '[]', '{"study": 1}'])
   def test_what_is_no_record_is_a_mistake(self, tmp_path, line):
     (tmp_path / race_files.COSTS_FILE).write_text(f'{line}\n')

@@ -1,0 +1,230 @@
+"""Damaged copies of a race end in a result or in one message, and nothing gets better unsaid."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scoring_runs import hit_at, write_recorded_trial
+
+import scoring
+from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
+from scoring import outputs
+
+NUM_CASES_PER_BATCH = 25
+NUM_BATCHES = 20  # the first always, the others with the long tests
+WORKLOADS = ('quick_lm', 'quick_vision')
+STEPS = {'momentum': 150, 'nadamw': 100}
+
+
+@pytest.fixture(scope='module')
+def race(tmp_path_factory) -> Path:
+  """A race as `algoeff bench` leaves it: two submissions, two workloads, two studies."""
+  root = tmp_path_factory.mktemp('race')
+  for name, steps in STEPS.items():
+    for workload in WORKLOADS:
+      for study in (1, 2):
+        write_recorded_trial(
+          root,
+          name,
+          workload,
+          hit_at(workload, 10.0 + study, steps=steps + study),
+          study=study,
+          suite='quick',
+          ruleset='self',
+          step_time_sec=0.01,
+          environment={'host_hash': 'h', 'machine_hash': 'm', 'devices': {'num_threads': 1}},
+          buckets={'setup': 1.0, 'update': 10.0},
+        )
+  race_files.append_costs(root, [cost for study in (1, 2) for cost in costs(study)])
+  race_files.write_estimate(root, [planned(name, w) for name in STEPS for w in WORKLOADS])
+  return root
+
+
+def costs(study: int) -> list[StepCost]:
+  return [
+    StepCost(
+      submission=name,
+      baseline='nadamw',
+      workload=workload,
+      framework='jax',
+      study=study,
+      host='h',
+      rounds=tuple((0.01, 0.01 * factor, 0.01) for factor in (1.1, 1.2, 1.3)),
+    )
+    for name in STEPS
+    for workload in WORKLOADS
+  ]
+
+
+def planned(name: str, workload: str) -> PlannedTrials:
+  return PlannedTrials(
+    submission=name,
+    workload=workload,
+    framework='jax',
+    num_trials=2,
+    at_most_sec=20.0,
+    expected_sec=12.0,
+    off_clock_sec=1.0,
+    basis='the budget',
+  )
+
+
+def score(root: Path):
+  frame = scoring.load(root)
+  return scoring.score(frame, 'quick', ruleset='self', workloads=WORKLOADS, statistics=False)
+
+
+def flip_bytes(path: Path, rng: random.Random) -> None:
+  content = bytearray(path.read_bytes())
+  for _ in range(rng.choice([1, 1, 3, 20])):
+    if content:
+      content[rng.randrange(len(content))] = rng.randrange(256)
+  path.write_bytes(content)
+
+
+def change_a_digit(path: Path, rng: random.Random) -> None:
+  """What no parser notices."""
+  content = bytearray(path.read_bytes())
+  places = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
+  if places:
+    content[rng.choice(places)] = ord(rng.choice('0123456789'))
+  path.write_bytes(content)
+
+
+def cut(path: Path, rng: random.Random) -> None:
+  content = path.read_bytes()
+  path.write_bytes(content[: rng.randrange(len(content) + 1)])
+
+
+def cut_lines(path: Path, rng: random.Random) -> None:
+  lines = path.read_bytes().splitlines(keepends=True)
+  start = rng.choice([0, 0, rng.randrange(len(lines) + 1)])
+  path.write_bytes(b''.join(lines[start : start + rng.randrange(len(lines) + 1)]))
+
+
+def drop_a_line(path: Path, rng: random.Random) -> None:
+  lines = path.read_bytes().splitlines(keepends=True)
+  if lines:
+    del lines[rng.randrange(len(lines))]
+  path.write_bytes(b''.join(lines))
+
+
+def nest(path: Path, rng: random.Random) -> None:
+  path.write_text(rng.choice(['[', '{"a":']) * rng.choice([5, 100_000]))
+
+
+ODD = (None, True, -1, 10**400, 1e308, -0.5, '', 'x', '1_0', [], [1], [[1]], {}, {'a': [1]})
+
+
+def mistype(path: Path, rng: random.Random) -> None:
+  """Another type or value for one field, at any depth."""
+  try:
+    value = json.loads(
+      path.read_text().splitlines()[0] if path.suffix == '.jsonl' else path.read_text()
+    )
+  except (ValueError, IndexError, RecursionError):
+    return cut(path, rng)
+  holder = value
+  while isinstance(holder, (dict, list)) and holder:
+    key = rng.choice(sorted(holder) if isinstance(holder, dict) else range(len(holder)))
+    if not isinstance(holder[key], (dict, list)) or not holder[key] or rng.random() < 0.5:
+      holder[key] = rng.choice(ODD)
+      break
+    holder = holder[key]
+  rest = path.read_text().splitlines(keepends=True)[1:] if path.suffix == '.jsonl' else []
+  path.write_text(json.dumps(value) + '\n' + ''.join(rest))
+  return None
+
+
+def swap(path: Path, rng: random.Random) -> None:
+  root = next(
+    parent
+    for parent in path.parents
+    if (parent / 'nadamw').exists() or (parent / 'momentum').exists()
+  )
+  other = rng.choice(sorted(one for one in root.rglob(path.name) if one.is_file()))
+  content = path.read_bytes()
+  path.write_bytes(other.read_bytes())
+  other.write_bytes(content)
+
+
+def remove(path: Path, rng: random.Random) -> None:
+  path.unlink()
+
+
+def replace_by_no_file(path: Path, rng: random.Random) -> None:
+  path.unlink()
+  rng.choice([os.mkfifo, os.mkdir])(path)
+
+
+def remove_a_folder(path: Path, rng: random.Random) -> None:
+  if path.parent.name.startswith('trial'):
+    shutil.rmtree(path.parent)
+
+
+DAMAGES = (
+  *(
+    flip_bytes,
+    change_a_digit,
+    change_a_digit,
+    cut,
+    cut_lines,
+    drop_a_line,
+    nest,
+    mistype,
+    mistype,
+  ),
+  *(swap, swap, remove, replace_by_no_file, remove_a_folder),
+)
+
+
+def times_and_notes(result) -> tuple[dict[tuple[str, str], float], set]:
+  times = {
+    (name, workload): result.times[s, w]
+    for s, name in enumerate(result.submissions)
+    for w, workload in enumerate(result.workloads)
+  }
+  return times, {(note.kind, note.detail, Path(note.where).name) for note in result.notes}
+
+
+def batches(*, always: int):
+  marks = {True: [], False: [pytest.mark.long]}
+  return [pytest.param(i, marks=marks[i < always]) for i in range(NUM_BATCHES)]
+
+
+@pytest.mark.parametrize('batch', batches(always=1))
+def test_a_damaged_race_is_scored_or_refused_and_never_better_without_a_word(tmp_path, race, batch):
+  times, notes = times_and_notes(score(race))
+  refused = changed = 0
+  for case in range(NUM_CASES_PER_BATCH):
+    rng = random.Random(f'{batch} {case}')
+    root = tmp_path / f'{case}' / 'race'
+    shutil.copytree(race, root)
+    done = []
+    for _ in range(rng.choice([1, 1, 1, 2, 5])):
+      paths = sorted(path for path in root.rglob('*') if path.is_file())
+      path, damage = rng.choice(paths), rng.choice(DAMAGES)
+      done.append(f'{damage.__name__} {path.relative_to(root)}')
+      damage(path, rng)
+    try:
+      result = score(root)
+    except UserError as error:
+      refused += 1
+      assert str(error) and '\n' not in str(error), done
+      continue
+    json.dumps(outputs.as_json(result), allow_nan=False)
+    new_times, new_notes = times_and_notes(result)
+    assert not np.isnan(result.scores).any()
+    changed += new_times != times
+    for key, time in new_times.items():
+      if time < times[key] * (1 - 1e-9):
+        assert new_notes - notes, f'{key} took {times[key]:g} and now {time:g}, unsaid: {done}'
+  assert refused and changed  # the damages do something
