@@ -108,11 +108,9 @@ def test_a_few_run(framework: str, name: str, results: Results):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ('framework', 'name'), [(framework, name) for framework in QUICK for name in QUICK[framework]]
-)
-def test_a_few_run_on_sequences(framework: str, name: str, results: Results):
-  check(results(framework, 'quick_lm', QUICK[framework])[name], BY_NAME[name])
+def test_one_runs_on_sequences(results: Results):
+  [name] = QUICK['jax']
+  check(results('jax', 'quick_lm', QUICK['jax'])[name], BY_NAME[name])
 
 
 def every(names: Callable[[str], tuple[str, ...]]) -> pytest.MarkDecorator:

@@ -185,11 +185,9 @@ class TestEnd:
     assert (tmp_path / 'done').exists()
 
   def test_without_grace_it_is_ended_at_once(self, start, tmp_path):
-    code = f'sys.stdin.read(); time.sleep(0.5); open({str(tmp_path / "done")!r}, "w")'
-    begin = time.monotonic()
+    code = f'sys.stdin.read(); time.sleep(5); open({str(tmp_path / "done")!r}, "w")'
     with start(code):
       pass
-    assert time.monotonic() - begin < 5.0
     assert not (tmp_path / 'done').exists()
 
   def test_each_may_show_where_it_stands(self, start, tmp_path):

@@ -90,6 +90,14 @@ def test_points_stay_inside_the_bounds(low, factor, scaling, num_trials, num_dim
     assert all(type(value) is float for value in point.values())  # they are written as JSON
 
 
+def test_rounding_does_not_leave_the_bounds():
+  """The plain formula gives 0.00022232747840173630, which is above the upper bound."""
+  low, high = 0.00017411876418900165, 0.00022232747840173626
+  dimension = search_space.Range(low=low, high=high, scaling='log')
+  assert dimension.at(0.9999999999999999) == high
+  assert dimension.at(0.0) == low
+
+
 @given(num_values=st.integers(1, 9), fraction=st.floats(0, 1, exclude_max=True))
 def test_a_choice_is_always_one_of_its_values(num_values, fraction):
   assert search_space.Choice(values=tuple(range(num_values))).at(fraction) in range(num_values)
@@ -258,6 +266,17 @@ def test_self_tuning_has_no_point():
 def test_a_wrong_space_is_a_clear_mistake(tmp_path, content, message):
   with pytest.raises(UserError, match=message):
     _load(tmp_path, content)
+
+
+@pytest.mark.parametrize('scaling', ['linear', 'log'])
+def test_a_range_may_be_one_value(tmp_path, scaling):
+  space = _load(tmp_path, {'lr': {'min': 0.5, 'max': 0.5, 'scaling': scaling}})
+  assert search_space.points(space, 3, seed=0) == [{'lr': 0.5}] * 3
+
+
+def test_a_logarithmic_range_may_begin_at_any_positive_number(tmp_path):
+  space = _load(tmp_path, {'lr': {'min': 5e-324, 'max': 1.0, 'scaling': 'log'}})
+  assert all(0 < point['lr'] <= 1.0 for point in search_space.points(space, 5, seed=0))
 
 
 def test_a_missing_space_is_a_clear_mistake(tmp_path):
