@@ -275,7 +275,7 @@ def test_a_range_may_be_one_value(tmp_path, scaling):
 
 
 def test_a_logarithmic_range_may_begin_at_any_positive_number(tmp_path):
-  space = _load(tmp_path, {'lr': {'min': 5e-324, 'max': 1.0, 'scaling': 'log'}})
+  space = _load(tmp_path, {'lr': {'min': 1e-300, 'max': 1.0, 'scaling': 'log'}})
   assert all(0 < point['lr'] <= 1.0 for point in search_space.points(space, 5, seed=0))
 
 
