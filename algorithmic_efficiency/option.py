@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import types
 import typing
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from algorithmic_efficiency import errors
 
 _KEY = 'option'
+_LARGEST = 2**63 - 1  # what records and generators of random numbers hold
 Rule = Literal['positive', 'not negative']
 
 
@@ -38,6 +40,7 @@ class Option:
     is_repeated: True if several values come from repeated flags; otherwise commas separate them.
     former: names that the flag once had; each is accepted with a notice.
     rule: what a number must be.
+    is_folder: True if the value names a directory, which need not exist.
     is_recorded: True if `trial.json` states it among the options, which a resumed trial keeps.
   """
 
@@ -54,6 +57,7 @@ class Option:
   is_repeated: bool = False
   former: tuple[str, ...] = ()
   rule: Rule = 'positive'
+  is_folder: bool = False
   is_recorded: bool = False
 
   def check(self, value: Any) -> None:
@@ -78,6 +82,8 @@ class Option:
       raise errors.UserError(
         f'--{self.flag} must be {_NOUNS[self.kind]}; it is {errors.shown(value)}.'
       )
+    elif self.is_folder:
+      check_folder(f'--{self.flag}', str(value))
     elif self.choices and value not in self.choices:
       raise errors.unknown(f'choice of --{self.flag}', str(value), self.choices)
 
@@ -126,10 +132,39 @@ def check_number(flag: str, value: Any, kind: type = int, rule: Rule = 'positive
     UserError: the value is no number of this kind, is not finite, or breaks the rule.
   """
   number = isinstance(value, (int, float) if kind is float else int)
-  if not number or isinstance(value, bool) or not math.isfinite(value):
+  if not number or isinstance(value, bool) or value != value or abs(value) == math.inf:
     raise errors.UserError(f'--{flag} must be {_NOUNS[kind]}; it is {errors.shown(value)}.')
+  if value > _LARGEST:
+    raise errors.UserError(f'--{flag} must be below 2^63; it is {errors.shown(value)}.')
   if value < 0 or (value == 0 and rule == 'positive'):
     raise errors.UserError(f'--{flag} must {_RULES[rule]}; it is {errors.shown(value)}.')
+
+
+def check_folder(what: str, value: str, *, must_exist: bool = False) -> None:
+  """Checks that a text names a directory, or a place where one can be made.
+
+  Args:
+    what: the flag or argument, for messages.
+
+  Raises:
+    UserError: the text is no path, there is something else in its place, or there is nothing and
+      `must_exist` is True.
+  """
+  path = os.path.expanduser(value)
+  reason = ''
+  try:
+    os.stat(path)
+    if not os.path.isdir(path):
+      reason = 'is not'
+  except FileNotFoundError as error:
+    if must_exist or not path or os.path.islink(path):  # an empty path, or a link to nowhere
+      reason = f'is not: {error.strerror}'
+  except OSError as error:
+    reason = f'is not: {error.strerror}'
+  except ValueError:
+    reason = 'has a null character'
+  if reason:
+    raise errors.UserError(f'{what} must be a directory; {errors.shown(value)} {reason}.')
 
 
 _RULES: dict[Rule, str] = {'positive': 'be positive', 'not negative': 'not be negative'}

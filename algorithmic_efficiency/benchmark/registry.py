@@ -22,6 +22,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import suite_file
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
+from algorithmic_efficiency.option import check_folder
 
 HOME = Path(__file__).resolve().parents[2]
 OWN_PACKAGES = ('workloads', 'submissions', 'scoring')
@@ -112,9 +113,8 @@ def add_root(folder: Path | str) -> None:
   Raises:
     UserError: the folder does not exist or holds neither.
   """
+  check_folder('--path', str(folder), must_exist=True)
   root = Path(folder).expanduser().resolve()
-  if not root.is_dir():
-    raise errors.UserError(f'--path must be a directory; {root} is not.')
   if not any((root / name).is_dir() for name in ('workloads', 'submissions')):
     raise errors.UserError(
       f'--path must be a directory with workloads/ or submissions/ in it; {root} has neither.'
@@ -130,6 +130,7 @@ def add_task(folder: Path | str) -> None:
   Raises:
     UserError: the folder has no `definition.py`.
   """
+  check_folder('--workload_path', str(folder), must_exist=True)
   path = Path(folder).expanduser().resolve()
   if not (path / 'definition.py').is_file():
     raise errors.UserError(

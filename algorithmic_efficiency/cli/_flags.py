@@ -14,7 +14,7 @@ from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import SUITES
-from algorithmic_efficiency.option import Option, declared
+from algorithmic_efficiency.option import Option, check_folder, declared
 from algorithmic_efficiency.trial.options import RunOptions
 
 USER_ERROR = 2
@@ -87,6 +87,32 @@ def number(text: str) -> float:
   return _number(text, float, 'a finite number')
 
 
+def positive(text: str) -> float:
+  """A finite number above zero."""
+  value = number(text)
+  if value <= 0:
+    raise argparse.ArgumentTypeError(f'must be positive; it is {text}')
+  return value
+
+
+def folder(text: str) -> str:
+  """A directory, or a place where one can be made."""
+  return _folder(text, must_exist=False)
+
+
+def present_folder(text: str) -> str:
+  """A directory that exists."""
+  return _folder(text, must_exist=True)
+
+
+def _folder(text: str, *, must_exist: bool) -> str:
+  try:
+    check_folder('it', text, must_exist=must_exist)
+  except errors.UserError as error:
+    raise argparse.ArgumentTypeError(str(error).removeprefix('it ').removesuffix('.')) from None
+  return text
+
+
 def _number(text: str, kind: type[_Value], noun: str) -> _Value:
   try:
     value = kind(text)
@@ -102,7 +128,12 @@ _KINDS = {int: whole, float: number, str: str}
 
 # Flags of several verbs.
 
-_PATHS: Mapping[str, Any] = {'action': 'append', 'default': [], 'metavar': 'DIR', 'group': FOLDERS}
+_PATHS: Mapping[str, Any] = {
+  'action': 'append',
+  'default': [],
+  'metavar': 'DIR',
+  'group': FOLDERS,
+}
 _SHARED: Mapping[str, Mapping[str, Any]] = {
   'framework': {
     'group': RUN,
@@ -147,6 +178,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
   },
   'experiment_dir': {
     'group': RESULTS,
+    'type': folder,
     'default': 'runs',
     'metavar': 'DIR',
     'help': 'write the runs below DIR',
@@ -175,7 +207,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     'help': 'trials that run at the same time',
     'unset': 'one, or one a group of GPUs',
   },
-  'output_dir': {'group': OUTPUT, 'metavar': 'DIR', 'help': 'write to DIR'},
+  'output_dir': {'group': OUTPUT, 'type': folder, 'metavar': 'DIR', 'help': 'write to DIR'},
   'mix_hosts': {
     'group': SCORING,
     'action': 'store_true',

@@ -11,6 +11,7 @@ Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw -
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency.cli import _flags
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
   race = race_of(args)
   is_scored = not (args.no_score or race.options.smoke)
   if is_scored:
-    _require_scoring()
+    _require_scoring(_output_dir(args, race))
   if args.max_hours is not None:
     _refuse_dearer(args, race)
   with interrupted_when_terminated():
@@ -79,11 +80,20 @@ def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
   estimate.store(priced, race.folder)
 
 
-def _require_scoring() -> None:
-  """Says before a race, and not after it, that what scores it is missing."""
-  from scoring import report
+def _output_dir(args: argparse.Namespace, race: Race) -> Path:
+  return Path(args.output_dir).expanduser() if args.output_dir else race.folder / 'scores'
+
+
+def _require_scoring(output_dir: Path) -> None:
+  """Makes sure before a race, and not after it, that it can be scored.
+
+  Raises:
+    UserError: a package is missing, or the folder cannot be written.
+  """
+  from scoring import outputs, report
 
   report.require_installed()
+  outputs.require_writable(output_dir)
 
 
 def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
@@ -119,7 +129,7 @@ def _score(args: argparse.Namespace, race: Race, result: RaceResult) -> None:
   parser = _flags.Parser()
   score.arguments(parser)
   words = [str(race.folder), '--suite', race.suite, '--ruleset', race.ruleset]
-  words += ['--output_dir', args.output_dir or str(race.folder / 'scores')]
+  words += ['--output_dir', str(_output_dir(args, race))]
   if race.options.allow_provisional:
     words.append('--allow_provisional')
   if args.mix_hosts:

@@ -103,12 +103,14 @@ def run(args: argparse.Namespace) -> int:
   from algorithmic_efficiency.experiments.race import estimate
   from algorithmic_efficiency.launch.progress import say
   from algorithmic_efficiency.launch.session import interrupted_when_terminated
+  from scoring import outputs
 
   _flags.find_own(args)
   other = None
   if args.compare is not None:
     other = Record.read(Path(args.compare).expanduser())
     target_setting.check_like(other, workload=args.workload, step_budget=args.step_budget)
+  outputs.require_writable(Path(args.output_dir).expanduser())
   limits = estimate.BudgetLimits(max_hours=args.max_hours)
   asked = calibration.Calibration(
     workload=args.workload,

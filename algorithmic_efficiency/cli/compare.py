@@ -16,7 +16,9 @@ SUMMARY = 'compare two submissions'
 def arguments(parser: _flags.Parser) -> None:
   parser.add_argument('a', metavar='A', help='submission among the runs')
   parser.add_argument('b', metavar='B', help='submission to compare with')
-  parser.add_argument('runs', metavar='RUNS', help="folder of runs, ours or AlgoPerf's")
+  parser.add_argument(
+    'runs', type=_flags.present_folder, metavar='RUNS', help="folder of runs, ours or AlgoPerf's"
+  )
   score.rules_arguments(parser)
   _flags.add(parser, 'json', help='print the verdict as JSON')
 

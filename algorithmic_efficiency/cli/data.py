@@ -50,7 +50,7 @@ def arguments(parser: _flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  folder = data_dir(args.data_dir)
+  folder = data_dir(_flags.options_of(args).data_dir)
   return {'list': _list, 'prepare': _prepare, 'verify': _verify}[args.action](args, folder)
 
 

@@ -42,7 +42,7 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add(
     'timeout',
     group=_flags.DEVICES,
-    type=_flags.number,
+    type=_flags.positive,
     default=60,
     metavar='SEC',
     help='seconds that a framework may take to start',
@@ -51,7 +51,7 @@ def arguments(parser: _flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  report = examine(data_dir(args.data_dir), timeout_sec=args.timeout)
+  report = examine(data_dir(_flags.options_of(args).data_dir), timeout_sec=args.timeout)
   if args.json:
     print(json.dumps(report, indent=2))
   else:

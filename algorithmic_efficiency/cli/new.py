@@ -40,7 +40,14 @@ def arguments(parser: _flags.Parser) -> None:
   )
   _flags.add(parser, 'framework', choices=(*_FRAMEWORKS, 'both'), default='both')
   _flags.add(parser, 'ruleset')
-  parser.add('out', group=_flags.OUTPUT, default='.', metavar='DIR', help='make it in DIR')
+  parser.add(
+    'out',
+    group=_flags.OUTPUT,
+    type=_flags.folder,
+    default='.',
+    metavar='DIR',
+    help='make it in DIR',
+  )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -52,6 +52,7 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add(
     'evidence',
     group=_flags.COST,
+    type=_flags.present_folder,
     metavar='RUNS',
     help='folder of earlier runs, which show where trials stop',
     unset="the race's own",

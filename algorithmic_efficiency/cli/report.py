@@ -14,7 +14,9 @@ SUMMARY = 'rebuild the report of runs or of results'
 
 
 def arguments(parser: _flags.Parser) -> None:
-  parser.add_argument('runs', metavar='RUNS|OUT', help='folder of runs, or of results')
+  parser.add_argument(
+    'runs', type=_flags.present_folder, metavar='RUNS|OUT', help='folder of runs, or of results'
+  )
   score.common_arguments(parser)
   _flags.add(parser, 'output_dir', help='write the report to DIR', unset='OUT, or scoring_results')
 

@@ -44,6 +44,7 @@ def arguments(parser: _flags.Parser) -> None:
     'against',
     group=_flags.RUN,
     required=True,
+    type=_flags.present_folder,
     metavar='LOGS',
     help="folder of runs, ours or AlgoPerf's, to compare with",
   )

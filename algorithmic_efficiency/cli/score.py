@@ -17,7 +17,9 @@ SUMMARY = 'score a folder of runs and write the report'
 
 
 def arguments(parser: _flags.Parser) -> None:
-  parser.add_argument('runs', metavar='RUNS', help="folder of runs, ours or AlgoPerf's")
+  parser.add_argument(
+    'runs', type=_flags.present_folder, metavar='RUNS', help="folder of runs, ours or AlgoPerf's"
+  )
   common_arguments(parser)
   parser.add(
     'strict',

@@ -22,7 +22,7 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
-from algorithmic_efficiency.option import check_number
+from algorithmic_efficiency.option import check_folder, check_number
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
@@ -31,6 +31,8 @@ from algorithmic_efficiency.trial.options import RunOptions, are_same, data_dir
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
+_MAX_TRIALS = 100_000  # of one request
+_MAX_NAME_BYTES = 200
 _SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
 
@@ -110,10 +112,10 @@ def check_scored_name(name: str, remedy: str) -> None:
   Raises:
     UserError: scoring would not find, or would misread, the runs of a submission of this name.
   """
-  if not _SCORED_NAME.fullmatch(name):
+  if not _SCORED_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES:
     raise errors.UserError(
-      'A submission is scored by a name of letters, digits and . + - _ that does not end like a '
-      f'framework; {name!r} is none. {remedy}'
+      f'A submission is scored by a name of at most {_MAX_NAME_BYTES} letters, digits and . + - _ '
+      f'that does not end like a framework; {errors.shown(name)} is none. {remedy}'
     )
 
 
@@ -279,6 +281,12 @@ def _check_numbers(request: Request) -> None:
     if value is not None:
       check_number(name, value, rule='not negative')
   check_number('num_processes', request.devices.world_size)
+  check_folder('--experiment_dir', request.experiment_dir)
+  if request.trials * request.studies > _MAX_TRIALS:
+    raise errors.UserError(
+      f'A command runs at most {_MAX_TRIALS:,} trials; --trials {request.trials} and --studies '
+      f'{request.studies} are more.'
+    )
   if request.study is not None and request.studies > 1:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:

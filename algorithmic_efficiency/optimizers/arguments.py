@@ -85,7 +85,7 @@ def parse_value(text: str) -> Any:
     return folded[text.strip().lower()]
   try:
     value = ast.literal_eval(text.strip())
-    json.dumps(value)
+    json.dumps(value, allow_nan=False)  # 1e400 is no number either
   except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     return text.strip()
   return list(value) if isinstance(value, tuple) else value

@@ -88,6 +88,7 @@ class RunOptions:
     metavar='DIR',
     help='read prepared data sets from DIR',
     unset='$ALGOEFF_DATA_DIR, else ~/data',
+    is_folder=True,
   )
   save_checkpoints: bool = option(
     True, group=_KEEP, help='save checkpoints, from which trials resume'

@@ -56,7 +56,7 @@ def check(stderr: str, code: int, *parts: str) -> None:
     ({'framework': 'torch'}, ['invalid choice']),
     ({'max_global_steps': '0'}, ['--max_global_steps must be positive; it is 0']),
     ({'studies': '-1'}, ['--studies must be positive']),
-    ({'trials': 'many'}, ['invalid int value']),
+    ({'trials': 'many'}, ['must be a whole number']),
     ({'tuning_search_space': 'space.json'}, ['self-tuning ruleset takes no search space']),
     (
       {'ruleset': 'external', 'submission': 'external.py'},

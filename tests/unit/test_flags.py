@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from algorithmic_efficiency import cli
 from algorithmic_efficiency.cli import _flags, main
+from algorithmic_efficiency.launch import request
 
 RUN = ['run', '--workload', 'quick_vision', '--framework', 'jax', '--submission', 'nadamw']
 
@@ -78,6 +80,11 @@ def test_defaults_are_shown_as_values():
     ),
     (['--heartbeat_timeout_sec', '1e999'], "must be a finite number; it is '1e999'"),
     (['--stop_at', 'x' * 5000], 'argument --stop_at: invalid choice: '),
+    (
+      ['--experiment_dir', ''],
+      "argument --experiment_dir: must be a directory; '' is not: No such",
+    ),
+    (['--experiment_dir', 'x' * 5000], 'is not: File name too long'),
     (['--no_such_flag'], 'unrecognized arguments: --no_such_flag'),
   ],
 )
@@ -88,6 +95,68 @@ def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys)
   assert end.value.code == 2 and shown.out == ''
   assert message in shown.err
   assert shown.err.count('\n') == 1 and len(shown.err) < 600
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--data_dir', __file__], '--data_dir must be a directory'),
+    (['--path', 'nowhere'], "--path must be a directory; 'nowhere' is not: No such file"),
+    (['--path', ''], "--path must be a directory; '' is not: No such file"),
+    (['--workload_path', 'x' * 5000], 'is not: File name too long'),
+    (['--trials', '99999999999'], 'A command runs at most 100,000 trials; --trials 99999999999'),
+    (['--studies', '100001'], 'at most 100,000 trials; --trials 1 and --studies 100001'),
+    (['--seed', '9' * 30], '--seed must be below 2^63'),
+    (['--experiment', 'x' * 300], 'by a name of at most 200 letters'),
+    (['--experiment', 'ü' * 101], 'by a name of at most 200 letters'),
+  ],
+)
+def test_a_value_that_a_request_refuses_is_one_short_line(words, message, capsys, monkeypatch):
+  monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+  assert main([*RUN, '--smoke', '--ruleset', 'self', *words]) == 2
+  shown = capsys.readouterr()
+  assert shown.out == '' and message in shown.err
+  assert shown.err.count('\n') == 1 and len(shown.err) < 600
+
+
+@pytest.mark.parametrize(
+  'words',
+  [
+    ['score', 'x' * 5000],
+    ['score', 'loop'],
+    ['report', 'file'],
+    ['compare', 'a', 'b', 'nowhere'],
+    ['data', 'list', '--data_dir', 'file'],
+    ['list', 'data', '--data_dir', 'file'],
+    ['doctor', '--data_dir', 'file/below'],
+    ['doctor', '--timeout', '0'],
+    ['doctor', '--timeout', 'nan'],
+    ['check', 'nadamw', '--hard_limit_sec', 'nan'],
+    ['check', 'nadamw', '--heartbeat_timeout_sec', '-1'],
+    ['new', 'submission', 'mine', '--out', ''],
+    ['reproduce', 'mnist', '--submission', 'nadamw', '--against', 'file'],
+    ['plan', '--suite', 'quick', '--submissions', 'nadamw', '--evidence', 'file'],
+    ['bench', '--suite', 'quick', '--submissions', 'nadamw', '--output_dir', 'file'],
+    ['bench', '--suite', 'quick', '--submissions', '=nadamw', '--frameworks', 'jax'],
+    ['bench', '--suite', 'quick', '--submissions', 'mine=', '--frameworks', 'jax'],
+  ],
+  ids=lambda words: ' '.join(words)[:60],
+)
+def test_other_verbs_judge_places_and_numbers_before_they_use_them(
+  words, capsys, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  Path('file').touch()
+  Path('loop').symlink_to('loop')
+  try:
+    code = main(words)
+  except SystemExit as end:
+    code = end.code
+  shown = capsys.readouterr()
+  assert code == 2 and shown.out == ''
+  lines = [line for line in shown.err.splitlines() if ' is now ' not in line]
+  assert len(lines) == 1 and len(lines[0]) < 600
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'loop']
 
 
 @pytest.mark.parametrize('words', [['--hard_limit_sec', '0'], ['--hard_limit_sec=0']])

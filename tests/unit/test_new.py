@@ -133,8 +133,10 @@ def test_an_existing_folder_is_left_alone(tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_a_clear_mistake(tmp_path, capsys):
   (tmp_path / 'file').write_text('')
   out = str(tmp_path / 'file')
-  assert cli.main(['new', 'submission', 'my_optimizer', '--out', out]) == cli.USER_ERROR
-  assert 'cannot be made' in capsys.readouterr().err
+  with pytest.raises(SystemExit) as ended:
+    cli.main(['new', 'submission', 'my_optimizer', '--out', out])
+  assert ended.value.code == cli.USER_ERROR
+  assert 'argument --out: must be a directory' in capsys.readouterr().err
 
 
 def test_another_kind_is_a_clear_mistake(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.option import check, declared, option
+from algorithmic_efficiency.option import check, check_folder, declared, option
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.options import RunOptions, are_same, with_options
 
@@ -82,7 +83,7 @@ with mock.patch.object(calibration, 'estimate', asked):
   except KeyboardInterrupt:
     pass
 check(expand(calibration._search(asked.call_args.args[0])))
-words = ['quick_vision', '--submission', 'nadamw', '--against', 'logs']
+words = ['quick_vision', '--submission', 'nadamw', '--against', '.']
 assert _flags.options_of(parsed(reproduce, [*words, *GIVEN])).eval_fraction == 0.5
 
 # AlgoPerf's runner and the API
@@ -163,7 +164,7 @@ def test_what_the_types_of_fields_say():
 @pytest.mark.parametrize(
   'values',
   [
-    {'flag': True, 'maybe': False, 'number': 10**30, 'from_zero': 0, 'seconds': 3},
+    {'flag': True, 'maybe': False, 'number': 2**63 - 1, 'from_zero': 0, 'seconds': 3},
     {'maybe': None, 'seconds': None, 'text': None, 'inner': -1},
     {'seconds': 0.5, 'kind': 'other', 'kinds': (), 'text': ''},
   ],
@@ -179,6 +180,7 @@ def test_values_that_are_right(values: dict[str, Any]):
     ('flag', None, '--flag must be true or false; it is None'),
     ('number', 0, '--number must be positive; it is 0'),
     ('number', -1, '--number must be positive; it is -1'),
+    ('number', 2**63, '--number must be below 2^63; it is 9223372036854775808'),
     ('number', True, '--number must be a whole number; it is True'),
     ('number', 1.0, '--number must be a whole number; it is 1.0'),
     ('number', math.nan, '--number must be a whole number; it is nan'),
@@ -199,6 +201,54 @@ def test_values_that_are_wrong(name: str, value: Any, message: str):
   with pytest.raises(errors.UserError) as found:
     Record(**{name: value})
   assert message in str(found.value)
+
+
+def test_a_number_of_thousands_of_digits_is_not_printed():
+  with pytest.raises(errors.UserError, match=r'must be below 2\^63; it is a very long number'):
+    Record(number=10**9999)
+
+
+@pytest.fixture
+def odd_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+  monkeypatch.chdir(tmp_path)
+  Path('file').touch()
+  Path('loop').symlink_to('loop')
+  Path('nowhere').symlink_to('missing')
+  Path('folder').mkdir()
+  Path('link').symlink_to('folder')
+  os.mkfifo('pipe')
+  return tmp_path
+
+
+ODD_PLACES = {
+  '': 'is not: No such file',
+  'file': 'is not',
+  'file/below': 'is not: Not a directory',
+  'loop': 'is not: Too many levels of symbolic links',
+  'loop/below': 'is not: Too many levels of symbolic links',
+  'nowhere': 'is not: No such file',
+  'pipe': 'is not',
+  'x' * 5000: 'is not: File name too long',
+  'a\0b': 'has a null character',
+}
+
+
+@pytest.mark.parametrize('place', ODD_PLACES, ids=lambda place: place[:10] or 'empty')
+def test_places_that_are_no_directories(odd_places, place: str):
+  with pytest.raises(errors.UserError) as found:
+    RunOptions(data_dir=place)
+  assert f'--data_dir must be a directory; {errors.shown(place)} ' in str(found.value)
+  assert ODD_PLACES[place] in str(found.value)
+  with pytest.raises(errors.UserError):
+    check_folder('it', place, must_exist=True)
+
+
+def test_places_that_are_or_may_become_directories(odd_places):
+  for place in ('folder', 'link', 'link/new', 'new', 'new/below', '.', '/'):
+    check_folder('it', place)
+  for place in ('new', 'folder/new'):
+    with pytest.raises(errors.UserError, match=r'it must be a directory; .* is not: No such file'):
+      check_folder('it', place, must_exist=True)
 
 
 def test_a_record_of_a_trial_states_what_its_results_depend_on():

@@ -37,6 +37,10 @@ class RaceSubmission:
     name, given, submission = text.partition('=')
     if not given or '(' in name:
       return cls(submission=text)
+    if not (name and submission):
+      raise errors.UserError(
+        f'A submission is given as SUBMISSION or NAME=SUBMISSION; {errors.shown(text)} lacks one.'
+      )
     return cls(submission=submission, name=name)
 
 
