@@ -8,7 +8,7 @@ resume. What a resume undid stays in the log; the reader leaves it out.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,14 @@ class RunLog:
 
   Appending takes the same time for the first record and the millionth, unless a row brings a column
   that no row had before: then the CSV file is rewritten.
+
+  Attributes:
+    restored_steps: the steps of the evaluations that the log had lost.
+    num_lost: records before the checkpoint that the log had lost, evaluations among them.
   """
+
+  restored_steps: Sequence[int | float] = ()
+  num_lost: int = 0
 
   def __init__(self, folder: Path, preemption_count: int, rows: Rows):
     self._preemption_count = preemption_count
@@ -51,6 +58,7 @@ class RunLog:
     resumed_at: int | None = None,
     preemption_count: int = 0,
     position: int | None = None,
+    known: Sequence[Row] = (),
   ) -> RunLog:
     """Starts a log, or, with `resumed_at`, goes on with one that was interrupted.
 
@@ -63,6 +71,8 @@ class RunLog:
       position: `position` at the time of the checkpoint: records behind it are undone. Without it,
         those of a larger step are; rows that a submission logs carry the number of steps done
         *before* the step that logs them, so that one of them may then appear twice.
+      known: the evaluations that the checkpoint has. Those that the log has lost, or has otherwise,
+        are written again, and stand in `restored_steps`.
 
     Raises:
       UserError: there is a log already and `resumed_at` is None, or the folder cannot be written.
@@ -78,10 +88,13 @@ class RunLog:
     if resumed_at == 0 and position is None:
       position = 1
     rows = read(folder) if path.exists() and path.stat().st_size else Rows()
+    num_lost = rows.num_lost(position)
     if resumed_at is not None:
       rows.undo(resumed_at, position)
+    restored = rows.restore(known)
     log = cls(folder, preemption_count, rows)
-    if not rows.num_lines:
+    log.num_lost, log.restored_steps = num_lost, [row['global_step'] for row in restored]
+    if not rows.header:
       log._write(header, kind='header', schema=SCHEMA_VERSION, time=time.time())
     if resumed_at is not None:
       log._write(
@@ -92,6 +105,8 @@ class RunLog:
         preemption_count=preemption_count,
         time=time.time(),
       )
+    for row in restored:
+      log._write({}, kind='eval', row=row, restored=True)
     return log
 
   @property
@@ -179,11 +194,13 @@ class Rows:
     header: the first record; empty if it is damaged.
     problems: what could not be read: path, line and reason.
     num_lines: complete lines in the file, damaged ones among them.
+    damaged: those that are damaged, by index from 0.
   """
 
   header: dict[str, Any] = field(default_factory=dict)
   problems: list[str] = field(default_factory=list)
   num_lines: int = 0
+  damaged: list[int] = field(default_factory=list)
   _records: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
   @property
@@ -227,10 +244,51 @@ class Rows:
     if record['kind'] == 'resumed_at':
       position = record.get('position')
       self.undo(record['global_step'], position if isinstance(position, int) else None)
-    self._records.append((index, record))
+    if record['kind'] == 'eval' and record.get('restored') is True:
+      self._insert(index, record)
+    else:
+      self._records.append((index, record))
+
+  def restore(self, known: Sequence[Row]) -> list[Row]:
+    """Takes the evaluations of `known` that are missing here or differ; returns those."""
+    found = {row['global_step']: _sorted(row) for row in self.evals}
+    lost = [row for row in known if found.get(row['global_step']) != _sorted(row)]
+    for row in lost:
+      self._insert(self.num_lines, {'kind': 'eval', 'row': row})
+    return lost
+
+  def _insert(self, index: int, record: dict[str, Any]) -> None:
+    """Puts an evaluation where it belongs, instead of another after the same step."""
+    step = record['row']['global_step']
+    kept = [
+      entry
+      for entry in self._records
+      if entry[1]['kind'] != 'eval' or entry[1]['row']['global_step'] != step
+    ]
+    later = (
+      place
+      for place, (_, other) in enumerate(kept)
+      if other['kind'] == 'eval' and other['row']['global_step'] > step
+    )
+    kept.insert(next(later, len(kept)), (index, record))
+    self._records = kept
+
+  def num_lost(self, position: int | None) -> int:
+    """How many of the first `position` records are damaged or cut off; 0 once that was resumed."""
+    resumes = [entry for entry in self._records if entry[1]['kind'] == 'resumed_at']
+    if position is None or any(record.get('position') == position for _, record in resumes):
+      return 0
+    begin = resumes[-1][0] if resumes else 0
+    damaged = sum(begin <= index < position for index in self.damaged)
+    return damaged + max(0, position - self.num_lines)
 
   def _of(self, *kinds: str) -> Iterator[Row]:
     return (record['row'] for _, record in self._records if record['kind'] in kinds)
+
+
+def _sorted(row: Row) -> str:
+  """A row as text, by which rows are equal if they have the same numbers, NaN among them."""
+  return files.encode(dict(sorted(row.items())))
 
 
 def read(folder: Path) -> Rows:
@@ -254,6 +312,7 @@ def read(folder: Path) -> Rows:
       record = _checked(files.decode(line))
     except ValueError as error:
       rows.problems.append(f'{path}:{index + 1}: the line is damaged ({error}); it was left out.')
+      rows.damaged.append(index)
       continue
     if record['kind'] == 'header':
       _require_known_schema(path, record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from algorithmic_efficiency.backends.base import Diagnostics, StateCopies
@@ -22,6 +23,8 @@ from algorithmic_efficiency.trial.messages import Reporter
 
 STATE = ('params', 'model_state', 'optimizer_state')
 """The names of the trees that a checkpoint holds, in the order in which they are restored."""
+
+BEGINS_ANEW = 'The trial began anew, from step 0: it had been run before, but left no checkpoint.'
 
 CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
 
@@ -132,8 +135,8 @@ class TrialRecorder:
     )
     before = trial_record.read_trial(config.path) if saved else None
     if before is not None:
-      notes = dict.fromkeys((*before.notes, *self._record.notes, *changes(before, self._record)))
-      self._record = dataclasses.replace(self._record, notes=tuple(notes))
+      now, self._record = self._record, dataclasses.replace(self._record, notes=before.notes)
+      self._add_notes((*now.notes, *changes(before, now)))
     self._log = self._open_log(config, saved)
     self._log.flush()
     self._log_offset = (config.path / measurements.LOG_FILE).stat().st_size
@@ -146,20 +149,25 @@ class TrialRecorder:
     self._record.write(self._folder)
 
   def _open_log(self, config: TrialConfig, saved: Loaded | None) -> RunLog:
-    if saved is not None:
-      resumed_at: int | None = saved.step
-      position: int | None = saved.payload['log_position']
-    else:
-      begun = (config.path / measurements.LOG_FILE).exists()
-      resumed_at, position = (0 if begun and config.resume else None), None
     header = {'workload': config.workload, 'framework': config.framework, 'seed': config.seed}
-    return RunLog.open(
+    if saved is None:
+      begun = config.resume and (config.path / measurements.LOG_FILE).exists()
+      self._add_notes([BEGINS_ANEW] if begun and _has_rows(config.path) else [])
+      return RunLog.open(config.path, header=header, resumed_at=0 if begun else None)
+    log = RunLog.open(
       config.path,
       header=header,
-      resumed_at=resumed_at,
+      resumed_at=saved.step,
       preemption_count=self._preemption_count,
-      position=position,
+      position=saved.payload['log_position'],
+      known=[row for _, row in saved.payload['position']['eval_results']],
     )
+    self._add_notes(losses(log.restored_steps, log.num_lost))
+    return log
+
+  def _add_notes(self, notes: Sequence[str]) -> None:
+    together = dict.fromkeys((*self._record.notes, *notes))
+    self._record = dataclasses.replace(self._record, notes=tuple(together))
 
   def _write_descriptions(self, config: TrialConfig, workload: Any) -> None:
     number = self._preemption_count
@@ -213,7 +221,7 @@ class TrialRecorder:
     self._report.send('progress', **state)
 
   def _note(self, text: str) -> None:
-    self._record = dataclasses.replace(self._record, notes=(*self._record.notes, text))
+    self._add_notes([text])
     self._sent(self._log.append_event('note', text=text))
 
   def finish(self, final: Mapping[str, float], **fields: Any) -> int:
@@ -233,6 +241,28 @@ class TrialRecorder:
   def _track(self, global_step: int, row: Mapping[str, float]) -> None:
     for tracker in self._trackers:
       tracker.scalars(global_step, row)
+
+
+def _has_rows(folder: Path) -> bool:
+  """Whether a trial folder has evaluations, which a new beginning undoes."""
+  return bool(measurements.read(folder).evals)
+
+
+def losses(restored_steps: Sequence[int | float], num_lost: int) -> list[str]:
+  """Says in notes which records the log of a trial had lost when the trial was resumed."""
+  found = []
+  if restored_steps:
+    steps = ', '.join(map(str, restored_steps))
+    found.append(
+      f'The log was damaged: evaluations after these steps were restored from the checkpoint: '
+      f'{steps}.'
+    )
+  if num_lost > len(restored_steps):
+    found.append(
+      f'The log was damaged: {num_lost - len(restored_steps)} other records are lost, such as '
+      'metrics that the submission logged.'
+    )
+  return found
 
 
 def changes(before: TrialRecord, now: TrialRecord) -> list[str]:

@@ -101,7 +101,6 @@ class FakeStages:
       seed=1,
       study_seed=1,
       root_seed=1,
-      data_dir='x',
       folder=str(folder),
     )
     self.process = TrialProcess(config, self.report)

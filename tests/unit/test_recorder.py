@@ -1,11 +1,23 @@
-"""What the record of a resumed trial says about the interruption."""
+"""What a trial writes, and what its record says about an interruption."""
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import recorder
+from algorithmic_efficiency.trial.checkpoint import Checkpoints
+from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.position import Position
+from algorithmic_efficiency.trial.recorder import NullRecorder, TrialRecorder
 
 
 def record(*, submission_hash: str = 'a', num_threads: int | None = 1) -> TrialRecord:
@@ -34,3 +46,244 @@ def test_another_number_of_threads_is_noted():
   [note] = recorder.changes(record(num_threads=2), record(num_threads=1))
   assert 'began with 2 threads and was resumed with 1' in note
   assert recorder.changes(record(num_threads=None), record(num_threads=2)) == []
+
+
+# A trial's folder, with a backend that packs what is plain already.
+
+
+class FakeBackend:
+  def pack(self, trees):
+    if 'bad' in trees.values():
+      raise TypeError('something is bad')
+    return dict(trees)
+
+  def describe(self):
+    return {'num_threads': 1}
+
+  def scalars(self, values):
+    return {name: float(value) for name, value in values.items()}
+
+
+class FakeReport:
+  def __init__(self) -> None:
+    self.sent: list[dict[str, Any]] = []
+
+  def send(self, kind: str, **fields: Any) -> None:
+    self.sent.append({'kind': kind, **fields})
+
+
+WORKLOAD = SimpleNamespace(definition=registry.workload('quick_vision'))
+
+
+def config(folder: Path, *, resume: bool = False) -> TrialConfig:
+  return TrialConfig(
+    workload='quick_vision',
+    framework='jax',
+    submission='mine',
+    submission_path='x',
+    suite='quick',
+    ruleset='self',
+    study=1,
+    trial=1,
+    hyperparameters=None,
+    seed=1,
+    study_seed=1,
+    root_seed=1,
+    folder=str(folder),
+    resume=resume,
+  )
+
+
+class Trial:
+  """The recorder of a trial that is run, or resumed, in a folder."""
+
+  def __init__(self, folder: Path, *, resume: bool = False):
+    checkpoints = Checkpoints(folder)
+    self.saved = checkpoints.load() if resume else None
+    self.position = Position(**self.saved.payload['position']) if self.saved else Position()
+    given = config(folder, resume=resume)
+    self.folder, self.report = folder, FakeReport()
+    self.recorder = TrialRecorder(
+      given,
+      given.record(),
+      backend=FakeBackend(),
+      workload=WORKLOAD,
+      report=self.report,
+      checkpoints=checkpoints,
+      saved=self.saved,
+    )
+
+  def evaluate(self, step: int, value: float = 0.5, state: Any = 'state') -> None:
+    """One evaluation, with what the submission logged before it, and its checkpoint."""
+    position = self.position
+    count = self.saved.payload['preemption_count'] + 1 if self.saved else 0
+    row = {'validation/accuracy': value, 'test/accuracy': math.nan, 'preemption_count': count}
+    self.recorder.metrics([(step - 1, {'loss': 2.0})])
+    self.recorder.evaluation(row, step)
+    position.global_step = position.charged_steps = step
+    position.eval_results.append((step, {**row, 'global_step': step}))
+    self.recorder.checkpoint(
+      {
+        **dict.fromkeys(recorder.STATE, state),
+        'position': position,
+        'data': {'next': step},
+        'buckets': {'update': 1.5 * step, 'setup': 1.0},
+        'charged': 0.25,
+      }
+    )
+
+  def finish(self) -> None:
+    self.recorder.finish(
+      {'score': 1.0}, global_step=self.position.global_step, status='finished', stop_reason='failed'
+    )
+
+  @property
+  def record(self) -> TrialRecord:
+    found = trial_record.read_trial(self.folder)
+    assert found is not None
+    return found
+
+  @property
+  def evals(self) -> list[tuple[int, float]]:
+    rows = measurements.read(self.folder).evals
+    return [(row['global_step'], row['validation/accuracy']) for row in rows]
+
+
+def interrupted(folder: Path) -> list[bytes]:
+  """The lines of the log of a trial that was killed after its third evaluation."""
+  trial = Trial(folder)
+  for step in (1, 10, 20):
+    trial.evaluate(step, step / 100)
+  return (folder / measurements.LOG_FILE).read_bytes().splitlines(keepends=True)
+
+
+ALL = [(1, 0.01), (10, 0.1), (20, 0.2)]
+
+
+def test_a_log_that_is_whole_is_resumed_without_a_word(tmp_path):
+  interrupted(tmp_path)
+  trial = Trial(tmp_path, resume=True)
+  assert trial.evals == ALL
+  assert trial.record.notes == ()
+
+
+def without(*numbers: int):
+  return lambda lines: [line for index, line in enumerate(lines) if index not in numbers]
+
+
+def flipped(*numbers: int):
+  return lambda lines: [
+    b'\xff' + line[1:] if index in numbers else line for index, line in enumerate(lines)
+  ]
+
+
+def other_value(lines: list[bytes]) -> list[bytes]:
+  return [line.replace(b'0.1,', b'0.9,') for line in lines]
+
+
+# The log is: header, then metrics and evaluation for each of three steps.
+DAMAGES = {
+  'cut before the second evaluation': (lambda lines: lines[:4], [10, 20], 1),
+  'cut within a line': (lambda lines: [*lines[:3], lines[3][:9]], [10, 20], 2),
+  'only the header': (lambda lines: lines[:1], [1, 10, 20], 3),
+  'empty': (lambda lines: [], [1, 10, 20], 4),
+  'evaluations flipped': (flipped(2, 4), [1, 10], 0),
+  'the header and metrics flipped': (flipped(0, 1), [], 2),
+  'one evaluation deleted': (without(4), [10], 0),
+  'another value': (other_value, [10], 0),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_evaluations_that_the_log_has_lost_are_restored_from_the_checkpoint(tmp_path, damage):
+  """Regression: the trial ended with rows gone, and no word of it."""
+  mutilate, restored, num_lost = DAMAGES[damage]
+  lines = interrupted(tmp_path)
+  (tmp_path / measurements.LOG_FILE).write_bytes(b''.join(mutilate(lines)))
+  trial = Trial(tmp_path, resume=True)
+  assert trial.evals == ALL
+  notes = recorder.losses(restored, len(restored) + num_lost)
+  assert list(trial.record.notes) == notes and len(notes) == bool(restored) + bool(num_lost)
+  trial.evaluate(30, 0.3)
+  trial.finish()
+  assert trial.evals == [*ALL, (30, 0.3)]
+  assert measurements.altered_views(tmp_path) == []
+  assert measurements.read(tmp_path).header['workload'] == 'quick_vision'
+  assert list(trial.record.notes) == notes
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_loss_is_said_once_however_often_the_trial_resumes(tmp_path, damage):
+  mutilate, _, _ = DAMAGES[damage]
+  lines = interrupted(tmp_path)
+  (tmp_path / measurements.LOG_FILE).write_bytes(b''.join(mutilate(lines)))
+  notes = Trial(tmp_path, resume=True).record.notes
+  again = Trial(tmp_path, resume=True)
+  assert again.evals == ALL and again.record.notes == notes
+  again.evaluate(30, 0.3)
+  last = Trial(tmp_path, resume=True)
+  assert last.evals == [*ALL, (30, 0.3)] and last.record.notes == notes
+  assert measurements.altered_views(tmp_path) == []
+
+
+def test_the_notes_name_the_steps_and_count_the_rest():
+  [restored, lost] = recorder.losses([1, 10], 5)
+  assert restored.endswith('from the checkpoint: 1, 10.')
+  assert ': 3 other records are lost' in lost
+  assert recorder.losses([], 0) == []
+
+
+def test_rows_restored_come_before_those_that_the_parent_counts(tmp_path):
+  lines = interrupted(tmp_path)
+  (tmp_path / measurements.LOG_FILE).write_bytes(b''.join(lines[:1]))
+  trial = Trial(tmp_path, resume=True)
+  offset = (tmp_path / measurements.LOG_FILE).stat().st_size
+  assert [message for message in trial.report.sent if message['kind'] == 'row'] == []
+  assert trial.recorder.finish({}, global_step=20) == offset
+
+
+def test_a_trial_without_checkpoints_says_that_it_begins_anew(tmp_path):
+  """Regression: it began anew without a note."""
+  interrupted(tmp_path)
+  for path in tmp_path.glob('checkpoint_*'):
+    path.unlink()
+  trial = Trial(tmp_path, resume=True)
+  assert trial.evals == [] and trial.record.notes == (recorder.BEGINS_ANEW,)
+
+
+def test_one_that_had_no_evaluation_loses_nothing_by_that(tmp_path):
+  Trial(tmp_path)
+  assert Trial(tmp_path, resume=True).record.notes == ()
+
+
+def test_a_state_that_cannot_be_saved_is_noted_once_and_no_more_tried(tmp_path):
+  trial = Trial(tmp_path)
+  trial.evaluate(1, state='bad')
+  trial.evaluate(2, state='good')
+  trial.finish()
+  assert trial.record.notes == (f'{recorder.CANNOT_BE_SAVED} something is bad',)
+  assert Checkpoints(tmp_path).load() is None
+
+
+def test_the_parent_gets_each_line_as_it_stands_in_the_log(tmp_path):
+  trial = Trial(tmp_path)
+  offset = (tmp_path / measurements.LOG_FILE).stat().st_size
+  trial.evaluate(1)
+  assert trial.recorder.finish({'score': 2.0}, global_step=1) == offset
+  sent = [message['line'] + '\n' for message in trial.report.sent if message['kind'] == 'row']
+  written = (tmp_path / measurements.LOG_FILE).read_bytes()[offset:]
+  assert ''.join(sent).encode() == written
+  assert [json.loads(line)['kind'] for line in sent] == ['metrics', 'eval', 'end']
+
+
+def test_other_processes_pack_but_write_nothing():
+  backend = FakeBackend()
+  packed: list[Any] = []
+  backend.pack = lambda trees: packed.append(trees)
+  state = dict.fromkeys(recorder.STATE, 1)
+  NullRecorder(backend, checkpoints=False).checkpoint(state)
+  assert packed == []
+  other = NullRecorder(backend, checkpoints=True)
+  other.checkpoint({**state, 'position': Position()})
+  assert packed == [state]
+  assert other.finish({'score': 1.0}, global_step=1) == 0
