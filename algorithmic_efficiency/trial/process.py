@@ -155,9 +155,12 @@ class TrialProcess:
     outcome = {'status': status, 'stop_reason': stop_reason, 'reason': reason}
     bucket, log_offset = 'setup', 0
     match self._reached:
-      case Opened() as opened:
+      case Opened(saved=saved) as opened:
         opened.stream.close()
-        log_offset = _close_recorder(context, opened, Position(), bucket, outcome)
+        if saved is not None:
+          _carry_clock(context.watch, saved)
+        position = Position() if saved is None else _position(saved)
+        log_offset = _close_recorder(context, opened, position, bucket, outcome)
       case Assembled(opened=opened, run=run):
         bucket = 'log'
         opened.stream.close()
@@ -329,9 +332,16 @@ def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
   for name, tree in restored.items():
     setattr(run, name, tree)
   opened.stream.restore(payload['data'])
-  run.watch.carry(payload['buckets'], payload['charged'])
-  position = former_names.renamed(payload['position'], former_names.POSITION)
-  run.resume(Position(**position), payload['preemption_count'] + 1)
+  run.resume(_position(saved), payload['preemption_count'] + 1)
+  _carry_clock(run.watch, saved)
+
+
+def _position(saved: Loaded) -> Position:
+  return Position(**former_names.renamed(saved.payload['position'], former_names.POSITION))
+
+
+def _carry_clock(watch: clock.Stopwatch, saved: Loaded) -> None:
+  watch.carry(saved.payload['buckets'], saved.payload['charged'])
 
 
 def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:

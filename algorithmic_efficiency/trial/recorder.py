@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from algorithmic_efficiency.backends.base import Diagnostics, StateCopies
+from algorithmic_efficiency.clock import SUBMISSION_BUCKETS
 from algorithmic_efficiency.results import (
   environment,
   measurements,
@@ -20,6 +21,7 @@ from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.step_timer import median_step_sec
 
 STATE = ('params', 'model_state', 'optimizer_state')
 """The names of the trees that a checkpoint holds, in the order in which they are restored."""
@@ -133,6 +135,10 @@ class TrialRecorder:
     self._record = dataclasses.replace(
       record, environment=environment.collect(backend.describe()), versions=environment.versions()
     )
+    if saved is not None:
+      payload = saved.payload
+      done = progress(payload['position'], payload['buckets'], payload['charged'])
+      self._record = dataclasses.replace(self._record, **done)
     before = trial_record.read_trial(config.path) if saved else None
     if before is not None:
       now, self._record = self._record, dataclasses.replace(self._record, notes=before.notes)
@@ -198,8 +204,15 @@ class TrialRecorder:
 
   def checkpoint(self, state: Mapping[str, Any]) -> None:
     self._log.flush()
-    if self._checkpoints is None:
-      return
+    if self._checkpoints is not None:
+      self._save(self._checkpoints, state)
+    self._record = dataclasses.replace(
+      self._record,
+      **progress(dataclasses.asdict(state['position']), state['buckets'], state['charged']),
+    )
+    self._record.write(self._folder)
+
+  def _save(self, checkpoints: Checkpoints, state: Mapping[str, Any]) -> None:
     position = state['position']
     try:
       payload = {
@@ -212,7 +225,7 @@ class TrialRecorder:
         'preemption_count': self._preemption_count,
         'definition_hash': self._record.definition_hash,
       }
-      self._checkpoints.save(position.global_step, payload)
+      checkpoints.save(position.global_step, payload)
     except TypeError as error:
       self._checkpoints = None
       self._note(f'{CANNOT_BE_SAVED} {error}')
@@ -241,6 +254,25 @@ class TrialRecorder:
   def _track(self, global_step: int, row: Mapping[str, float]) -> None:
     for tracker in self._trackers:
       tracker.scalars(global_step, row)
+
+
+def progress(
+  position: Mapping[str, Any], buckets: Mapping[str, float], charged_sec: float
+) -> dict[str, Any]:
+  """How far a trial has come, as fields of its record: what stays if the trial is interrupted.
+
+  Args:
+    position: the fields of a `Position`.
+    buckets: seconds by bucket of the clock.
+    charged_sec: seconds of other buckets that count as submission time too.
+  """
+  return {
+    'global_step': position['global_step'],
+    'charged_steps': position['charged_steps'],
+    'step_time_sec': median_step_sec(position['step_times']),
+    'buckets': buckets,
+    'submission_time_sec': sum(buckets[name] for name in SUBMISSION_BUCKETS) + charged_sec,
+  }
 
 
 def _has_rows(folder: Path) -> bool:

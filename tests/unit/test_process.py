@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from fake_trial import FakeTrial, rules, step_rules
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.trial import process
+from algorithmic_efficiency.trial.checkpoint import Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.process import Assembled, Opened, TrialProcess
 
@@ -77,7 +79,7 @@ class FakeStages:
       init_sec=0.0,
       notes=(),
     )
-    opened = Opened(
+    self.opened = opened = Opened(
       parts=self.parts,
       stream=self.stream,
       recorder=self.recorder,
@@ -148,6 +150,20 @@ def test_one_that_is_open_is_closed_and_recorded_at_step_0(monkeypatch, tmp_path
   assert found['final'] == {} and found['global_step'] == 0
   assert {name: found[name] for name in FAILED} == FAILED
   assert stages.report.sent[-1]['log_offset'] == 77
+
+
+def test_one_that_could_not_be_resumed_is_recorded_where_it_stood(monkeypatch, tmp_path):
+  """Regression: its record said step 0."""
+  stages = FakeStages(monkeypatch, tmp_path, 'assemble')
+  position = {'global_step': 7, 'charged_steps': 9, 'validation_goal': True}  # of version 0.1.0
+  payload = {'position': position, 'buckets': {'update': 30.0, 'eval': 5.0}, 'charged': 1.0}
+  opened = dataclasses.replace(stages.opened, saved=Loaded(7, payload))
+  monkeypatch.setattr(process, 'open_trial', lambda *arguments: opened)
+  stages.fail()
+  found = stages.recorder.finished
+  assert (found['global_step'], found['charged_steps']) == (7, 9)
+  assert found['submission_time_sec'] == 31.0
+  assert sum(found['buckets'].values()) == pytest.approx(35.0 + found['wall_sec'])
 
 
 def test_one_that_has_run_is_recorded_where_it_stands(monkeypatch, tmp_path):

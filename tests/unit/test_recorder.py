@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.clock import BUCKETS
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import recorder
@@ -120,14 +121,15 @@ class Trial:
     row = {'validation/accuracy': value, 'test/accuracy': math.nan, 'preemption_count': count}
     self.recorder.metrics([(step - 1, {'loss': 2.0})])
     self.recorder.evaluation(row, step)
-    position.global_step = position.charged_steps = step
+    position.global_step, position.charged_steps = step, 2 * step
+    position.step_times.append((0.5, step))
     position.eval_results.append((step, {**row, 'global_step': step}))
     self.recorder.checkpoint(
       {
         **dict.fromkeys(recorder.STATE, state),
         'position': position,
         'data': {'next': step},
-        'buckets': {'update': 1.5 * step, 'setup': 1.0},
+        'buckets': dict.fromkeys(BUCKETS, 0.0) | {'update': 1.5 * step, 'setup': 1.0},
         'charged': 0.25,
       }
     )
@@ -254,6 +256,34 @@ def test_a_trial_without_checkpoints_says_that_it_begins_anew(tmp_path):
 def test_one_that_had_no_evaluation_loses_nothing_by_that(tmp_path):
   Trial(tmp_path)
   assert Trial(tmp_path, resume=True).record.notes == ()
+
+
+def done(record: TrialRecord) -> tuple[Any, ...]:
+  return (
+    record.status,
+    record.global_step,
+    record.charged_steps,
+    record.submission_time_sec,
+    record.step_time_sec,
+    sum(record.buckets.values()),
+  )
+
+
+def test_the_record_of_a_trial_that_is_killed_says_how_far_it_came(tmp_path):
+  """Regression: it said step 0, whenever the trial was interrupted."""
+  trial = Trial(tmp_path)
+  assert done(trial.record)[:4] == ('running', 0, 0, 0.0)
+  trial.evaluate(1)
+  trial.evaluate(10)
+  reached = ('running', 10, 20, 15.25, 0.5, 16.0)
+  assert done(trial.record) == reached
+  assert done(Trial(tmp_path, resume=True).record) == reached  # before its next evaluation
+
+
+def test_so_does_that_of_a_trial_whose_state_is_not_saved(tmp_path):
+  trial = Trial(tmp_path)
+  trial.evaluate(10, state='bad')
+  assert trial.record.global_step == 10
 
 
 def test_a_state_that_cannot_be_saved_is_noted_once_and_no_more_tried(tmp_path):
