@@ -291,8 +291,8 @@ def losses(restored_steps: Sequence[int | float], num_lost: int) -> list[str]:
     )
   if num_lost > len(restored_steps):
     found.append(
-      f'The log was damaged: {num_lost - len(restored_steps)} other records are lost, such as '
-      'metrics that the submission logged.'
+      'The log was damaged: other records are lost, such as metrics that the submission logged: '
+      f'{num_lost - len(restored_steps)}.'
     )
   return found
 

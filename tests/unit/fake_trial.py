@@ -79,6 +79,7 @@ class FakeRecorder:
     self.rows: list[dict[str, float]] = []
     self.logged: list[tuple[int, Mapping[str, Any]]] = []
     self.checkpoints: list[Mapping[str, Any]] = []
+    self.reports: list[Mapping[str, Any]] = []
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
     self.rows.append({**row, 'global_step': global_step})
@@ -92,7 +93,7 @@ class FakeRecorder:
     self._clock.spend(self._seconds)
 
   def progress(self, state: Mapping[str, Any]) -> None:
-    pass
+    self.reports.append(state)
 
   def finish(self, final: Mapping[str, float], **fields: Any) -> int:
     return 0
@@ -132,6 +133,7 @@ class FakeTrial:
   Args:
     update: called with the keyword arguments of `update_params`; may return None for no change.
     accuracy: the validation accuracy that an evaluation at a step gives.
+    test_accuracy: that on test; None for the same.
     partial: what one that looks at a few batches gives.
   """
 
@@ -143,6 +145,7 @@ class FakeTrial:
     data_selection: Callable[..., Any] = draw_one,
     prepare_for_eval: Callable[..., Any] | None = None,
     accuracy: Callable[[int], float] = lambda step: 0.0,
+    test_accuracy: Callable[[int], float] | None = None,
     partial: Callable[[int], float] = lambda step: 0.0,
     step_sec: float = 0.125,
     queued_sec: float = 0.0,
@@ -154,6 +157,8 @@ class FakeTrial:
     self.machine = FakeMachine(self.clock)
     self.recorder = FakeRecorder(self.clock, log_sec)
     self.calls: list[dict[str, Any]] = []
+    self.seen: list[tuple[Any, int]] = []
+    self.seeds: list[int] = []
 
     def update_params(**arguments: Any) -> Any:
       self.calls.append(arguments)
@@ -171,7 +176,10 @@ class FakeTrial:
     ) -> dict[str, float]:
       self.clock.spend(eval_sec)
       value = accuracy(step) if max_batches is None else partial(step)
-      return {f'{split}/accuracy': value for split in splits}
+      values = {f'{split}/accuracy': value for split in splits}
+      if test_accuracy is not None and 'test' in splits:
+        values['test/accuracy'] = test_accuracy(step)
+      return values
 
     self.run = loop.TrialRun(
       rules=rules,
@@ -194,7 +202,11 @@ class FakeTrial:
       model_state=None,
       optimizer_state='state',
       watch=Stopwatch(start=self.clock.now, now=self.clock),
-      hooks=loop.Hooks(evaluate=evaluate, reseed=lambda value: None),
+      hooks=loop.Hooks(
+        evaluate=evaluate,
+        reseed=self.seeds.append,
+        before_evaluation=lambda params, step: self.seen.append((params, step)),
+      ),
       recorder=self.recorder,
       guard=guard.Guard(),
       seed=1,

@@ -57,7 +57,7 @@ class TestEvaluationTimes:
     assert trial.run.run() == 'step_limit'
     assert steps(trial) == [3, 4, 30]
 
-  def test_glances_between_whole_evaluations_are_logged_and_count_nowhere(self):
+  def test_partial_evaluations_between_full_ones_are_logged_and_count_nowhere(self):
     trial = FakeTrial(
       step_rules(max_steps=22, period=5, full_eval_every=3), partial=lambda step: 0.5
     )
@@ -68,7 +68,7 @@ class TestEvaluationTimes:
     ]
     assert [step for step, _ in trial.run.position.eval_results] == [1, 15, 22]
 
-  def test_a_glance_at_the_goal_becomes_a_whole_evaluation(self):
+  def test_a_partial_one_at_the_target_becomes_a_full_one(self):
     trial = FakeTrial(
       step_rules(max_steps=40, period=5, full_eval_every=100),
       partial=lambda step: 0.95 if step >= 15 else 0.0,
@@ -91,6 +91,106 @@ class TestEvaluationTimes:
     trial = FakeTrial(rules(evaluate=False, max_sec=1.0))
     assert trial.run.run() == 'budget_spent'
     assert trial.rows == []
+
+
+class TestHooks:
+  def test_each_evaluation_shows_the_parameters_once_before_it(self):
+    def update(global_step, **arguments):
+      return 'state', float(global_step), None
+
+    trial = FakeTrial(
+      step_rules(max_steps=12, period=5, full_eval_every=2), update=update, partial=lambda step: 1.0
+    )
+    trial.run.run()
+    assert trial.seen == [(0.0, 1), (4.0, 5), (9.0, 10), (11.0, 12)]
+
+  def test_without_evaluations_nothing_is_shown(self):
+    trial = FakeTrial(step_rules(evaluate=False))
+    trial.run.run()
+    assert trial.seen == []
+
+  def test_global_random_states_are_set_at_the_start_and_after_each_evaluation(self):
+    """Resuming sets them alike, as they follow from the step."""
+    trial, resumed = FakeTrial(step_rules(max_steps=10)), FakeTrial(step_rules(max_steps=10))
+    trial.run.run()
+    assert len(trial.seeds) == 4 and len(set(trial.seeds)) == 4
+    resumed.run.resume(Position(global_step=5, charged_steps=5, next_eval_steps=10), 1)
+    resumed.run.run()
+    assert resumed.seeds == [trial.seeds[2], trial.seeds[3]]
+
+
+class TestRecords:
+  def test_a_row_has_what_is_scored(self):
+    trial = FakeTrial(rules(max_global_steps=1), queued_sec=0.25, log_sec=0.5)
+    trial.run.resume(Position(), preemption_count=3)
+    trial.run.run()
+    assert trial.rows == [
+      {
+        'validation/accuracy': 0.0,
+        'test/accuracy': 0.0,
+        'score': 0.375,
+        'accumulated_submission_time': 0.375,
+        'total_duration': 1.375,
+        'accumulated_eval_time': 1.0,
+        'accumulated_logging_time': 0.0,
+        'preemption_count': 3,
+        'charged_steps': 1,
+        'global_step': 1,
+      }
+    ]
+
+  def test_each_evaluation_is_followed_by_a_checkpoint_of_that_moment(self):
+    trial = FakeTrial(step_rules(max_steps=5))
+    trial.run.run()
+    [first, last] = trial.recorder.checkpoints
+    assert first['data'] == {'position': 1} and last['data'] == {'position': 5}
+    assert first['buckets']['update'] == 0.125 and last['buckets']['update'] == 0.625
+    assert last['position'].next_eval_steps == 10
+    assert (first['params'], first['optimizer_state'], first['charged']) == (1.0, 'state', 0.0)
+
+  @pytest.mark.parametrize(('num_rows', 'num_written'), [(256, 0), (257, 257)])
+  def test_rows_are_kept_until_there_are_more_than_256(self, num_rows, num_written):
+    written = []
+
+    def update(global_step, **arguments):
+      written.append(len(trial.recorder.logged))
+      for _ in range(num_rows if global_step == 1 else 0):
+        trial.run.logger.append_scalar_metrics({'loss': 1.0}, global_step)
+
+    trial = FakeTrial(step_rules(max_steps=5, period=5), update=update, step_sec=1.0)
+    trial.run.run()
+    assert written[2] == num_written
+
+  @pytest.mark.parametrize(('step_sec', 'num_reports'), [(0.5, 2), (0.51, 3)])
+  def test_progress_is_reported_about_twice_a_second(self, step_sec, num_reports):
+    trial = FakeTrial(rules(evaluate=False, max_sec=None, max_global_steps=3), step_sec=step_sec)
+    trial.run.run()
+    assert len(trial.recorder.reports) == num_reports
+    assert trial.recorder.reports[0]['global_step'] == 1
+
+
+class TestSeveralProcesses:
+  """Processes decide alike, by the slowest clock, and only where they wait anyway."""
+
+  def trial(self, slowest: float, **options) -> FakeTrial:
+    trial = FakeTrial(rules(**options), step_sec=0.01)
+    trial.machine.world_size = 2
+    trial.machine.sync_max = lambda value: max(value, slowest)
+    return trial
+
+  def test_the_slowest_clock_spends_the_budget(self):
+    assert self.trial(10.0, max_sec=10.0).run.run() == 'budget_spent'
+
+  def test_between_synchronizations_nothing_is_decided(self):
+    trial = FakeTrial(rules(max_sec=0.0625, evaluate=False), step_sec=1 / 64)
+    trial.machine.world_size = 2
+    trial.run.run()
+    assert trial.run.position.global_step == 17  # 1 step, then a quarter of a second of them
+
+  def test_a_resumed_trial_goes_by_the_longest_wait(self):
+    trial = self.trial(2.0, max_sec=None, max_global_steps=3, eval_period_sec=2.0)
+    trial.run.run()
+    assert steps(trial) == [1, 2, 3]
 
 
 class TestClock:
@@ -229,12 +329,12 @@ class TestBudget:
 
 
 class TestStopReasons:
-  def test_goals_reached_needs_validation_and_test(self):
+  def test_targets_reached_needs_validation_and_test(self):
     trial = FakeTrial(step_rules(), accuracy=lambda step: 0.95 if step >= 10 else 0.85)
     assert trial.run.run() == 'targets_reached'
     assert steps(trial)[-1] == 10
 
-  def test_goals_are_sticky(self):
+  def test_targets_are_sticky(self):
     values = {1: 0.95, 5: 0.1, 10: 0.1}
     trial = FakeTrial(step_rules(max_steps=10), accuracy=lambda step: values[step])
     assert trial.run.run() == 'targets_reached'
@@ -246,7 +346,7 @@ class TestStopReasons:
     )
     assert trial.run.run() == 'validation_target_reached'
 
-  def test_stop_at_never_goes_on_behind_the_goals(self):
+  def test_stop_at_never_goes_on_behind_the_targets(self):
     trial = FakeTrial(step_rules(max_steps=20, stop_at='never'), accuracy=lambda step: 0.95)
     assert trial.run.run() == 'budget_spent'
     assert trial.run.position.validation_reached and steps(trial)[-1] == 20
@@ -309,6 +409,7 @@ class TestDonation:
     def update(**arguments):
       trial.calls.clear()  # the fakes keep what they see
       trial.recorder.checkpoints.clear()
+      trial.seen.clear()
       assert [reference() for reference in alive[:-3]] == [None] * len(alive[:-3])
       fresh = tuple(Weights() for _ in range(3))
       alive.extend(map(weakref.ref, fresh))
@@ -327,6 +428,73 @@ class TestCalls:
     assert 'train_state' not in plain.calls[0]
     with pytest.raises(TypeError):
       declared.calls[0]['train_state']['accumulated_submission_time'] = 0.0
+
+  def test_train_state_says_which_targets_were_reached(self):
+    """AlgoPerf's keys: `goal` for target."""
+    found = {}
+
+    def update(global_step, train_state, **arguments):
+      found[global_step] = (
+        train_state['validation_goal_reached'],
+        train_state['test_goal_reached'],
+      )
+
+    trial = FakeTrial(
+      step_rules(max_steps=15, period=5),
+      update=update,
+      wants_train_state=True,
+      accuracy=lambda step: 0.9 if step == 5 else 0.0,
+      test_accuracy=lambda step: 0.8 if step == 10 else 0.0,
+    )
+    assert trial.run.run() == 'targets_reached'
+    assert found == {
+      **dict.fromkeys(range(5), (False, False)),
+      **dict.fromkeys(range(5, 10), (True, False)),
+    }
+
+  def test_train_state_has_the_clock_as_of_the_last_evaluation(self):
+    found = []
+
+    def update(train_state, **arguments):
+      found.append(dict(train_state))
+
+    trial = FakeTrial(
+      step_rules(max_steps=4, period=2), update=update, wants_train_state=True, log_sec=0.5
+    )
+    begin = trial.clock.now
+    trial.run.run()
+    times = [
+      {name: value for name, value in state.items() if 'goal' not in name} for state in found
+    ]
+    last = {'is_time_remaining': True, 'training_complete': False}
+    sec, ended = 0.125, begin + 0.125 + 1.0 + 2 * 0.5
+    assert times[0] == {
+      **last,
+      'last_eval_time': begin,
+      'last_step_end_time': begin,
+      'accumulated_submission_time': 0.0,
+      'accumulated_eval_time': 0.0,
+      'accumulated_logging_time': 0.0,
+    }
+    assert times[1] == {
+      **last,
+      'last_eval_time': ended,
+      'last_step_end_time': ended,
+      'accumulated_submission_time': sec,
+      'accumulated_eval_time': 1.0,
+      'accumulated_logging_time': 1.0,
+    }
+    assert times[2]['accumulated_submission_time'] == 2 * sec
+    assert times[2]['accumulated_eval_time'] == 2.0
+
+  def test_each_call_has_the_arguments_of_its_step(self):
+    trial = FakeTrial(step_rules(max_steps=3, period=2))
+    trial.run.run()
+    assert [call['global_step'] for call in trial.calls] == [0, 1, 2]
+    assert [call['batch'] for call in trial.calls] == [{'number': n} for n in (1, 2, 3)]
+    assert [len(call['eval_results']) for call in trial.calls] == [0, 1, 2]
+    [(step, values)] = trial.calls[1]['eval_results']
+    assert step == values['global_step'] == 1 and values['validation/accuracy'] == 0.0
 
   def test_past_evaluations_cannot_be_edited(self):
     def update(**arguments):
@@ -362,7 +530,7 @@ class TestCalls:
     trial.run.write_what_was_logged()
     assert [step for step, _ in trial.recorder.logged] == [0, 1, 2, 3]
 
-  def test_every_step_has_its_own_random_words(self):
+  def test_every_step_has_its_own_random_key_data(self):
     trial = FakeTrial(step_rules(max_steps=300, period=300))
     trial.run.run()
     key_data = {tuple(call['rng']) for call in trial.calls}
