@@ -1,9 +1,9 @@
 """JAX on a one-dimensional mesh of devices: places, waits, evaluates and keeps state.
 
 Arrays lie on the mesh in one of two layouts. In the flat one parameters and state are replicated
-and batches cut over their first axis. Entries that use `jax.pmap` get the one of its time: every
-array has a leading axis for the devices. There, as in AlgoPerf 0.5, batch norm normalises by the
-part of the batch that its device has, and keeps running averages of its own on each, whose mean is
+and batches are cut over their first axis. Submissions that use `jax.pmap` get the older one: every
+array has a leading axis for the devices. There, as in AlgoPerf 0.5, batch norm normalizes by the
+part of the batch on its own device. It keeps running averages on each device; their mean is
 evaluated.
 """
 
@@ -36,7 +36,7 @@ from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefiniti
 from algorithmic_efficiency.results.environment import bound_cpus
 
 AXIS = 'batch'
-PMAP = 'jax.pmap'  # what an entry uses that expects the layout with a device axis
+PMAP = 'jax.pmap'  # a submission that uses it expects the layout with a device axis
 
 _MAX_EVAL_BATCHES_IN_FLIGHT = 2
 
@@ -69,9 +69,9 @@ class JaxBackend:
       return self
     if self.world_size > 1 or self.num_devices != jax.local_device_count():
       raise errors.UserError(
-        f'An entry that uses {PMAP} must have all devices that JAX sees, in one process; the trial '
-        f'has {self.num_devices} of {jax.device_count()} devices in {self.world_size} process(es). '
-        'Leave out --num_processes, and hide the other devices from JAX.'
+        f'A submission that uses {PMAP} must have all devices that JAX sees, in one process; the '
+        f'trial has {self.num_devices} of {jax.device_count()} devices in {self.world_size} '
+        'process(es). Leave out --num_processes, and hide the other devices from JAX.'
       )
     return JaxBackend(self._mesh_devices, self._devices, has_device_axis=True)
 
@@ -192,9 +192,9 @@ class JaxBackend:
   def sync_max(self, value: float) -> float:
     if self.world_size == 1:
       return value
-    # As two 32-bit key_data, because JAX would round a float64 to float32.
-    key_data = np.array([value], np.float64).view(np.uint32)
-    gathered = np.ascontiguousarray(multihost_utils.process_allgather(key_data))
+    # As two 32-bit words, because JAX would round a float64 to float32.
+    words = np.array([value], np.float64).view(np.uint32)
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(words))
     return float(gathered.view(np.float64).max())
 
   def barrier(self) -> None:
@@ -287,7 +287,7 @@ def _pad_rows(batch: Batch, num_rows: int, num_devices: int) -> Batch:
   def pad(rows: np.ndarray) -> np.ndarray:
     padding = np.zeros((missing, *rows.shape[1:]), rows.dtype)
     if num_found:
-      padding[:] = rows[0]  # what a model can digest
+      padding[:] = rows[0]  # rows that a model can take
     return np.concatenate([rows, padding])
 
   padded = jax.tree.map(pad, batch)

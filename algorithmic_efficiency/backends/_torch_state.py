@@ -3,9 +3,9 @@
 Packed state has the structure of the state itself: dicts, lists and tuples of scalars, strings and
 numpy arrays. What is none of these is a dict that names its kind under '__kind__':
 
-- tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type;
-  whether it lived `on_host`; the path of an earlier tensor whose memory it `shares`, or of which it
-  `overlaps` a part;
+- tensor: `data` on the host, as bytes with `dtype` and `shape` where numpy has no such type, and
+  whether it lived `on_host`. `shares` is the path of an earlier tensor whose memory it has,
+  `overlaps` that of one of whose memory it has a part;
 - state_dict: `data` is what the object's own `state_dict` gave, a module's without its wrappers;
 - generator: the state of a random generator;
 - complex: a complex number;

@@ -108,8 +108,8 @@ def _configure(devices: Devices) -> None:
 def _pool_size(devices: Devices) -> int | None:
   """Threads of XLA's CPU client; None leaves it its own choice.
 
-  A simulated device holds a thread while it waits for the others in a collective, and another while
-  a program is handed to it and it has 32 unfinished ones. With fewer than two for each device, work
+  A simulated device holds a thread while it waits for the others in a collective. It holds another
+  while it is handed a program and has 32 unfinished ones. With fewer than two for each device, work
   that the others wait for may find no thread: they stop for good.
   """
   num_local = devices.num_local_devices or 1

@@ -25,15 +25,15 @@ INSTALL = "pip install 'algorithmic-efficiency[torch]'"
 TIMEOUT_SEC = 600.0
 _POLL_SEC = 0.01
 
-# Where entries and libraries look for their place among the processes.
+# Where submissions and libraries look for their rank among the processes.
 _PLACE_VARIABLES = ('LOCAL_RANK', 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
 def start(devices: Devices) -> TorchBackend:
   """Configures PyTorch, claims this process's device and joins the other processes of the trial.
 
-  To be called once in a process, before a submission is imported: an entry that looks for its place
-  among the processes in the environment finds it there, or nothing where there is one process.
+  Call it once in a process, before a submission is imported. A submission finds its rank and the
+  world size in the environment, or nothing where there is one process.
 
   Raises:
     errors.UserError: PyTorch is not installed, the devices asked for are not there, or the address

@@ -1,9 +1,13 @@
 """Checkpoints: exact, checksummed, all or nothing, safe to read because nothing in them is code.
 
-A file is, in this order: a magic word; the raw bytes of every array, each at a multiple of 64
-bytes; an index in JSON (the structure, and for every array its place, size and CRC-32); and a
-trailer with the place, the size and the SHA-256 of the index. A file that was cut off anywhere has
-no trailer.
+A file has four parts, in this order:
+
+- a magic word;
+- the raw bytes of every array, each at a multiple of 64 bytes;
+- an index in JSON: the structure, and for every array its offset, size in bytes and CRC-32;
+- a trailer: offset, size and SHA-256 of the index, and the magic word again.
+
+A file that was cut off anywhere has no trailer.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.results import files
 
 _MAGIC = b'AEFFCKP1'
-_TRAILER = struct.Struct('<QQ32s8s')  # place and size of the index, its SHA-256, the magic word
+_TRAILER = struct.Struct('<QQ32s8s')  # offset and size of the index, its SHA-256, the magic word
 _ALIGNMENT = 64
 _CHUNK_BYTES = 1 << 20  # small enough to stay in the cache between the checksum and the copy
 _PREFIX = 'checkpoint_'
@@ -33,7 +37,12 @@ _PREFIX = 'checkpoint_'
 
 @dataclass(frozen=True)
 class Loaded:
-  """A checkpoint as it was saved; `problems` says which newer ones were damaged."""
+  """A checkpoint as it was saved.
+
+  Attributes:
+    step: the number of steps done.
+    problems: which newer checkpoints were damaged, and how; one sentence each.
+  """
 
   step: int
   payload: dict[str, Any]
@@ -41,7 +50,11 @@ class Loaded:
 
 
 class Checkpoints:
-  """The checkpoints of one trial: files `checkpoint_<step>`, of which the last `keep` are kept."""
+  """Keeps the last checkpoints of one trial, in files `checkpoint_<step>`.
+
+  Args:
+    keep: how many are kept, at least 1.
+  """
 
   def __init__(self, folder: Path, keep: int = 2):
     if keep < 1:
@@ -74,7 +87,7 @@ class Checkpoints:
       files.remove(self._folder / f'{_PREFIX}{old}')
 
   def load(self) -> Loaded | None:
-    """The newest checkpoint that is intact; None if there is no checkpoint.
+    """Loads the newest checkpoint that is intact; None if there is no checkpoint.
 
     Raises:
       UserError: there are checkpoints, and none of them is intact.
@@ -97,7 +110,7 @@ class Checkpoints:
     return None
 
   def latest_step(self) -> int | None:
-    """The step of the newest checkpoint that is complete; its content is checked by `load`."""
+    """The step of the newest complete checkpoint; `load` checks its content."""
     for step in self._steps():
       try:
         with open(self._folder / f'{_PREFIX}{step}', 'rb') as file:
@@ -108,14 +121,14 @@ class Checkpoints:
     return None
 
   def _steps(self) -> list[int]:
-    """The steps there are files of, newest first."""
+    """The steps that have a file, newest first."""
     if not self._folder.is_dir():
       return []
     names = [path.name.removeprefix(_PREFIX) for path in self._folder.glob(f'{_PREFIX}*')]
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
   def _remove_leftovers(self) -> None:
-    """Removes what killed processes left of checkpoints that they were writing."""
+    """Removes unfinished checkpoints of killed processes."""
     for path in self._folder.glob(f'{_PREFIX}*'):
       if files.is_leftover(path):
         files.remove(path)

@@ -1,4 +1,4 @@
-"""One loop over the splits: sums become the scalars of an evaluation."""
+"""Evaluates parameters on the splits of a workload: sums become scalars."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ def evaluate(
   splits: Iterable[Split] = ('eval_train', 'validation', 'test'),
   max_batches: int | None = None,
 ) -> dict[str, float]:
-  """The metrics of every split, as `<prefix>/<metric>`, each example counted exactly once.
+  """Runs a full or partial evaluation. Each example of a split counts exactly once.
 
   Args:
     root: the prepared data set; None takes the generated data of a smoke run.
-    key_data: uint32 [2], the random key_data of this evaluation.
-    max_batches: take no more than the first few batches of each split, to see what they cost.
+    key_data: random key data of this evaluation, uint32 [2].
+    splits: those that the definition lacks are left out.
+    max_batches: evaluate the first few batches of each split only; None evaluates all.
+
+  Returns:
+    Metric by `<prefix>/<metric>`; NaN where no example counted.
   """
   results: dict[str, float] = {}
   definition = workload.definition

@@ -1,4 +1,4 @@
-"""What an entry needs and does not find on this machine, in words."""
+"""Says in words why a submission failed, and which requirement was missing."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _EXTRAS = {'jax': 'jax', 'flax': 'jax', 'optax': 'jax', 'torch': 'torch'}
 
 
 def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -> str | None:
-  """What is missing, if that is why an entry has failed where it begins; else None.
+  """Says which requirement of a submission is missing; None if something else went wrong.
 
   Args:
-    error: what was raised while it was imported, initialised, or made its first step.
-    file: its submission module.
+    error: what was raised while the submission was imported or initialized, or in its first step.
+    file: the submission module.
     world_size: processes of the trial.
   """
   if not _own_frames(error, file):
@@ -53,9 +53,9 @@ def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -
 
 
 def one_line(error: BaseException, file: Path) -> str:
-  """An exception in a line of printable text, and the last line of the entry's own that led to it.
+  """A one-line summary of an exception, with the innermost line of the submission that led to it.
 
-  It goes to terminals and into files in UTF-8; what is not printable is written as in Python.
+  Characters that are not printable are escaped as in Python.
   """
   text = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip('.: ')
   text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -64,13 +64,13 @@ def one_line(error: BaseException, file: Path) -> str:
 
 
 def last_own(frames: Iterable[traceback.FrameSummary], file: Path) -> tuple[str, int] | None:
-  """File and line of the innermost of these frames that is the entry's own."""
+  """File and line of the innermost of these frames that lies in the submission."""
   own = [frame for frame in frames if is_own(frame.filename, file)]
   return (own[-1].filename, own[-1].lineno or 0) if own else None
 
 
 def _is_raised_by(error: BaseException, file: Path) -> bool:
-  """Whether a `raise` of the entry's own has raised it."""
+  """Whether a `raise` statement of the submission raised it."""
   frame = traceback.extract_tb(error.__traceback__)[-1]
   return is_own(frame.filename, file) and (frame.line or '').startswith('raise ')
 
@@ -81,7 +81,7 @@ def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary
 
 
 def is_own(filename: str, file: Path) -> bool:
-  """Whether a file is one of the entry whose submission module is `file`."""
+  """Whether a file belongs to the submission whose module is `file`."""
   path = Path(filename)
   return path.is_relative_to(file.resolve().parent) and 'site-packages' not in path.parts
 

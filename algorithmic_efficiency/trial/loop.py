@@ -1,7 +1,7 @@
 """The timed loop of one trial: step, synchronize if due, evaluate if due, stop.
 
-Everything that touches a framework, a file or a process comes in as an argument, so the loop can be
-tested with a clock that is set by hand.
+Everything that touches a framework, a file or a process comes in as an argument. So tests run the
+loop with a clock that is set by hand.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Watches what a submission does while its trial runs, for `algoeff check`.
 
-What is found goes to the parent, as messages of the kind 'finding' with the fields of
-`check_rules.Finding` and whether it has ended the process; where the submission's own line is not
-known, file and line are empty.
+Findings go to the parent as messages of the kind 'finding'. They have the fields of
+`check_rules.Finding`, and `ends`: True if the finding ended the process. File and line are empty
+where the line of the submission is not known.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Look:
 
 
 class Watch:
-  """From before the submission is imported to the end of the trial."""
+  """Watches from before the submission is imported to the end of the trial."""
 
   def __init__(self, config: TrialConfig, report: Reporter):
     self._config = config
@@ -70,24 +70,28 @@ class Watch:
     sys.addaudithook(self._audit)
 
   def attend(self, run: TrialRun, diagnostics: Diagnostics) -> None:
-    """Begins when the trial stands before its first step."""
+    """Checks the trial as it stands before its first step."""
     self._run, self._diagnostics = run, diagnostics
     self._check_threads()
 
-  def failed(self, error: Exception, need: str | None) -> None:
-    """Reports what ended the trial; `need` is what the machine lacks, if that is why."""
+  def failed(self, error: Exception, requirement: str | None) -> None:
+    """Reports what ended the trial.
+
+    Args:
+      requirement: what the machine lacks, if that is why.
+    """
     if isinstance(error, trust.IntegrityError):
       self._say(error.kind, str(error), failure.last_own(error.stack, self._file), ends=True)
       return
     place = failure.last_own(traceback.extract_tb(error.__traceback__), self._file)
-    if need is not None or isinstance(error, errors.UserError):
-      self._say('interface', need or str(error), place, ends=True)
+    if requirement is not None or isinstance(error, errors.UserError):
+      self._say('interface', requirement or str(error), place, ends=True)
     else:
       text = f'{type(error).__name__}: {error}'.splitlines()[0]
       self._say('exception', text, place, ends=True)
 
   def ended(self) -> None:
-    """Looks at what is left when the last step is done."""
+    """Checks what the submission leaves behind after the last step."""
     assert self._run is not None
     self._check_threads()
     self._check_left_running()
@@ -138,8 +142,10 @@ class Watch:
     self._looks.append(_Look(global_step, number, num_bytes, processes.resident_bytes(), digest))
 
   def _check_change(self, before: int, global_step: int) -> None:
-    """Parameters are as they were; so they may be after one step, in which it said that training is
-    complete."""
+    """Reports parameters that did not change, unless that was one step.
+
+    In a single step the submission may have said that training is complete.
+    """
     if global_step - before > 1:
       self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
 
@@ -174,8 +180,10 @@ class Watch:
 
 
 def _caller(frame: FrameType | None, file: Path) -> _Place:
-  """The line of the submission's own that led here; None if there is none, or if it is an import:
-  what a package does when it is imported is the package's doing."""
+  """The line of the submission that led here; None if there is none.
+
+  It is None below an import, too: what happens then is the doing of the imported package.
+  """
   while frame is not None:
     name = frame.f_code.co_filename
     if name.startswith('<frozen importlib'):
@@ -187,7 +195,7 @@ def _caller(frame: FrameType | None, file: Path) -> _Place:
 
 
 def _target(native_id: int, file: Path) -> _Place:
-  """Where that begins which a thread runs, if it is the submission's own."""
+  """File and line of the function that a thread runs, if it is one of the submission."""
   for thread in threading.enumerate():
     if thread.native_id == native_id:
       target = getattr(thread, '_target', None) or type(thread).run

@@ -88,7 +88,10 @@ def gather(config: TrialConfig, watch: Stopwatch) -> Parts:
     init_sec=init_sec,
     notes=(
       *notes,
-      *(f'Put back for the entry, which is older: {name}.' for name in submission.restored),
+      *(
+        f'Given back to the submission, which is older than the framework: {name}.'
+        for name in submission.restored
+      ),
     ),
   )
 
@@ -111,13 +114,15 @@ def train_batch_size(
     size, _ = submission.batch_size((), default, num_devices)
     asked, known_as = submission.batch_size(names, default, num_devices=1)
     if known_as and asked != size:
-      return size, (f'{fixed_by} fixes the batch size at {size}; the entry asked for {asked}.',)
+      return size, (
+        f'{fixed_by} fixes the batch size at {size}; the submission asked for {asked}.',
+      )
     return size, ()
   size, known_as = submission.batch_size(names, default, num_devices)
   if known_as == definition.name:
     return size, ()
   source = f'that of {known_as}' if known_as else "the definition's"
-  return size, (f'The entry knows no batch size for {definition.name}; {source} was used.',)
+  return size, (f'The submission knows no batch size for {definition.name}; {source} was used.',)
 
 
 def batch_size_is_fixed_by(suite: Suite, *, smoke: bool) -> str | None:

@@ -1,9 +1,10 @@
-"""The process of a trial that steps when it is told:
-`python -m algorithmic_efficiency.trial.step_worker DESCRIPTOR PARENT`.
+"""Runs a trial in intervals.
 
-The plan is the first line of standard input; each further line is an order, answered by a message
-through the pipe DESCRIPTOR. The steps, evaluations, rows and checkpoints are those of the trial,
-made by its own runner. The process ends with its input, or with its parent.
+Started as `python -m algorithmic_efficiency.trial.step_worker DESCRIPTOR PARENT`.
+
+The first line of standard input is the trial config. Each further line is an order for an interval,
+answered by a message through the pipe DESCRIPTOR. Steps, evaluations, rows and checkpoints are made
+as in any trial. The process ends with its input, or with its parent.
 """
 
 from __future__ import annotations

@@ -67,8 +67,9 @@ def _given(path: Path) -> Path:
 def source_hash(file: Path) -> str:
   """A hash of a submission's files: 16 hexadecimal digits.
 
-  They are every Python file beside the module, and the settings of an optimizer; where it is not
-  called `submission`, so that its folder may hold others, the files that it imports.
+  It covers every Python file beside and below the module, and the settings of an optimizer. The
+  folder of a module that is not called `submission` may hold others: there it covers the files that
+  the module imports.
   """
   file = file.resolve()
   digest = hashlib.sha256()
@@ -93,8 +94,8 @@ def _imported(file: Path) -> list[Path]:
 def load(file: Path, framework: str) -> Submission:
   """Imports a submission module with the import roots of AlgoPerf at hand.
 
-  What was done for the one that was loaded before is undone: its modules are forgotten, and what
-  was put back into a framework for it is taken away.
+  Whatever was done for the submission loaded before is undone: its modules are forgotten, and the
+  names that a framework got for it are taken away.
 
   Raises:
     UserError: it does not compile, does not import, or lacks a required function.
@@ -117,7 +118,7 @@ def load(file: Path, framework: str) -> Submission:
 
 
 def leave() -> None:
-  """Undoes what was done for the submission that was loaded last."""
+  """Undoes whatever was done for the submission that was loaded last."""
   entries.leave()
 
 
@@ -126,8 +127,8 @@ class Submission:
   """The functions of a submission module.
 
   Attributes:
-    uses: what its sources take from other modules, by full name, such as 'jax.pmap'.
-    restored: what a framework has no more and was given back for it, in words.
+    uses: full names that its sources take from other modules, such as 'jax.pmap'.
+    restored: names that the framework no longer has and got for it, in words.
   """
 
   file: Path
@@ -166,9 +167,10 @@ class Submission:
     )
 
   def batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> tuple[int, str]:
-    """The global batch size, asked for each name in turn, and the name that was known.
+    """The global training batch size, and the name under which the submission knows it.
 
-    A submission that knows none of them gets `default`, under the name ''.
+    The submission is asked for each name in turn. If it knows none of them, the size is `default`
+    and the name ''.
 
     Raises:
       UserError: the size is no positive integer, or not divisible by the devices.
@@ -182,8 +184,14 @@ class Submission:
     return self._checked_size('the default', default, num_devices), ''
 
   def eval_batch_size(self, names: tuple[str, ...], default: int, num_devices: int) -> int:
-    """The evaluation batch size: the submission's own for the first name that it knows, else the
-    default rounded up."""
+    """The global evaluation batch size.
+
+    It is the submission's own for the first name that it knows, else `default`, rounded up to a
+    multiple of the devices.
+
+    Raises:
+      UserError: the size is no positive integer, or not divisible by the devices.
+    """
     for name in names:
       if self.get_eval_batch_size is None:
         break
@@ -228,5 +236,5 @@ class Submission:
 
 
 def copied_results(results: list[tuple[int, Mapping[str, float]]]) -> list[tuple[int, Any]]:
-  """Past evaluations as a submission sees them: a copy, which it may change as it likes."""
+  """Copies past evaluations for a submission, which may change its copy as it likes."""
   return [(step, dict(values)) for step, values in results]

@@ -75,7 +75,7 @@ class TestFixedSize:
 
   def test_the_entry_s_own_size_need_not_suit_the_devices(self):
     """Regression: an entry whose own size was odd was refused on two devices."""
-    note = f'The suite quick fixes the batch size at {self.default}; the entry asked for 7.'
+    note = f'The suite quick fixes the batch size at {self.default}; the submission asked for 7.'
     assert self.size(7, 2, 'The suite quick') == (self.default, (note,))
     with pytest.raises(errors.UserError, match='divisible'):
       self.size(7, 2, None)
