@@ -12,6 +12,7 @@ from types import TracebackType
 
 _trust = threading.local()
 threads: set[int] = set()
+processes: set[int] = set()
 commands: list[str] = []
 
 
@@ -56,6 +57,11 @@ def trust_this_thread() -> None:
   """Trusts the calling thread; a thread of the harness calls it when it starts."""
   _trust.value = True
   threads.add(threading.get_native_id())
+
+
+def trust_process(number: int) -> None:
+  """Trusts a process that the harness has started, and those that the process starts."""
+  processes.add(number)
 
 
 def trust_command(part: str) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from algorithmic_efficiency import trust
 from algorithmic_efficiency.benchmark import registry
 
 _IN_FLIGHT = 2  # for each worker: one in progress and one queued
@@ -54,6 +55,8 @@ class Workers:
         daemon=True,
       )
       process.start()
+      assert process.pid is not None
+      trust.trust_process(process.pid)
       theirs.close()
       self._processes.append(process)
       self._connections.append(ours)

@@ -247,13 +247,7 @@ def _untrusted_processes() -> Iterator[processes.Process]:
 
 
 def _trusted_process_ids() -> set[int]:
-  multiprocessing = sys.modules.get('multiprocessing')
-  if multiprocessing is None:
-    return set()
-  ids = {
-    child.pid for child in multiprocessing.active_children() if child.name.startswith('algoeff-')
-  }
+  """Gives the processes of the harness, and the one with which Python cleans up after them."""
   tracker = sys.modules.get('multiprocessing.resource_tracker')
-  if tracker is not None:
-    ids.add(tracker._resource_tracker._pid)
-  return {number for number in ids if number is not None}
+  number = tracker._resource_tracker._pid if tracker is not None else None
+  return trust.processes if number is None else trust.processes | {number}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from algorithmic_efficiency import trust
+from algorithmic_efficiency.data.workers import Workers
 from algorithmic_efficiency.trial import guard as guards
 
 
@@ -266,6 +269,26 @@ def test_one_that_was_there_before_any_submission_is_nobodys_fault():
   """Regression: those of whatever runs the tests were taken for a submission's."""
   command = [sys.executable, '-c', OLDER]
   assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == 'None\n'
+
+
+@pytest.mark.parametrize('is_ours', [False, True])
+def test_a_process_is_trusted_for_who_started_it_and_not_for_its_name(is_ours, monkeypatch):
+  """Regression: one of a submission that had the name of a data worker was taken for one."""
+  monkeypatch.setattr(trust, 'processes', set())
+  process: Any
+  if is_ours:
+    workers = Workers(abs, 1)
+    [process] = workers._processes
+  else:
+    context = multiprocessing.get_context('spawn')
+    process = context.Process(target=time.sleep, args=(60,), name='algoeff-data-0')
+    process.start()
+  try:
+    found = [number for kind, number, _ in guards.untrusted_workers() if kind == 'process']
+    assert found == ([] if is_ours else [process.pid])
+  finally:
+    process.kill()
+    process.join()
 
 
 ORPHAN = """
