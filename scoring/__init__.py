@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from scoring.leaderboard import Result, score
+from scoring.leaderboard import Leaderboard, score
 from scoring.load import load
+from scoring.result import Result
 
-__all__ = ['Result', 'load', 'score']
+__all__ = ['Leaderboard', 'Result', 'load', 'score']

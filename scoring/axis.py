@@ -44,7 +44,7 @@ def add_times(
   where nobody knows; `cost_basis`, 'rounds' or 'runs' (see above), empty where seconds are raced.
   """
   if axis == 'seconds':
-    seconds = outcomes['sec'].fillna(np.inf)
+    seconds = outcomes['submission_time_sec'].fillna(np.inf)
     return outcomes.assign(time=seconds, cost=np.nan, log_floor=np.nan, cost_basis=''), []
   notes: list[Note] = []
   cost, log_floor, by_rounds = _from_rounds(outcomes, costs, notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scoring.leaderboard import Result
+from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.outputs import footnotes, leaderboard_rows, number_of
 from scoring.statistics import verdicts
@@ -26,7 +26,7 @@ _MAX_PLACES = 5  # of a kind of note
 _MIN_NAME = 8  # characters that are left of a name
 
 
-def show_leaderboard(result: Result, console: Console | None = None) -> None:
+def show_leaderboard(result: Leaderboard, console: Console | None = None) -> None:
   """Prints the leaderboard, what it means, and what was left out.
 
   On a terminal that is too narrow, names are shortened in the middle; numbers never are.
@@ -49,7 +49,7 @@ def show_leaderboard(result: Result, console: Console | None = None) -> None:
       console.print(line, soft_wrap=True, markup=False)
 
 
-def _places(result: Result, kind: str) -> list[str]:
+def _places(result: Leaderboard, kind: str) -> list[str]:
   """Where the notes of a kind are, a line each; at most `_MAX_PLACES` of them."""
   notes = [note for note in result.notes if note.kind == kind]
   lines = [f'  {note.where}: {note.detail}'.rstrip(': ') for note in notes[:_MAX_PLACES]]

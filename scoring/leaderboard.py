@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
 from scoring.notes import Note
-from scoring.profiles import Columns
+from scoring.result import Result
 from scoring.rules import ScoringRules, resolve
 from scoring.runs import Runs
-from scoring.time_to_target import Cells, cells, medians, outcomes
+from scoring.time_to_target import cells, medians, outcomes
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -32,65 +30,10 @@ _BROKEN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-  """A scored set of runs.
+class Leaderboard(Result):
+  """A scored set of runs with its statistics; None where they were not asked for."""
 
-  times: [submission, workload] medians on the axis, inf for a miss, NaN without runs, before any
-  filter. ratios: [submission, base workload] after the filters. outcomes: one row a trial.
-  `reference` is the submission that ratios are taken against, None for the fastest of each
-  workload.
-  """
-
-  rules: ScoringRules
-  submissions: tuple[str, ...]
-  workloads: tuple[str, ...]
-  published: tuple[str, ...]  # submissions that came with --against
-  outcomes: pd.DataFrame
-  cells: Cells
-  columns: Columns
-  times: np.ndarray
-  ratios: np.ndarray
-  scores: np.ndarray
-  reference: str | None
-  notes: tuple[Note, ...]
-  runs: Runs | None
-  statistics: Statistics | None = None
-
-  @property
-  def base(self) -> tuple[str, ...]:
-    return tuple(self.workloads[index] for index in self.columns.base)
-
-  @property
-  def ranking(self) -> list[int]:
-    """Submissions by falling score; equal scores by name."""
-    return sorted(
-      range(len(self.submissions)), key=lambda s: (-self.scores[s], self.submissions[s])
-    )
-
-  def rank(self, submission: int) -> int:
-    """One more than have a higher score, so that equals share it."""
-    return 1 + int(np.sum(self.scores > self.scores[submission]))
-
-  def score_options(self) -> dict[str, Any]:
-    """The keyword arguments with which `profiles.scores` gives the scores of this result."""
-    reference = None if self.reference is None else self.submissions.index(self.reference)
-    return {
-      'max_ratio': self.rules.suite.max_ratio,
-      'integral': self.rules.integral,
-      'reference': reference,
-    }
-
-  def profile(self) -> np.ndarray:
-    """[submission, point] on `profiles.NUM_POINTS` points from 1 to the cut-off."""
-    return profiles.profile(self.ratios, self.columns.num_counted, self.rules.suite.max_ratio)
-
-  def time_table(self) -> pd.DataFrame:
-    """Time to target: a row a submission, a column a workload, inf for a miss."""
-    import pandas as pd
-
-    values = np.where(np.isnan(self.times), np.inf, self.times)
-    index = pd.Index(self.submissions, name='submission')
-    return pd.DataFrame(values, index=index, columns=list(self.workloads))
+  statistics: Statistics | None
 
   def score_table(self) -> pd.DataFrame:
     """Submission, score and, where computed, its interval with its coverage; best first."""
@@ -126,7 +69,7 @@ def score(
   statistics: bool = True,
   num_resamples: int = 1000,
   seed: int = 0,
-) -> Result:
+) -> Leaderboard:
   """Scores the evaluations that `load` gives by the rules of a suite.
 
   include, exclude: names of submissions; workloads: score these members alone; reference: the
@@ -170,11 +113,12 @@ def score(
   result = replace(result, notes=tuple(sorted(set(notes))))
   if strict:
     _refuse_broken(result)
+  found_statistics = None
   if statistics:
     from scoring.statistics import summarise
 
-    result = replace(result, statistics=summarise(result, num_resamples=num_resamples, seed=seed))
-  return result
+    found_statistics = summarise(result, num_resamples=num_resamples, seed=seed)
+  return Leaderboard(**vars(result), statistics=found_statistics)
 
 
 def _scored(

@@ -27,8 +27,8 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   `only` are the real paths of the trials that count; None takes all.
 
   Columns: submission, study, workload, framework, trial, row (index in its file), global_step,
-  submission_sec, charged_steps (our runs), eval_sec, logging_sec, and the target's metric on train,
-  validation and test. Trials without a row, and everything that did not fit, are in
+  submission_time_sec, charged_steps (our runs), eval_sec, logging_sec, and the target's metric on
+  train, validation and test. Trials without a row, and everything that did not fit, are in
   `frame.attrs['runs']`.
 
   Raises:

@@ -11,7 +11,7 @@ from operator import itemgetter
 
 from algorithmic_efficiency.results import csv_table
 
-TIME = 'submission_sec'
+TIME = 'submission_time_sec'
 # Our name: the names in the file, the first that is there; and whether scoring can do without.
 _COLUMNS: dict[str, tuple[tuple[str, ...], bool]] = {
   'global_step': (('global_step',), True),

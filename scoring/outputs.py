@@ -19,7 +19,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import files, race_files
 from scoring import planned
 from scoring.axis import UNITS
-from scoring.leaderboard import Result
+from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.profiles import NUM_POINTS
 from scoring.statistics.resampling import MIN_STUDIES, Intervals
@@ -52,7 +52,7 @@ def require_writable(folder: Path) -> None:
         place.rmdir()
 
 
-def write_tables(result: Result, folder: Path) -> list[Path]:
+def write_tables(result: Leaderboard, folder: Path) -> list[Path]:
   """Every table of a result; returns the files.
 
   Raises:
@@ -106,7 +106,7 @@ def _csv(table: pd.DataFrame) -> str:
   return table.to_csv()
 
 
-def profile_table(result: Result) -> pd.DataFrame:
+def profile_table(result: Leaderboard) -> pd.DataFrame:
   """A row a submission, a column a point tau, best first."""
   import pandas as pd
 
@@ -118,7 +118,7 @@ def profile_table(result: Result) -> pd.DataFrame:
   )
 
 
-def raw_table(result: Result) -> pd.DataFrame:
+def raw_table(result: Leaderboard) -> pd.DataFrame:
   """A row a submission and workload: the median study in every unit, inf for a miss.
 
   gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise.
@@ -130,9 +130,11 @@ def raw_table(result: Result) -> pd.DataFrame:
 
   table = result.outcomes
   names = (list(result.submissions), list(result.workloads))
-  miss = {'step': np.inf, 'sec': np.inf}
+  miss = {'step': np.inf, 'submission_time_sec': np.inf}
   steps = _medians(table.assign(time=table['step'].fillna(miss['step'])), names)
-  seconds = _medians(table.assign(time=table['sec'].fillna(miss['sec'])), names)
+  seconds = _medians(
+    table.assign(time=table['submission_time_sec'].fillna(miss['submission_time_sec'])), names
+  )
   batches = table.groupby(['submission', 'workload']).batch_size.max()
   records = []
   for s, submission in enumerate(result.submissions):
@@ -169,7 +171,7 @@ def _or_inf(value: float) -> float:
   return math.inf if math.isnan(value) else float(value)
 
 
-def summary_table(result: Result, submission: str) -> pd.DataFrame:
+def summary_table(result: Leaderboard, submission: str) -> pd.DataFrame:
   """A row a trial, under the column names of AlgoPerf's scorer."""
   import pandas as pd
 
@@ -184,8 +186,8 @@ def summary_table(result: Result, submission: str) -> pd.DataFrame:
       'val target metric value': [target.validation for target in targets],
       'val target reached': rows.status == 'reached',
       'best metric value on val': rows.best,
-      'time to best eval on val (s)': rows.best_sec,
-      'time to target on val (s)': rows.sec.fillna(np.inf),
+      'time to best eval on val (s)': rows.best_submission_time_sec,
+      'time to target on val (s)': rows.submission_time_sec.fillna(np.inf),
       'step_time (s)': rows.step_sec,
       'step_hint': [registry.budget(members[name], suite).step_hint for name in rows.workload],
     }
@@ -204,7 +206,7 @@ def _plain(record: Any) -> dict[str, Any]:
   }
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: Leaderboard) -> dict[str, Any]:
   """Everything of a result that is not a figure; null stands for a miss or an unknown."""
   rules, order = result.rules, result.ranking
   record: dict[str, Any] = {
@@ -254,7 +256,7 @@ def as_json(result: Result) -> dict[str, Any]:
   return record
 
 
-def _interval(result: Result, s: int) -> dict[str, Any]:
+def _interval(result: Leaderboard, s: int) -> dict[str, Any]:
   if result.statistics is None:
     return {}
   intervals = result.statistics.intervals
@@ -262,7 +264,7 @@ def _interval(result: Result, s: int) -> dict[str, Any]:
   return {'low': low, 'high': high, 'coverage': _number(intervals.score_coverages[s])}
 
 
-def _statistics(result: Result) -> dict[str, Any]:
+def _statistics(result: Leaderboard) -> dict[str, Any]:
   statistics, order = result.statistics, result.ranking
   assert statistics is not None
   intervals = statistics.intervals
@@ -316,14 +318,16 @@ def _statistics(result: Result) -> dict[str, Any]:
   }
 
 
-def _by_submission(result: Result, choices: dict[Any, np.ndarray]) -> dict[str, dict[str, float]]:
+def _by_submission(
+  result: Leaderboard, choices: dict[Any, np.ndarray]
+) -> dict[str, dict[str, float]]:
   return {
     str(choice): dict(zip(result.submissions, scores.tolist(), strict=True))
     for choice, scores in choices.items()
   }
 
 
-def markdown(result: Result) -> str:
+def markdown(result: Leaderboard) -> str:
   """The leaderboard as a table, with what a reader must know below it."""
   rules = result.rules
   lines = [f'# {rules.suite.title}: leaderboard', '', *_markdown_table(leaderboard_rows(result))]
@@ -342,7 +346,7 @@ def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
   return lines + ['| ' + ' | '.join(line) + ' |' for line in cells]
 
 
-def leaderboard_rows(result: Result) -> list[dict[str, str]]:
+def leaderboard_rows(result: Leaderboard) -> list[dict[str, str]]:
   """The leaderboard as texts: one record a submission, best first."""
   rows = []
   for place, s in enumerate(result.ranking):
@@ -365,7 +369,7 @@ def percent(share: float) -> str:
   return f'{share:.0%}' if math.isfinite(share) else ''
 
 
-def against_next(result: Result, place: int) -> str:
+def against_next(result: Leaderboard, place: int) -> str:
   """The verdict of a place of the ranking, from 0, against the place below it."""
   assert result.statistics is not None
   order = result.ranking
@@ -381,7 +385,7 @@ def number_of(count: int, one: str, many: str) -> str:
   return f'{count} {one if count == 1 else many}'
 
 
-def footnotes(result: Result) -> list[str]:
+def footnotes(result: Leaderboard) -> list[str]:
   """What the figures mean, in sentences."""
   rules = result.rules
   hardware = f' on {rules.suite.hardware}' if rules.axis == 'seconds' else ''
@@ -398,7 +402,7 @@ def footnotes(result: Result) -> list[str]:
   return sentences
 
 
-def _about_step_costs(result: Result) -> list[str]:
+def _about_step_costs(result: Leaderboard) -> list[str]:
   """What the weights of steps rest on; nothing where seconds are raced."""
   if result.rules.axis == 'seconds':
     return []

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
+from scoring.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)

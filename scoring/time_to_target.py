@@ -29,13 +29,16 @@ _FACTS = (
 
 
 def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
-  """One row for each trial of the scored workloads; one run by other rules is never reached.
+  """Returns a row for each trial of the scored workloads.
 
-  Columns: the keys of a trial; status ('reached', 'not_reached', or why it cannot be scored);
-  `row`, `step` and `sec` of the first evaluation that reaches the target (NaN without); `best`, the
-  best value on validation, and `best_sec`; `step_sec`, the median time of a step; what the trial
-  took in all: `total_step`, `total_sec`, `eval_sec`, `logging_sec`; `num_rows`; and host, seed,
-  stop_reason, hyperparameters, batch_size, path, entry where known.
+  Columns, NaN or empty where unknown:
+    submission, study, workload, framework, trial: the keys of the trial.
+    status: 'reached', 'not_reached', or why the trial is not scored.
+    row, step, submission_time_sec: of the first evaluation that reaches the target.
+    best, best_submission_time_sec: the best value on validation, and when it was first reached.
+    step_sec: median seconds of a step.
+    total_step, total_submission_time_sec, eval_sec, logging_sec: what the trial took in all.
+    num_rows, host, seed, stop_reason, hyperparameters, batch_size, path, entry.
   """
   import pandas as pd
 
@@ -46,7 +49,7 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   codes = codes[order]
   values = {
     name: frame[name].to_numpy()[order]
-    for name in ('row', 'global_step', 'submission_sec', 'charged_steps', 'eval_sec')
+    for name in ('row', 'global_step', 'submission_time_sec', 'charged_steps', 'eval_sec')
   }
   values['logging_sec'] = frame['logging_sec'].to_numpy()[order]
   values['validation'] = frame['validation'].to_numpy()[order]
@@ -78,16 +81,16 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
     status=np.where(hit >= 0, 'reached', np.where(complete, 'not_reached', trials.status)),
     row=at(hit, 'row'),
     step=at(hit, 'step'),
-    sec=at(hit, 'submission_sec'),
+    submission_time_sec=at(hit, 'submission_time_sec'),
     best=at(best, 'validation'),
-    best_sec=at(best, 'submission_sec'),
+    best_submission_time_sec=at(best, 'submission_time_sec'),
     total_step=at(end, 'step'),
-    total_sec=at(end, 'submission_sec'),
+    total_submission_time_sec=at(end, 'submission_time_sec'),
     eval_sec=at(end, 'eval_sec'),
     logging_sec=at(end, 'logging_sec'),
     num_rows=np.where(filled, last - first + 1, 0),
   )
-  measured = _median_step_time(values['step'], values['submission_sec'], codes, len(trials))
+  measured = _median_step_time(values['step'], values['submission_time_sec'], codes, len(trials))
   own = pd.to_numeric(table['step_sec']).to_numpy(dtype=float)
   table['step_sec'] = np.where(np.isnan(own), measured, own)
   return table
@@ -227,7 +230,9 @@ def cells(table: pd.DataFrame, submissions: Sequence[str], workloads: Sequence[s
   submission_of = {name: index for index, name in enumerate(submissions)}
   workload_of = {name: index for index, name in enumerate(workloads)}
   members = table[table.submission.isin(submission_of) & table.workload.isin(workload_of)]
-  members = members.sort_values(['row', 'sec', 'trial'], na_position='last', kind='stable')
+  members = members.sort_values(
+    ['row', 'submission_time_sec', 'trial'], na_position='last', kind='stable'
+  )
   studies: dict[tuple[str, str], list[str]] = {}
   entries: dict[tuple[str, str, str], list[float]] = {}
   names = zip(members.submission, members.workload, members.study, members.time, strict=True)

@@ -19,8 +19,26 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).resolve().parent
 COLUMNS = (
-  *('submission', 'workload', 'framework', 'study', 'trial', 'status', 'row', 'step', 'sec'),
-  *('best', 'best_sec', 'step_sec', 'total_step', 'total_sec', 'eval_sec', 'logging_sec'),
+  *(
+    'submission',
+    'workload',
+    'framework',
+    'study',
+    'trial',
+    'status',
+    'row',
+    'step',
+    'submission_time_sec',
+  ),
+  *(
+    'best',
+    'best_submission_time_sec',
+    'step_sec',
+    'total_step',
+    'total_submission_time_sec',
+    'eval_sec',
+    'logging_sec',
+  ),
   *('num_rows', 'point'),
 )
 
@@ -48,7 +66,7 @@ def read(suite: str, ruleset: str) -> pd.DataFrame:
   if not path.is_file():
     raise errors.UserError(f'No results of the {ruleset} ruleset of {suite} ship with the package.')
   # By Python: older pandas read some numbers one bit off, and equal times must stay equal.
-  table = pd.read_csv(path, converters={'sec': lambda text: float(text or 'nan')})
+  table = pd.read_csv(path, converters={'submission_time_sec': lambda text: float(text or 'nan')})
   points = json.loads(path.with_suffix('.json').read_text())
   texts = [json.dumps(point, sort_keys=True) for point in points]
   hyperparameters = ['' if index < 0 else texts[index] for index in table.pop('point')]

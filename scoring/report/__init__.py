@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
-from scoring.leaderboard import Result
+from scoring.leaderboard import Leaderboard
 from scoring.outputs import replacing
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def require_installed() -> None:
     )
 
 
-def write(frame: pd.DataFrame, result: Result, folder: Path, *, figures: bool = True) -> Path:
+def write(frame: pd.DataFrame, result: Leaderboard, folder: Path, *, figures: bool = True) -> Path:
   """Writes the page, its data and the figures; returns the page.
 
   Raises:

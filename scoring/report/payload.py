@@ -12,7 +12,7 @@ import numpy as np
 from scoring import planned
 from scoring.axis import UNITS
 from scoring.console import sentence
-from scoring.leaderboard import Result
+from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.outputs import against_next, footnotes, percent
 from scoring.profiles import NUM_POINTS
@@ -46,7 +46,7 @@ _STATUS_REASONS = {
 }
 
 
-def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   """Everything that the page needs; `charts` goes to its script, the rest to its template."""
   rules = result.rules
   return {
@@ -71,16 +71,16 @@ def build(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
   }
 
 
-def _statistics(result: Result):
+def _statistics(result: Leaderboard):
   assert result.statistics is not None, 'the report needs the statistics'
   return result.statistics
 
 
-def _names(result: Result) -> list[str]:
+def _names(result: Leaderboard) -> list[str]:
   return [result.submissions[s] for s in result.ranking]
 
 
-def _leaderboard(result: Result) -> list[dict[str, Any]]:
+def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
   statistics, rows = _statistics(result), []
   ratios = {one.submission: one for one in statistics.speedups}
   ledger = {one.submission: one for one in statistics.ledger}
@@ -118,7 +118,7 @@ def _speedup(one: Any) -> str:
   )
 
 
-def _step_costs(result: Result) -> dict[str, Any] | None:
+def _step_costs(result: Leaderboard) -> dict[str, Any] | None:
   """A row a submission, a column a workload; None where seconds are raced."""
   found = {(one.submission, one.workload): one for one in _statistics(result).step_costs}
   if not found:
@@ -143,7 +143,7 @@ def _cost(one: costs.CostSummary | None) -> str:
   return f'{one.cost:.2f}{spread}'
 
 
-def _ledger(result: Result) -> list[dict[str, Any]]:
+def _ledger(result: Leaderboard) -> list[dict[str, Any]]:
   costs = {one.submission: one for one in _statistics(result).costs}
   return [
     {
@@ -160,7 +160,7 @@ def _ledger(result: Result) -> list[dict[str, Any]]:
   ]
 
 
-def _left_out(result: Result) -> list[dict[str, Any]]:
+def _left_out(result: Leaderboard) -> list[dict[str, Any]]:
   groups = []
   for kind, count in counted(result.notes).items():
     places = [note for note in result.notes if note.kind == kind]
@@ -172,7 +172,7 @@ def _left_out(result: Result) -> list[dict[str, Any]]:
   return groups
 
 
-def _rules(result: Result) -> list[tuple[str, str]]:
+def _rules(result: Leaderboard) -> list[tuple[str, str]]:
   rules = result.rules
   return [
     ('Suite', f'{rules.suite.name}: {rules.suite.title}'),
@@ -192,7 +192,7 @@ def _rules(result: Result) -> list[tuple[str, str]]:
   ]
 
 
-def _environment(result: Result) -> list[dict[str, Any]]:
+def _environment(result: Leaderboard) -> list[dict[str, Any]]:
   """The distinct environments that our own runs recorded, with the number of trials in each."""
   if result.runs is None:
     return []
@@ -209,7 +209,7 @@ def _environment(result: Result) -> list[dict[str, Any]]:
   return found
 
 
-def _raw(result: Result) -> list[dict[str, Any]]:
+def _raw(result: Leaderboard) -> list[dict[str, Any]]:
   from scoring.outputs import raw_table
 
   table = raw_table(result)
@@ -228,7 +228,7 @@ def _text(value: float) -> str:
   return 'miss' if math.isinf(value) else f'{value:,.5g}' if value < 1000 else f'{value:,.0f}'
 
 
-def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+def _charts(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   statistics, order = _statistics(result), result.ranking
   points = np.linspace(1.0, result.rules.suite.max_ratio, NUM_POINTS)
   curves = statistics.tuning_curves
@@ -256,7 +256,7 @@ def _charts(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
   }
 
 
-def _workload(result: Result, name: str) -> dict[str, Any]:
+def _workload(result: Leaderboard, name: str) -> dict[str, Any]:
   target = result.rules.members[name].target
   return {
     'name': name,
@@ -267,7 +267,7 @@ def _workload(result: Result, name: str) -> dict[str, Any]:
   }
 
 
-def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
+def _cell(result: Leaderboard, s: int, w: int) -> dict[str, Any]:
   """A cell of the heat map: time, ratio to the fastest, and why it is a miss."""
   time = result.times[s, w]
   low, high = _statistics(result).intervals.times[s, w]
@@ -281,7 +281,7 @@ def _cell(result: Result, s: int, w: int) -> dict[str, Any]:
   return cell
 
 
-def _unit(result: Result, w: int) -> float:
+def _unit(result: Leaderboard, w: int) -> float:
   """What the times of a column are divided by: in a base column as the score does."""
   times = result.times[:, w]
   if result.reference is not None:
@@ -295,7 +295,7 @@ def _unit(result: Result, w: int) -> float:
   return _fastest(result, w)
 
 
-def _fastest(result: Result, w: int) -> float:
+def _fastest(result: Leaderboard, w: int) -> float:
   """What the cut-off of a column is measured by: a held-out time counts only with its base."""
   times = result.times[:, w]
   base = result.rules.base_of.get(result.workloads[w])
@@ -305,7 +305,7 @@ def _fastest(result: Result, w: int) -> float:
   return float(np.nanmin(times))
 
 
-def _reason(result: Result, s: int, w: int) -> str:
+def _reason(result: Leaderboard, s: int, w: int) -> str:
   time, limit = result.times[s, w], result.rules.suite.max_ratio
   if np.isnan(time):
     return 'not_run'
@@ -324,7 +324,7 @@ def _reason(result: Result, s: int, w: int) -> str:
   return ''
 
 
-def _reason_of_trials(result: Result, s: int, w: int) -> str:
+def _reason_of_trials(result: Leaderboard, s: int, w: int) -> str:
   """The most frequent reason among the trials that did not reach the target."""
   table = result.outcomes
   mine = (table.submission == result.submissions[s]) & (table.workload == result.workloads[w])
@@ -343,7 +343,7 @@ def _short(value: float) -> float | None:
   return float(f'{value:.5g}') if math.isfinite(value) else None
 
 
-def _curves(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
+def _curves(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   """The training curve of every trial, by workload and place in the ranking, thinned.
 
   Each is [study/trial, reached, seconds, steps, values].
@@ -361,7 +361,9 @@ def _curves(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
   wanted = frame.submission.isin(place) & frame.workload.isin(result.workloads)
   rows = frame[wanted.to_numpy()]
   found: dict[str, Any] = {name: [[] for _ in place] for name in result.workloads}
-  values = {name: rows[name].to_numpy() for name in ('submission_sec', 'global_step', 'validation')}
+  values = {
+    name: rows[name].to_numpy() for name in ('submission_time_sec', 'global_step', 'validation')
+  }
   groups = rows.groupby(list(KEYS), observed=True, sort=True).indices
   for key, indices in groups.items():
     kept = _thinned(indices, hit_rows.get(key))
@@ -370,7 +372,7 @@ def _curves(frame: pd.DataFrame, result: Result) -> dict[str, Any]:
       [
         f'{study}/{trial}',
         int(status.get(key, False)),
-        [_short(value) for value in values['submission_sec'][kept].tolist()],
+        [_short(value) for value in values['submission_time_sec'][kept].tolist()],
         [_short(value) for value in values['global_step'][kept].tolist()],
         [_short(value) for value in values['validation'][kept].tolist()],
       ]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from scoring.result import Result
 from scoring.statistics import costs, resampling, sensitivity, speedups, tuning, verdicts
 from scoring.statistics.costs import CostSummary
-
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
+from scoring.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,9 @@ def of(result: Result) -> tuple[Cost, ...]:
   found = []
   for s in result.ranking:
     rows = table[table.submission == result.submissions[s]]
-    seconds = [float(rows[name].sum()) for name in ('total_sec', 'eval_sec', 'logging_sec')]
+    seconds = [
+      float(rows[name].sum()) for name in ('total_submission_time_sec', 'eval_sec', 'logging_sec')
+    ]
     hours = [value * count / 3600 for value in seconds]
     found.append(
       Cost(

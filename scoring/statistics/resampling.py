@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoring import profiles
+from scoring.result import Result
 from scoring.time_to_target import medians
-
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
 
 LEVEL = 0.95
 MIN_STUDIES = 2  # one study says nothing of the spread between studies
@@ -132,7 +129,9 @@ def percentiles(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
 
 def cell_designs(result: Result) -> dict[tuple[int, int], Design]:
   """The design of every cell that has runs, by submission and workload index."""
-  table = result.outcomes.sort_values(['row', 'sec', 'trial'], na_position='last', kind='stable')
+  table = result.outcomes.sort_values(
+    ['row', 'submission_time_sec', 'trial'], na_position='last', kind='stable'
+  )
   submission_of = {name: index for index, name in enumerate(result.submissions)}
   workload_of = {name: index for index, name in enumerate(result.workloads)}
   designs = {}

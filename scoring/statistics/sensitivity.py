@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoring import profiles
 from scoring.profiles import Columns
-
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
+from scoring.result import Result
 
 CUT_OFFS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 

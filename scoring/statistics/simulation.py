@@ -67,7 +67,11 @@ def measure(runs: str, suite: str) -> Noise:
   frame = scoring.load(runs)
   result = scoring.score(frame, suite, allow_provisional=True, statistics=False)
   table = result.outcomes[result.outcomes.status == 'reached']
-  best = table.sort_values(['row', 'sec']).groupby(['workload', 'seed', 'submission']).step.first()
+  best = (
+    table.sort_values(['row', 'submission_time_sec'])
+    .groupby(['workload', 'seed', 'submission'])
+    .step.first()
+  )
   deviations: list[float] = []
   num_pairs = 0
   for _, steps in best.groupby('workload'):

@@ -10,19 +10,16 @@ counts as the slowest hit of the column times the cut-off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoring.result import Result
 from scoring.statistics.resampling import (
   MIN_STUDIES,
   Intervals,
   percentiles,
   usual_num_studies,
 )
-
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
 
 
 @dataclass(frozen=True, kw_only=True)

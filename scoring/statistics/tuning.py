@@ -12,15 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoring import profiles
+from scoring.result import Result
 from scoring.time_to_target import medians
-
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
 
 MAX_COMBINATIONS = 20_000  # beyond that, as many subsets are drawn instead
 _EMPTY = (np.array([np.inf]), np.array([1.0]))
@@ -173,7 +170,7 @@ def ledgers(result: Result) -> tuple[Ledger, ...]:
         num_trials=len(rows),
         num_points=len(points),
         hyperparameters=_varied(points),
-        submission_hours=float(rows.total_sec.sum()) / 3600,
+        submission_hours=float(rows.total_submission_time_sec.sum()) / 3600,
         score=float(result.scores[s]),
       )
     )

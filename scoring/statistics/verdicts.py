@@ -17,12 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-  from scoring.leaderboard import Result
+from scoring.result import Result
 
 ALPHA = 0.05
 POWER = 0.8

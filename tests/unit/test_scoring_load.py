@@ -38,7 +38,7 @@ def test_rows_and_columns(tmp_path):
   write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, 10.0), study=2, trial=3)
   frame = scoring.load(tmp_path)
   assert list(frame['row']) == [0, 1, 2]
-  assert list(frame['submission_sec']) == [0.1, 5.0, 10.0]
+  assert list(frame['submission_time_sec']) == [0.1, 5.0, 10.0]
   assert list(frame['global_step']) == [1, 50, 100]
   assert set(frame['trial']) == {'trial_3'} and set(frame['study']) == {'study_2'}
   assert not np.isnan(frame['test']).any()

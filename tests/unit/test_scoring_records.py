@@ -149,7 +149,7 @@ def _swap(folders: list[Path], names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
   ('names', 'said'),
   [
-    ((EVAL_FILE,), 'submission_sec of step 1 is'),
+    ((EVAL_FILE,), 'submission_time_sec of step 1 is'),
     ((LOG_FILE,), 'submission_time_sec is 10 in the record and 20 at the end of the log'),
     ((EVAL_FILE, LOG_FILE), 'submission_time_sec is 10 in the record'),
     (('trial.json',), 'submission_time_sec is 20 in the record'),
