@@ -42,7 +42,9 @@ def test_the_table_that_ships_gives_the_published_scores():
   table = published.read('algoperf_v05', 'external')
   rules = resolve('algoperf_v05')
   gathered = cells(
-    table.assign(time=table.submission_time_sec.fillna(np.inf)), sorted(PUBLISHED), list(rules.members)
+    table.assign(time=table.submission_time_sec.fillna(np.inf)),
+    sorted(PUBLISHED),
+    list(rules.members),
   )
   which = profiles.columns(gathered.workloads, rules.base_of, 8)
   found = profiles.scores(
