@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import (
+  METRIC_RANGES,
   BatchSizes,
   Budget,
   Splits,
@@ -50,6 +52,37 @@ class TestTarget:
     target = Target(metric='loss', direction='max', validation=1.0)
     assert target.reached('test', value)
     assert not target.reached('validation', value)
+
+  @pytest.mark.parametrize('direction', ['max', 'min'])
+  def test_an_array_is_judged_by_the_same_rule(self, direction):
+    target = Target(metric='accuracy', direction=direction, validation=0.5)
+    near = (math.nextafter(0.5, 0.0), 0.5, math.nextafter(0.5, 1.0))
+    values = np.array([-1.0, -1e-7, 0.0, *near, 1.0, 1 + 1e-7, 9.99, math.nan, math.inf])
+    one_by_one = [target.reached('validation', float(value)) for value in values]
+    assert target.reached_on_validation(values).tolist() == one_by_one
+    assert sum(one_by_one) == 4
+
+  @pytest.mark.parametrize(
+    ('metric', 'possible', 'impossible'),
+    [
+      ('accuracy', (0.0, 1.0, 1 + 1e-7), (1.01, -0.01, 9.99, 1e300)),
+      ('bleu', (0.0, 100.0, 100 + 1e-5), (100.01, -0.01)),
+      ('ssim', (-1.0, 1.0), (-1.01, 1.01)),
+      ('wer', (0.0, 1e9), (-0.01,)),
+      ('ppl', (1.0, 1e9), (0.99, 0.0)),
+      ('a metric that nobody knows', (-1e300, 1e300), (math.nan, math.inf)),
+    ],
+  )
+  def test_a_value_that_the_metric_cannot_have_reaches_nothing(self, metric, possible, impossible):
+    for direction, validation in (('max', -math.inf), ('min', math.inf)):
+      target = Target(metric=metric, direction=direction, validation=validation)
+      assert all(target.reached('validation', value) for value in possible)
+      assert not any(target.reached('validation', value) for value in impossible)
+
+  @pytest.mark.parametrize('name', sorted(registry.workloads()))
+  def test_the_range_of_every_raced_metric_is_known_and_holds_its_target(self, name):
+    target = registry.workloads()[name].target
+    assert target.metric in METRIC_RANGES and target.is_possible(target.validation)
 
 
 class TestBudget:
