@@ -42,8 +42,6 @@ class TrialDisplay:
     self._rules = StoppingRules.of(
       config, suite, budget_of(definition, suite, config.ruleset, config.options.smoke)
     )
-    sizes = definition.for_smoke().batch_sizes if config.options.smoke else definition.batch_sizes
-    self._batch_size = sizes.train
     self._quiet = quiet
     self._live: Any = None
     self._next_line = 0.0
@@ -79,19 +77,25 @@ class TrialDisplay:
       self._say(self._line(message))
 
   def ended(self, outcome: Outcome) -> None:
-    """Says how the trial ended."""
+    """Says how the trial ended; a quiet display says so only of a trial that did not finish."""
+    if self._quiet and outcome.status == 'finished':
+      return
     if self._quiet:
+      print(self._heading(), self._how_it_ended(outcome), file=sys.stderr, sep='\n', flush=True)
       return
     if self._live is not None:
       self._live.stop()
       say(self._heading())
     if self._last:
       self._say(self._line(self._last))
+    say(self._how_it_ended(outcome))
+
+  def _how_it_ended(self, outcome: Outcome) -> str:
     word = _STATUS_WORDS[outcome.status]
-    why = outcome.reason or outcome.stop_reason.replace('_', ' ')
-    say(f'  {word}: {why}')
-    if outcome.status == 'failed' and (outcome.folder / 'traceback.txt').exists():
-      say(f'  The traceback is in {outcome.folder / "traceback.txt"}')
+    text = f'  {word}: {outcome.reason or outcome.stop_reason.replace("_", " ")}'
+    file = outcome.folder / 'traceback.txt'
+    is_there = outcome.status == 'failed' and file.exists()
+    return f'{text}\n  The traceback is in {file}' if is_there else text
 
   def _say(self, line: str) -> None:
     if line != self._said:
@@ -102,7 +106,7 @@ class TrialDisplay:
     return f'{self._count}{self._title}'
 
   def _line(self, state: Progress) -> str:
-    parts = [f'step {state.global_step}', *self._metrics(state.metrics)]
+    parts = [f'step {state.global_step}', *self._metrics(state.metrics, state.global_step)]
     rules = self._rules
     seconds = state.submission_time
     if rules.axis == 'seconds' and rules.max_sec is not None:
@@ -115,18 +119,21 @@ class TrialDisplay:
       left = (end - state.charged_steps) / rate if rate else None
     if left is not None:
       parts.append(f'at most {duration(max(0.0, left))} left')
-    if state.steps_per_sec:
-      parts.append(f'{state.steps_per_sec * self._batch_size:,.0f} examples/s')
+    if state.steps_per_sec and state.batch_size:
+      parts.append(f'{state.steps_per_sec * state.batch_size:,.0f} examples/s')
     return '  '.join(parts)
 
-  def _metrics(self, values: Mapping[str, float]) -> list[str]:
+  def _metrics(self, values: Mapping[str, float], global_step: int) -> list[str]:
+    """The last evaluation, with its step where that is not the present one."""
     target = self._target
+    evaluated_at = values.get('global_step', global_step)
+    when = '' if evaluated_at == global_step else f' at step {evaluated_at:.0f}'
     shown = []
     for split, target_value in (('validation', target.validation), ('test', target.test)):
       value = values.get(f'{split}/{target.metric}')
       if value is not None:
         aim = '' if target_value is None else f' (target {target_value:g})'
-        shown.append(f'{split} {target.metric} {value:.4g}{aim}')
+        shown.append(f'{split} {target.metric} {value:.4g}{when}{aim}')
     return shown
 
 

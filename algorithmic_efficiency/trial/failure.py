@@ -25,6 +25,8 @@ _DISTRIBUTIONS = {
 }
 _EXTRAS = {'jax': 'jax', 'flax': 'jax', 'optax': 'jax', 'torch': 'torch'}
 
+_LONGEST_SUMMARY = 400  # characters
+
 
 def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -> str | None:
   """Says which requirement of a submission is missing; None if something else went wrong.
@@ -52,13 +54,18 @@ def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -
   return None
 
 
+def summary(error: BaseException) -> str:
+  """An exception in one line: its class and all lines of its message, the first 400 characters."""
+  text = ' '.join(f'{type(error).__name__}: {error}'.split()).rstrip('.: ')
+  return text if len(text) <= _LONGEST_SUMMARY else f'{text[:_LONGEST_SUMMARY]} ...'
+
+
 def one_line(error: BaseException, file: Path) -> str:
   """A one-line summary of an exception, with the innermost line of the submission that led to it.
 
   Characters that are not printable are escaped as in Python.
   """
-  text = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip('.: ')
-  text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+  text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in summary(error))
   frames = _own_frames(error, file)
   return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
 

@@ -61,6 +61,7 @@ class Progress(_Message, frozen=True, tag='progress'):
   Attributes:
     eval: the last evaluation's row; None before the first. A value that is not finite is None.
     steps_per_sec: None before the first step was timed.
+    batch_size: examples a step, as the submission asked for; 0 if unknown.
   """
 
   global_step: Count
@@ -69,6 +70,7 @@ class Progress(_Message, frozen=True, tag='progress'):
   total_duration: Seconds
   eval: dict[str, float | None] | None
   steps_per_sec: float | None
+  batch_size: Count
 
   @property
   def metrics(self) -> dict[str, float]:

@@ -87,7 +87,7 @@ class Watch:
     if requirement is not None or isinstance(error, errors.UserError):
       self._say('interface', requirement or str(error), place, ends=True)
     else:
-      text = f'{type(error).__name__}: {error}'.splitlines()[0]
+      text = failure.summary(error)
       self._say('exception', text, place, ends=True)
 
   def ended(self) -> None:

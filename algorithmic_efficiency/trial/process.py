@@ -140,7 +140,7 @@ class TrialProcess:
   def one_line(self, error: BaseException) -> str:
     """A one-line summary of an exception, with the line of the submission that led to it."""
     if self.parts is None:
-      return f'{type(error).__name__}: {error}'.splitlines()[0]
+      return failure.summary(error)
     return failure.one_line(error, self.parts.submission.file)
 
   def finish(self, *, status: str, stop_reason: str, reason: str) -> None:

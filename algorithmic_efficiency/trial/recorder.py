@@ -231,7 +231,7 @@ class TrialRecorder:
       self._note(f'{CANNOT_BE_SAVED} {error}')
 
   def progress(self, state: Mapping[str, Any]) -> None:
-    self._report.send('progress', **state)
+    self._report.send('progress', batch_size=self._record.batch_size, **state)
 
   def _note(self, text: str) -> None:
     self._add_notes([text])

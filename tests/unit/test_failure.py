@@ -70,7 +70,8 @@ def test_what_others_raise_is_none(file):
 def test_an_exception_in_a_line(file):
   error = raised(file, 'def f():\n  raise KeyError("a\\nb")\n\nf()')
   assert failure.one_line(error, file) == f"KeyError: 'a\\nb' ({file}, line 2)"
-  assert failure.one_line(ValueError('one.\ntwo'), file) == 'ValueError: one'
+  assert failure.one_line(ValueError('one:\n  two.\n'), file) == 'ValueError: one: two'
+  assert failure.one_line(ValueError('x' * 500), file) == f'ValueError: {"x" * 388} ...'
   assert failure.one_line(KeyboardInterrupt(), file) == 'KeyboardInterrupt'
 
 

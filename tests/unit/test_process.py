@@ -132,7 +132,7 @@ def test_a_trial_without_parts_only_tells_its_parent(monkeypatch, tmp_path):
   assert stages.recorder.finished is None and not stages.stream.is_closed
   assert stages.process.parts is None
   assert stages.process.missing_requirement(ValueError()) is None
-  assert stages.process.one_line(ValueError('two\nlines')) == 'ValueError: two'
+  assert stages.process.one_line(ValueError('two\nlines')) == 'ValueError: two lines'
 
 
 def test_one_with_parts_says_what_it_lacks(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from test_local_launch import config
 
@@ -20,6 +21,7 @@ def message(step: int) -> Progress:
     total_duration=1.0,
     eval={'validation/accuracy': 0.25},
     steps_per_sec=0.0,
+    batch_size=0,
   )
 
 
@@ -34,3 +36,39 @@ def test_each_line_is_said_once(steps, shown, tmp_path: Path, capsys):
   heading, *lines, last = capsys.readouterr().out.splitlines()
   assert (heading, last) == ('mine', '  ended: diverged')
   assert [line.split('  ')[1] for line in lines] == shown
+
+
+def line_of(tmp_path: Path, capsys, **fields: object) -> str:
+  with progress.TrialDisplay('mine', config(tmp_path, workload='quick_vision'), 1, 1) as display:
+    display.message(msgspec.structs.replace(message(20), **fields))
+  return capsys.readouterr().out
+
+
+def test_examples_a_second_are_of_the_batch_size_that_the_submission_asked_for(tmp_path, capsys):
+  """Regression: they were of the batch size of the definition."""
+  assert '  24 examples/s' in line_of(tmp_path, capsys, steps_per_sec=3.0, batch_size=8)
+  assert 'examples/s' not in line_of(tmp_path, capsys, steps_per_sec=3.0)
+
+
+def test_an_earlier_evaluation_is_shown_with_its_step(tmp_path, capsys):
+  """Regression: a line paired the present step with an older evaluation."""
+  row = {'validation/accuracy': 0.25, 'global_step': 15}
+  assert 'step 20  validation accuracy 0.25 at step 15 (target' in line_of(
+    tmp_path, capsys, eval=row
+  )
+  now = {**row, 'global_step': 20}
+  assert 'validation accuracy 0.25 (target' in line_of(tmp_path, capsys, eval=now)
+
+
+@pytest.mark.parametrize(
+  ('status', 'said'), [('failed', True), ('invalid', True), ('finished', False)]
+)
+def test_a_quiet_display_says_of_a_trial_that_failed_why(status, said, tmp_path, capsys):
+  """Regression: `run --quiet` printed nothing at all."""
+  outcome = Outcome(folder=tmp_path, status=status, stop_reason='failed', reason='it raised')
+  own = config(tmp_path, workload='quick_vision')
+  with progress.TrialDisplay('mine', own, 1, 1, quiet=True) as display:
+    display.message(message(1))
+    display.ended(outcome)
+  captured = capsys.readouterr()
+  assert not captured.out and ('mine' in captured.err and 'it raised' in captured.err) == said

@@ -149,6 +149,7 @@ class TestShown:
       total_duration=1.0,
       eval=None,
       steps_per_sec=None,
+      batch_size=8,
     )
     progress.take(Event(index=1, kind='message', message=message))
     return progress
