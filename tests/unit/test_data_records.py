@@ -107,6 +107,18 @@ def test_small_sets_are_compared_when_they_are_opened(root):
     records.open_prepared(root)
 
 
+def test_small_is_what_has_128_mib_and_no_byte_more(root, monkeypatch):
+  assert records._CHECKED_ON_OPENING_BYTES == 128 * 2**20
+  num_bytes = sum(file['num_bytes'] for file in records.read_manifest(root)['files'].values())
+  path = root / 'train.inputs.npy'
+  path.write_bytes(path.read_bytes()[:-1] + b'x')
+  monkeypatch.setattr(records, '_CHECKED_ON_OPENING_BYTES', num_bytes)
+  with pytest.raises(errors.UserError, match='has changed since'):
+    records.open_prepared(root)
+  monkeypatch.setattr(records, '_CHECKED_ON_OPENING_BYTES', num_bytes - 1)
+  records.open_prepared(root)
+
+
 def test_large_sets_are_opened_by_their_sizes_alone(root, monkeypatch):
   monkeypatch.setattr(records, '_CHECKED_ON_OPENING_BYTES', 0)
   path = root / 'train.inputs.npy'
