@@ -88,7 +88,7 @@ LARGE = ('classic_books',)
 @pytest.mark.parametrize(
   'definition',
   [
-    pytest.param(one, marks=[pytest.mark.slow] * (one.dataset in LARGE), id=one.name)
+    pytest.param(one, marks=[pytest.mark.long] * (one.dataset in LARGE), id=one.name)
     for one in PREPARED
   ],
 )

@@ -10,7 +10,7 @@ from algorithmic_efficiency.experiments.calibration.target_setting import Record
 FLAGS = ('--submissions', 'momentum', '--trials', '1', '--seeds', '2', '--step_budget', '20')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_frameworks_are_calibrated_and_compared(tmp_path):
   pytest.importorskip('flax')
   pytest.importorskip('torch')

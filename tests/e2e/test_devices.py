@@ -40,7 +40,8 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-  'workload', ['quick_vision', 'quick_lm', pytest.param('mnist', marks=pytest.mark.long)]
+  'workload',
+  ['quick_vision', *(pytest.param(name, marks=pytest.mark.long) for name in ('quick_lm', 'mnist'))],
 )
 @pytest.mark.parametrize(
   ('framework', 'many'),

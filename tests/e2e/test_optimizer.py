@@ -76,7 +76,11 @@ def test_every_one_trains(optimizer: str, workload: str, tmp_path: Path):
   ('optimizer', 'more'),
   [
     ('optax.contrib.schedule_free_adamw', ['--num_devices', '2']),
-    ('torch.optim.Muon', ['--num_devices', '2', '--ruleset', 'self', '--schedule', 'wsd']),
+    pytest.param(
+      'torch.optim.Muon',
+      ['--num_devices', '2', '--ruleset', 'self', '--schedule', 'wsd'],
+      marks=pytest.mark.long,
+    ),
   ],
 )
 def test_two_devices_a_kill_and_another_run_of_the_same(
