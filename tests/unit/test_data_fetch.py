@@ -150,3 +150,12 @@ def test_a_full_disk_is_one_clear_error(server, tmp_path):
   assert len(server.requests) == 1
   assert bring(download(f'{server.address}/data.gz'), tmp_path).read_bytes() == CONTENT
   assert server.requests[1][1] == 'bytes=500000-'
+
+
+def test_a_file_that_does_not_end_is_not_read_to_its_end(server, tmp_path):
+  """One block beyond the expected size shows that it is another file."""
+  server.files['/data.gz'] = bytes(5_000_000)
+  told = []
+  with pytest.raises(errors.UserError, match='not the expected one'):
+    bring(download(f'{server.address}/data.gz'), tmp_path, lambda _, done, total: told.append(done))
+  assert 1_000_000 < max(told) < 1_500_000
