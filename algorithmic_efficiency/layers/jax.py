@@ -1,7 +1,7 @@
-"""What several flax models share.
+"""Layers that several flax models share.
 
-Every layer has a twin of the same meaning in `torch.py` beside this file. Weights begin as flax has
-them: kernels normal, truncated at two standard deviations, variance 1 / fan-in; biases zero.
+`torch.py` beside this file has the same layers. Weights are initialized as in flax: kernels normal,
+truncated at two standard deviations, with variance 1 / fan-in; biases zero.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from algorithmic_efficiency.layers._jax_loss import plain as plain
 from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums
 
-# By default flax takes the mean of the squares less the square of the mean, which cancels badly.
+# The default variance of flax, E[x²] - E[x]², loses precision by cancellation.
 BatchNorm = functools.partial(nn.BatchNorm, use_fast_variance=False)
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -29,18 +29,21 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
   'sigmoid': nn.sigmoid,
 }
 
-# What cuDNN's attention takes.
+# Types and sizes that cuDNN's attention supports.
 _FUSED_DTYPES = (jnp.bfloat16, jnp.float16)
 _FUSED_MAX_HEAD_DIM = 128
 
 
 def types(dtype: Any) -> dict[str, Any]:
-  """Type arguments of a flax layer that computes in `dtype`: parameters are at least float32."""
+  """Returns the type arguments of a flax layer that computes in `dtype`.
+
+  Parameters are float32 or wider.
+  """
   return {'dtype': dtype, 'param_dtype': jnp.promote_types(dtype, jnp.float32)}
 
 
 class Dropout(nn.Module):
-  """Dropout whose rate is given at the call, as a number or as a traced scalar."""
+  """Dropout whose rate is an argument of the call, a number or a traced scalar."""
 
   @nn.compact
   def __call__(self, x: jax.Array, rate: float | jax.Array, *, train: bool) -> jax.Array:
@@ -61,16 +64,21 @@ def attention(
   causal: bool = False,
   mask: jax.Array | None = None,
 ) -> jax.Array:
-  """Scaled dot-product attention [batch, length, heads, head_dim]; softmax in float32 or wider.
+  """Computes scaled dot-product attention, with the softmax in float32 or wider.
 
-  On a GPU it is cuDNN's fused kernel where that takes the type and the size of the heads.
+  On a GPU it uses cuDNN's fused kernel if that supports the type and the size of the heads.
 
   Args:
-    query, key, value: [batch, length, heads, head_dim]; the length of queries may differ.
-    scale: what the products of queries and keys are multiplied by.
-    causal: whether a position sees only itself and those before it.
-    mask: bool, true where a query sees a key, of a shape that broadcasts to
-      [batch, heads, length of queries, length of keys].
+    query: [batch, query_length, heads, head_dim].
+    key: [batch, key_length, heads, head_dim].
+    value: [batch, key_length, heads, head_dim].
+    scale: factor of the dot products.
+    causal: True if a position attends only to itself and to earlier positions.
+    mask: bool, broadcastable to [batch, heads, query_length, key_length]; True where a query may
+      attend to a key.
+
+  Returns:
+    Array of the shape of `query`.
   """
   wide = jnp.promote_types(query.dtype, jnp.float32)
   head_dim = query.shape[-1]
@@ -83,7 +91,7 @@ def attention(
     return jax.nn.dot_product_attention(
       query, key, value, mask=mask, scale=scale, is_causal=causal, implementation='cudnn'
     )
-  # As its implementation without cuDNN, but for the softmax, which that has in float32 always.
+  # As jax.nn.dot_product_attention without cuDNN, except that its softmax is always in float32.
   scores = scale * jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=wide)
   if causal:
     before = jnp.tri(query.shape[1], key.shape[1], dtype=bool)
@@ -95,10 +103,11 @@ def attention(
 
 
 def rotate(x: jax.Array, table: jax.Array) -> jax.Array:
-  """Turns neighbouring elements of x [batch, length, heads, head_dim] by their position's angle.
+  """Rotates adjacent pairs of elements of x [batch, length, heads, head_dim] by position.
 
   Args:
-    table: that of `positions.rotary_table`, in the type of the parameters.
+    x: queries or keys.
+    table: `positions.rotary_table`, [2, length, head_dim / 2], in the type of the parameters.
   """
   pairs = x.astype(table.dtype).reshape(*x.shape[:-1], -1, 2)
   cos, sin = table[:, : x.shape[1], None]
@@ -108,14 +117,14 @@ def rotate(x: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def normalize(x: jax.Array, epsilon: float) -> jax.Array:
-  """x at length 1 along its last axis, in float32 or wider; zero stays zero."""
+  """Scales x [..., dim] to Euclidean norm 1 along its last axis, in float32 or wider; 0 stays 0."""
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   squares = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
   return wide * jax.lax.rsqrt(squares + epsilon**2)
 
 
 class Mlp(nn.Module):
-  """Two linear layers without biases around an activation; a gated one has twice the inputs."""
+  """Two linear layers without bias around an activation; 'glu' doubles the width of the first."""
 
   hidden_dim: int
   activation: str
@@ -132,6 +141,6 @@ class Mlp(nn.Module):
 
 
 def linear(features: int, *, stddev: float, dtype: Any, name: str | None = None) -> nn.Dense:
-  """A linear layer without bias, whose kernel begins normal of standard deviation `stddev`."""
+  """Returns a linear layer without bias; its kernel is initialized normal with `stddev`."""
   init = nn.initializers.normal(stddev)
   return nn.Dense(features, use_bias=False, kernel_init=init, name=name, **types(dtype))

@@ -1,4 +1,4 @@
-"""Positions as both frameworks have them: tables in numpy, made once for each model."""
+"""Tables of positions for both frameworks: computed in numpy, once a model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def rotary_table(length: int, head_dim: int, theta: float) -> np.ndarray:
-  """Cosines and sines of rotary positions, float64 [2, length, head_dim / 2].
+  """Returns cosines and sines of rotary positions, float64 [2, length, head_dim / 2].
 
-  Pair i of a head's elements turns by theta^(-2i / head_dim) radians a position (Su et al., 2021,
-  "RoFormer"). They are computed in float64, because in float32 the angle of a late position is off
-  by as much as 1e-4.
+  Pair i of the elements of a head rotates by theta^(-2i / head_dim) radians a position (Su et al.,
+  2021, "RoFormer"). The table is float64, because angles of late positions in float32 are wrong by
+  up to 1e-4.
 
   Raises:
-    ValueError: the head's elements do not come in pairs.
+    ValueError: `head_dim` is odd.
   """
   if head_dim % 2:
-    raise ValueError(f'Rotary positions turn pairs of elements; the head has {head_dim}.')
+    raise ValueError(f'Rotary positions need an even head_dim; it is {head_dim}.')
   frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
   angles = np.outer(np.arange(length), frequencies)
   return np.stack([np.cos(angles), np.sin(angles)])

@@ -1,8 +1,8 @@
-"""What several PyTorch models share.
+"""Layers that several PyTorch models share.
 
-Every layer has a twin of the same meaning in `jax.py` beside this file. Weights begin as flax has
-them: normal, truncated at two standard deviations, variance 1 / fan-in; biases zero. Parameters are
-float32, or float64 where the compute type is float64; layers compute in their own `dtype`.
+`jax.py` beside this file has the same layers. Weights are initialized as in flax: normal, truncated
+at two standard deviations, with variance 1 / fan-in; biases zero. Layers compute in their `dtype`.
+Parameters are float32, or float64 if the layer computes in float64.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def lecun_normal_(weight: torch.Tensor) -> None:
-  """Fills a weight [out, in, ...] from a truncated normal of variance 1 / fan-in."""
+  """Fills a weight [out, in, ...] from a truncated normal with variance 1 / fan-in."""
   fan_in = weight[0].numel()
   stddev = math.sqrt(1 / fan_in) / _TRUNCATED_STDDEV
   nn.init.trunc_normal_(weight, std=stddev, a=-2 * stddev, b=2 * stddev)
 
 
 class Linear(nn.Linear):
-  """nn.Linear that computes in `dtype`; with `stddev` its weight begins normal with that one."""
+  """nn.Linear that computes in `dtype`; `stddev` initializes its weight normal instead."""
 
   def __init__(
     self,
@@ -70,7 +70,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-  """nn.Embedding that begins normal of standard deviation `stddev` and gives vectors of `dtype`."""
+  """nn.Embedding that returns vectors of `dtype`; `stddev` is that of its initial normal weight."""
 
   def __init__(self, num_embeddings: int, dim: int, *, stddev: float, dtype: torch.dtype):
     self.compute_dtype = dtype
@@ -81,12 +81,12 @@ class Embedding(nn.Embedding):
     nn.init.normal_(self.weight, std=self.stddev)
 
   def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-    # Cast after the look-up: gradients of frequent tokens are long sums.
+    # Cast after the lookup: gradients of frequent tokens are long sums.
     return super().forward(tokens).to(self.compute_dtype)
 
 
 class RMSNorm(nn.RMSNorm):
-  """nn.RMSNorm that computes in float32 or wider and gives `dtype`."""
+  """nn.RMSNorm that computes in float32 or wider and returns `dtype`."""
 
   def __init__(self, dim: int, *, epsilon: float, dtype: torch.dtype):
     self.compute_dtype = dtype
@@ -97,7 +97,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 class Mlp(nn.Module):
-  """Two linear layers without biases around an activation; a gated one has twice the inputs."""
+  """Two linear layers without bias around an activation; 'glu' doubles the width of the first."""
 
   def __init__(
     self,
@@ -138,7 +138,7 @@ class Conv2d(nn.Conv2d):
 
 
 class _SumOverRanks(torch.autograd.Function):
-  """The sum of a tensor over all ranks; its gradient is the sum of all ranks' gradients."""
+  """Sums a tensor over all ranks; the backward pass sums the gradients over all ranks."""
 
   @staticmethod
   def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -152,17 +152,18 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-  """Batch norm whose statistics are those of the global batch, over all ranks.
+  """Batch norm over the global batch, on all ranks.
 
-  Differs from PyTorch's own in this; in that the running variance is the biased one, as in flax;
-  and in that `num_batches_tracked` stays 0, since the momentum is fixed. In training the running
-  statistics are left untouched where `update_running_stats` is False, or the momentum 0.
+  It differs from PyTorch's batch norm in three ways. Statistics cover all ranks. The running
+  variance is biased, as in flax. `num_batches_tracked` stays 0, because the momentum is fixed.
+  Training leaves the running statistics unchanged if `update_running_stats` is False or the
+  momentum is 0.
   """
 
   update_running_stats: bool = True
 
   def forward(self, x: torch.Tensor, *, use_running_average: bool | None = None) -> torch.Tensor:
-    """Normalises x [batch, channels, ...]; None takes the running averages outside training."""
+    """Normalizes x [batch, channels, ...]; None uses running averages outside of training."""
     self._check_input_dim(x)
     if not self.training if use_running_average is None else use_running_average:
       return F.batch_norm(
@@ -173,7 +174,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     return self._alone(x)
 
   def _alone(self, x: torch.Tensor) -> torch.Tensor:
-    # With a momentum of 1 torch leaves the statistics of this batch alone in the buffers.
+    # With a momentum of 1, the buffers hold the statistics of this batch only.
     mean = torch.zeros_like(self.running_mean)
     variance = torch.zeros_like(self.running_var)
     y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
@@ -188,12 +189,12 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     count = wide.new_tensor([x.numel() // x.shape[1]])
     totals = _SumOverRanks.apply(torch.cat([wide.sum(dims), count]))
     mean = totals[:-1] / totals[-1]
-    # Squares are summed around the mean, not around zero, which would cancel badly.
-    centred = wide - mean.view(shape)
-    variance = _SumOverRanks.apply(centred.square().sum(dims)) / totals[-1]
+    # Sum squares around the mean: sums around zero lose precision by cancellation.
+    centered = wide - mean.view(shape)
+    variance = _SumOverRanks.apply(centered.square().sum(dims)) / totals[-1]
     self._update(mean, variance)
     scale = self.weight * torch.rsqrt(variance + self.eps)
-    return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+    return (centered * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
   @torch.no_grad()
   def _update(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
@@ -211,7 +212,7 @@ class BatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
 
 
 def param_dtype(dtype: torch.dtype) -> torch.dtype:
-  """The type of the parameters of a layer that computes in `dtype`."""
+  """Returns the type of the parameters of a layer that computes in `dtype`."""
   return torch.promote_types(dtype, torch.float32)
 
 
@@ -224,18 +225,23 @@ def attention(
   causal: bool = False,
   mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-  """Scaled dot-product attention [batch, length, heads, head_dim]; softmax in float32 or wider.
+  """Computes scaled dot-product attention, with the softmax in float32 or wider.
 
-  PyTorch chooses the kernel: a fused one where there is one for the device, the type and the mask.
+  PyTorch chooses a fused kernel if there is one for the device, the type and the mask.
 
   Args:
-    query, key, value: [batch, length, heads, head_dim]; the length of queries may differ.
-    scale: what the products of queries and keys are multiplied by.
-    causal: whether a position sees only itself and those before it.
-    mask: bool, true where a query sees a key, of a shape that broadcasts to
-      [batch, heads, length of queries, length of keys].
+    query: [batch, query_length, heads, head_dim].
+    key: [batch, key_length, heads, head_dim].
+    value: [batch, key_length, heads, head_dim].
+    scale: factor of the dot products.
+    causal: True if a position attends only to itself and to earlier positions.
+    mask: bool, broadcastable to [batch, heads, query_length, key_length]; True where a query may
+      attend to a key.
+
+  Returns:
+    Array of the shape of `query`.
   """
-  if mask is not None and causal:  # PyTorch takes one of the two
+  if mask is not None and causal:  # PyTorch accepts only one of the two
     shape = (query.shape[1], key.shape[1])
     mask = mask & torch.ones(shape, dtype=torch.bool, device=mask.device).tril()
     causal = False
@@ -251,10 +257,11 @@ def attention(
 
 
 def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-  """Turns neighbouring elements of x [batch, length, heads, head_dim] by their position's angle.
+  """Rotates adjacent pairs of elements of x [batch, length, heads, head_dim] by position.
 
   Args:
-    table: that of `positions.rotary_table`, in the type of the parameters.
+    x: queries or keys.
+    table: `positions.rotary_table`, [2, length, head_dim / 2], in the type of the parameters.
   """
   first, second = x.to(table.dtype).unflatten(-1, (-1, 2)).unbind(-1)
   cos, sin = table[:, : x.shape[1], None].unbind(0)
@@ -263,6 +270,6 @@ def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def normalize(x: torch.Tensor, epsilon: float) -> torch.Tensor:
-  """x at length 1 along its last axis, in float32 or wider; zero stays zero."""
+  """Scales x [..., dim] to Euclidean norm 1 along its last axis, in float32 or wider; 0 stays 0."""
   wide = x.to(param_dtype(x.dtype))
   return wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + epsilon**2)

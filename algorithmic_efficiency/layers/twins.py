@@ -1,7 +1,7 @@
-"""Maps between the weights of a flax model and of its PyTorch twin, as numpy arrays.
+"""Maps the weights of a flax model to those of the same model in PyTorch and back, in numpy.
 
-A task's `parity.py` lists the pairs of its models; names on the flax side are paths that begin with
-the collection, as in 'params/Dense_0/kernel' or 'batch_stats/BatchNorm_0/mean'.
+The `parity.py` of a task lists the pairs. Names on the flax side are paths that begin with the
+collection, as in 'params/Dense_0/kernel' or 'batch_stats/BatchNorm_0/mean'.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pair:
-  """One array under its two names, or several of flax's in one of PyTorch's.
+  """One PyTorch array and the flax arrays that it consists of.
 
-  A pair without flax names exists in PyTorch alone: an integer scalar that is 0. Two pairs may have
-  the same flax name: that array is tied in PyTorch, where it is known by both names.
+  A pair without flax names exists only in PyTorch: an integer scalar that is 0. Two pairs with the
+  same flax name are an array that is tied in PyTorch, under both names.
 
   Attributes:
-    jax: arrays of one shape, that PyTorch's array holds one after the other along its first axis.
-    axes: the transposition that makes PyTorch's array of flax's.
-    heads: of flax's arrays [in, heads, head_dim], that are first made [in, heads * head_dim].
+    torch: name in the state dict.
+    jax: names of flax arrays of one shape, which PyTorch stacks along its first axis.
+    axes: transposition from flax to PyTorch; None if there is none.
+    heads: number of heads of flax arrays [in, heads, head_dim], which are first reshaped to
+      [in, heads * head_dim]; None without heads.
   """
 
   jax: tuple[str, ...]
@@ -50,26 +52,30 @@ class Pair:
 
 
 def same(jax: str, torch: str) -> Pair:
-  """One parameter that is the same in both."""
+  """Returns the pair of a parameter that is equal in both frameworks."""
   return Pair((f'params/{jax}',), torch)
 
 
 def projections(jax: Iterable[str], torch: str, *, heads: int) -> Pair:
-  """Several nn.DenseGeneral [in, heads, head_dim] without bias as one nn.Linear [out, in]."""
+  """Returns the pair of several nn.DenseGeneral [in, heads, head_dim] and one nn.Linear [out, in].
+
+  The layers have no bias.
+  """
   return Pair(tuple(f'params/{name}/kernel' for name in jax), f'{torch}.weight', (1, 0), heads)
 
 
 def dense(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
-  """nn.Dense [in, out] and nn.Linear [out, in]."""
+  """Returns the pairs of nn.Dense [in, out] and nn.Linear [out, in]."""
   return _weights(jax, torch, (1, 0), bias)
 
 
 def conv2d(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
-  """nn.Conv [height, width, in, out] and nn.Conv2d [out, in, height, width]."""
+  """Returns the pairs of nn.Conv [height, width, in, out], nn.Conv2d [out, in, height, width]."""
   return _weights(jax, torch, (3, 2, 0, 1), bias)
 
 
 def batch_norm(jax: str, torch: str) -> list[Pair]:
+  """Returns the pairs of nn.BatchNorm and nn.BatchNorm1d or nn.BatchNorm2d."""
   return [
     same(f'{jax}/scale', f'{torch}.weight'),
     same(f'{jax}/bias', f'{torch}.bias'),
@@ -87,7 +93,7 @@ def _weights(jax: str, torch: str, axes: tuple[int, ...], bias: bool) -> list[Pa
 def to_torch(
   pairs: Sequence[Pair], params: Mapping[str, Any], model_state: Mapping[str, Any] | None
 ) -> dict[str, np.ndarray]:
-  """The state dict of the PyTorch twin.
+  """Converts flax variables to a PyTorch state dict.
 
   Raises:
     ValueError: an array has no pair, or a pair has no array.
@@ -100,7 +106,7 @@ def to_torch(
 def to_jax(
   pairs: Sequence[Pair], state_dict: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The flax twin's `(params, model_state)`; the state is empty for a model without one.
+  """Converts a PyTorch state dict to flax `(params, model_state)`; a stateless model has {}.
 
   Raises:
     ValueError: an array has no pair, a pair has no array, or a tied array has two values.

@@ -1,4 +1,4 @@
-"""Metrics that follow from the mean of another over a whole split, and cannot be summed up."""
+"""Metrics that are functions of the mean of another metric over a split."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-  """A function of the mean of the metric `source`."""
+  """A metric that is a function of the mean of the metric `source`."""
 
   source: str
   function: Callable[[float], float]
 
 
 def perplexity(loss: float) -> float:
-  """The exponential of a cross entropy in nats a token; inf where that is too large for a float."""
+  """Returns the exponential of a cross entropy in nats a token; inf if it overflows."""
   try:
     return math.exp(loss)
   except OverflowError:
@@ -27,11 +27,11 @@ DERIVED: Mapping[str, Derived] = {'ppl': Derived(source='loss', function=perplex
 
 
 def summed(metrics: Iterable[str]) -> tuple[str, ...]:
-  """Those of the metrics of a definition that a model sums up."""
+  """Returns the metrics among `metrics` that a model sums over examples."""
   return tuple(name for name in metrics if name not in DERIVED)
 
 
 def from_means(metrics: Iterable[str], means: Mapping[str, float]) -> dict[str, float]:
-  """Those of the metrics of a definition that follow from the means of others."""
+  """Returns the derived metrics among `metrics`, computed from the means of their sources."""
   chosen = {name: DERIVED[name] for name in metrics if name in DERIVED}
   return {name: one.function(means[one.source]) for name, one in chosen.items()}

@@ -1,1 +1,1 @@
-"""Optimizers by their import names: found, called, tried out and kept as submissions."""
+"""Optimizers by import name: loaded, checked in a dry run, and kept as submissions."""

@@ -1,4 +1,4 @@
-"""Arguments given as text: values, names and calls, checked against a signature."""
+"""Parses arguments from text (values, names and calls) and checks them against a signature."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 
 
 def is_name(text: str) -> bool:
-  """Whether a text has the form of an import name with a dot in it."""
+  """Returns True if `text` has the form of an import name with a dot in it."""
   return _NAME.fullmatch(text) is not None
 
 
 def is_call(text: str) -> bool:
-  """Whether a text has the form of a call of a name."""
+  """Returns True if `text` has the form of a call, such as 'optax.sgd(learning_rate=0.1)'."""
   return _CALL.fullmatch(text) is not None
 
 
 def load(name: str) -> Callable[..., Any]:
-  """The class or function of an import name.
+  """Imports the class or function of an import name.
 
   Raises:
-    UserError: it cannot be imported, is not there, or is none.
+    UserError: it cannot be imported, does not exist, or is neither a class nor a function.
   """
   found = _imported(name)
   if not callable(found) or inspect.ismodule(found):
@@ -58,19 +58,21 @@ def _imported(name: str) -> Any:
 
 
 def absent_error(name: str, package: str, hint: str, install: str) -> errors.UserError:
-  """The reason why a package that an import name needs is not found, and what to do.
+  """Returns the error for a missing package, with what to do.
 
-  A file of the user's may lie in the current folder, in which the processes of trials do not look;
-  what an index has under its name would be something else.
+  A module in the current folder is not found by the processes of trials. The error then names
+  PYTHONPATH, because an index may have another package of that name.
 
   Args:
-    hint: a sentence on what may be meant, after a space, or nothing.
-    install: the command for a package that is no file of the user's.
+    name: import name that needs the package.
+    package: top-level name of the package.
+    hint: empty, or a space and a sentence with a suggestion.
+    install: command that installs the package.
   """
   if Path(f'{package}.py').is_file() or Path(package).is_dir():
     return errors.UserError(
-      f'{name} needs {package!r}, which lies in the current folder; modules are not looked for '
-      'there unless PYTHONPATH says so, as in: PYTHONPATH=. algoeff ...'
+      f'{name} needs {package!r}, which is in the current folder. Add that folder to PYTHONPATH: '
+      'PYTHONPATH=. algoeff ...'
     )
   return errors.UserError(
     f'{name} needs the package {package!r}, which is not installed.{hint} Install it with: '
@@ -79,7 +81,7 @@ def absent_error(name: str, package: str, hint: str, install: str) -> errors.Use
 
 
 def parse_value(text: str) -> Any:
-  """A value from its text: a number, a truth value, a tuple as a list, or else the text itself."""
+  """Returns the value of a text: a number, bool, None or list; else the text itself."""
   folded = {'true': True, 'false': False, 'none': None, 'null': None}
   if text.strip().lower() in folded:
     return folded[text.strip().lower()]
@@ -94,15 +96,16 @@ def parse_value(text: str) -> Any:
 def bind(
   function: Callable[..., Any], name: str, values: Mapping[str, Any], *, given: int = 0
 ) -> dict[str, Any]:
-  """The keyword arguments of a class or function: checked against its signature, and names in them
-  made objects.
+  """Returns keyword arguments, checked against a signature, with import names loaded.
 
   Args:
-    name: what it is called in messages.
-    given: how many of its first parameters the caller supplies.
+    function: class or function to call.
+    name: its name in messages.
+    values: arguments as JSON values, by name.
+    given: number of first parameters that the caller supplies.
 
   Raises:
-    UserError: an argument is unknown, missing, or of the wrong type.
+    UserError: an argument is unknown, missing or of the wrong type.
   """
   parameters = {
     key: parameter
@@ -165,7 +168,7 @@ _SAY_NOTHING = {'Union', 'Optional', 'None', 'NoneType', 'typing', 'collections'
 
 
 def _value(what: str, value: Any, parameter: inspect.Parameter) -> Any:
-  """A JSON value as the argument that a parameter expects."""
+  """Converts a JSON value to the type that a parameter expects."""
   kinds, optional = _expected(parameter)
   if value is None and (optional or kinds == _ANYTHING):
     return None
@@ -199,14 +202,14 @@ def _kind(value: Any) -> str:
 
 
 def _expected(parameter: inspect.Parameter) -> tuple[frozenset[str], bool]:
-  """The kinds of value that a parameter takes, and whether it takes none.
+  """Returns the types of value that a parameter accepts, and whether it accepts None.
 
-  A default says more than an annotation: those of optax call a truth value a number.
+  A default is more reliable than an annotation: optax annotates some bools as numbers.
   """
   default = parameter.default
   words = annotation_words(parameter)
   optional = default is None or bool({'None', 'NoneType', 'Optional'} & words)
-  by_words = set(_ANYTHING)  # of an annotation that says nothing to us
+  by_words = set(_ANYTHING)  # for an annotation that we do not understand
   if words & _WORDS.keys():
     by_words = {_WORDS.get(word, 'object') for word in words - _SAY_NOTHING}
   if isinstance(default, bool):
@@ -234,10 +237,10 @@ def annotation_words(parameter: inspect.Parameter) -> set[str]:
 
 
 def called(text: str) -> Any:
-  """The object of an import name, or what a call of it gives: `optax.sgd(learning_rate=0.1)`.
+  """Returns the object of an import name, or the result of a call: `optax.sgd(learning_rate=0.1)`.
 
   Raises:
-    UserError: it cannot be imported or called so.
+    UserError: it cannot be imported or called with these arguments.
   """
   if not is_call(text):
     return _imported(text)
@@ -253,7 +256,7 @@ def called(text: str) -> Any:
 
 
 def split(text: str, separator: str) -> list[str]:
-  """The parts of a text between separators that lie outside all brackets and quotes.
+  """Splits a text at separators outside of brackets and quotes.
 
   Raises:
     UserError: a bracket or a quote is not closed.

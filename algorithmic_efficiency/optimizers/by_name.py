@@ -1,9 +1,9 @@
-"""Submissions that are no file: an optimizer by its import name, called like a function.
+"""Submissions from an import name: an optimizer, called like a function.
 
-`torch.optim.AdamW(lr=1e-3, weight_decay=0.1; schedule=warmup_cosine, warmup=0.05)` may stand
-wherever the name or folder of a submission may. It becomes a folder like any other, with a module,
-its settings, and a search space of one point. What is wrong with it is found before anything
-starts, in a process of its own, because this one imports no framework.
+`torch.optim.AdamW(lr=1e-3, weight_decay=0.1; schedule=warmup_cosine, warmup=0.05)` is accepted
+wherever a submission is named. It becomes a submission folder with a module, its settings, and a
+search space of one point. A dry run in a process of its own finds errors before a trial starts;
+this process imports no framework.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _INSTALL = {
   'torch': "pip install 'algorithmic-efficiency[torch]'",
   'optax': "pip install 'algorithmic-efficiency[jax]'",
 }
-_PARTS = ('*.py', '*.json')  # of a folder that is made here
-_REHEARSAL_TIMEOUT_SEC = 300
+_PARTS = ('*.py', '*.json')  # files of a folder that this module makes
+_DRY_RUN_TIMEOUT_SEC = 300
 
 
 @dataclass(frozen=True)
 class OptimizerSubmission:
-  """An optimizer as a submission: the folder's name is the optimizer's."""
+  """An optimizer as a submission, in a folder of the optimizer's name."""
 
   framework: str
   folder: Path
@@ -55,9 +55,10 @@ class OptimizerSubmission:
     return self.folder / registry.SUBMISSION_FILES[self.framework]
 
   def check_framework(self, framework: str) -> None:
-    """
+    """Checks that the optimizer trains models of `framework`.
+
     Raises:
-      UserError: it trains the models of the other one.
+      UserError: it trains models of the other one.
     """
     if framework != self.framework:
       raise errors.UserError(
@@ -67,16 +68,17 @@ class OptimizerSubmission:
 
 
 def is_call(text: str) -> bool:
-  """Whether a text means an optimizer, and not the name or path of a submission."""
+  """Returns True if `text` is the call of an optimizer and no name or path of a submission."""
   return arguments.is_call(text) and not os.path.exists(text)
 
 
 def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> str:
-  """The text that means an optimizer.
+  """Returns the text of a call of an optimizer.
 
   Args:
-    name: its import name, or a call of it to which more is added.
-    hyperparameters, options: as in 'lr=1e-3' and 'schedule=wsd'.
+    name: its import name, or a call to which arguments are added.
+    hyperparameters: texts such as 'lr=1e-3'.
+    options: texts such as 'schedule=wsd'.
   """
   name, _, inside = name.partition('(')
   own, more = _halves(inside.removesuffix(')'))
@@ -86,15 +88,15 @@ def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> s
 
 
 def entries_of(text: str) -> list[str]:
-  """The parts of a list with commas, calls of optimizers among them."""
+  """Splits a list at its commas, but not within calls of optimizers."""
   return [part for part in arguments.split(text, ',') if part]
 
 
 def parse(text: str) -> Settings:
-  """The settings that a text means.
+  """Parses the call of an optimizer.
 
   Raises:
-    UserError: it is no call of an import name, or an option in it is wrong.
+    UserError: the text is no call of an import name, or an option is invalid.
   """
   name, _, inside = text.partition('(')
   if not arguments.is_name(name):
@@ -107,7 +109,7 @@ def parse(text: str) -> Settings:
 
 
 def _halves(inside: str) -> tuple[str, str]:
-  """What stands before the semicolon between brackets, and what after it."""
+  """Returns the text between the brackets before the semicolon, and the text after it."""
   parts = arguments.split(inside, ';')
   if len(parts) > 2:
     raise errors.UserError(
@@ -130,10 +132,10 @@ def _values(text: str, what: str) -> dict[str, object]:
 
 @functools.cache
 def entry_for(text: str) -> OptimizerSubmission:
-  """The folder of an optimizer; made, and tried out, where there is none yet.
+  """Returns the submission of an optimizer; makes its folder after a dry run if it is new.
 
   Raises:
-    UserError: the optimizer cannot be imported or used as the text says.
+    UserError: the optimizer cannot be imported, or the dry run failed.
   """
   wanted = parse(text)
   _check_installed(wanted.optimizer)
@@ -144,7 +146,7 @@ def entry_for(text: str) -> OptimizerSubmission:
       name for name, file in registry.SUBMISSION_FILES.items() if (folder / file).is_file()
     )
     return OptimizerSubmission(framework, folder)
-  framework = _rehearsed(wanted)
+  framework = _dry_run(wanted)
   if not folder.is_dir():
     _write(wanted, framework, folder)
   return OptimizerSubmission(framework, folder)
@@ -164,7 +166,7 @@ def _home() -> Path:
 
 
 def _key(wanted: Settings) -> str:
-  """Differs where the outcome of a rehearsal, or the folder, could."""
+  """Returns a key that changes whenever the folder or the result of the dry run may change."""
   roots = (wanted.optimizer.partition('.')[0], 'torch', 'jax', 'optax')
   template = [file.read_text(encoding='utf-8') for file in sorted(TEMPLATE.glob('*.py'))]
   facts = [_settings(wanted), sys.version, os.uname().nodename, algorithmic_efficiency.__version__]
@@ -180,14 +182,14 @@ def _version(package: str) -> str | None:
 
 
 def _is_pinned(optimizer: str) -> bool:
-  """Whether the optimizer lies in a package with a version, and not in a file that may change."""
+  """Returns True if the optimizer is part of an installed package with a version."""
   return _version(optimizer.partition('.')[0]) is not None
 
 
 def _settings(wanted: Settings) -> str:
-  """The content of the settings' file: where the optimizer may change, a hash of its source, too.
+  """Returns the content of the settings file, with a source hash if the optimizer may be edited.
 
-  So an optimizer that was edited is another submission, as one in a folder would be.
+  An edited optimizer is therefore another submission, as an edited folder is.
   """
   if _is_pinned(wanted.optimizer):
     return wanted.to_json()
@@ -196,7 +198,7 @@ def _settings(wanted: Settings) -> str:
 
 
 def _source_hash(optimizer: str) -> str:
-  """A hash of the Python files of the module or package that an import name begins with."""
+  """Returns a hash of the Python files of the module or package of an import name."""
   spec = importlib.util.find_spec(optimizer.partition('.')[0])
   folders = (spec.submodule_search_locations or []) if spec else []
   found = [file for folder in folders for file in sorted(Path(folder).rglob('*.py'))]
@@ -208,8 +210,8 @@ def _source_hash(optimizer: str) -> str:
   return digest.hexdigest()[:16]
 
 
-def _rehearsed(wanted: Settings) -> str:
-  """The framework of an optimizer that has taken its first steps in a process of its own."""
+def _dry_run(wanted: Settings) -> str:
+  """Runs a dry run in a process of its own; returns the framework of the optimizer."""
   environment = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
   environment['PYTHONPATH'] = os.pathsep.join(
     part for part in (str(registry.HOME), environment.get('PYTHONPATH', '')) if part
@@ -220,16 +222,16 @@ def _rehearsed(wanted: Settings) -> str:
       input=wanted.to_json(),
       capture_output=True,
       text=True,
-      timeout=_REHEARSAL_TIMEOUT_SEC,
+      timeout=_DRY_RUN_TIMEOUT_SEC,
       env=environment,
     )
   except subprocess.TimeoutExpired:
     raise errors.UserError(
-      f'{wanted.optimizer} did not take its first steps within {_REHEARSAL_TIMEOUT_SEC} s.'
+      f'{wanted.optimizer} did not finish its dry run within {_DRY_RUN_TIMEOUT_SEC} s.'
     ) from None
-  if done.returncode != 0 or not done.stdout:  # it may end the process without an error
-    last = (done.stderr.strip() or 'it said nothing').splitlines()[-1]
-    raise errors.UserError(f'{wanted.optimizer} ended the process that tried it out: {last}')
+  if done.returncode != 0 or not done.stdout:  # an optimizer may end the process without an error
+    last = (done.stderr.strip() or 'it printed nothing').splitlines()[-1]
+    raise errors.UserError(f'{wanted.optimizer} ended the process of its dry run: {last}')
   answer = json.loads(done.stdout)
   if 'error' in answer:
     raise errors.UserError(answer['error'])
@@ -237,7 +239,7 @@ def _rehearsed(wanted: Settings) -> str:
 
 
 def _write(wanted: Settings, framework: str, folder: Path) -> None:
-  """Makes the folder, all or nothing."""
+  """Makes the folder atomically."""
   scalars = {
     name: value
     for name, value in wanted.hyperparameters.items()
@@ -256,7 +258,7 @@ def _write(wanted: Settings, framework: str, folder: Path) -> None:
       try:
         new.rename(folder)
       except OSError:
-        if not folder.is_dir():  # else another process was faster, with the same content
+        if not folder.is_dir():  # else another process has made the same folder
           raise
   except OSError as error:
     raise files.storage_error(folder, error) from error
@@ -266,13 +268,14 @@ def _write(wanted: Settings, framework: str, folder: Path) -> None:
 
 
 def keep(file: Path, trial_folder: Path) -> None:
-  """Copies an optimizer's folder into that of a trial, from where it can be run again.
+  """Copies the folder of an optimizer into the folder of a trial, to be run again from there.
 
   Args:
-    file: the submission module; one that has no settings beside it needs no copy.
+    file: the submission module; without settings beside it, nothing is copied.
+    trial_folder: folder of the trial.
 
   Raises:
-    UserError: it cannot be written.
+    UserError: the copy cannot be written.
   """
   if not (file.parent / settings.FILE).is_file():
     return
@@ -286,17 +289,18 @@ def keep(file: Path, trial_folder: Path) -> None:
 
 
 def check_resumable(file: Path, trial_folder: Path) -> None:
-  """
+  """Checks that a trial resumes with the settings and source that it began with.
+
   Raises:
-    UserError: a trial began with other settings, or before the optimizer was edited.
+    UserError: the settings or the source have changed.
   """
   begun = trial_folder / file.parent.name / settings.FILE
   own = file.parent / settings.FILE
   if own.is_file() and begun.is_file() and begun.read_bytes() != own.read_bytes():
     raise errors.UserError(
-      f'A trial resumes as it began; {trial_folder} began with other settings or another source of '
-      f'{file.parent.name}; what it began with is in {begun}. Give the command that it began with, '
-      'or start anew with --overwrite.'
+      f'A trial must resume with the settings and source that it began with; {trial_folder} began '
+      f'with another {file.parent.name} (see {begun}). Repeat the command that it began with, or '
+      'start again with --overwrite.'
     )
 
 

@@ -1,7 +1,7 @@
-"""Tries an optimizer out: `python -m algorithmic_efficiency.optimizers.dry_run`.
+"""Runs the dry run of an optimizer: `python -m algorithmic_efficiency.optimizers.dry_run`.
 
-The settings come on standard input, the answer goes to standard output: the framework whose models
-the optimizer trains, or what is wrong with it.
+It reads settings as JSON from standard input, and writes JSON to standard output: the framework of
+the optimizer, or an error.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _GPU_WORDS = ('cuda', 'gpu', 'triton', 'nvidia')
 
 def main() -> None:
   answers = os.dup(1)
-  os.dup2(2, 1)  # what packages print when they are imported is no answer
+  os.dup2(2, 1)  # keep what packages print at import out of the answer
   content = json.load(sys.stdin)
   settings = Settings.of(**content)
   try:
-    answer = {'framework': _rehearse(settings)}
+    answer = {'framework': _dry_run(settings)}
   except errors.UserError as error:
     answer = {'error': str(error)}
-  except Exception as error:  # whatever an optimizer raises is the answer
+  except Exception as error:  # an optimizer may raise any error, which is the answer
     answer = {'error': _message(settings.optimizer, error)}
   os.write(answers, json.dumps(answer).encode())
 
 
-def _rehearse(settings: Settings) -> str:
+def _dry_run(settings: Settings) -> str:
   optimizer = arguments.load(settings.optimizer)
   needs = table.needs_of(optimizer)
   if needs.refused:
@@ -43,13 +43,13 @@ def _rehearse(settings: Settings) -> str:
   if inspect.isclass(optimizer) and not is_of_torch:
     raise table.not_an_optimizer_error(settings.optimizer, 'is a class without that interface')
   framework = 'pytorch' if is_of_torch else 'jax'
-  rehearsal = importlib.import_module(f'algorithmic_efficiency.optimizers.{_DRY_RUNS[framework]}')
-  rehearsal.rehearse(settings)
+  module = importlib.import_module(f'algorithmic_efficiency.optimizers.{_DRY_RUNS[framework]}')
+  module.run(settings)
   return framework
 
 
 def _has_interface(optimizer: type) -> bool:
-  """Whether a class derives from torch.optim.Optimizer, which is not imported to find out."""
+  """Returns True if a class derives from torch.optim.Optimizer, without importing PyTorch."""
   names = [(kind.__module__, kind.__name__) for kind in inspect.getmro(optimizer)]
   return ('torch.optim.optimizer', 'Optimizer') in names
 

@@ -1,4 +1,4 @@
-"""Training steps around any function that gives a transformation of optax, found by its name."""
+"""Training steps around any function that returns an optax transformation, by import name."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def start(
   model_state: spec.ModelAuxiliaryState,
   settings: Settings,
 ) -> tuple[Any, Callable[..., Any]]:
-  """The optimizer state: a tree of arrays, and the function that updates it.
+  """Returns the optimizer state: a tree of arrays and the function that updates it.
 
   Raises:
-    UserError: the settings do not suit the optimizer or the model.
+    UserError: the optimizer or the model does not support the settings.
   """
   state, train_step = training.start(
     workload, model_params, model_state, transformation(workload, settings), settings.step
@@ -42,10 +42,10 @@ def start(
 
 
 def transformation(workload: spec.Workload, settings: Settings) -> optax.GradientTransformation:
-  """The optimizer itself, with the schedule in it.
+  """Returns the optax transformation, with the schedule in it.
 
   Raises:
-    UserError: the settings do not suit the optimizer, or it is none.
+    UserError: the optimizer does not support the settings, or is no optimizer.
   """
   optimizer = arguments.load(settings.optimizer)
   values = table.bound(optimizer, settings.optimizer, settings.hyperparameters)
@@ -61,7 +61,7 @@ def transformation(workload: spec.Workload, settings: Settings) -> optax.Gradien
   except (TypeError, ValueError, AssertionError) as error:
     raise errors.UserError(f'{settings.optimizer} refuses its arguments: {error}.') from error
   if not isinstance(result, optax.GradientTransformation):
-    raise table.not_an_optimizer_error(settings.optimizer, f'gives a {type(result).__name__}')
+    raise table.not_an_optimizer_error(settings.optimizer, f'returns a {type(result).__name__}')
   if settings.is_scheduled and not scheduled:
     return optax.chain(result, optax.scale_by_schedule(schedule(1.0)))
   return result
@@ -81,11 +81,11 @@ def _schedule(settings: Settings, step_hint: int) -> Callable[[float], optax.Sch
   )
 
 
-# Optimizers that take matrices alone, and give the rest to Adam by themselves.
+# Optimizers that train only matrices, and apply Adam to the rest by themselves.
 
 
 def _dimension_numbers(workload: spec.Workload, name: str) -> Any:
-  """For optax's Muon: the axes of every hidden matrix, None for what it leaves to Adam."""
+  """Returns the dimension numbers for optax's Muon; None for parameters that it leaves to Adam."""
   numbers = jax.tree.map(
     _dimensions, workload.param_shapes, workload.parameter_roles, workload.matrix_views
   )
@@ -97,9 +97,9 @@ def _dimension_numbers(workload: spec.Workload, name: str) -> Any:
 def _dimensions(
   shape: spec.ShapeTuple, role: spec.ParameterRole, view: spec.MatrixView
 ) -> optax.contrib.MuonDimensionNumbers | None:
-  """The axes of the rows and of the columns; those of neither tell matrices apart.
+  """Returns the axes of the rows and of the columns; the remaining axes count matrices.
 
-  Matrices that lie side by side in one axis, as in a fused projection, are taken as one.
+  Matrices side by side along one axis, as in a fused projection, count as one.
   """
   if role not in table.MATRIX_ROLES:
     return None
@@ -112,7 +112,7 @@ def _dimensions(
 
 
 def _grouped(shape: tuple[int, ...], sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
-  """The axes of a shape in groups, one after the other, of as many elements as are said."""
+  """Splits the axes of a shape into consecutive groups with the given numbers of elements."""
   groups, axis = [], 0
   for size in sizes:
     first = axis
@@ -122,14 +122,14 @@ def _grouped(shape: tuple[int, ...], sizes: tuple[int, ...]) -> list[tuple[int, 
   return groups
 
 
-# Optimizers that evaluate other parameters than they train.
+# Optimizers that evaluate and train different parameters.
 
 
 class _ScheduleFreeStep:
-  """A training step for optax's schedule-free optimizers.
+  """A training step for optax's schedule-free optimizers (Defazio et al., 2024).
 
-  They train y, which lies between the average x and the sequence z, and evaluate x. The state is
-  that of the optimizer, and whether the parameters are x at the moment.
+  They train y, an interpolation of the average x and the sequence z, and evaluate x. The state is
+  the optimizer's state and a flag, true if the parameters are x.
   """
 
   def __init__(self, train_step: training.TrainStep):
@@ -147,7 +147,7 @@ class _ScheduleFreeStep:
     return (inner, False), params, model_state, metrics
 
   def averaged(self, state: tuple[Any, bool], params: Any) -> tuple[tuple[Any, bool], Any]:
-    """State and parameters, the latter being x."""
+    """Returns the state and the parameters x."""
     inner, is_average = state
     if not is_average:
       params = self._average(_schedule_free(inner), params)
@@ -163,7 +163,7 @@ def _interpolate(state: optax.contrib.ScheduleFreeState, average: Any) -> Any:
 
 
 def _schedule_free(state: Any) -> optax.contrib.ScheduleFreeState | None:
-  """The state of a schedule-free optimizer somewhere in a state, if there is one."""
+  """Returns the state of a schedule-free optimizer within a state, or None."""
 
   def is_it(node: Any) -> bool:
     return isinstance(node, optax.contrib.ScheduleFreeState)
@@ -183,7 +183,7 @@ def prepare_for_eval(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """Puts the parameters that an optimizer evaluates in place of those that it trains."""
+  """Swaps in the parameters that the optimizer evaluates."""
   state, train_step = optimizer_state
   params = current_param_container
   if isinstance(train_step, _ScheduleFreeStep):

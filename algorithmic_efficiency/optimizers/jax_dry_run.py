@@ -1,4 +1,4 @@
-"""The first steps of an optimizer, on a toy: what is wrong with it shows before a trial starts."""
+"""The dry run of a JAX optimizer: a few steps on a linear regression."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.spec import ShapeTuple
 
 
-def rehearse(settings: Settings) -> None:
-  """Trains, evaluates, saves, restores and trains on.
+def run(settings: Settings) -> None:
+  """Trains, evaluates, saves, restores, and trains again.
 
   Raises:
-    UserError: the settings do not suit the optimizer, or it goes uphill.
+    UserError: the optimizer does not support the settings, or its steps increase the loss.
   """
   workload = _workload()
   params, state = _start(workload, settings)
@@ -35,8 +35,8 @@ def rehearse(settings: Settings) -> None:
     )
   if all(climb >= 0 for climb in climbs) and any(climb > 0 for climb in climbs):
     raise errors.UserError(
-      f'An optimizer goes downhill; {settings.optimizer} went uphill in each of {NUM_STEPS} steps. '
-      'It is a part of an optimizer, or its learning rate is negative.'
+      f'An optimizer must move against the gradient; {settings.optimizer} moved along it in all '
+      f'{NUM_STEPS} steps. It is a part of an optimizer, or its learning rate is negative.'
     )
   fresh_params, fresh = _start(workload, settings)
   fresh_params = _jax_state.overlay(fresh_params, _jax_state.pack(params))
@@ -45,7 +45,7 @@ def rehearse(settings: Settings) -> None:
 
 
 def _copied(tree: Any) -> Any:
-  return jax.tree.map(jnp.copy, tree)  # the step takes the memory of what it is given
+  return jax.tree.map(jnp.copy, tree)  # the step donates its arguments
 
 
 def _start(workload: Any, settings: Settings) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""An optimizer with all that a run of it needs to know, as a small file beside a submission."""
+"""The settings of an optimizer, in a JSON file beside its submission module."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from algorithmic_efficiency.training.options import StepOptions
 
 FILE = 'optimizer.json'
 SCHEDULES = ('constant', 'linear', 'warmup_cosine', 'wsd')
-_DEFAULT_WARMUP = 0.05  # of every schedule that changes
+_DEFAULT_WARMUP = 0.05  # for every schedule but 'constant'
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Limits:
-  """Numbers from 0 to `below`, exclusive; None as well where that stands for what is not said."""
+  """The range of an option: from 0 to `below`, exclusive; also None if it is optional."""
 
   below: float = float('inf')
   optional: bool = False
@@ -32,7 +32,7 @@ _LIMITS: Mapping[str, _Limits] = {
   'micro_batches': _Limits(),
 }
 OPTIONS = ('schedule', *_LIMITS)
-"""What may be said about a run besides the optimizer's own hyperparameters."""
+"""The options of a run besides the hyperparameters of the optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class Settings:
   """The content of `optimizer.json`.
 
   Attributes:
-    optimizer: the import name of a class or function.
-    hyperparameters: what it is called with, by name, as JSON has it.
-    options: a value for each of `OPTIONS`. `schedule` says how the learning rate goes over the
-      workload's step hint, `warmup` over which part of it the rate rises from 0; the others are the
+    optimizer: import name of a class or function.
+    hyperparameters: its arguments as JSON values, by name.
+    options: a value for each of `OPTIONS`. `schedule` is the shape of the learning rate over the
+      step hint; `warmup` is the fraction of the hint in which the rate rises from 0. The others are
       fields of `StepOptions`.
   """
 
@@ -55,10 +55,10 @@ class Settings:
   def of(
     cls, optimizer: str, hyperparameters: Mapping[str, Any], options: Mapping[str, Any]
   ) -> Settings:
-    """Fills in the options that are not given.
+    """Returns settings with defaults for missing options.
 
     Raises:
-      UserError: an option has no such name, or a wrong value.
+      UserError: an option does not exist, or its value is invalid.
     """
     for name, value in options.items():
       _check(name, value)
@@ -76,9 +76,10 @@ class Settings:
 
   @classmethod
   def read(cls, file: Path) -> Settings:
-    """
+    """Reads a file that `to_json` wrote.
+
     Raises:
-      UserError: the file cannot be read as what `to_json` gives.
+      UserError: the file cannot be read or is not valid.
     """
     try:
       content = json.loads(file.read_text(encoding='utf-8'))
@@ -98,13 +99,13 @@ class Settings:
     return json.dumps(content, indent=2) + '\n'
 
   def at(self, point: Any) -> Settings:
-    """The settings with the values of a hyperparameter point, which may name options as well.
+    """Returns the settings with the values of a hyperparameter point, which may include options.
 
     Args:
-      point: a named tuple; None, which self tuning has, changes nothing.
+      point: a named tuple; None, as under self tuning, changes nothing.
 
     Raises:
-      UserError: an option has a wrong value.
+      UserError: the value of an option is invalid.
     """
     values = {} if point is None else point._asdict()
     options = {name: value for name, value in values.items() if name in OPTIONS}
@@ -115,12 +116,12 @@ class Settings:
 
   @property
   def step(self) -> StepOptions:
-    """How the gradient of a step is computed."""
+    """The options for the gradient of a step."""
     return StepOptions(**{name: self.options[name] for name in _STEP})
 
   @property
   def is_scheduled(self) -> bool:
-    """Whether the learning rate changes at all."""
+    """True if the learning rate changes over time."""
     return self.options['schedule'] != 'constant' or self.options['warmup'] > 0
 
 

@@ -1,7 +1,7 @@
-"""Optimizers by their import name: what they are called with, and what they need.
+"""Optimizers by import name: their arguments and their special requirements.
 
-No framework is imported here; the optimizer itself brings its own. `torch_optimizers` and
-`jax_optimizers` make training steps of what is found here.
+This module imports no framework; the optimizer's package does. `optimizers.torch` and
+`optimizers.jax` build training steps from its results.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _RATE = re.compile(r'(.*_)?(lr|learning_rate)')
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-  """What an optimizer needs beyond a step with the gradients.
+  """The special requirements of an optimizer.
 
   Attributes:
-    step: 'closure' evaluates the loss anew as often as it likes; 'two_passes' wants gradients, then
-      a closure that gives others; 'matrices' takes hidden matrices alone.
-    takes_schedule: its learning rate may be a function of the step, though its signature does not
-      say so.
-    passes_on: the hyperparameter, itself an optimizer, to which what its own signature lacks goes.
+    step: 'closure' evaluates the loss several times; 'two_passes' needs gradients, then a closure
+      for further gradients; 'matrices' trains only hidden matrices.
+    takes_schedule: True if its learning rate may be a function of the step, although its signature
+      does not say so.
+    passes_on: hyperparameter that is itself an optimizer and receives all unknown arguments.
     refused: why it cannot run here, and what to do.
   """
 
@@ -48,10 +48,9 @@ _CREATE_GRAPH = (
   'a submission of your own for it (algoeff new submission)'
 )
 
-# The package, and the name of the class or function in it. Two kinds need no entry: optimizers with
-# `train()` and `eval()`, which are put into the mode that is due, and optax's schedule-free ones,
-# which are known by their state. The loss, and functions that compute it and its gradient, are at
-# hand for every optimizer of optax that asks for them.
+# By package and name of the class or function. Two kinds are recognized without the table:
+# optimizers with `train()` and `eval()`, and optax's schedule-free ones by their state. Every
+# optimizer of optax may use the loss and functions that compute loss and gradient.
 NEEDS: Mapping[str, Needs] = {
   'torch.LBFGS': Needs(step='closure'),
   'torch.Muon': Needs(step='matrices'),
@@ -72,7 +71,7 @@ NEEDS: Mapping[str, Needs] = {
 
 @functools.cache
 def needs_of(optimizer: Callable[..., Any]) -> Needs:
-  """What a class or function needs: by the table, else by the signature of its `step`."""
+  """Returns the requirements of a class or function: from the table, else from its `step`."""
   for kind in inspect.getmro(optimizer) if inspect.isclass(optimizer) else (optimizer,):
     found = NEEDS.get(f'{kind.__module__.partition(".")[0]}.{kind.__name__}')
     if found is not None:
@@ -87,13 +86,13 @@ def needs_of(optimizer: Callable[..., Any]) -> Needs:
 def bound(
   optimizer: Callable[..., Any], name: str, hyperparameters: Mapping[str, Any], *, given: int = 0
 ) -> dict[str, Any]:
-  """The keyword arguments of an optimizer, checked against its signature.
+  """Returns the keyword arguments of an optimizer, checked against its signature.
 
   Args:
-    given: how many of its first parameters the caller supplies.
+    given: number of first parameters that the caller supplies.
 
   Raises:
-    UserError: a hyperparameter is unknown, missing, or of the wrong type.
+    UserError: a hyperparameter is unknown, missing or of the wrong type.
   """
   passes_on = needs_of(optimizer).passes_on
   if not passes_on:
@@ -107,7 +106,7 @@ def bound(
 
 
 def rates(optimizer: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, float]:
-  """The learning rates among an optimizer's parameters: as given, or as its defaults have them."""
+  """Returns the learning rates among the parameters of an optimizer, given or by default."""
   found = {}
   for key, parameter in inspect.signature(optimizer).parameters.items():
     value = given.get(key, parameter.default)
@@ -117,7 +116,7 @@ def rates(optimizer: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def takes_schedule(optimizer: Callable[..., Any], key: str) -> bool:
-  """Whether a learning rate may be a function of the step."""
+  """Returns True if a learning rate may be a function of the step."""
   words = arguments.annotation_words(inspect.signature(optimizer).parameters[key])
   return needs_of(optimizer).takes_schedule or any(
     word == 'Callable' or word.endswith('Schedule') for word in words
@@ -125,7 +124,7 @@ def takes_schedule(optimizer: Callable[..., Any], key: str) -> bool:
 
 
 def no_matrices_error(name: str) -> errors.UserError:
-  """The reason why an optimizer that takes matrices alone cannot train a model."""
+  """Returns the error for an optimizer of matrices on a model without hidden matrices."""
   return errors.UserError(
     f'{name} trains hidden matrices and convolutions, and this model has none; choose another '
     'optimizer.'
@@ -133,11 +132,13 @@ def no_matrices_error(name: str) -> errors.UserError:
 
 
 def not_an_optimizer_error(name: str, found: str) -> errors.UserError:
-  """
+  """Returns the error for an import name that is no optimizer.
+
   Args:
-    found: what there is in its place, in words.
+    name: the import name.
+    found: what it is, as the end of a sentence.
   """
   return errors.UserError(
-    'An optimizer is a class with the interface of torch.optim.Optimizer, or a function that gives '
-    f'a GradientTransformation of optax; {name} {found}.'
+    'An optimizer must be a class with the interface of torch.optim.Optimizer, or a function that '
+    f'returns an optax GradientTransformation; {name} {found}.'
   )

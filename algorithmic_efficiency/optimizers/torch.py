@@ -1,4 +1,4 @@
-"""Training steps around any optimizer of torch's interface, found by its import name."""
+"""Training steps around any optimizer with the interface of torch.optim, by import name."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from algorithmic_efficiency.training import torch as training
 from algorithmic_efficiency.training.options import StepOptions
 
 _DECAY_FACTOR = 0.2  # of the step hint, at the end of a wsd schedule
-_WRAPPER = 'module.'  # what DistributedDataParallel puts before the names of parameters
-_OTHERS = 'adam_'  # begins the hyperparameters of the optimizer for what is no hidden matrix
+_WRAPPER = 'module.'  # prefix of parameter names under DistributedDataParallel
+_OTHERS = 'adam_'  # prefix of hyperparameters of the optimizer for all other parameters
 
 Step = Callable[..., None]
 
 
 def start(workload: spec.Workload, model: nn.Module, settings: Settings) -> dict[str, Any]:
-  """The optimizer state: objects with `state_dict` by name, and the step, which is a function.
+  """Returns the optimizer state: objects with `state_dict` by name, and the step function.
 
   Raises:
-    UserError: the settings do not suit the optimizer or the model.
+    UserError: the optimizer or the model does not support the settings.
   """
   optimizer = arguments.load(settings.optimizer)
   factor = _factor(settings, workload.step_hint)
@@ -54,7 +54,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """One training step of what `start` returned."""
+  """Takes one training step with the state that `start` returned."""
   _set_mode(optimizer_state['optimizer'], 'train')
   optimizer_state['step'](
     workload, current_param_container, batch, rng, optimizer_state, global_step=global_step
@@ -74,13 +74,13 @@ def prepare_for_eval(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """Puts the parameters that an optimizer evaluates in place of those that it trains."""
+  """Swaps in the parameters that the optimizer evaluates."""
   _set_mode(optimizer_state['optimizer'], 'eval')
   return optimizer_state, current_param_container, model_state
 
 
 def _set_mode(optimizer: torch.optim.Optimizer, mode: str) -> None:
-  """Calls `train` or `eval` where an optimizer has both; they do nothing a second time."""
+  """Calls `train` or `eval` of an optimizer that has both; a repeated call has no effect."""
   if hasattr(optimizer, 'train') and hasattr(optimizer, 'eval'):
     getattr(optimizer, mode)()
 
@@ -119,10 +119,10 @@ def _step_with_closure(
   global_step: int,
   first: bool = False,
 ) -> None:
-  """The optimizer evaluates loss and gradients as often as it likes, with the same dropout.
+  """Takes a step whose optimizer evaluates loss and gradients itself, with the same dropout.
 
   Args:
-    first: whether they are evaluated once before.
+    first: True to compute loss and gradients once before the step.
   """
   optimizer = state['optimizer']
   evaluations = _closure(workload, model, batch, rng, optimizer, options, global_step)
@@ -141,7 +141,10 @@ def _closure(
   options: StepOptions,
   global_step: int,
 ) -> Iterator[torch.Tensor]:
-  """Loss by loss, with gradients filled in; only the first counts for batch norm and the log."""
+  """Returns a closure that computes the loss and its gradients.
+
+  Only the first call updates batch norm statistics and the log.
+  """
   is_first = True
   while True:
     torch.manual_seed(int(rng[0]) + _rank())
@@ -171,7 +174,7 @@ _STEPS: Mapping[str, Step] = {
 }
 
 
-# Optimizers that take matrices alone.
+# Optimizers that train only matrices.
 
 
 def _start_matrices(
@@ -181,11 +184,10 @@ def _start_matrices(
   factor: Callable[[int], float],
   settings: Settings,
 ) -> dict[str, Any]:
-  """Hidden matrices, convolutions and experts go to the optimizer, all others to AdamW.
+  """Creates the optimizer for hidden matrices, convolutions and experts, and AdamW for the rest.
 
-  The optimizer is given the matrices that a parameter consists of, as tensors in the same memory.
-  Hyperparameters that begin with `adam_` are those of AdamW; its learning rate is the same unless
-  given.
+  The optimizer gets the matrices of each parameter as tensors that share its memory. AdamW gets the
+  hyperparameters that begin with `adam_`. Its learning rate is the same unless given.
   """
   own, others = _parted(settings.hyperparameters)
   values = table.bound(optimizer, settings.optimizer, own, given=1)
@@ -209,21 +211,21 @@ def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Hidden:
-  """A parameter, and the matrices that it consists of, in the same memory."""
+  """A parameter and its matrices, which share its memory."""
 
   parameter: nn.Parameter
   view: spec.MatrixView
   matrices: tuple[torch.Tensor, ...]
 
   def share_gradient(self) -> None:
-    """Gives each matrix its part of the parameter's gradient."""
+    """Assigns each matrix its part of the parameter's gradient."""
     gradients = self.view.split(self.parameter.grad)
     for matrix, gradient in zip(self.matrices, gradients, strict=True):
       matrix.grad = gradient
 
 
 def _hidden(workload: spec.Workload, model: nn.Module) -> tuple[list[_Hidden], list[nn.Parameter]]:
-  """The parameters that consist of hidden matrices, and the others."""
+  """Returns the parameters that consist of hidden matrices, and the other parameters."""
   hidden, rest = [], []
   for name, parameter in model.named_parameters():
     name = name.removeprefix(_WRAPPER)

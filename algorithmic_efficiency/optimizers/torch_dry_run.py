@@ -1,4 +1,4 @@
-"""The first steps of an optimizer, on a toy: what is wrong with it shows before a trial starts."""
+"""The dry run of a PyTorch optimizer: a few steps on a linear regression."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from algorithmic_efficiency.optimizers.dry_run_batch import NUM_STEPS, STEP_HINT
 from algorithmic_efficiency.optimizers.settings import Settings
 
 
-def rehearse(settings: Settings) -> None:
-  """Trains, evaluates, saves, restores and trains on; on a GPU where there is one.
+def run(settings: Settings) -> None:
+  """Trains, evaluates, saves, restores, and trains again, on a GPU if there is one.
 
   Raises:
-    UserError: the settings do not suit the optimizer.
+    UserError: the optimizer does not support the settings.
   """
   device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
   model, state = _trained(settings, device, NUM_STEPS)

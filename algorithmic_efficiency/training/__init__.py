@@ -1,1 +1,1 @@
-"""One training step, and what surrounds it, in each framework."""
+"""One training step in each framework, with its options and batch sizes."""

@@ -1,4 +1,4 @@
-"""The global batch sizes of the baselines: those that the definitions give."""
+"""Global batch sizes of the baselines, taken from the definitions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from algorithmic_efficiency.benchmark import registry
 
 
 def get_batch_size(workload_name: str) -> int:
-  """The definition's training batch size, in examples; AlgoPerf's for AlgoPerf's workloads.
+  """Returns the global training batch size of a workload, in examples.
+
+  The definitions of AlgoPerf's workloads have AlgoPerf's batch sizes.
 
   Raises:
     ValueError: no workload has this name.

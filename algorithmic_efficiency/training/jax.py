@@ -1,4 +1,4 @@
-"""What JAX submissions share: one compiled training step around an optax transformation."""
+"""The training step that JAX submissions share: compiled once, around an optax transformation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def start(
   optimizer: optax.GradientTransformation,
   options: StepOptions,
 ) -> tuple[Any, TrainStep]:
-  """The optimizer state in AlgoPerf's form: a tree of arrays, and the function that updates it.
+  """Returns the optimizer state in AlgoPerf's form: a tree of arrays and the update function.
 
-  The function is the whole training step, compiled once for the trial.
+  The update function is the whole training step, compiled once a trial.
 
   Raises:
-    UserError: the options do not suit the model.
+    UserError: the model does not support the options.
   """
   if options.micro_batches > 1 and model_state:
     raise step_options.batch_norm_error()
@@ -41,7 +41,7 @@ def start(
 def _with_extra_arguments(
   optimizer: optax.GradientTransformation,
 ) -> optax.TransformUpdateExtraArgsFn:
-  """The update of an optimizer, which leaves out the extra arguments that it does not take."""
+  """Returns the update of an optimizer, without the extra arguments that it does not accept."""
   update = optax.with_extra_args_support(optimizer).update
   parameters = inspect.signature(update).parameters
   if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
@@ -60,12 +60,13 @@ def compile_train_step(
   options: StepOptions,
   sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
-  """A jitted (state, params, model_state, batch, rng) -> (state, params, model_state, metrics).
+  """Jits (state, params, model_state, batch, rng) -> (state, params, model_state, metrics).
 
-  The first three arguments are donated. On several devices the batch comes sharded over its first
-  axis, so sums over it are those of the global batch; `sharding` is that of the results. An update
-  that asks for more than gradients gets what optax calls `value`, `grad`, `value_fn`, `obj_fn` and
-  `grad_fn`: the mean loss of this batch, and functions that compute it, or its gradient, elsewhere.
+  The first three arguments are donated. On several devices the batch is sharded over its first
+  axis, so sums over it are global. `sharding` is that of the results.
+
+  An update may require extra arguments of optax. `value` and `grad` are the mean loss of the batch
+  and its gradient. `value_fn`, `obj_fn` and `grad_fn` compute them at other parameters.
   """
 
   def train_step(state: Any, params: Any, model_state: Any, batch: Any, rng: Any) -> Any:
@@ -94,12 +95,12 @@ def compile_train_step(
 def _extra_arguments(
   loss: jax.Array, gradients: Any, loss_at: Callable[[Any], jax.Array]
 ) -> dict[str, Any]:
-  """By optax's names, what some of its transformations ask for; what is not used costs nothing."""
+  """Returns the extra arguments of optax by name; unused ones cost nothing."""
 
   def gradients_at(params: Any, step: Any = None) -> Any:
     return jax.grad(loss_at)(params)
 
-  # A line search hands on to its function what it knows no other use for.
+  # A line search passes unknown arguments on to its function.
   def value_at(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
     return loss_at(params)
 
@@ -120,7 +121,7 @@ def mean_gradients(
   rng: spec.RandomState,
   options: StepOptions,
 ) -> tuple[Any, jax.Array, spec.ModelAuxiliaryState]:
-  """Gradient of the mean loss over the valid examples, that loss, and the new model state."""
+  """Returns gradient and value of the mean loss over valid examples, and the new model state."""
 
   def summed_loss(params: Any, batch: Any, rng: Any) -> tuple[jax.Array, Any]:
     return _summed_loss(workload, params, model_state, batch, rng, options)
@@ -144,7 +145,7 @@ def _summed_loss(
   rng: spec.RandomState,
   options: StepOptions,
 ) -> tuple[jax.Array, tuple[jax.Array, spec.ModelAuxiliaryState]]:
-  """The loss summed over the examples, then the number of those that count and the new state."""
+  """Returns the summed loss, and a pair of the number of valid examples and the new state."""
   logits, new_state = workload.model_fn(
     params,
     batch,
@@ -166,7 +167,7 @@ def _summed_loss(
 def _sums_over_parts(
   differentiate: Callable[..., Any], params: Any, batch: Any, rng: Any, num_parts: int
 ) -> tuple[Any, jax.Array, jax.Array]:
-  """Gradients, losses and valid examples, summed over the parts of a batch one after the other."""
+  """Returns gradients, losses and valid examples, summed over the parts of a batch in sequence."""
 
   def sums(part: Any, rng: Any) -> tuple[Any, jax.Array, jax.Array]:
     (summed, (num_valid, _)), gradients = differentiate(params, part, rng)
@@ -182,9 +183,9 @@ def _sums_over_parts(
 
 
 def _split(batch: Any, num_parts: int) -> Any:
-  """[batch, ...] -> [num_parts, batch / num_parts, ...], every num_parts-th example in a part.
+  """Reshapes [batch, ...] to [num_parts, batch / num_parts, ...].
 
-  Strides instead of blocks, so that a batch sharded over devices is split without moving it.
+  A part is every num_parts-th example, so that a sharded batch is split without moving data.
   """
 
   def split(x: jax.Array) -> jax.Array:
@@ -195,23 +196,26 @@ def _split(batch: Any, num_parts: int) -> Any:
 
 
 def _shared_sharding(params: spec.ParameterContainer) -> jax.sharding.Sharding | None:
-  """The sharding of parameters on several devices; None on one, where nothing needs to be said."""
+  """Returns the sharding of parameters on several devices; None on one device."""
   sharding = jax.tree.leaves(params)[0].sharding
   return sharding if len(sharding.device_set) > 1 else None
 
 
-# Schedules: learning rates by step, starting at 0.
+# Schedules: learning rate by step, from step 0.
 
 
 def warmup_cosine(peak: float, *, step_hint: int, warmup_factor: float) -> optax.Schedule:
-  """Linear to `peak` over `warmup_factor` of the step hint, then half a cosine to 0 at its end."""
+  """Rises linearly to `peak` over `warmup_factor` of the step hint, then decays as half a cosine.
+
+  It reaches 0 at the end of the step hint.
+  """
   num_warmup = int(warmup_factor * step_hint)
   num_decay = max(step_hint - num_warmup, 1)
   return optax.warmup_cosine_decay_schedule(0.0, peak, num_warmup, num_warmup + num_decay)
 
 
 def warmup_constant(peak: float, *, step_hint: int, warmup_factor: float) -> optax.Schedule:
-  """Linear to `peak` over `warmup_factor` of the step hint, then `peak`."""
+  """Rises linearly to `peak` over `warmup_factor` of the step hint, then stays at `peak`."""
   num_warmup = int(warmup_factor * step_hint)
   return optax.linear_schedule(0.0, peak, num_warmup) if num_warmup else lambda step: peak
 
@@ -219,7 +223,10 @@ def warmup_constant(peak: float, *, step_hint: int, warmup_factor: float) -> opt
 def warmup_stable_decay(
   peak: float, *, step_hint: int, warmup_factor: float, decay_factor: float
 ) -> optax.Schedule:
-  """Linear to `peak`, then `peak`, then linear to 0 over the last `decay_factor` of the hint."""
+  """Rises linearly to `peak`, stays there, and falls linearly to 0.
+
+  The rise takes the first `warmup_factor` of the step hint, the fall the last `decay_factor`.
+  """
   num_decay = max(int(decay_factor * step_hint), 1)
   rising = warmup_constant(peak, step_hint=step_hint, warmup_factor=warmup_factor)
   return lambda step: jnp.minimum(rising(step), peak * jnp.clip((step_hint - step) / num_decay, 0))
@@ -233,9 +240,9 @@ def warmup_linear(
   decay_steps_factor: float,
   end_factor: float,
 ) -> optax.Schedule:
-  """Linear to `peak`, then linear to `end_factor * peak`, where it stays.
+  """Rises linearly to `peak`, then falls linearly to `end_factor * peak` and stays.
 
-  The decay takes `decay_steps_factor` of the steps that the warm-up leaves of the step hint.
+  The fall takes `decay_steps_factor` of the steps of the hint after the warm-up.
   """
   num_warmup = int(warmup_factor * step_hint)
   num_decay = max(int((step_hint - num_warmup) * decay_steps_factor), 1)
@@ -244,7 +251,7 @@ def warmup_linear(
   return optax.join_schedules([warmup, decay], [num_warmup])
 
 
-# The functions of a submission whose optimizer state is what `start` returns.
+# Functions of a submission whose optimizer state comes from `start`.
 
 
 def update_params(
@@ -260,7 +267,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """One training step; loss and gradient norm are logged now and then, without waiting for them."""
+  """Takes one training step; logs loss and gradient norm periodically, without waiting for them."""
   state, train_step = optimizer_state
   state, params, model_state, metrics = train_step(
     state, current_param_container, model_state, batch, rng
@@ -280,5 +287,5 @@ def data_selection(
   global_step: int,
   rng: spec.RandomState,
 ) -> dict[str, spec.Tensor]:
-  """The next batch of the input queue."""
+  """Returns the next batch of the input queue."""
   return next(input_queue)

@@ -1,4 +1,4 @@
-"""What submissions may say about a training step besides the optimizer, in either framework."""
+"""Options of a training step besides the optimizer, the same in both frameworks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 
 from algorithmic_efficiency import errors
 
-LOG_PERIOD_STEPS = 100  # how often loss and gradient norm are logged
+LOG_PERIOD_STEPS = 100  # loss and gradient norm are logged every so many steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-  """How the gradient of a step is computed.
+  """Options for the gradient of a step.
 
   Attributes:
-    label_smoothing: weight of the uniform distribution in the targets, where the loss has them.
-    dropout_rate: None takes the workload's own; models without dropout ignore it.
-    grad_clip: the largest global norm of the gradient; None does not clip.
-    micro_batches: number of parts that a batch is split into, so that it fits the device's memory.
-      The parts give the gradient of the whole batch.
+    label_smoothing: weight of the uniform distribution in the targets of classification losses.
+    dropout_rate: dropout rate; None is the workload's own. Models without dropout ignore it.
+    grad_clip: largest global norm of the gradient; None does not clip.
+    micro_batches: number of parts that a batch is split into to save memory. The gradient is that
+      of the whole batch.
+
+  Raises:
+    UserError: a value is out of range.
   """
 
   label_smoothing: float = 0.0
@@ -37,7 +40,7 @@ class StepOptions:
 
   @classmethod
   def of(cls, hyperparameters: Any) -> StepOptions:
-    """The options among the hyperparameters; what a search space does not name has its default."""
+    """Returns the options among the hyperparameters; missing ones have their defaults."""
     found = {
       name: getattr(hyperparameters, name)
       for name in cls.__dataclass_fields__
@@ -47,28 +50,28 @@ class StepOptions:
 
 
 def check_divisible(num_examples: int, micro_batches: int) -> None:
-  """
+  """Checks that a batch splits evenly into parts.
+
   Raises:
-    UserError: a batch does not split evenly into that many parts.
+    UserError: it does not.
   """
   if num_examples % micro_batches:
     raise errors.UserError(
-      f'A batch must split evenly into micro_batches; {num_examples} examples do not into '
-      f'{micro_batches} parts.'
+      f'The batch size must be divisible by micro_batches; {num_examples} is not divisible by '
+      f'{micro_batches}.'
     )
 
 
 def batch_norm_error() -> errors.UserError:
-  """The reason why a model with running statistics cannot be trained in parts."""
+  """Returns the error for micro-batches of a model with running statistics."""
   return errors.UserError(
-    'micro_batches needs a model whose examples do not depend on each other; this one has batch '
-    'norm, whose statistics over a part are not those of the whole batch. Leave micro_batches at 1.'
+    'micro_batches needs a model whose examples do not depend on each other. This model has batch '
+    'norm, and the statistics of a part differ from those of the batch. Leave micro_batches at 1.'
   )
 
 
 def whole_batch_error() -> errors.UserError:
-  """The reason why an optimizer that evaluates the loss by itself takes no parts."""
+  """Returns the error for micro-batches of an optimizer that evaluates the loss itself."""
   return errors.UserError(
-    'An optimizer that evaluates the loss by itself does so on the whole batch; leave '
-    'micro_batches at 1.'
+    'An optimizer that evaluates the loss itself needs the whole batch; leave micro_batches at 1.'
   )

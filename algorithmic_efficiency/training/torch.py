@@ -1,4 +1,4 @@
-"""What PyTorch submissions share: one training step around an optimizer of torch.optim."""
+"""The training step that PyTorch submissions share, around an optimizer of torch.optim."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def start(
   factor: Callable[[int], float],
   options: StepOptions,
 ) -> dict[str, Any]:
-  """The optimizer state in AlgoPerf's form: objects with `state_dict` by name.
+  """Returns the optimizer state in AlgoPerf's form: objects with `state_dict`, by name.
 
   Args:
-    factor: by step, what the optimizer's learning rate is multiplied with.
+    factor: schedule; maps a step to the factor of the learning rate.
 
   Raises:
-    UserError: the options do not suit the model.
+    UserError: the model does not support the options.
   """
   if options.micro_batches > 1 and _has_batch_norm(model):
     raise step_options.batch_norm_error()
@@ -46,7 +46,7 @@ def train_step(
   options: StepOptions,
   global_step: int,
 ) -> None:
-  """One step of the model's parameters, in place; logs loss and gradient norm now and then."""
+  """Takes one step of the model's parameters in place; logs loss and gradient norm periodically."""
   optimizer = optimizer_state['optimizer']
   optimizer.zero_grad(set_to_none=True)
   fill_gradients(workload, model, batch, rng, options, global_step)
@@ -64,9 +64,9 @@ def fill_gradients(
   *,
   update_batch_norm: bool = True,
 ) -> torch.Tensor:
-  """Adds the clipped gradient of the mean loss over the global batch to `grad`; gives that loss.
+  """Adds the clipped gradient of the mean loss over the global batch to `grad`; returns the loss.
 
-  Loss and gradient norm are logged now and then; never without a `global_step`.
+  Loss and gradient norm are logged periodically if a `global_step` is given.
   """
   accumulate = _gradients if options.micro_batches == 1 else _gradients_in_parts
   loss = accumulate(workload, model, batch, rng, options, update_batch_norm)
@@ -87,14 +87,14 @@ def _gradients(
   options: StepOptions,
   update_batch_norm: bool = True,
 ) -> torch.Tensor:
-  """Fills in the gradient of the mean loss over the global batch; returns that loss."""
+  """Computes the gradient of the mean loss over the global batch; returns that loss."""
   summed, num_valid = _summed_loss(workload, model, batch, rng, options, update_batch_norm)
   if _num_ranks() == 1:
     loss = summed / num_valid
     loss.backward()
     return loss.detach()
   sums = _over_ranks(summed, num_valid)
-  # DistributedDataParallel takes the mean of the gradients over ranks; what counts is their sum.
+  # DistributedDataParallel averages gradients over ranks, but the sum is needed.
   (summed * (_num_ranks() / sums[1])).backward()
   return sums[0] / sums[1]
 
@@ -107,7 +107,7 @@ def _gradients_in_parts(
   options: StepOptions,
   update_batch_norm: bool = True,
 ) -> torch.Tensor:
-  """As `_gradients`, one part of the batch after the other; ranks speak once, with the last one."""
+  """Does the same as `_gradients` in parts of the batch; ranks communicate after the last part."""
   part_sums = []
   for index in range(options.micro_batches):
     last = index == options.micro_batches - 1
@@ -133,7 +133,7 @@ def _summed_loss(
   options: StepOptions,
   update_batch_norm: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-  """The loss summed over this rank's examples, and the number of those that count."""
+  """Returns the summed loss of this rank's examples, and the number of valid ones."""
   logits, _ = workload.model_fn(
     params=model,
     augmented_and_preprocessed_input_batch=batch,
@@ -166,13 +166,13 @@ def _num_ranks() -> int:
 
 
 def _no_sync(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
-  """Keeps DistributedDataParallel from reducing the gradients of this backward pass."""
+  """Prevents DistributedDataParallel from reducing the gradients of this backward pass."""
   no_sync = getattr(model, 'no_sync', None)
   return no_sync() if no_sync is not None else contextlib.nullcontext()
 
 
 def _part(batch: Any, index: int, num_parts: int) -> Any:
-  """Rows [index * rows / num_parts, (index + 1) * rows / num_parts) of everything in a batch."""
+  """Returns rows [index * rows / num_parts, (index + 1) * rows / num_parts) of all fields."""
   if isinstance(batch, torch.Tensor):
     step_options.check_divisible(len(batch), num_parts)
     size = len(batch) // num_parts
@@ -186,7 +186,7 @@ def _part(batch: Any, index: int, num_parts: int) -> Any:
 
 
 def _clipped_norm(model: nn.Module, limit: float | None) -> torch.Tensor:
-  """The global norm of the gradient, which is then scaled down to `limit`, if there is one."""
+  """Returns the global norm of the gradient; then scales the gradient down to `limit`, if given."""
   gradients = [p.grad for p in model.parameters() if p.grad is not None]
   norm = nn.utils.get_total_norm(gradients)
   if limit is not None:
@@ -200,11 +200,14 @@ def _has_batch_norm(model: nn.Module) -> bool:
   return any(getattr(module, 'running_mean', None) is not None for module in model.modules())
 
 
-# Schedules: factors of the learning rate by step, starting at 0.
+# Schedules: factor of the learning rate by step, from step 0.
 
 
 def warmup_cosine(*, step_hint: int, warmup_factor: float) -> Callable[[int], float]:
-  """Linear to 1 over `warmup_factor` of the step hint, then half a cosine to 0 at its end."""
+  """Rises linearly to 1 over `warmup_factor` of the step hint, then decays as half a cosine.
+
+  It reaches 0 at the end of the step hint.
+  """
   num_warmup = int(warmup_factor * step_hint)
   num_decay = max(step_hint - num_warmup, 1)
 
@@ -217,7 +220,7 @@ def warmup_cosine(*, step_hint: int, warmup_factor: float) -> Callable[[int], fl
 
 
 def warmup_constant(*, step_hint: int, warmup_factor: float) -> Callable[[int], float]:
-  """Linear to 1 over `warmup_factor` of the step hint, then 1."""
+  """Rises linearly to 1 over `warmup_factor` of the step hint, then stays at 1."""
   num_warmup = int(warmup_factor * step_hint)
   return lambda step: step / num_warmup if step < num_warmup else 1.0
 
@@ -225,7 +228,10 @@ def warmup_constant(*, step_hint: int, warmup_factor: float) -> Callable[[int], 
 def warmup_stable_decay(
   *, step_hint: int, warmup_factor: float, decay_factor: float
 ) -> Callable[[int], float]:
-  """Linear to 1, then 1, then linear to 0 over the last `decay_factor` of the step hint."""
+  """Rises linearly to 1, stays there, and falls linearly to 0.
+
+  The rise takes the first `warmup_factor` of the step hint, the fall the last `decay_factor`.
+  """
   num_decay = max(int(decay_factor * step_hint), 1)
   rising = warmup_constant(step_hint=step_hint, warmup_factor=warmup_factor)
   return lambda step: min(rising(step), max(step_hint - step, 0) / num_decay)
@@ -234,9 +240,9 @@ def warmup_stable_decay(
 def warmup_linear(
   *, step_hint: int, warmup_factor: float, decay_steps_factor: float, end_factor: float
 ) -> Callable[[int], float]:
-  """Linear to 1, then linear to `end_factor`, where it stays.
+  """Rises linearly to 1, then falls linearly to `end_factor` and stays.
 
-  The decay takes `decay_steps_factor` of the steps that the warm-up leaves of the step hint.
+  The fall takes `decay_steps_factor` of the steps of the hint after the warm-up.
   """
   num_warmup = int(warmup_factor * step_hint)
   num_decay = max(int((step_hint - num_warmup) * decay_steps_factor), 1)
@@ -249,7 +255,7 @@ def warmup_linear(
   return factor
 
 
-# The functions of a submission whose optimizer state is what `start` returns.
+# Functions of a submission whose optimizer state comes from `start`.
 
 
 def update_params(
@@ -265,7 +271,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """One training step, with the options that the hyperparameters name."""
+  """Takes one training step, with the options among the hyperparameters."""
   options = StepOptions.of(hyperparameters)
   train_step(workload, current_param_container, batch, rng, optimizer_state, options, global_step)
   return optimizer_state, current_param_container, model_state
@@ -281,5 +287,5 @@ def data_selection(
   global_step: int,
   rng: spec.RandomState,
 ) -> dict[str, spec.Tensor]:
-  """The next batch of the input queue."""
+  """Returns the next batch of the input queue."""
   return next(input_queue)

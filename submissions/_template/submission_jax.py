@@ -1,9 +1,10 @@
-"""$title: say here in a line what the training algorithm is.
+"""$title: say here in one line what the training algorithm is.
 
-The runner calls the four functions of this file by name; submission_pytorch.py is its twin. What
-each may do is said in RULES.md. An algorithm that treats parameters by what they are for finds
-their roles in workload.parameter_roles and, as matrices, their views in workload.matrix_views, both
-trees like that of the parameters.
+A trial calls the four functions of this file by name. submission_pytorch.py has the same
+algorithm. RULES.md says what each function may do. An algorithm that depends on the roles of
+parameters finds them in workload.parameter_roles, and views of parameters as matrices in
+workload.matrix_views. Both are trees like that of
+the parameters.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import optax
 
 from algorithmic_efficiency import spec
 
-# The workload's own batch size; define get_batch_size(workload_name) here to choose another.
+# The workload's batch size; define get_batch_size(workload_name) here to choose another.
 from algorithmic_efficiency.training.batch_size import get_batch_size
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
-# Self tuning gives no hyperparameters, and these count. External tuning gives points of
-# tuning_search_space.json.
+# Hyperparameters under self tuning. External tuning draws points from tuning_search_space.json
+# instead.
 DEFAULTS = SimpleNamespace(learning_rate=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01)
 
 
@@ -35,7 +36,7 @@ def init_optimizer_state(
   hyperparameters: spec.Hyperparameters,
   rng: spec.RandomState,
 ) -> spec.OptimizerState:
-  """A pair: a tree of arrays, and the function that updates it."""
+  """Returns a pair: a tree of arrays and the function that updates it."""
   point = hyperparameters or DEFAULTS
   num_warmup = workload.step_hint // 20
   schedule = optax.warmup_cosine_decay_schedule(
@@ -55,7 +56,7 @@ def train_step(
   batch: Any,
   rng: Any,
 ) -> tuple[Any, Any, Any, dict[str, jax.Array]]:
-  """One step, compiled once. On several devices `batch` is sharded, and sums are global."""
+  """Takes one step; compiled once. On several devices `batch` is sharded and sums are global."""
 
   def mean_loss(params: Any) -> tuple[jax.Array, Any]:
     logits, new_model_state = workload.model_fn(
@@ -82,7 +83,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """One step on one batch; every step is timed."""
+  """Takes one timed step on one batch."""
   state, update = optimizer_state
   state, params, model_state, metrics = train_step(
     workload, update, state, current_param_container, model_state, batch, rng
@@ -102,5 +103,5 @@ def data_selection(
   global_step: int,
   rng: spec.RandomState,
 ) -> dict[str, spec.Tensor]:
-  """The batch of the next step."""
+  """Returns the batch of the next step."""
   return next(input_queue)

@@ -1,9 +1,10 @@
-"""$title: say here in a line what the training algorithm is.
+"""$title: say here in one line what the training algorithm is.
 
-The runner calls the four functions of this file by name; submission_jax.py is its twin. What each
-may do is said in RULES.md. An algorithm that treats parameters by what they are for finds their
-roles in workload.parameter_roles and, as matrices, their views in workload.matrix_views, both
-dicts by the name of a parameter.
+A trial calls the four functions of this file by name. submission_jax.py has the same
+algorithm. RULES.md says what each function may do. An algorithm that depends on the roles of
+parameters finds them in workload.parameter_roles, and views of parameters as matrices in
+workload.matrix_views. Both are dicts by
+parameter name.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from torch import distributed
 
 from algorithmic_efficiency import spec
 
-# The workload's own batch size; define get_batch_size(workload_name) here to choose another.
+# The workload's batch size; define get_batch_size(workload_name) here to choose another.
 from algorithmic_efficiency.training.batch_size import get_batch_size
 
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
-# Self tuning gives no hyperparameters, and these count. External tuning gives points of
-# tuning_search_space.json.
+# Hyperparameters under self tuning. External tuning draws points from tuning_search_space.json
+# instead.
 DEFAULTS = SimpleNamespace(learning_rate=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01)
 
 
@@ -35,7 +36,7 @@ def init_optimizer_state(
   hyperparameters: spec.Hyperparameters,
   rng: spec.RandomState,
 ) -> spec.OptimizerState:
-  """Objects that have `state_dict` and `load_state_dict`, by name."""
+  """Returns objects with `state_dict` and `load_state_dict`, by name."""
   point = hyperparameters or DEFAULTS
   optimizer = torch.optim.AdamW(
     model_params.parameters(),
@@ -69,7 +70,7 @@ def update_params(
   global_step: int,
   rng: spec.RandomState,
 ) -> spec.UpdateReturn:
-  """One step on one batch; every step is timed."""
+  """Takes one timed step on one batch."""
   model = current_param_container
   optimizer_state['optimizer'].zero_grad(set_to_none=True)
   logits, _ = workload.model_fn(
@@ -81,7 +82,7 @@ def update_params(
     update_batch_norm=True,
   )
   loss = workload.loss_fn(batch['targets'], logits, batch.get('weights'))
-  # Over several ranks the gradients are averaged, while the mean is over the examples of all.
+  # Gradients are averaged over ranks, while the mean loss is over the examples of all ranks.
   world_size, num_valid = 1, loss['n_valid_examples']
   if distributed.is_initialized():
     world_size = distributed.get_world_size()
@@ -105,5 +106,5 @@ def data_selection(
   global_step: int,
   rng: spec.RandomState,
 ) -> dict[str, spec.Tensor]:
-  """The batch of the next step."""
+  """Returns the batch of the next step."""
   return next(input_queue)

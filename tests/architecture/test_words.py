@@ -82,13 +82,9 @@ NOT_YET = frozenset(
     f'{CORE}/compat',
     f'{CORE}/experiments',
     f'{CORE}/layers',
-    f'{CORE}/optimizers',
     f'{CORE}/results',
-    f'{CORE}/training',
     f'{CORE}/trial',
     'scoring',
-    'submissions',
-    'workloads',
   )
 )
 

@@ -125,7 +125,7 @@ def other_names(monkeypatch):
 
 def test_names_that_are_not_the_known_ones_are_refused(other_names):
   with pytest.raises(
-    errors.UserError, match=r'on the 12,886 names .*are not those. Use a build of Python'
+    errors.UserError, match=r'on the 12,886 names .*, differ. Use a build of Python'
   ):
     streams.train_stream(data, QUICK, NOWHERE, 8, 0)
 
@@ -135,7 +135,7 @@ def test_a_definition_of_another_size_is_refused():
   with pytest.raises(errors.UserError, match=r'must have 39 tokens.* its vocab_size is 40'):
     streams.train_stream(data, other, NOWHERE, 8, 0)
   other = dataclasses.replace(QUICK, splits=dataclasses.replace(QUICK.splits, train=4_993))
-  with pytest.raises(errors.UserError, match=r'needs 4,993 windows .* fills 4,992'):
+  with pytest.raises(errors.UserError, match=r'needs 4,993 windows .* fill 4,992'):
     streams.train_stream(data, other, NOWHERE, 8, 0)
 
 
@@ -173,11 +173,11 @@ def test_each_split_takes_whole_documents_and_no_more_than_it_needs():
   lengths = np.array([20, 13, 16, 1, 40, 9, 7])
   found = windows.parts(definition, ('validation', 'test', 'train'), lengths)
   assert found == [(2, 33, 2), (2, 17, 1), (2, 49, 3)]
-  with pytest.raises(errors.UserError, match=r'needs 3 windows of 17 .* train split; .* fills 2'):
+  with pytest.raises(errors.UserError, match=r'needs 3 windows of 17 .* train split; .* fill 2'):
     windows.parts(definition, ('validation', 'test', 'train'), lengths - [0, 0, 0, 0, 0, 1, 7])
   # What is held out is padded where its documents end.
   assert windows.parts(definition, ('validation',), np.array([0, 18])) == [(2, 18, 2)]
-  with pytest.raises(errors.UserError, match=r'validation split; .* fills 1'):
+  with pytest.raises(errors.UserError, match=r'validation split; .* fill 1'):
     windows.parts(definition, ('validation',), np.array([0, 17]))
 
 
@@ -251,14 +251,14 @@ def test_a_given_tokenizer_is_used(prepared, tmp_path, form):
 
 
 @needs_text
-@pytest.mark.parametrize('stage', ['tokenise', 'write validation', 'write train'])
+@pytest.mark.parametrize('stage', ['tokenize', 'write validation', 'write train'])
 def test_an_interrupted_preparation_is_continued(prepared, source, tmp_path, monkeypatch, stage):
   monkeypatch.setattr(documents, '_RUN_BYTES', 1)
   stages = []
 
   def interrupt(at, done, total):
     stages.append(at)
-    if stages.count(stage) == (4 if stage == 'tokenise' else 1):
+    if stages.count(stage) == (4 if stage == 'tokenize' else 1):
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
@@ -268,8 +268,8 @@ def test_an_interrupted_preparation_is_continued(prepared, source, tmp_path, mon
   again = small_documents.prepare(SMALL, tmp_path, source, progress=interrupt_never(stages))
   assert again.manifest == prepared.manifest
   assert not {'count words', 'train the vocabulary'} & set(stages)
-  assert stages.count('tokenise') < len(TEXTS) // 7
-  assert first.count('tokenise') + stages.count('tokenise') <= 11
+  assert stages.count('tokenize') < len(TEXTS) // 7
+  assert first.count('tokenize') + stages.count('tokenize') <= 11
   assert sorted(path.name for path in tmp_path.iterdir()) == ['small']
 
 
@@ -299,7 +299,7 @@ def test_progress_ends_with_all_of_each_stage(source, tmp_path):
   assert list(last) == [
     'count words',
     'train the vocabulary',
-    'tokenise',
+    'tokenize',
     'write validation',
     'write train',
   ]
@@ -413,7 +413,7 @@ def assert_refused(definition, tmp_path, source, message):
 def test_text_is_not_fetched(tmp_path):
   if not importlib.util.find_spec('tiktoken'):
     pytest.skip('tiktoken is asked for first')
-  assert_refused(SMALL, tmp_path, None, 'is not fetched: name the folder .* with --source')
+  assert_refused(SMALL, tmp_path, None, 'cannot be downloaded: name the folder .* with --source')
 
 
 @pytest.mark.parametrize('package', ['tiktoken', 'regex', 'pyarrow'])
@@ -479,7 +479,10 @@ def numbers(path):
 def test_too_few_documents_are_counted(tmp_path, source):
   few = dataclasses.replace(SMALL, splits=dataclasses.replace(SMALL.splits, train=24_000))
   message = assert_refused(
-    few, tmp_path, source, 'needs 24,000 windows of 17 tokens in its train split; what was given'
+    few,
+    tmp_path,
+    source,
+    'needs 24,000 windows of 17 tokens in its train split; the documents fill',
   )
   assert 'a workload of your own' in message
   few = dataclasses.replace(SMALL, splits=dataclasses.replace(SMALL.splits, validation=24_000))
@@ -489,7 +492,7 @@ def test_too_few_documents_are_counted(tmp_path, source):
   (tmp_path / 'raw' / 'tokenizer.json').write_bytes(
     (tmp_path / 'data' / 'small.partial' / 'tokenizer.json').read_bytes()
   )
-  assert_refused(given, tmp_path, tmp_path / 'raw', 'what was given fills 0')
+  assert_refused(given, tmp_path, tmp_path / 'raw', 'the documents fill 0')
 
 
 @needs_text
@@ -499,13 +502,11 @@ def test_too_little_text_for_a_vocabulary(tmp_path):
 
 
 @needs_text
-def test_another_vocabulary_than_that_of_the_goal_is_refused(tmp_path, source, prepared):
+def test_another_vocabulary_than_that_of_the_target_is_refused(tmp_path, source, prepared):
   found = prepared.manifest['files'][vocabulary.FILE]['sha256']
   other = small_documents.definition(vocabulary_sha256='0' * 64)
-  assert_refused(other, tmp_path, source, f'its hash is {found[:12]}..., not 000000000000...')
-  with pytest.raises(
-    errors.UserError, match='is another than the one that the target is defined on'
-  ):
+  assert_refused(other, tmp_path, source, f'hash 000000000000; its hash is {found[:12]}')
+  with pytest.raises(errors.UserError, match='must be the one that the target is defined on'):
     streams.train_stream(data, other, prepared.root, 8, 0)
   streams.train_stream(
     data, small_documents.definition(vocabulary_sha256=found), prepared.root, 8, 0

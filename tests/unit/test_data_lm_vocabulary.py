@@ -202,7 +202,10 @@ BAD_FILES = {
     "is not byte-level.* token '日'",
   ),
   'a merge of three': (changed(merges=['a b c']), "must be pairs of tokens; one is 'a b c'"),
-  'merges missing': (changed(merges=['t h']), 'do not make the tokens .* 1 merges for 300 tokens'),
+  'merges missing': (
+    changed(merges=['t h']),
+    'one token for each merge .* 1 merges for 300 tokens',
+  ),
 }
 
 
@@ -237,7 +240,9 @@ def test_two_files_that_do_not_belong_together_are_named(tmp_path, known):
   (tmp_path / 'tokenizer.json').unlink()
   lines = (tmp_path / 'merges.txt').read_text().splitlines()
   (tmp_path / 'merges.txt').write_text('\n'.join(lines[:-1]))
-  with pytest.raises(errors.UserError, match=r'merges of .*merges.txt do not make .*vocab.json'):
+  with pytest.raises(
+    errors.UserError, match=r'tokens of .*vocab.json must be .* each merge of .*merges.txt'
+  ):
     vocabulary.find(tmp_path, DATA)
   (tmp_path / 'merges.txt').write_text('\n'.join([*lines, lines[-1]]))
   with pytest.raises(errors.UserError, match='44 merges for 300 tokens'):

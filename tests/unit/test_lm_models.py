@@ -128,7 +128,7 @@ def test_attention_stays_within_a_document_where_segments_say_so(model):
 
 @pytest.mark.parametrize('num_heads', [5, 64])
 def test_the_width_divides_into_heads_of_an_even_size(num_heads):
-  with pytest.raises(ValueError, match=f'64 does not into {num_heads}'):
+  with pytest.raises(ValueError, match=f'64 does not divide into {num_heads} heads'):
     replace(BASE.model, num_heads=num_heads)
 
 

@@ -19,16 +19,16 @@ ADAMW = 'torch.optim.AdamW(lr=1e-3, betas=(0.9, 0.95); schedule=wsd, grad_clip=1
 
 
 @pytest.fixture
-def rehearsals(monkeypatch, tmp_path) -> list[Settings]:
+def dry_runs(monkeypatch, tmp_path) -> list[Settings]:
   """The settings that were tried out; nothing really is, and the cache is a folder of the test."""
   tried: list[Settings] = []
 
-  def rehearse(wanted):
+  def dry_run(wanted):
     tried.append(wanted)
     return 'pytorch'
 
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  monkeypatch.setattr(by_name, '_rehearsed', rehearse)
+  monkeypatch.setattr(by_name, '_dry_run', dry_run)
   monkeypatch.setattr(by_name, '_check_installed', lambda optimizer: None)
   by_name.entry_for.cache_clear()
   return tried
@@ -102,7 +102,7 @@ def test_a_list_of_entries_may_hold_optimizers():
 # The folder.
 
 
-def test_the_folder_is_a_submission(rehearsals):
+def test_the_folder_is_a_submission(dry_runs):
   entry = by_name.entry_for(ADAMW)
   assert (entry.name, entry.framework) == ('torch.optim.AdamW', 'pytorch')
   assert sorted(path.name for path in entry.folder.iterdir()) == [
@@ -117,7 +117,7 @@ def test_the_folder_is_a_submission(rehearsals):
   assert submission.locate(str(entry.folder), 'self', 'pytorch') == (entry.name, entry.file)
 
 
-def test_the_module_reads_the_settings_beside_it(rehearsals):
+def test_the_module_reads_the_settings_beside_it(dry_runs):
   pytest.importorskip('torch')
   entry = by_name.entry_for(ADAMW)
   loaded = submission.load(entry.file, 'pytorch')
@@ -125,46 +125,46 @@ def test_the_module_reads_the_settings_beside_it(rehearsals):
   assert loaded.init_optimizer_state.__globals__['SETTINGS'] == by_name.parse(ADAMW)
 
 
-def test_the_hash_of_a_submission_covers_the_settings(rehearsals):
+def test_the_hash_of_a_submission_covers_the_settings(dry_runs):
   one = by_name.entry_for('torch.optim.AdamW(lr=0.1)')
   other = by_name.entry_for('torch.optim.AdamW(lr=0.2)')
   assert one.folder != other.folder
   assert submission.source_hash(one.file) != submission.source_hash(other.file)
 
 
-def test_an_optimizer_without_hyperparameters_has_one_point_without_values(rehearsals):
+def test_an_optimizer_without_hyperparameters_has_one_point_without_values(dry_runs):
   entry = by_name.entry_for('torch.optim.AdamW()')
   space = search_space.load(entry.folder / 'tuning_search_space.json')
   assert search_space.points(space, 1, seed=0) == [{}]
   assert search_space.as_object({}) == ()
 
 
-def test_what_was_tried_out_once_is_not_tried_again(rehearsals, monkeypatch):
+def test_what_was_tried_out_once_is_not_tried_again(dry_runs, monkeypatch):
   monkeypatch.setattr(by_name, '_version', lambda package: '1.0')
   first = by_name.entry_for(ADAMW)
   by_name.entry_for.cache_clear()  # as in another process
   assert by_name.entry_for(ADAMW) == first
-  assert len(rehearsals) == 1
+  assert len(dry_runs) == 1
   monkeypatch.setattr(by_name, '_version', lambda package: '1.1')
   by_name.entry_for.cache_clear()
   assert by_name.entry_for(ADAMW) != first
-  assert len(rehearsals) == 2
+  assert len(dry_runs) == 2
 
 
-def test_what_may_have_changed_is_tried_again(rehearsals, monkeypatch):
+def test_what_may_have_changed_is_tried_again(dry_runs, monkeypatch):
   monkeypatch.setattr(by_name, '_version', lambda package: None)  # a file of the user's
   by_name.entry_for(ADAMW)
   by_name.entry_for.cache_clear()
   by_name.entry_for(ADAMW)
-  assert len(rehearsals) == 2
+  assert len(dry_runs) == 2
 
 
-def test_an_optimizer_of_the_other_framework(rehearsals):
+def test_an_optimizer_of_the_other_framework(dry_runs):
   with pytest.raises(UserError, match='trains models in pytorch, not in jax; leave out --frame'):
     submission.locate(ADAMW, 'external', 'jax')
 
 
-def test_a_cache_that_cannot_be_written(rehearsals, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written(dry_runs, monkeypatch, tmp_path):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
   with pytest.raises(UserError, match=r'torch\.optim\.AdamW'):
@@ -194,13 +194,13 @@ def test_a_module_in_the_current_folder_is_not_told_to_be_installed(
   (tmp_path / place).write_text('')
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr('sys.path', [*filter(None, sys.path), *([''] if is_found_here else [])])
-  with pytest.raises(UserError, match=r"'mine_', which lies in .*PYTHONPATH=\.") as caught:
+  with pytest.raises(UserError, match=r"'mine_', which is in .*PYTHONPATH=\.") as caught:
     by_name.entry_for('mine_.best.Best()')
   assert 'pip install' not in str(caught.value)
 
 
 @pytest.mark.parametrize('place', ['mine_.py', 'mine_/parts/best.py'])
-def test_an_edited_optimizer_is_another_submission(place, rehearsals, monkeypatch, tmp_path):
+def test_an_edited_optimizer_is_another_submission(place, dry_runs, monkeypatch, tmp_path):
   source = tmp_path / 'sources' / place
   source.parent.mkdir(parents=True)
   source.write_text('one')
@@ -214,14 +214,14 @@ def test_an_edited_optimizer_is_another_submission(place, rehearsals, monkeypatc
   other = by_name.entry_for('mine_.Best()')
   assert submission.source_hash(one.file) != submission.source_hash(other.file)
   assert Settings.read(other.folder / 'optimizer.json') == by_name.parse('mine_.Best()')
-  with pytest.raises(UserError, match=r'with other settings or another source of mine_\.Best'):
+  with pytest.raises(UserError, match=r'began with another mine_\.Best'):
     by_name.check_resumable(other.file, tmp_path)
 
 
 # Copies in trial folders.
 
 
-def test_the_copy_in_a_trial_folder_is_the_same_submission(rehearsals, tmp_path):
+def test_the_copy_in_a_trial_folder_is_the_same_submission(dry_runs, tmp_path):
   entry = by_name.entry_for(ADAMW)
   (entry.folder / '__pycache__').mkdir()
   for _ in range(2):  # a resumed trial has it already
@@ -243,13 +243,13 @@ def test_other_submissions_are_not_copied(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_trial_resumes_with_the_settings_it_began_with(rehearsals, tmp_path):
+def test_a_trial_resumes_with_the_settings_it_began_with(dry_runs, tmp_path):
   entry = by_name.entry_for(ADAMW)
   by_name.check_resumable(entry.file, tmp_path)
   by_name.keep(entry.file, tmp_path)
   by_name.check_resumable(entry.file, tmp_path)
   other = by_name.entry_for('torch.optim.AdamW(lr=1e-2)')
-  with pytest.raises(UserError, match=r'began with other settings or another source of torch'):
+  with pytest.raises(UserError, match=r'began with another torch'):
     by_name.check_resumable(other.file, tmp_path)
 
 
@@ -283,15 +283,15 @@ def test_wrong_flags(flags, parts, capsys, tmp_path):
   assert not (tmp_path / 'runs').exists()
 
 
-def test_the_framework_follows_and_a_contradiction_is_refused(rehearsals, capsys):
+def test_the_framework_follows_and_a_contradiction_is_refused(dry_runs, capsys):
   optimizer = ['--optimizer', 'torch.optim.AdamW', '--framework', 'jax']
   pytest.importorskip('flax')
   assert main([*RUN, *optimizer]) == 2
   assert 'trains models in pytorch, not in jax' in capsys.readouterr().err
-  assert [one.optimizer for one in rehearsals] == ['torch.optim.AdamW']
+  assert [one.optimizer for one in dry_runs] == ['torch.optim.AdamW']
 
 
-# The rehearsal itself, in a process of its own.
+# The dry run itself, in a process of its own.
 
 
 @pytest.fixture
@@ -319,8 +319,8 @@ def test_an_optax_optimizer_is_tried_out(cache):
     ('import no_such_package', "mine.Best needs the package 'no_such_package'"),
     ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
     ('def Best(): raise RuntimeError("CUDA is not there")', 'needs a GPU, and this machine has'),
-    ('import os; os._exit(3)', 'ended the process that tried it out'),
-    ('import os; os._exit(0)', 'ended the process that tried it out: it said nothing'),
+    ('import os; os._exit(3)', 'ended the process of its dry run'),
+    ('import os; os._exit(0)', 'ended the process of its dry run: it printed nothing'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
   ],
 )
@@ -337,12 +337,12 @@ def test_an_optimizer_that_never_returns(cache, monkeypatch, tmp_path):
   (tmp_path / 'endless.py').write_text('import time; time.sleep(60)')
   monkeypatch.setenv('PYTHONPATH', str(tmp_path))
   monkeypatch.syspath_prepend(str(tmp_path))
-  monkeypatch.setattr(by_name, '_REHEARSAL_TIMEOUT_SEC', 0.5)
-  with pytest.raises(UserError, match=r'did not take its first steps within 0\.5 s'):
+  monkeypatch.setattr(by_name, '_DRY_RUN_TIMEOUT_SEC', 0.5)
+  with pytest.raises(UserError, match=r'did not finish its dry run within 0\.5 s'):
     by_name.entry_for('endless.Best()')
 
 
-def test_the_search_space_is_json(rehearsals):
+def test_the_search_space_is_json(dry_runs):
   entry = by_name.entry_for('a.b(k=True, m=text, n=none)')
   space = json.loads((entry.folder / 'tuning_search_space.json').read_text())
   assert space == [{'k': True, 'm': 'text', 'n': None}]

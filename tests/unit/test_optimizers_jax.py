@@ -262,27 +262,27 @@ def test_an_optimizer_that_evaluates_the_loss_takes_no_parts():
     _run(workload, params, state, [0])
 
 
-# The rehearsal.
+# The dry run.
 
 
 @pytest.mark.parametrize(
   ('name', 'hyperparameters', 'message'),
   [
-    ('optax.scale_by_adam', {}, r'optax\.scale_by_adam went uphill in each of 3 steps'),
+    ('optax.scale_by_adam', {}, r'optax\.scale_by_adam moved along it in all 3 steps'),
     ('optax.adamw', {}, 'needs a value for learning_rate'),
     ('optax.adamw', {'lr': 1}, 'calls its learning rate learning_rate, not lr'),
     ('optax.adamw', {'learning_rate': 'fast'}, 'must be a number, or an object by its import name'),
-    ('optax.constant_schedule', {'value': 0.1}, 'GradientTransformation of optax; .* gives a func'),
+    ('optax.constant_schedule', {'value': 0.1}, 'optax GradientTransformation; .* returns a func'),
   ],
 )
-def test_a_rehearsal_finds_what_is_wrong(name, hyperparameters, message):
+def test_a_dry_run_finds_what_is_wrong(name, hyperparameters, message):
   with pytest.raises(UserError, match=message):
-    jax_dry_run.rehearse(settings(name, hyperparameters))
+    jax_dry_run.run(settings(name, hyperparameters))
 
 
 @pytest.mark.parametrize('name', ['optax.sgd', 'optax.contrib.schedule_free_adamw'])
-def test_rehearsals(name):
-  jax_dry_run.rehearse(settings(name, {'learning_rate': 0.1}, schedule='wsd'))
+def test_dry_runs(name):
+  jax_dry_run.run(settings(name, {'learning_rate': 0.1}, schedule='wsd'))
 
 
 # Several devices.

@@ -292,12 +292,12 @@ def test_a_model_without_hidden_matrices_is_refused():
     _start(settings('torch.optim.Muon', {}), workload)
 
 
-# The rehearsal.
+# The dry run.
 
 
 @pytest.mark.parametrize('name', [*TORCH, *OWN])
-def test_rehearsals(name):
-  torch_dry_run.rehearse(settings(name, {**TORCH, **OWN}[name], schedule='wsd'))
+def test_dry_runs(name):
+  torch_dry_run.run(settings(name, {**TORCH, **OWN}[name], schedule='wsd'))
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_rehearsals(name):
     ({'betas': 0.9}, 'betas of torch.optim.AdamW must be a sequence'),
   ],
 )
-def test_a_rehearsal_finds_what_is_wrong(hyperparameters, message):
+def test_a_dry_run_finds_what_is_wrong(hyperparameters, message):
   with pytest.raises(UserError, match=message):
-    torch_dry_run.rehearse(settings('torch.optim.AdamW', hyperparameters))
+    torch_dry_run.run(settings('torch.optim.AdamW', hyperparameters))
 
 
 # Several ranks.

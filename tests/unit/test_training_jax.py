@@ -100,7 +100,7 @@ def test_parts_have_dropout_masks_of_their_own():
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused():
-  with pytest.raises(UserError, match='16 examples do not into 3 parts'):
+  with pytest.raises(UserError, match='16 is not divisible by 3'):
     _gradients(StepOptions(micro_batches=3))
 
 

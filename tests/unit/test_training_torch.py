@@ -83,7 +83,7 @@ def test_parts_without_weights_and_with_nested_inputs():
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused():
-  with pytest.raises(UserError, match='16 examples do not into 3 parts'):
+  with pytest.raises(UserError, match='16 is not divisible by 3'):
     _gradients(StepOptions(micro_batches=3))
 
 

@@ -17,11 +17,11 @@ from algorithmic_efficiency.spec import LossType
 
 @dataclass(frozen=True, kw_only=True)
 class Dlrm:
-  """One shared embedding table, a bottom and a top MLP, pairwise dot interactions between.
+  """One shared embedding table, a bottom and a top MLP, and pairwise dot interactions in between.
 
-  `residual` adds each layer's input to its output and concatenates instead of interacting.
-  `embedding_init_scale` is the standard deviation of the table's initialisation; None means uniform
-  in (0, 1) over the square root of the vocabulary size.
+  `residual` adds the input of each layer to its output, and concatenates instead of interacting.
+  `embedding_init_scale` is the standard deviation of the initial table. None is uniform in (0, 1),
+  divided by the square root of the vocabulary size.
   """
 
   vocab_size: int = 4_194_304
@@ -37,7 +37,7 @@ class Dlrm:
 
 @dataclass(frozen=True, kw_only=True)
 class ClickLogs:
-  """Days of the log that are trained on; the files of the last day are split in two."""
+  """Days of the log for training; the files of the last day are split in two."""
 
   train_days: tuple[int, int] = (0, 22)
   test_files: tuple[int, int] = (0, 18)
@@ -92,7 +92,7 @@ WORKLOADS = {
     variant(
       _CRITEO,
       name='criteo1tb_embed_init',
-      summary='Criteo 1TB, embeddings initialised with scale 1',
+      summary='Criteo 1TB, embeddings initialized with scale 1',
       held_out_in=('algoperf_v05',),
       model=replace(_CRITEO.model, embedding_init_scale=1.0),
       target=_target(0.129657, 0.131967),

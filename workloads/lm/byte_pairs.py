@@ -1,7 +1,8 @@
-"""Trains a vocabulary of byte pairs.
+"""Trains a byte-pair vocabulary (Sennrich et al., 2016).
 
-The pair that occurs most often in the words of the text is merged into a token, again and again;
-among equals the one of the older tokens. The same counts give the same merges, in whatever order.
+Training repeatedly merges the most frequent pair of tokens in the words of the text into a new
+token. Of equally frequent pairs, it merges the one with the older tokens. The result depends only
+on the counts and not on their order.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ _Pair = tuple[int, int]
 def train(
   counts: Mapping[str, int], num_merges: int, progress: Callable[[int], None]
 ) -> list[tuple[bytes, bytes]]:
-  """The first `num_merges` merges, or fewer where the text has no more pairs.
+  """Returns the first `num_merges` merges, or fewer if the text has no more pairs.
 
   Args:
-    counts: how often each word occurs.
+    counts: number of occurrences of each word.
+    num_merges: largest number of merges.
     progress: called with the number of merges so far.
   """
   text = _Text(counts)
@@ -34,7 +36,7 @@ def train(
       break
     left, right = tokens[pair[0]], tokens[pair[1]]
     merged = numbers.setdefault(left + right, len(tokens))
-    if merged == len(tokens):  # two pairs may make the same token
+    if merged == len(tokens):  # two pairs can make the same token
       tokens.append(left + right)
       merges.append((left, right))
       progress(len(merges))
@@ -43,7 +45,7 @@ def train(
 
 
 class _Text:
-  """The distinct words as token numbers, how often each pair occurs, and in which words."""
+  """The distinct words as token numbers, with the count and the words of each pair."""
 
   def __init__(self, counts: Mapping[str, int]):
     byte_number = {token[0]: number for number, token in enumerate(BYTE_TOKENS)}
@@ -57,14 +59,14 @@ class _Text:
     heapq.heapify(self._heap)
 
   def most_frequent(self) -> Iterator[_Pair]:
-    """The most frequent pair of the moment, each time; entries that a merge outdated are passed."""
+    """Yields the currently most frequent pair; skips entries that a merge has outdated."""
     while self._heap:
       count, pair = heapq.heappop(self._heap)
       if self._pairs[pair] == -count and count:
         yield pair
 
   def merge(self, pair: _Pair, merged: int) -> None:
-    """Replaces the pair by one token wherever it stands."""
+    """Replaces the pair by one token in all words."""
     changes: Counter[_Pair] = Counter()
     for place in self._places.pop(pair):
       self._count(changes, place, -1)
@@ -76,7 +78,7 @@ class _Text:
         heapq.heappush(self._heap, (-self._pairs[changed], changed))
 
   def _count(self, pairs: Counter[_Pair], place: int, sign: int) -> None:
-    """Adds the pairs of a word, with a sign, and notes where they are."""
+    """Adds (or subtracts) the pairs of a word and records the word for each."""
     amount = sign * self._counts[place]
     for pair in pairwise(self._words[place]):
       pairs[pair] += amount

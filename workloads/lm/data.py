@@ -1,13 +1,18 @@
 """Text as windows of tokens.
 
-Batches hold `inputs` int32 [batch, length], `targets` int32 [batch, length], which are the inputs
-one token later, and `target_bytes` float32 [batch, length], the bytes of text that each target
-stands for; where attention stays within a document also `segments` int32 [batch, length], which
-number the documents of a window. In evaluation `weights` float32 [batch, length] are 0 where there
-is no token to predict.
+A batch has these fields:
 
-Prepared sets hold for each split `<split>/windows` uint16 or uint32 [n, length + 1], for the splits
-that are held out `<split>/num_targets` int32 [n], and the vocabulary in `tokenizer.json`.
+- `inputs`: int32 [batch, length].
+- `targets`: int32 [batch, length], the inputs shifted by one token.
+- `target_bytes`: float32 [batch, length], bytes of text of each target.
+- `segments`: int32 [batch, length], number of the document within its window; only if attention
+  stays within a document.
+- `weights`: float32 [batch, length], 0 where there is no token to predict; only in evaluation.
+
+A prepared set has these fields, and its vocabulary in `tokenizer.json`:
+
+- `<split>/windows`: uint16 or uint32 [n, length + 1].
+- `<split>/num_targets`: int32 [n]; only for held-out splits.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from . import names, preparation, vocabulary, windows
 from .definition import TokenWindows
 from .windows import Stored
 
-# Origin and licence, by the name of the data set.
+# Origin and license, by data set.
 _ORIGINS = {
   'classic_books': ('English books out of copyright', 'public domain'),
   'fineweb_edu_10B': ('FineWeb-Edu, sample-10BT, A. Lozhkov et al. 2024', 'ODC-By 1.0'),
@@ -37,7 +42,7 @@ _ORIGINS = {
 
 
 def about(definition: WorkloadDefinition) -> records.About:
-  """Origin and licence of the data set, and the size of its windows."""
+  """Returns origin and license of the data set, and the size of its windows."""
   origin, licence = _ORIGINS.get(definition.dataset, ('given documents', 'not known'))
   data = definition.data
   num_windows = sum(windows.num_windows(definition, split) for split in windows.stored(definition))
@@ -48,7 +53,7 @@ def about(definition: WorkloadDefinition) -> records.About:
 def prepare(
   definition: WorkloadDefinition, source: Source, out: records.Writer, progress: Progress
 ) -> None:
-  """Makes windows of tokens of the documents in a folder's parquet files.
+  """Writes windows of tokens of the documents in the parquet files of a folder.
 
   Args:
     source: a folder with parquet files that have a column `text`, at any depth; unless the
@@ -60,14 +65,14 @@ def prepare(
   """
   if not isinstance(source, Path):
     raise errors.UserError(
-      f'The text of {definition.dataset} is not fetched: name the folder of its parquet files with '
-      '--source.'
+      f'The text of {definition.dataset} cannot be downloaded: name the folder of its '
+      'parquet files with --source.'
     )
   preparation.fill(definition, source, out, progress)
 
 
 def loader(definition: WorkloadDefinition, root: Path, split: Stored) -> Load:
-  """Makes batches of a stored split.
+  """Returns the loader of a stored split.
 
   Raises:
     UserError: the data is missing or damaged.
@@ -76,7 +81,7 @@ def loader(definition: WorkloadDefinition, root: Path, split: Stored) -> Load:
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """A training batch of generated tokens, which stand for four bytes each."""
+  """Returns a training batch of generated tokens of four bytes each."""
   data = definition.data
   random = seeds.generator(seed, 'fake')
   shape = (batch_size, data.sequence_length + 1)
@@ -85,13 +90,13 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
 
 
 class _Tokens(NamedTuple):
-  """A split.
+  """The windows of a split.
 
   Attributes:
-    windows: [n, length + 1].
-    num_targets: tokens to predict in each window, int32 [n]; None where that is all but the first.
-    num_bytes: of each token of the vocabulary, float32 [vocabulary].
-    separator_id: the token that ends a document.
+    windows: uint16 or uint32 [n, length + 1].
+    num_targets: tokens to predict in each window, int32 [n]; None if that is all but the first.
+    num_bytes: bytes of text of each token, float32 [vocab_size].
+    separator_id: number of the token that ends a document.
   """
 
   windows: np.ndarray
@@ -101,7 +106,7 @@ class _Tokens(NamedTuple):
 
 
 class _Loader:
-  """Gathers windows and makes a batch of them."""
+  """A loader that makes a batch of windows."""
 
   def __init__(self, data: TokenWindows, tokens: _Tokens):
     self._data = data
@@ -121,7 +126,7 @@ class _Loader:
 def _batch(
   data: TokenWindows, tokens: np.ndarray, num_bytes: np.ndarray, separator_id: int
 ) -> Batch:
-  """The batch of some windows [batch, length + 1]."""
+  """Returns the batch of windows [batch, length + 1]."""
   inputs, targets = tokens[:, :-1].astype(np.int32), tokens[:, 1:].astype(np.int32)
   batch = {'inputs': inputs, 'targets': targets, 'target_bytes': np.take(num_bytes, targets)}
   if data.mask_documents:
@@ -131,9 +136,10 @@ def _batch(
 
 
 def _open(definition: WorkloadDefinition, root: Path, split: Stored) -> _Tokens:
-  """
+  """Opens the windows of a split.
+
   Raises:
-    UserError: the data is missing, damaged or not of the definition's form.
+    UserError: the data is missing or damaged, or does not match the definition.
   """
   if definition.data.source == 'unicode_names':
     return _names(definition, split)
@@ -160,10 +166,10 @@ def _num_bytes(path: Path, data: TokenWindows, _sha256: str) -> tuple[np.ndarray
 
 
 def _names(definition: WorkloadDefinition, split: Stored) -> _Tokens:
-  """The names of characters, in which each character is a token.
+  """Returns the names of characters, with one token for each character.
 
   Raises:
-    UserError: they are not the known ones, or not as many as the definition says.
+    UserError: the names or their number differ from the definition.
   """
   data = definition.data
   characters, streams = names.as_tokens(data.separator)

@@ -1,4 +1,4 @@
-"""Language modelling with a decoder-only Transformer: every workload and variant of this task."""
+"""Language modeling with a decoder-only Transformer: every workload and variant of this task."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from algorithmic_efficiency.spec import LossType
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-  """Causal attention with rotary positions and an MLP, each within RMS norm and a residual sum.
+  """Blocks of causal attention with rotary positions and an MLP, with RMS norm and residual sums.
 
-  The vocabulary and the length of a sequence are those of the data. No layer has a bias.
+  Vocabulary size and sequence length are those of the data. No layer has a bias.
 
   Attributes:
-    mlp_dim: hidden units, of which a gated MLP has as many gates again.
-    rope_theta: the base of the rotary positions' wavelengths.
-    norm_position: 'pre' normalises what enters a block's two parts and once more at the end,
-      'post' normalises each residual sum.
-    qk_norm: whether queries and keys are brought to length 1, and their products multiplied by a
-      learned scale that begins at log2(length^2 - length); otherwise by 1 / sqrt(head_dim).
-    tied_embeddings: whether the output kernel is the embedding itself.
-    mlp: 'glu' multiplies a linear layer by the sigmoid of another, 'relu2' squares a rectified one.
-    init_stddev: of all kernels; those that write to the residual sum have it divided by
-      sqrt(2 * num_layers).
+    mlp_dim: hidden units; a gated MLP has as many gates in addition.
+    rope_theta: base of the wavelengths of rotary positions.
+    norm_position: 'pre' normalizes the inputs of attention and MLP, and the final output; 'post'
+      normalizes each residual sum.
+    qk_norm: True scales queries and keys to norm 1, and their products by a learned scale that is
+      initially log2(length^2 - length). False scales the products by 1 / sqrt(head_dim).
+    tied_embeddings: True if the output kernel is the embedding.
+    mlp: 'glu' multiplies a linear layer by the sigmoid of another; 'relu2' squares a ReLU.
+    init_stddev: standard deviation of initial kernels; divided by sqrt(2 * num_layers) in kernels
+      that write to the residual sum.
+
+  Raises:
+    ValueError: the width does not divide into heads of an even size.
   """
 
   dim: int
@@ -53,7 +56,8 @@ class Decoder:
   def __post_init__(self) -> None:
     if self.dim % (2 * self.num_heads):
       raise ValueError(
-        f'The width divides into heads of an even size; {self.dim} does not into {self.num_heads}.'
+        f'The width must divide into heads of an even size; {self.dim} does not divide into '
+        f'{self.num_heads} heads.'
       )
 
   @property
@@ -62,7 +66,7 @@ class Decoder:
 
   @property
   def residual_stddev(self) -> float:
-    """That of the kernels that write to the residual sum."""
+    """Initial standard deviation of the kernels that write to the residual sum."""
     return self.init_stddev / math.sqrt(2 * self.num_layers)
 
 
@@ -71,20 +75,19 @@ class TokenWindows:
   """Windows of one stream of tokens, in which a separator ends each document.
 
   Attributes:
-    source: parquet files with a column `text`, of whose shuffled documents the first are held out;
-      such files named by their split (`train*`, `validation*`, `test*`); or the names of the
-      characters of Unicode 3.2.
-    tokenizer: GPT-2's byte-level one from files that the user gives; one of the same kind whose
-      vocabulary is trained on the files that training documents come from; or a token for each
-      character.
-    vocab_size: tokens, the separator included.
-    sequence_length: tokens that are predicted in a window, which holds one more.
-    overlap: tokens that a window shares with the next; with 1 each token but the first is predicted
-      once, with 0, as in AlgoPerf, the first of each window is not.
-    separator: the text of the token that ends a document.
-    vocabulary_sha256: of the prepared set's `tokenizer.json`, on which perplexity depends; empty
-      takes any vocabulary of the right size.
-    mask_documents: whether attention stays within a document.
+    source: origin of the documents. Parquet files have them in the rows of a column `text`. Files
+      are named by split (`train*`, `validation*`, `test*`), or the first documents after shuffling
+      are held out. The third source is the names of the characters of Unicode 3.2.
+    tokenizer: GPT-2's byte-level vocabulary from files that the user supplies; a byte-level
+      vocabulary trained on the training files; or one token for each character.
+    vocab_size: number of tokens, including the separator.
+    sequence_length: predicted tokens of a window; the window has one more.
+    overlap: tokens that a window shares with the next. With 1, every token but the first is
+      predicted once. With 0, as in AlgoPerf, the first of each window is not predicted.
+    separator: text of the token that ends a document.
+    vocabulary_sha256: SHA-256 of the prepared set's `tokenizer.json`, on which perplexity depends;
+      empty accepts any vocabulary of the right size.
+    mask_documents: True if attention stays within a document.
   """
 
   source: Literal['parquet', 'parquet_splits', 'unicode_names']
@@ -176,7 +179,7 @@ _QUICK = replace(
   data=_QUICK_DATA,
   target=Target(metric='ppl', direction='min', validation=3.88047, test=3.84243),
   suites={'quick': Budget(step_hint=600, max_steps=600)},
-  # Of the names by code point, number i is validation where i % 20 is 18, test where it is 19.
+  # Of the names by code point, number i is validation if i % 20 is 18, and test if it is 19.
   splits=Splits(train=4_992, eval_train=96, validation=275, test=276),
   batch_sizes=BatchSizes(train=32, eval=96),
   smoke=_smoke(_QUICK_DATA),
@@ -185,7 +188,7 @@ _QUICK = replace(
 
 _UNTIED_OUTPUTS = {'jax': ('output_proj',), 'pytorch': ('lm_head.weight',)}
 _CHANGES = {
-  'post_ln': ('normalised after each sum', {'norm_position': 'post'}),
+  'post_ln': ('normalized after each sum', {'norm_position': 'post'}),
   'no_qk_norm': ('without query-key norm', {'qk_norm': False}),
   'untied': ('with an output kernel of its own', {'tied_embeddings': False}),
   'relu2': ('with squared ReLU', {'mlp': 'relu2'}),
@@ -193,7 +196,7 @@ _CHANGES = {
 
 
 def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
-  """The variants of a workload, whose target is that of the workload until they are calibrated."""
+  """Returns the variants of a workload; each has its target until it is calibrated."""
   subject, _, metric = base.summary.partition(':')
   return [
     variant(

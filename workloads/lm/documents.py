@@ -1,9 +1,9 @@
-"""Documents out of parquet files: read, cut into tokens in worker processes, shuffled.
+"""Documents from parquet files: read, tokenized in worker processes, and shuffled.
 
-The shuffle is an external merge sort, so that memory stays bounded for sets of any size and the
-disk is read and written in order. Each document has a place in one permutation of them all. Tokens
-are made in runs of about a gigabyte of text; a run is sorted by those places in memory and written;
-then the runs are read side by side, the document with the next place first.
+The shuffle is an external merge sort: memory stays bounded for sets of any size, and the disk is
+read and written in order. A permutation gives each document its position. Documents are tokenized
+in runs of about a gigabyte of text, and each run is sorted by position in memory and written. Then
+the runs are merged by position.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from algorithmic_efficiency.results import environment
 from .vocabulary import WORDS, Vocabulary, require
 
 _SEED = 0
-_RUN_BYTES = 1 << 30  # of text, whose tokens take about half as much
-_WORKER_BYTES = 4 << 20  # of text that take as long as a process takes to start
-_READ_ROWS = 1024  # of a file, held as text at a time
+_RUN_BYTES = 1 << 30  # bytes of text a run; its tokens take about half as much
+_WORKER_BYTES = 4 << 20  # bytes of text that take as long as starting a process
+_READ_ROWS = 1024  # rows of a file that are held as text at a time
 _COLUMN = 'text'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-  """A row group of a parquet file: what one worker reads at a time."""
+  """A row group of a parquet file, the unit of work of a worker."""
 
   path: Path
   row_group: int
@@ -43,7 +43,8 @@ class Chunk:
   num_bytes: int  # uncompressed
 
   def texts(self) -> Iterator[str]:
-    """
+    """Yields the texts of the row group.
+
     Raises:
       UserError: the file is damaged, or a text is missing.
     """
@@ -65,7 +66,7 @@ class Chunk:
 
 
 def find(folder: Path, prefix: str = '') -> list[Chunk]:
-  """The row groups of all parquet files in a folder whose names begin with `prefix`, by path.
+  """Returns the row groups, by path, of the parquet files in a folder that begin with `prefix`.
 
   Raises:
     UserError: pyarrow is not installed; there is no such file; one is damaged or has no texts.
@@ -81,7 +82,7 @@ def find(folder: Path, prefix: str = '') -> list[Chunk]:
 
 
 def count_words(chunks: Sequence[Chunk], progress: Progress) -> Counter[str]:
-  """How often each word of the documents occurs.
+  """Returns the number of occurrences of each word of the documents.
 
   Raises:
     UserError: as `Chunk.texts`; the package regex is not installed.
@@ -94,15 +95,15 @@ def count_words(chunks: Sequence[Chunk], progress: Progress) -> Counter[str]:
 
 
 class Shuffled:
-  """The documents of some chunks as tokens, in an order that does not depend on the machine.
+  """The documents of some chunks as tokens, in a random order that is the same on every machine.
 
-  Iterating gives an array for each document, its separator last.
+  Iteration yields one array of tokens for each document, with the separator last.
 
   Args:
-    name: what the fields of `out` begin with that hold the sorted runs.
+    name: prefix of the fields of `out` that hold the sorted runs.
 
   Raises:
-    UserError: as `Chunk.texts`; the disk refuses.
+    UserError: as `Chunk.texts`, or writing failed.
   """
 
   def __init__(
@@ -130,7 +131,7 @@ class Shuffled:
       yield next(runs[number])
 
   def _sort_runs(self, chunks: Sequence[Chunk], vocabulary: Vocabulary, progress: Progress) -> None:
-    """Writes each run; those that an earlier attempt has completed are passed over."""
+    """Writes each run; skips those that an earlier attempt has completed."""
     out = self._out
     done = sum(out.has(f'{run}/places') for run in self._runs)
     counts = _runs(chunks)
@@ -140,7 +141,7 @@ class Shuffled:
     )
     start = sum(chunk.num_documents for chunk in chunks[:first])
     encode = _Encode(chunks, vocabulary)
-    with contextlib.closing(_each(encode, chunks, 'tokenise', progress, first)) as encoded:
+    with contextlib.closing(_each(encode, chunks, 'tokenize', progress, first)) as encoded:
       for run, count in zip(self._runs[done:], counts[done:], strict=True):
         documents: list[np.ndarray] = []
         for tokens, lengths in itertools.islice(encoded, count):
@@ -153,7 +154,7 @@ class Shuffled:
 
 
 def _runs(chunks: Sequence[Chunk]) -> list[int]:
-  """The number of chunks in each run."""
+  """Returns the number of chunks in each run."""
   counts = [0]
   size = 0
   for chunk in chunks:
@@ -166,7 +167,7 @@ def _runs(chunks: Sequence[Chunk]) -> list[int]:
 
 
 class _CountWords:
-  """How often each word of a chunk occurs."""
+  """Counts the words of a chunk."""
 
   def __init__(self, chunks: Sequence[Chunk]):
     self._chunks = chunks
@@ -182,7 +183,7 @@ class _CountWords:
 
 
 class _Encode:
-  """The tokens of a chunk, [tokens], and of each of its documents how many there are."""
+  """Tokenizes a chunk: returns its tokens, [tokens], and the number of tokens of each document."""
 
   def __init__(self, chunks: Sequence[Chunk], vocabulary: Vocabulary):
     self._chunks = chunks
@@ -204,7 +205,7 @@ def _each(
   progress: Progress,
   first: int = 0,
 ) -> Iterator[Any]:
-  """`make(number)` for each chunk from `first` on, in order, in as many processes as are of use."""
+  """Yields `make(number)` for each chunk from `first` on, in order, from several processes."""
   total = sum(chunk.num_bytes for chunk in chunks)
   done = sum(chunk.num_bytes for chunk in chunks[:first])
   useful = min(len(chunks) - first, (total - done) // _WORKER_BYTES)

@@ -1,4 +1,4 @@
-"""The names of the characters of Unicode 3.2, which every Python carries unchanged."""
+"""The names of the characters of Unicode 3.2, which every version of Python has unchanged."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from algorithmic_efficiency import errors
 SHA256 = '03ce3aea0397e841afdbafb4f732c6cb6fdca0bdb370d0a9cdbdbdcae33a3ee3'
 NUM_NAMES = 12_886
 
-# Names that are made of a code point or of syllables by a rule, tens of thousands of them.
+# Tens of thousands of names that follow a rule, from a code point or from syllables.
 _MADE_BY_RULE = ('CJK UNIFIED IDEOGRAPH-', 'CJK COMPATIBILITY', 'HANGUL SYLLABLE')
 
-# Unicode 3.2 names no character outside.
+# Unicode 3.2 has no name outside of these.
 _CODE_POINTS = (range(0x30000), range(0xE0000, 0xE1000))
 
 
 @functools.cache
 def as_tokens(separator: str) -> tuple[list[str], Mapping[str, np.ndarray]]:
-  """The characters, by their number, and for each split its names in one array, uint16 [tokens].
+  """Returns the characters by token number, and the names of each split, uint16 [tokens].
 
-  The separator stands behind each name, and is one of the characters.
+  The separator is one of the characters and follows each name.
 
   Raises:
-    UserError: the names are not the known ones.
+    UserError: the names differ from those that the target is defined on.
   """
   texts = {split: ''.join(f'{name}{separator}' for name in own) for split, own in _split().items()}
   characters = sorted(set().union(*texts.values()))
@@ -41,18 +41,18 @@ def as_tokens(separator: str) -> tuple[list[str], Mapping[str, np.ndarray]]:
 
 
 def _split() -> Mapping[str, Sequence[str]]:
-  """Of the names by code point, number i is validation where i % 20 is 18, test where it is 19.
+  """Splits the names: by code point, number i is validation if i % 20 is 18, and test if it is 19.
 
-  Within a split they stand in the order of their hashes, so that neighbours are strangers.
+  Within a split, names are sorted by hash, so that adjacent names are unrelated.
 
   Raises:
-    UserError: they are not the known ones.
+    UserError: the names differ from those that the target is defined on.
   """
   names = _all()
   if hashlib.sha256('\n'.join(names).encode()).hexdigest() != SHA256:
     raise errors.UserError(
-      f'The target is defined on the {NUM_NAMES:,} names of Unicode 3.2, and the {len(names):,} of '
-      'this Python are not those. Use a build of Python whose unicodedata.ucd_3_2_0 is complete.'
+      f'The target is defined on the {NUM_NAMES:,} names of Unicode 3.2; those of this Python, '
+      f'{len(names):,}, differ. Use a build of Python whose unicodedata.ucd_3_2_0 is complete.'
     )
   splits: dict[str, list[str]] = {'train': [], 'validation': [], 'test': []}
   for number, name in enumerate(names):

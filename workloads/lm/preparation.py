@@ -19,13 +19,13 @@ from .definition import TokenWindows
 from .vocabulary import Vocabulary
 from .windows import Stored
 
-_RUNS = 'documents'  # what the names of fields begin with that only the preparation needs
+_RUNS = 'documents'  # prefix of fields that only preparation needs
 
 
 def fill(
   definition: WorkloadDefinition, source: Path, out: records.Writer, progress: Progress
 ) -> None:
-  """See `data.prepare`."""
+  """Writes windows, counts and vocabulary; see `data.prepare`."""
   vocabulary.require('tiktoken', 'text')
   groups = _groups(definition, source)
   (training,) = (chunks for splits, chunks in groups.items() if 'train' in splits)
@@ -45,7 +45,7 @@ def _fields(split: Stored) -> list[str]:
 def _groups(
   definition: WorkloadDefinition, source: Path
 ) -> Mapping[tuple[Stored, ...], list[documents.Chunk]]:
-  """The files of documents, by the splits that they are for, which are filled in their order."""
+  """Returns the files of documents, by the splits that they fill in order."""
   splits = windows.stored(definition)
   if definition.data.source == 'parquet':
     return {splits: documents.find(source)}
@@ -59,7 +59,7 @@ def _tokenizer(
   out: records.Writer,
   progress: Progress,
 ) -> Vocabulary:
-  """The vocabulary of the set, which is found or trained first if it has none yet."""
+  """Returns the vocabulary of the set; first reads or trains one if it has none yet."""
   if not out.has(vocabulary.FILE):
     if data.tokenizer == 'trained':
       tokenizer = _trained(data, source, training, progress)
@@ -95,7 +95,7 @@ def _write(
   out: records.Writer,
   progress: Progress,
 ) -> None:
-  """Fills the splits one after the other."""
+  """Fills the splits in order."""
   data = definition.data
   parts = windows.parts(definition, splits, shuffled.lengths)
   stream = iter(shuffled)

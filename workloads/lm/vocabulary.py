@@ -1,8 +1,8 @@
-"""Byte-level vocabularies of byte pairs, as GPT-2 has them: read, checked, stored, applied.
+"""Byte-level vocabularies of byte pairs, as in GPT-2: read, checked, stored and applied.
 
-What a vocabulary is stands in two lists: its tokens, and the pairs of tokens that are merged, the
-first pair first. How text is cut into words before that, and that bytes are written as printable
-characters in files, is the same for all of them.
+Two lists make a vocabulary: its tokens, and the pairs of tokens that are merged, in order of
+priority. All vocabularies split text into words in the same way, and write bytes as printable
+characters in files.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .definition import TokenWindows
 FILE = 'tokenizer.json'
 _TWO_FILES = ('vocab.json', 'merges.txt')
 
-# GPT-2's pattern, with possessive quantifiers, which find the same words and never turn back.
+# GPT-2's pattern with possessive quantifiers, which find the same words without backtracking.
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
 
-# The character that stands for each byte in files, in the order in which GPT-2 numbers bytes.
+# The character of each byte in files, in the order in which GPT-2 numbers bytes.
 _CHARACTERS = {
   **{byte: chr(byte) for byte in _PRINTABLE},
   **{byte: chr(0x100 + number) for number, byte in enumerate(_OTHERS)},
@@ -40,12 +40,12 @@ BYTE_TOKENS = tuple(bytes([byte]) for byte in _CHARACTERS)
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-  """
+  """A byte-level vocabulary.
+
   Attributes:
-    tokens: the bytes of each token, by its number; those of the separator are empty, as it stands
-      for no text.
-    merges: pairs of tokens that are merged, in the order of their priority.
-    separator: the name of the token that ends a document.
+    tokens: bytes of each token, by number; the separator has none.
+    merges: pairs of tokens to merge, in order of priority.
+    separator: name of the token that ends a document.
   """
 
   tokens: tuple[bytes, ...]
@@ -61,13 +61,13 @@ class Vocabulary:
     return token_type(len(self.tokens))
 
   def num_bytes(self) -> np.ndarray:
-    """Bytes of text that each token stands for, float32 [vocabulary]."""
+    """Bytes of text of each token, float32 [vocab_size]."""
     return np.array([len(token) for token in self.tokens], np.float32)
 
   def encoder(self) -> Callable[[str], np.ndarray]:
-    """A function from a document to its tokens, the separator last, of the vocabulary's `dtype`.
+    """Returns a function from a document to its tokens, of the vocabulary's `dtype`.
 
-    Text that looks like the separator is text.
+    The separator comes last. Text that looks like the separator is treated as text.
     """
     import tiktoken
 
@@ -89,7 +89,7 @@ class Vocabulary:
     return encode
 
   def to_json(self) -> bytes:
-    """The content of `tokenizer.json`, which the library `tokenizers` reads as well."""
+    """Returns the content of `tokenizer.json`, which the library `tokenizers` can read, too."""
     names = [_name(token) if token else self.separator for token in self.tokens]
     byte_level = {
       'type': 'ByteLevel',
@@ -111,33 +111,34 @@ class Vocabulary:
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
-  """The smallest type that holds every token's number."""
+  """Returns the smallest type that holds every token number."""
   return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 def require(package: str, extra: str) -> None:
-  """
+  """Checks that a package is installed.
+
   Raises:
-    UserError: the package is not installed; the extra brings it.
+    UserError: it is not; the message names the extra that installs it.
   """
   if importlib.util.find_spec(package) is None:
     raise errors.UserError(
-      f'To prepare text takes {package}, which is not installed: '
+      f'Preparing text needs {package}, which is not installed: '
       f"pip install 'algorithmic-efficiency[{extra}]'"
     )
 
 
 def of_merges(merges: Sequence[tuple[bytes, bytes]], separator: str) -> Vocabulary:
-  """The vocabulary of the 256 bytes, what is merged of them, and the separator, in this order."""
+  """Returns the vocabulary of the 256 bytes, one token for each merge, and the separator."""
   tokens = (*BYTE_TOKENS, *(left + right for left, right in merges), b'')
   return Vocabulary(tokens=tokens, merges=tuple(merges), separator=separator)
 
 
 def find(folder: Path, data: TokenWindows) -> Vocabulary:
-  """The vocabulary in a folder's `tokenizer.json`, or else in its `vocab.json` and `merges.txt`.
+  """Reads the vocabulary from a folder's `tokenizer.json`, else from `vocab.json` and `merges.txt`.
 
   Raises:
-    UserError: there is none, or it is not of the form or size that the definition's has.
+    UserError: there is none, or it does not have the form or size that the definition requires.
   """
   both = [folder / name for name in _TWO_FILES]
   if (folder / FILE).is_file():
@@ -154,10 +155,10 @@ def find(folder: Path, data: TokenWindows) -> Vocabulary:
 
 
 def load(path: Path, data: TokenWindows) -> Vocabulary:
-  """The vocabulary in a `tokenizer.json`.
+  """Reads the vocabulary from a `tokenizer.json`.
 
   Raises:
-    UserError: it cannot be read, or is not of the form or size that the definition's has.
+    UserError: it cannot be read, or does not have the form or size that the definition requires.
   """
   content = _parse(path)
   model = content.get('model')
@@ -179,15 +180,16 @@ def load(path: Path, data: TokenWindows) -> Vocabulary:
 
 
 def check_sha256(found: str, where: Path, data: TokenWindows) -> None:
-  """
+  """Compares the hash of a `tokenizer.json` with the definition.
+
   Raises:
-    UserError: the definition names another vocabulary, by the hash of its `tokenizer.json`.
+    UserError: the definition requires another vocabulary.
   """
   if data.vocabulary_sha256 and found != data.vocabulary_sha256:
     raise errors.UserError(
-      f'The vocabulary of {where} is another than the one that the target is defined on: its hash '
-      f'is {found[:12]}..., not {data.vocabulary_sha256[:12]}... Give the files that it was '
-      'defined on, or define a workload of your own.'
+      f'The vocabulary of {where} must be the one that the target is defined on, with the hash '
+      f'{data.vocabulary_sha256[:12]}; its hash is {found[:12]}. Give the original files, or '
+      'define a workload of your own.'
     )
 
 
@@ -211,9 +213,8 @@ def _checked(
   made = {left + right for left, right in pairs}
   if {*BYTE_TOKENS, *made, b''} != set(tokens) or len(made) != len(pairs):
     raise errors.UserError(
-      f'The merges of {merges_path} do not make the tokens of {path}: a byte-level vocabulary is '
-      f'the 256 bytes, one token for each merge, and {data.separator!r}; there are '
-      f'{len(pairs):,} merges for {len(tokens):,} tokens.'
+      f'The tokens of {path} must be the 256 bytes, one token for each merge of {merges_path}, and '
+      f'{data.separator!r}; there are {len(pairs):,} merges for {len(tokens):,} tokens.'
     )
   return Vocabulary(tokens=tokens, merges=pairs, separator=data.separator)
 

@@ -1,4 +1,4 @@
-"""Documents of tokens become windows: rows [length + 1] of their concatenation."""
+"""Cuts documents of tokens into windows: rows [length + 1] of their concatenation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK_TOKENS = 1 << 22
 
 
 def stored(definition: WorkloadDefinition) -> tuple[Stored, ...]:
-  """The splits of a prepared set; what is held out comes first."""
+  """Returns the splits of a prepared set; held-out splits come first."""
   if definition.splits.test is None:
     return ('validation', 'train')
   return ('validation', 'test', 'train')
@@ -29,27 +29,27 @@ def num_windows(definition: WorkloadDefinition, split: Stored) -> int:
 
 
 def stride(data: TokenWindows) -> int:
-  """Tokens from the start of a window to that of the next."""
+  """Returns the number of tokens from the start of a window to the start of the next."""
   return data.sequence_length + 1 - data.overlap
 
 
 def num_tokens(data: TokenWindows, num_windows: int) -> int:
-  """Tokens in that many whole windows."""
+  """Returns the number of tokens of that many full windows."""
   return (num_windows - 1) * stride(data) + data.sequence_length + 1
 
 
 def num_whole(data: TokenWindows, tokens: int) -> int:
-  """Windows that the tokens fill."""
+  """Returns the number of windows that the tokens fill."""
   return max(0, (tokens - data.sequence_length - 1) // stride(data) + 1)
 
 
 def num_started(data: TokenWindows, tokens: int) -> int:
-  """Windows in which at least one token is predicted."""
+  """Returns the number of windows with at least one predicted token."""
   return max(0, (tokens - 2) // stride(data) + 1)
 
 
 class Part(NamedTuple):
-  """What a split takes of a stream of documents."""
+  """The part of a stream of documents that fills a split."""
 
   num_documents: int
   num_tokens: int
@@ -59,10 +59,11 @@ class Part(NamedTuple):
 def parts(
   definition: WorkloadDefinition, splits: Sequence[Stored], lengths: np.ndarray
 ) -> list[Part]:
-  """What each split takes; a document stands in one split only.
+  """Returns the part of each split; no document is in two splits.
 
   Args:
-    lengths: tokens in each document.
+    definition: definition of the workload.
+    lengths: tokens of each document.
 
   Raises:
     UserError: there are too few documents.
@@ -76,7 +77,7 @@ def parts(
     if filled < needed:
       raise errors.UserError(
         f'{definition.name} needs {needed:,} windows of {data.sequence_length + 1:,} tokens in its '
-        f'{split} split; what was given fills {filled:,}. Give all of the documents, or define a '
+        f'{split} split; the documents fill {filled:,}. Give all documents, or define a '
         'workload of your own, with its own data set and splits, in a task folder of your own.'
       )
     last = min(int(np.searchsorted(ends, num_tokens(data, needed))), len(ends) - 1)
@@ -88,9 +89,9 @@ def parts(
 def cut(
   documents: Iterable[np.ndarray], data: TokenWindows, num_windows: int, padding: int
 ) -> Iterator[np.ndarray]:
-  """Blocks of the first `num_windows` windows, [rows, length + 1].
+  """Yields blocks of the first `num_windows` windows, [rows, length + 1].
 
-  What the documents lack to the last window is filled with the token `padding`.
+  The end of the last window is padded with the token `padding`.
   """
   rest: np.ndarray | None = None
   for block in _blocks(documents):
@@ -111,7 +112,7 @@ def _rows(tokens: np.ndarray, data: TokenWindows, num_rows: int) -> np.ndarray:
 
 
 def _blocks(documents: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """The documents, joined to arrays of a few million tokens."""
+  """Yields the documents, joined to arrays of a few million tokens."""
   pieces: list[np.ndarray] = []
   size = 0
   for document in documents:
@@ -125,6 +126,12 @@ def _blocks(documents: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def num_targets(data: TokenWindows, num_windows: int, tokens: int) -> np.ndarray:
-  """How many tokens are predicted in each window of so many tokens, int32 [num_windows]."""
+  """Returns the number of predicted tokens in each window, int32 [num_windows].
+
+  Args:
+    data: settings of the windows.
+    num_windows: number of windows.
+    tokens: number of tokens that they are cut from.
+  """
   starts = np.arange(num_windows, dtype=np.int64) * stride(data)
   return np.clip(tokens - 1 - starts, 0, data.sequence_length).astype(np.int32)

@@ -17,7 +17,7 @@ from algorithmic_efficiency.spec import LossType
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-  """Encoder and decoder of equal depth; one table embeds source and target and gives the logits."""
+  """Encoder and decoder of equal depth; one table embeds source and target and makes the logits."""
 
   vocab_size: int = 32_000
   max_length: int = 256

@@ -1,10 +1,11 @@
 """Digits of scikit-learn and MNIST: small images that fit in memory.
 
-Batches hold `inputs` float32 [batch, height, width, channels], normalised by the definition's mean
-and standard deviation, `targets` int32 [batch], and in evaluation `weights` float32 [batch].
+A batch has `inputs`, float32 [batch, height, width, channels], normalized by the definition's mean
+and standard deviation, and `targets`, int32 [batch]. In evaluation it also has `weights`, float32
+[batch].
 
-MNIST prepared from TensorFlow Datasets keeps that library's own order of the examples, so that its
-validation split is another 10,000 of the same 60,000 images than that of the original files.
+MNIST from TensorFlow Datasets keeps the order of that library. Its validation split has another
+10,000 of the 60,000 training images than the validation split from the original files.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _MNIST_PLACES = (
 
 @dataclass(frozen=True)
 class _IdxFile:
-  """One of MNIST's original files: name, dimensions, the packed file, its unpacked content."""
+  """One of MNIST's original files: name, dimensions, compressed file, hash of its content."""
 
   name: str
   shape: tuple[int, ...]
@@ -59,7 +60,7 @@ class _IdxFile:
     )
 
 
-# Images and labels, by the file's name for its split.
+# Images and labels, by the name of the split in file names.
 _MNIST_FILES = {
   'train': (
     _IdxFile(
@@ -111,7 +112,7 @@ _ABOUT = {
 
 
 def about(definition: WorkloadDefinition) -> records.About:
-  """Origin, licence and size of the data set."""
+  """Returns origin, license and size of the data set."""
   return _ABOUT[definition.data.source]
 
 
@@ -121,8 +122,8 @@ def prepare(
   """Converts MNIST to fields `<split>/inputs` uint8 [n, 28, 28, 1] and `<split>/targets` int32 [n].
 
   Args:
-    source: a folder with the four idx files, packed or not; a builder of TensorFlow Datasets; or
-      None to fetch the files.
+    source: a folder with the four idx files, compressed or not; a TensorFlow Datasets builder; or
+      None to download the files.
 
   Raises:
     UserError: a file is missing, truncated or not MNIST's.
@@ -152,7 +153,7 @@ def prepare(
 
 
 def loader(definition: WorkloadDefinition, root: Path, split: str) -> Load:
-  """Makes batches of a stored split.
+  """Returns the loader of a stored split.
 
   Raises:
     UserError: the data is missing or damaged.
@@ -161,7 +162,7 @@ def loader(definition: WorkloadDefinition, root: Path, split: str) -> Load:
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """A training batch of generated images and labels of the right ranks and types."""
+  """Returns a training batch of generated images and labels of the right ranks and types."""
   random = seeds.generator(seed, 'fake')
   shape = (batch_size, *definition.data.image_shape)
   return {
@@ -171,7 +172,7 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
 
 
 class _Images:
-  """Loader: gathers stored pixels and normalises them in place."""
+  """A loader that gathers stored pixels and normalizes them in place."""
 
   def __init__(self, definition: WorkloadDefinition, root: Path, split: Literal['train'] | Split):
     if definition.data.source == 'digits':
@@ -201,12 +202,12 @@ class _Images:
 
 @functools.cache
 def _digits() -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-  """Images uint8 [n, 8, 8, 1], 0 to 16, and labels int32 [n], by split.
+  """Returns images, uint8 [n, 8, 8, 1] from 0 to 16, and labels, int32 [n], by split.
 
-  Image i is validation where i % 5 is 4, test where it is 3, and train otherwise.
+  Image i is validation if i % 5 is 4, test if it is 3, and train otherwise.
 
   Raises:
-    UserError: scikit-learn is missing, or its file is not the known one.
+    UserError: scikit-learn is missing, or its file differs from the one of the definition.
   """
   spec = importlib.util.find_spec('sklearn')
   if spec is None or not spec.submodule_search_locations:
@@ -240,7 +241,7 @@ def _raw(
   out: records.Writer,
   progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Images uint8 [n, 28, 28] (or with a channel) and labels [n] of the 'train' or 'test' files."""
+  """Returns images, uint8 [n, 28, 28] or [n, 28, 28, 1], and labels, [n], of 'train' or 'test'."""
   if isinstance(source, tfds.Builder):
     features = source.stacked(group, ('image', 'label'), progress)
     return features['image'], features['label']
@@ -255,10 +256,10 @@ def _raw(
 
 
 def _read_idx(folder: Path, file: _IdxFile, progress: Progress) -> np.ndarray:
-  """The array uint8 in an idx file: four bytes of type and rank, big-endian sizes, then the values.
+  """Reads the uint8 array of an idx file: four bytes of type and rank, big-endian sizes, values.
 
   Raises:
-    UserError: the file is missing, truncated or another than MNIST's.
+    UserError: the file is missing, truncated or not MNIST's.
   """
   path = next(
     (path for path in (folder / f'{file.name}.gz', folder / file.name) if path.is_file()), None

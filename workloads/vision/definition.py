@@ -24,12 +24,12 @@ from .imagenet import WORKLOADS as _IMAGENET
 
 @dataclass(frozen=True, kw_only=True)
 class VisionData:
-  """Small images that fit in memory, used as they are, without augmentation.
+  """Small images that fit in memory, without augmentation.
 
-  Inputs are stored pixels less the definition's `train_mean`, divided by its `train_stddev`; both
-  are in units of stored pixels, 0 to 16 for the digits and 0 to 255 for MNIST. Of the digits, image
-  i is validation where i % 5 is 4, test where it is 3, and train otherwise. Of MNIST's training
-  file the last 10,000 images are validation.
+  Inputs are stored pixels, normalized by `train_mean` and `train_stddev` of the definition. Both
+  are in units of stored pixels: 0 to 16 for the digits, 0 to 255 for MNIST. Image i of the digits
+  is validation if i % 5 is 4, test if it is 3, and train otherwise. The last 10,000 images of
+  MNIST's training file are validation.
 
   Attributes:
     image_shape: height, width, channels.
@@ -44,9 +44,9 @@ class VisionData:
 class ConvNet:
   """3x3 convolutions, each with norm and activation; mean over positions, dropout, linear head.
 
-  The first convolution keeps the size of the image, each later one halves it. `norm` None leaves
-  the batch norm out and gives the convolutions a bias instead. `bn_momentum` is the part of the
-  running statistics that is kept at each step.
+  The first convolution keeps the size of the image, and each later one halves it. `norm` None
+  replaces batch norm by a bias. `bn_momentum` is the fraction of the running statistics that is
+  kept at each step.
   """
 
   channels: tuple[int, ...] = (32, 64)
@@ -58,7 +58,7 @@ class ConvNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp:
-  """One hidden layer between the flattened image and a linear head."""
+  """The flattened image, one hidden layer, and a linear head."""
 
   hidden_dim: int = 128
   activation: str = 'sigmoid'

@@ -1,6 +1,6 @@
 """Image classification at full size: ImageNet with ResNet-50 and ViT-S/16, and the CIFAR-10 ResNet.
 
-`definition.py` beside this file gathers these and the small workloads.
+`definition.py` beside this file collects these and the small workloads.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class VisionTransformer:
 
 @dataclass(frozen=True, kw_only=True)
 class Photographs:
-  """Random-resized crops and flips in training, a centre crop of the resized image otherwise."""
+  """Random-resized crops and flips in training; a center crop of the resized image otherwise."""
 
   image_size: int = 224
   resize_size: int = 256
@@ -121,7 +121,7 @@ _VIT = replace(
   target_source='AlgoPerf; NadamW',
 )
 
-# A workload for development: it runs under the rules of the suites and is scored in none.
+# A workload for development: it runs under the rules of the suites and has no score.
 _CIFAR_BUDGET = Budget(step_hint=4_883, max_sec=3_600, eval_period_sec=600, role='extra')
 _CIFAR = WorkloadDefinition(
   name='cifar',

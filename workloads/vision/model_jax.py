@@ -69,7 +69,7 @@ _MODELS = {ConvNet: _ConvNet, Mlp: _Mlp}
 
 
 def build(definition: WorkloadDefinition, *, dtype: Any = jnp.float32) -> nn.Module:
-  """The definition's model; kernels begin truncated normal of variance 1 / fan-in, biases zero."""
+  """Builds the model; kernels are truncated normal with variance 1 / fan-in, biases zero."""
   model = _MODELS[type(definition.model)]
   return model(definition.model, definition.data.num_classes, dtype)
 
@@ -82,7 +82,7 @@ def forward(
   use_running_average: bool,
   dropout_rate: float,
 ) -> jax.Array:
-  """Logits of a bound model."""
+  """Returns the logits [batch, classes] of a bound model."""
   return model(
     batch['inputs'],
     train=train,
@@ -98,7 +98,7 @@ def loss(
   mask: jax.Array | None = None,
   label_smoothing: float = 0.0,
 ) -> dict[str, jax.Array]:
-  """Softmax cross entropy; targets are classes [batch] or probabilities [batch, classes]."""
+  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   num_classes = logits.shape[-1]
   if targets.ndim < logits.ndim:
@@ -118,7 +118,7 @@ def loss(
 def eval_sums(
   definition: WorkloadDefinition, batch: Mapping[str, jax.Array], logits: jax.Array
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Sum and weight of every metric over the examples that count."""
+  """Returns sum and weight of every metric over the valid examples."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
   is_correct = jnp.argmax(logits, axis=-1) == batch['targets']

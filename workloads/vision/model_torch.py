@@ -88,7 +88,7 @@ _MODELS = {ConvNet: _ConvNet, Mlp: _Mlp}
 
 
 def build(definition: WorkloadDefinition, *, dtype: torch.dtype = torch.float32) -> nn.Module:
-  """The definition's model; weights begin truncated normal of variance 1 / fan-in, biases zero."""
+  """Builds the model; weights are truncated normal with variance 1 / fan-in, biases zero."""
   return _MODELS[type(definition.model)](definition.model, definition.data, dtype)
 
 
@@ -100,7 +100,7 @@ def forward(
   use_running_average: bool,
   dropout_rate: float,
 ) -> torch.Tensor:
-  """Logits; `train` says whether there is dropout, whatever the mode of the module."""
+  """Returns the logits [batch, classes]; `train` alone turns dropout on, not the module's mode."""
   return model(
     batch['inputs'],
     use_running_average=use_running_average,
@@ -115,7 +115,7 @@ def loss(
   mask: torch.Tensor | None = None,
   label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
-  """Softmax cross entropy; targets are classes [batch] or probabilities [batch, classes]."""
+  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
   logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
   targets = targets.long() if targets.dim() < logits.dim() else targets.to(logits.dtype)
   per_example = F.cross_entropy(logits, targets, reduction='none', label_smoothing=label_smoothing)
@@ -132,7 +132,7 @@ def loss(
 def eval_sums(
   definition: WorkloadDefinition, batch: Mapping[str, torch.Tensor], logits: torch.Tensor
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-  """Sum and weight of every metric over the examples that count."""
+  """Returns sum and weight of every metric over the valid examples."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
   is_correct = logits.argmax(dim=-1) == batch['targets']

@@ -1,4 +1,4 @@
-"""The map between the flax models of this task and their PyTorch twins."""
+"""Maps the parameters of this task's models between flax and PyTorch."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _pairs(definition: WorkloadDefinition) -> list[twins.Pair]:
 def to_torch(
   definition: WorkloadDefinition, params: Mapping[str, Any], model_state: Mapping[str, Any] | None
 ) -> dict[str, np.ndarray]:
-  """The state dict of the PyTorch twin, as numpy arrays."""
+  """Converts flax variables to a PyTorch state dict of numpy arrays."""
   return twins.to_torch(_pairs(definition), params, model_state)
 
 
 def to_jax(
   definition: WorkloadDefinition, state_dict: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The flax twin's `(params, model_state)`, as nested dicts of numpy arrays."""
+  """Converts a PyTorch state dict to flax `(params, model_state)`, nested dicts of numpy arrays."""
   return twins.to_jax(_pairs(definition), state_dict)
