@@ -75,12 +75,16 @@ class TorchBackend:
     return (key_data >> 1).astype(np.int32)
 
   def place(self, batch: Batch) -> Batch:
-    """See the protocol; on a CPU the tensors share the memory of the arrays."""
+    """See the protocol; whole numbers become int64, as PyTorch's losses and AlgoPerf have them.
+
+    On a CPU all other tensors share the memory of the arrays.
+    """
     return {name: self._place(value) for name, value in batch.items()}
 
   def _place(self, value: Any) -> Any:
     if isinstance(value, np.ndarray):
-      return self._place_array(value)
+      tensor = self._place_array(value)
+      return tensor.long() if tensor.dtype == torch.int32 else tensor
     if isinstance(value, dict):
       return self.place(value)
     if isinstance(value, (list, tuple)):

@@ -116,6 +116,23 @@ def test_place_keeps_values_structure_and_missing_weights(backend):
   assert placed['more']['nested'][0].dtype == torch.float64
 
 
+def test_whole_numbers_are_placed_as_int64(backend):
+  batch = {
+    'inputs': np.arange(6, dtype=np.int32).reshape(2, 3),
+    'targets': (np.array([1, -1], np.int32), np.array([2**31 - 1], np.int64)),
+    'weights': np.ones(2, np.float32),
+    'masks': np.array([True, False]),
+    'pixels': np.array([255], np.uint8),
+  }
+  placed = backend.place(batch)
+  assert placed['inputs'].dtype == placed['targets'][0].dtype == torch.int64
+  assert placed['inputs'].tolist() == [[0, 1, 2], [3, 4, 5]]
+  assert [x.tolist() for x in placed['targets']] == [[1, -1], [2**31 - 1]]
+  kinds = [placed[name].dtype for name in ('weights', 'masks', 'pixels')]
+  assert kinds == [torch.float32, torch.bool, torch.uint8]
+  assert batch['inputs'].dtype == np.int32
+
+
 # The model.
 
 
