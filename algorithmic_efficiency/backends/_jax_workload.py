@@ -14,7 +14,6 @@ from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _NORM_TYPES = {
@@ -150,7 +149,7 @@ class JaxWorkload(DefinedWorkload):
     """The logits as predictions: probabilities where the loss is a cross entropy."""
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
-      return jax.nn.softmax(layers.plain(logits_batch), axis=-1)
+      return jax.nn.softmax(logits_batch, axis=-1)
     if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return jax.nn.sigmoid(logits_batch)
     return logits_batch

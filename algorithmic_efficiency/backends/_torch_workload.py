@@ -16,7 +16,6 @@ from algorithmic_efficiency import spec, trust
 from algorithmic_efficiency.backends import roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _WRAPPER_PREFIXES = ('module.', '_orig_mod.')
@@ -168,7 +167,7 @@ class TorchWorkload(DefinedWorkload):
     """The logits as predictions: probabilities where the loss is a cross entropy."""
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
-      return torch.softmax(layers.plain(logits_batch), dim=-1)
+      return torch.softmax(logits_batch, dim=-1)
     if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return torch.sigmoid(logits_batch)
     return logits_batch

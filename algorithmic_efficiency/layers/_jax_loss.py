@@ -2,13 +2,17 @@
 
 Shapes: hidden states [batch, length, dim], kernel [vocab, dim], logits [batch, length, vocab].
 The loss is computed in float32, or in float64 where the logits are.
+
+Logits are an array like any other. While a program is traced, the loss finds the hidden states and
+the kernel of large logits by the identity of the array, and computes the logits in chunks. XLA then
+removes the product itself, as nothing uses it.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+import weakref
 from typing import Any
 
 import jax
@@ -19,41 +23,53 @@ from algorithmic_efficiency.layers.chunks import chunk_length
 _NUM_ARRAYS = 2  # the logits of a chunk, and their gradient
 _NUM_PARTS = 8  # of the vocabulary, in which a chunk's gradient is added to that of the kernel
 
+Factors = tuple[jax.Array, jax.Array]  # hidden states and kernel
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class VocabLogits:
-  """The logits `hidden @ kernel.T`, not yet computed.
+# By the id of traced logits: a weak reference to them, and their factors. An entry goes with its
+# logits, when their trace ends at the latest. Only a trace that fails may keep its entries, as their
+# factors can lead back to the logits; so the oldest go where there are many.
+_MAX_NUM_ENTRIES = 64
+_factors_by_id: dict[int, tuple[weakref.ref[jax.Array], Factors]] = {}
 
-  Attributes:
+
+def vocab_logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Returns the logits `hidden @ kernel.T`, of which `token_loss` need not hold all at once.
+
+  Args:
     hidden: [batch, length, dim], in the type in which the logits are computed.
     kernel: [vocab, dim], in the type of the parameters, in which its gradient is accumulated.
   """
-
-  hidden: jax.Array
-  kernel: jax.Array
-
-
-def plain(logits: VocabLogits | jax.Array) -> jax.Array:
-  """The logits as an array [batch, length, vocab]."""
-  if isinstance(logits, VocabLogits):
-    return _project(logits.hidden, logits.kernel)
+  logits = _project(hidden, kernel)
+  if isinstance(logits, jax.core.Tracer) and _is_cut(hidden, kernel):
+    key = id(logits)
+    reference = weakref.ref(logits, lambda _: _factors_by_id.pop(key, None))
+    _factors_by_id[key] = reference, (hidden, kernel)
+    if len(_factors_by_id) > _MAX_NUM_ENTRIES:
+      del _factors_by_id[next(iter(_factors_by_id))]
   return logits
+
+
+def _factors(logits: jax.Array) -> Factors | None:
+  """Hidden states and kernel of large logits that are traced; None for any other array."""
+  reference, factors = _factors_by_id.get(id(logits), (None, None))
+  return factors if reference is not None and reference() is logits else None
 
 
 def token_loss(
   targets: jax.Array,
-  logits: VocabLogits | jax.Array,
+  logits: jax.Array,
   mask: jax.Array | None = None,
   label_smoothing: float | jax.Array = 0.0,
 ) -> dict[str, jax.Array]:
   """Softmax cross entropy of every token, in nats.
 
-  Large logits are cut into chunks of positions. The gradient of `summed` is then computed along
-  with it, chunk by chunk; that of `per_example` computes the logits a second time.
+  Cuts large logits into chunks of positions if they are the very array of `vocab_logits`, in the
+  same trace. The gradient of `summed` is then computed along with it, chunk by chunk; that of
+  `per_example` computes the logits a second time. Any other array is taken as it is.
 
   Args:
     targets: the right token, int [batch, length].
+    logits: [batch, length, vocab].
     mask: weight of every token, [batch, length].
     label_smoothing: the part of the target's probability that is spread evenly over the
       vocabulary. Chunked losses are not differentiated with respect to it.
@@ -64,14 +80,13 @@ def token_loss(
   """
   dtype = _loss_dtype(logits)
   weights = jnp.ones(targets.shape, dtype) if mask is None else mask.astype(dtype)
-  size = _chunk_length(logits)
-  if size < targets.shape[1]:
-    summed, losses = _chunked_losses(
-      size, logits.hidden, logits.kernel, targets, weights, label_smoothing
-    )
+  factors = _factors(logits)
+  if factors is not None:
+    size = _chunk_length(*factors)
+    summed, losses = _chunked_losses(size, *factors, targets, weights, label_smoothing)
     per_example = losses * weights
   else:
-    per_example = _losses(plain(logits), targets, label_smoothing) * weights
+    per_example = _losses(logits, targets, label_smoothing) * weights
     summed = jnp.sum(per_example)
   return {
     'summed': summed,
@@ -82,7 +97,7 @@ def token_loss(
 
 def token_sums(
   targets: jax.Array,
-  logits: VocabLogits | jax.Array,
+  logits: jax.Array,
   weights: jax.Array,
   target_bytes: jax.Array,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -90,6 +105,7 @@ def token_sums(
 
   Args:
     targets: the right token, int [batch, length].
+    logits: [batch, length, vocab], cut as those of `token_loss` are.
     weights: 1 for a token that counts and 0 for padding, [batch, length].
     target_bytes: the bytes of text that each target stands for, [batch, length].
 
@@ -100,14 +116,16 @@ def token_sums(
   def evaluated(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _losses(logits, targets, 0.0), jnp.argmax(logits, axis=-1) == targets
 
-  size = _chunk_length(logits)
-  if size < targets.shape[1]:
-    chunks = (_split(logits.hidden, size), _split(targets, size))
-    kernel = logits.kernel.astype(logits.hidden.dtype)
+  factors = _factors(logits)
+  if factors is not None:
+    hidden, kernel = factors
+    size = _chunk_length(hidden, kernel)
+    chunks = (_split(hidden, size), _split(targets, size))
+    kernel = kernel.astype(hidden.dtype)
     results = jax.lax.map(lambda chunk: evaluated(_project(chunk[0], kernel), chunk[1]), chunks)
     losses, is_correct = (_join(result, targets.shape[1]) for result in results)
   else:
-    losses, is_correct = evaluated(plain(logits), targets)
+    losses, is_correct = evaluated(logits, targets)
   weights = weights.astype(losses.dtype)
   summed, num_tokens = jnp.sum(losses * weights), jnp.sum(weights)
   return {
@@ -117,21 +135,22 @@ def token_sums(
   }
 
 
-def _loss_dtype(logits: VocabLogits | jax.Array) -> Any:
-  array = logits.hidden if isinstance(logits, VocabLogits) else logits
+def _loss_dtype(array: jax.Array) -> Any:
   return jnp.promote_types(array.dtype, jnp.float32)
 
 
-def _chunk_length(logits: VocabLogits | jax.Array) -> int:
-  """Positions of a chunk; the whole length of logits that are there already."""
-  if not isinstance(logits, VocabLogits):
-    return logits.shape[1]
-  batch_size, length, _ = logits.hidden.shape
+def _is_cut(hidden: jax.Array, kernel: jax.Array) -> bool:
+  return _chunk_length(hidden, kernel) < hidden.shape[1]
+
+
+def _chunk_length(hidden: jax.Array, kernel: jax.Array) -> int:
+  """Positions of a chunk of the logits."""
+  batch_size, length, _ = hidden.shape
   return chunk_length(
     batch_size=batch_size,
     length=length,
-    vocab_size=len(logits.kernel),
-    itemsize=jnp.dtype(_loss_dtype(logits)).itemsize,
+    vocab_size=len(kernel),
+    itemsize=jnp.dtype(_loss_dtype(hidden)).itemsize,
     num_arrays=_NUM_ARRAYS,
   )
 

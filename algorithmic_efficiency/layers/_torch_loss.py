@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.utils import _pytree
 
+from algorithmic_efficiency.layers._torch_logits import Factors, LazyLogits, product
 from algorithmic_efficiency.layers.chunks import chunk_length
 
 # Arrays as large as the logits of a chunk that are held at once.
@@ -25,43 +24,36 @@ _MIN_BLOCK_BYTES = 16 * 2**20
 _MAX_NUM_BLOCKS = 8
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VocabLogits:
-  """The logits `hidden @ kernel.T`, not yet computed.
+def vocab_logits(hidden: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+  """Returns the logits `hidden @ kernel.T`, of which `token_loss` need not hold all at once.
 
-  Attributes:
+  Large logits are computed when an operation first asks for them; see `LazyLogits`.
+
+  Args:
     hidden: [batch, length, dim], in the type in which the logits are computed.
     kernel: [vocab, dim], in the type of the parameters, in which its gradient is accumulated.
   """
-
-  hidden: torch.Tensor
-  kernel: torch.Tensor
-
-
-# So that wrappers of a module find the tensors in what it returns.
-_pytree.register_dataclass(VocabLogits)
-
-
-def plain(logits: VocabLogits | torch.Tensor) -> torch.Tensor:
-  """The logits as a tensor [batch, length, vocab]."""
-  if isinstance(logits, VocabLogits):
-    return logits.hidden @ logits.kernel.to(logits.hidden.dtype).T
-  return logits
+  if _chunk_length(hidden, kernel) < hidden.shape[1]:
+    return LazyLogits.of(hidden, kernel)
+  return product(hidden, kernel)
 
 
 def token_loss(
   targets: torch.Tensor,
-  logits: VocabLogits | torch.Tensor,
+  logits: torch.Tensor,
   mask: torch.Tensor | None = None,
   label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
   """Softmax cross entropy of every token, in nats.
 
-  Large logits are cut into chunks of positions. The gradient of `summed` is then computed along
-  with it, chunk by chunk; that of `per_example` computes the logits a second time.
+  Cuts large logits into chunks of positions if they are the very tensor of `vocab_logits`, and
+  nothing has asked for their values or their gradient. The gradient of `summed` is then computed
+  along with it, chunk by chunk; that of `per_example` computes the logits a second time. Any other
+  tensor is taken as it is.
 
   Args:
     targets: the right token, int [batch, length].
+    logits: [batch, length, vocab].
     mask: weight of every token, [batch, length].
     label_smoothing: the part of the target's probability that is spread evenly over the
       vocabulary.
@@ -69,17 +61,19 @@ def token_loss(
   Returns:
     `summed`, `n_valid_examples` (the sum of the mask, or the number of tokens) and `per_example`
     [batch, length], which the mask multiplies.
+
+  Raises:
+    RuntimeError: the parameters have changed since these large logits were asked of the model.
   """
   if mask is None:
     mask = torch.ones(targets.shape, device=targets.device)
   weights = mask.to(_loss_dtype(logits))
-  if _chunk_length(logits) < targets.shape[1] and torch.is_grad_enabled():
-    summed, losses = _ChunkedLosses.apply(
-      logits.hidden, logits.kernel, targets, weights, label_smoothing
-    )
+  factors = _factors(logits)
+  if factors is not None and torch.is_grad_enabled():
+    summed, losses = _ChunkedLosses.apply(*factors, targets, weights, label_smoothing)
     per_example = losses * weights
   else:
-    per_example = _losses_by_chunk(logits, targets, label_smoothing) * weights
+    per_example = _losses_of(logits, factors, targets, label_smoothing) * weights
     summed = per_example.sum()
   return {
     'summed': summed,
@@ -91,7 +85,7 @@ def token_loss(
 @torch.no_grad()
 def token_sums(
   targets: torch.Tensor,
-  logits: VocabLogits | torch.Tensor,
+  logits: torch.Tensor,
   weights: torch.Tensor,
   target_bytes: torch.Tensor,
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -99,6 +93,7 @@ def token_sums(
 
   Args:
     targets: the right token, int [batch, length].
+    logits: [batch, length, vocab], cut as those of `token_loss` are.
     weights: 1 for a token that counts and 0 for padding, [batch, length].
     target_bytes: the bytes of text that each target stands for, [batch, length].
 
@@ -107,8 +102,9 @@ def token_sums(
   """
   weights = weights.to(_loss_dtype(logits))
   losses, is_correct = [], []
-  for part, part_targets in _chunks(logits, targets):
-    array = plain(part)
+  factors = _factors(logits)
+  parts = [(logits, targets)] if factors is None else _logit_chunks(*factors, targets)
+  for array, part_targets in parts:
     losses.append(_losses(array, part_targets, 0.0))
     is_correct.append(array.argmax(dim=-1) == part_targets)
   summed, num_tokens = (torch.cat(losses, dim=1) * weights).sum(), weights.sum()
@@ -119,38 +115,45 @@ def token_sums(
   }
 
 
-def _loss_dtype(logits: VocabLogits | torch.Tensor) -> torch.dtype:
-  array = logits.hidden if isinstance(logits, VocabLogits) else logits
-  return torch.promote_types(array.dtype, torch.float32)
+def _factors(logits: torch.Tensor) -> Factors | None:
+  """Hidden states and kernel of logits that are still to be computed; None for any other tensor."""
+  return logits.factors() if isinstance(logits, LazyLogits) else None
 
 
-def _chunk_length(logits: VocabLogits | torch.Tensor, num_arrays: int = _NUM_ARRAYS) -> int:
-  """Positions of a chunk; the whole length of logits that are there already."""
-  if not isinstance(logits, VocabLogits):
-    return logits.shape[1]
-  batch_size, length, _ = logits.hidden.shape
+def _loss_dtype(tensor: torch.Tensor) -> torch.dtype:
+  return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _chunk_length(hidden: torch.Tensor, kernel: torch.Tensor, num_arrays: int = _NUM_ARRAYS) -> int:
+  """Positions of a chunk of the logits."""
+  batch_size, length, _ = hidden.shape
   return chunk_length(
     batch_size=batch_size,
     length=length,
-    vocab_size=len(logits.kernel),
-    itemsize=_loss_dtype(logits).itemsize,
+    vocab_size=len(kernel),
+    itemsize=_loss_dtype(hidden).itemsize,
     num_arrays=num_arrays,
   )
 
 
 def _chunks(
-  logits: VocabLogits | torch.Tensor, *per_token: torch.Tensor, num_arrays: int = _NUM_ARRAYS
-) -> Iterator[tuple[Any, ...]]:
-  """Parts of the length: of the logits, and of tensors [batch, length]."""
-  if not isinstance(logits, VocabLogits):
-    yield logits, *per_token
-    return
-  kernel = logits.kernel.to(logits.hidden.dtype)
-  size = _chunk_length(logits, num_arrays)
-  for hidden, *rest in zip(
-    *(x.split(size, dim=1) for x in (logits.hidden, *per_token)), strict=True
-  ):
-    yield VocabLogits(hidden=hidden, kernel=kernel), *rest
+  hidden: torch.Tensor,
+  kernel: torch.Tensor,
+  *per_token: torch.Tensor,
+  num_arrays: int = _NUM_ARRAYS,
+) -> Iterator[tuple[torch.Tensor, ...]]:
+  """Parts of the length: of the hidden states, and of tensors [batch, length]."""
+  size = _chunk_length(hidden, kernel, num_arrays)
+  return zip(*(x.split(size, dim=1) for x in (hidden, *per_token)), strict=True)
+
+
+def _logit_chunks(
+  hidden: torch.Tensor, kernel: torch.Tensor, *per_token: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, ...]]:
+  """As `_chunks`, with the logits in place of the hidden states."""
+  kernel = kernel.to(hidden.dtype)
+  for part, *rest in _chunks(hidden, kernel, *per_token):
+    yield product(part, kernel), *rest
 
 
 def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
@@ -164,11 +167,19 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float)
   return losses.view(targets.shape)
 
 
-def _losses_by_chunk(
-  logits: VocabLogits | torch.Tensor, targets: torch.Tensor, label_smoothing: float
+def _losses_of(
+  logits: torch.Tensor, factors: Factors | None, targets: torch.Tensor, label_smoothing: float
 ) -> torch.Tensor:
-  losses = [_losses(plain(part), rows, label_smoothing) for part, rows in _chunks(logits, targets)]
-  return torch.cat(losses, dim=1)
+  if factors is None:
+    return _losses(logits, targets, label_smoothing)
+  return _losses_by_chunk(*factors, targets, label_smoothing)
+
+
+def _losses_by_chunk(
+  hidden: torch.Tensor, kernel: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+  parts = _logit_chunks(hidden, kernel, targets)
+  return torch.cat([_losses(array, rows, label_smoothing) for array, rows in parts], dim=1)
 
 
 class _ChunkedLosses(torch.autograd.Function):
@@ -204,9 +215,7 @@ class _ChunkedLosses(torch.autograd.Function):
     of_tokens = 0 if of_losses is None else of_losses
     of_tokens = of_tokens if of_sum is None else of_tokens + of_sum * weights
     if torch.is_grad_enabled():
-      again = _losses_by_chunk(
-        VocabLogits(hidden=hidden, kernel=kernel), targets, ctx.label_smoothing
-      )
+      again = _losses_by_chunk(hidden, kernel, targets, ctx.label_smoothing)
       gradients = [
         torch.autograd.grad(again, x, of_tokens, create_graph=True)[0] if is_needed else None
         for x, is_needed in zip((hidden, kernel), ctx.needs_input_grad, strict=False)
@@ -229,33 +238,36 @@ def _losses_and_gradients(
   label_smoothing: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
   """The losses, and the gradients of their weighted sum to the hidden states and the kernel."""
-  logits = VocabLogits(hidden=hidden, kernel=kernel)
+  narrow = kernel.to(hidden.dtype)
   kernel_gradient = torch.zeros_like(kernel)
-  chunks = _chunks(logits, targets, weights, num_arrays=_NUM_ARRAYS_IN_PLACE)
-  parts = [_add_chunk(kernel_gradient, *chunk, label_smoothing=label_smoothing) for chunk in chunks]
+  chunks = _chunks(hidden, narrow, targets, weights, num_arrays=_NUM_ARRAYS_IN_PLACE)
+  parts = [
+    _add_chunk(kernel_gradient, narrow, *chunk, label_smoothing=label_smoothing) for chunk in chunks
+  ]
   losses, hidden_gradients = zip(*parts, strict=True)
   return torch.cat(losses, dim=1), torch.cat(hidden_gradients, dim=1), kernel_gradient
 
 
 def _add_chunk(
   kernel_gradient: torch.Tensor,
-  logits: VocabLogits,
+  kernel: torch.Tensor,
+  hidden: torch.Tensor,
   targets: torch.Tensor,
   weights: torch.Tensor,
   *,
   label_smoothing: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
   """Adds a chunk's gradient to that of the kernel; gives its losses, and that to hidden states."""
-  array = plain(logits)
-  rows = array.view(-1, array.shape[-1])
+  logits = product(hidden, kernel)
+  rows = logits.view(-1, logits.shape[-1])
   size = _block_length(rows)
   columns = (rows, targets.reshape(-1, 1), weights.reshape(-1, 1))
   losses = [
     _into_gradient(*block, label_smoothing=label_smoothing)
     for block in zip(*(column.split(size) for column in columns), strict=True)
   ]
-  _add_product(kernel_gradient, rows.T, logits.hidden.flatten(0, 1))
-  return torch.cat(losses).view(targets.shape), array @ logits.kernel
+  _add_product(kernel_gradient, rows.T, hidden.flatten(0, 1))
+  return torch.cat(losses).view(targets.shape), logits @ kernel
 
 
 def _block_length(rows: torch.Tensor) -> int:

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from algorithmic_efficiency.layers._jax_loss import VocabLogits as VocabLogits
-from algorithmic_efficiency.layers._jax_loss import plain as plain
 from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums
+from algorithmic_efficiency.layers._jax_loss import vocab_logits as vocab_logits
 
 # The default variance of flax, E[x²] - E[x]², loses precision by cancellation.
 BatchNorm = functools.partial(nn.BatchNorm, use_fast_variance=False)

@@ -16,10 +16,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from algorithmic_efficiency.layers._torch_loss import VocabLogits as VocabLogits
-from algorithmic_efficiency.layers._torch_loss import plain as plain
 from algorithmic_efficiency.layers._torch_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._torch_loss import token_sums as token_sums
+from algorithmic_efficiency.layers._torch_loss import vocab_logits as vocab_logits
 
 # Standard deviation of a standard normal truncated at -2 and 2.
 _TRUNCATED_STDDEV = 0.87962566103423978

@@ -133,8 +133,11 @@ def _jax_loss_step(backend: Backend, kind: str) -> tuple[Callable[[], None], dic
   hidden = hidden.astype(dtype)
 
   def mean(hidden: jax.Array, kernel: jax.Array, targets: jax.Array) -> jax.Array:
-    logits = layers.VocabLogits(hidden=hidden, kernel=kernel)
-    loss = layers.token_loss(targets, layers.plain(logits) if kind == 'plain' else logits)
+    if kind == 'plain':
+      logits = hidden @ kernel.astype(hidden.dtype).T
+    else:
+      logits = layers.vocab_logits(hidden, kernel)
+    loss = layers.token_loss(targets, logits)
     return loss['summed'] / loss['n_valid_examples']
 
   differentiate = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)))
@@ -160,8 +163,11 @@ def _torch_loss_step(backend: Backend, kind: str) -> tuple[Callable[[], None], d
 
   def step() -> None:
     hidden.grad = kernel.grad = None
-    logits = layers.VocabLogits(hidden=hidden, kernel=kernel)
-    loss = layers.token_loss(targets, layers.plain(logits) if kind == 'plain' else logits)
+    if kind == 'plain':
+      logits = hidden @ kernel.to(hidden.dtype).T
+    else:
+      logits = layers.vocab_logits(hidden, kernel)
+    loss = layers.token_loss(targets, logits)
     (loss['summed'] / loss['n_valid_examples']).backward()
     backend.synchronize()
 

@@ -118,14 +118,12 @@ class JaxModel:
     """A function of a batch that gives logits, as an array, and the sums of the metrics."""
     import jax
 
-    from algorithmic_efficiency.layers import jax as layers
-
     variables = jax.jit(self.init)(self.key)
 
     @jax.jit
     def evaluate(batch: Any) -> Any:
       logits, _ = self.logits(variables, batch, train=False)
-      return layers.plain(logits), self.code.eval_sums(self.definition, batch, logits)
+      return logits, self.code.eval_sums(self.definition, batch, logits)
 
     return lambda batch: jax.tree.map(np.asarray, evaluate(batch))
 
@@ -150,8 +148,6 @@ class TorchModel:
     import torch
     from torch.utils import _pytree as tree
 
-    from algorithmic_efficiency.layers import torch as layers
-
     self.model.eval()
 
     @torch.no_grad()
@@ -161,7 +157,7 @@ class TorchModel:
         self.model, batch, train=False, use_running_average=True, dropout_rate=0.0
       )
       sums = self.code.eval_sums(self.definition, batch, logits)
-      return tree.tree_map(lambda x: x.numpy(), (layers.plain(logits), sums))
+      return tree.tree_map(lambda x: x.numpy(), (logits, sums))
 
     return evaluate
 

@@ -19,8 +19,6 @@ from torch.utils import _pytree as torch_tree
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.layers import jax as jax_layers
-from algorithmic_efficiency.layers import torch as torch_layers
 
 LEARNING_RATE = 0.5
 LABEL_SMOOTHING = 0.1
@@ -122,12 +120,12 @@ def with_jax(
       dropout_rate=0.0,
     )
     return {
-      'logits': jax_layers.plain(logits),
+      'logits': logits,
       'loss': loss,
       'gradients': gradients,
       'model_state': new_state,
       'params': new_params,
-      'eval_logits': jax_layers.plain(eval_logits),
+      'eval_logits': eval_logits,
       'eval_sums': code.eval_sums(definition, batch, eval_logits),
     }
 
@@ -147,7 +145,6 @@ def with_torch(
 
   model.train()
   logits = code.forward(model, batch, train=True, use_running_average=False, dropout_rate=0.0)
-  plain_logits = _numpy(torch_layers.plain(logits))  # now, as the step will change the kernel
   loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
   (loss['summed'] / loss['n_valid_examples']).backward()
   named = model.named_parameters(remove_duplicate=False)
@@ -161,12 +158,12 @@ def with_torch(
     )
   params, model_state = parity.to_jax(definition, _numpy(model.state_dict()))
   return Outcome(
-    logits=plain_logits,
+    logits=_numpy(logits),
     loss=_numpy(loss),
     gradients=gradients,
     model_state=model_state,
     params=params,
-    eval_logits=_numpy(torch_layers.plain(eval_logits)),
+    eval_logits=_numpy(eval_logits),
     eval_sums=_numpy(code.eval_sums(definition, batch, eval_logits)),
   )
 

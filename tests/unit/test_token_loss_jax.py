@@ -17,12 +17,9 @@ from hypothesis import strategies as st
 
 jax = pytest.importorskip('jax')
 import jax.numpy as jnp  # noqa: E402
-import jax_toy  # noqa: E402
 
-from algorithmic_efficiency.backends._jax_workload import JaxWorkload  # noqa: E402
 from algorithmic_efficiency.layers import chunks  # noqa: E402
 from algorithmic_efficiency.layers import jax as layers  # noqa: E402
-from algorithmic_efficiency.layers.jax import VocabLogits  # noqa: E402
 
 # Of the largest element; each sum runs over some hundred terms at most.
 TOLERANCE = {'float32': 2e-6, 'float64': 1e-12}
@@ -32,10 +29,19 @@ def arrays(one, dtype='float32'):
   return jnp.asarray(one.hidden, dtype), jnp.asarray(one.kernel, dtype)
 
 
+def product(hidden, kernel):
+  """Logits that the loss takes as they are."""
+  return hidden @ kernel.T
+
+
 def loss_of(one, hidden, kernel, *, masked=True, label_smoothing=0.1):
-  logits = VocabLogits(hidden=hidden, kernel=kernel)
+  logits = layers.vocab_logits(hidden, kernel)
   mask = jnp.asarray(one.mask, hidden.dtype) if masked else None
   return layers.token_loss(one.targets, logits, mask, label_smoothing)
+
+
+def sums_of(one, factors, weights, target_bytes):
+  return layers.token_sums(one.targets, layers.vocab_logits(*factors), weights, target_bytes)
 
 
 def mean(one, loss):
@@ -107,14 +113,13 @@ def test_a_tied_kernel_gets_both_its_gradients(monkeypatch):
   one = twin.case()
   twin.cut(monkeypatch, one)
 
-  def tied(kernel, plain):
-    logits = VocabLogits(hidden=jnp.tanh(kernel[one.targets[:, ::-1]]), kernel=kernel)
-    loss = layers.token_loss(one.targets, layers.plain(logits) if plain else logits, one.mask)
-    return loss['summed']
+  def tied(kernel, logits_of):
+    logits = logits_of(jnp.tanh(kernel[one.targets[:, ::-1]]), kernel)
+    return layers.token_loss(one.targets, logits, one.mask)['summed']
 
   with jax.enable_x64(True):
     gradient = jax.jit(jax.grad(tied), static_argnums=1)
-    found, expected = (gradient(one.kernel, plain) for plain in (False, True))
+    found, expected = (gradient(one.kernel, of) for of in (layers.vocab_logits, product))
   twin.assert_close(found, np.asarray(expected), 1e-12)
 
 
@@ -130,7 +135,7 @@ def test_forward_mode_and_second_derivatives(monkeypatch):
       return loss_of(one, *primals)['summed']
 
     def plain(hidden, kernel):
-      logits = layers.plain(VocabLogits(hidden=hidden, kernel=kernel))
+      logits = product(hidden, kernel)
       return layers.token_loss(one.targets, logits, one.mask, 0.1)['summed']
 
     for derivative in (lambda f: f, lambda f: jax.grad(f, argnums=(0, 1))):
@@ -147,20 +152,19 @@ def test_logits_pass_through_the_transformations_of_jax(monkeypatch):
   one = twin.case()
   twin.cut(monkeypatch, one, num_chunks=20)
   hidden, kernel = arrays(one)
-  logits = jax.jit(VocabLogits)(hidden=hidden, kernel=kernel)
-  assert isinstance(logits, VocabLogits)
   expected = (twin.losses(one) * one.mask).sum(-1)
 
   def summed(hidden, targets, mask):
-    logits = VocabLogits(hidden=hidden[None], kernel=kernel)
+    logits = layers.vocab_logits(hidden[None], kernel)
     return layers.token_loss(targets[None], logits, mask[None])['summed']
 
   assert 'while' in jax.jit(jax.vmap(summed)).lower(hidden, one.targets, one.mask).as_text()
   twin.assert_close(jax.vmap(summed)(hidden, one.targets, one.mask), expected, 2e-6)
 
-  shards = jax.tree.map(lambda x: x[None], logits)
-  loss = jax.pmap(layers.token_loss)(one.targets[None], shards, one.mask[None])
-  twin.assert_close(loss['summed'], expected.sum(keepdims=True), 2e-6)
+  by_device = jax.pmap(jax.vmap(summed))
+  arguments = [x[None] for x in (hidden, one.targets, one.mask)]
+  assert 'while' in by_device.lower(*arguments).as_text()
+  twin.assert_close(by_device(*arguments), expected[None], 2e-6)
 
 
 def test_a_second_call_compiles_nothing(monkeypatch):
@@ -196,7 +200,7 @@ def test_large_logits_are_never_there_at_once_and_computed_once(monkeypatch):
   targets = np.zeros((4, 256), np.int32)
 
   def summed(hidden, kernel):
-    return layers.token_loss(targets, VocabLogits(hidden=hidden, kernel=kernel))['summed']
+    return layers.token_loss(targets, layers.vocab_logits(hidden, kernel))['summed']
 
   compiled = jax.jit(jax.value_and_grad(summed, argnums=(0, 1))).lower(hidden, kernel).compile()
   assert compiled.memory_analysis().temp_size_in_bytes < 256 * 2**20 / 3
@@ -209,8 +213,10 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
   twin.cut(monkeypatch, one, num_chunks)
   target_bytes = 1 + np.abs(one.of_tokens)
   with jax.enable_x64(True):
-    logits = VocabLogits(hidden=jnp.asarray(one.hidden), kernel=jnp.asarray(one.kernel))
-    found = jax.jit(layers.token_sums)(one.targets, logits, one.mask, target_bytes)
+    sums = jax.jit(lambda *factors: sums_of(one, factors, one.mask, target_bytes))
+    factors = arrays(one, 'float64')
+    assert ('while' in sums.lower(*factors).as_text()) == (num_chunks > 1)
+    found = sums(*factors)
   expected = twin.sums(one, target_bytes)
   assert set(found) == set(expected)
   for name, values in expected.items():
@@ -221,10 +227,9 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
 def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
   one = twin.with_ties(twin.case())
   twin.cut(monkeypatch, one, num_chunks)
-  hidden, kernel = arrays(one)
   ones = np.ones(one.targets.shape, np.float32)
-  logits = VocabLogits(hidden=hidden, kernel=kernel)
-  total, weight = layers.token_sums(one.targets, logits, ones, ones)['accuracy']
+  sums = jax.jit(lambda *factors: sums_of(one, factors, ones, ones))
+  total, weight = sums(*arrays(one))['accuracy']
   assert weight == one.targets.size
   assert 0 < total == (one.logits.argmax(-1) == one.targets).sum() < weight
 
@@ -246,22 +251,6 @@ def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monke
   twin.assert_close(loss['per_example'], twin.losses(one, 0.1) * one.mask, 1e-2)
   for found, wanted in zip(gradients, twin.gradients(one, one.mask, 0.1), strict=True):
     twin.assert_close(found.astype(np.float32), wanted, 2e-2)
-
-
-def test_whoever_wants_the_array_gets_it():
-  one = twin.case()
-  hidden, kernel = arrays(one)
-  array = layers.plain(VocabLogits(hidden=hidden, kernel=kernel))
-  twin.assert_close(array, one.logits, 2e-6)
-  assert layers.plain(array) is array
-
-
-def test_probabilities_are_those_of_the_array():
-  one = twin.case()
-  hidden, kernel = arrays(one)
-  workload = JaxWorkload(jax_toy.definition(), jax_toy.task(), jax_toy.BUDGET)
-  probs = workload.output_activation_fn(VocabLogits(hidden=hidden, kernel=kernel))
-  twin.assert_close(probs, np.exp(twin.log_probs(one)), 2e-6)
 
 
 def test_eight_devices_share_the_loss_without_gathering_the_batch():

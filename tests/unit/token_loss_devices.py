@@ -14,7 +14,7 @@ import token_loss_twin as twin
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from algorithmic_efficiency.layers import chunks
-from algorithmic_efficiency.layers.jax import VocabLogits, token_loss
+from algorithmic_efficiency.layers.jax import token_loss, vocab_logits
 
 NUM_DEVICES = 8
 LABEL_SMOOTHING = 0.1
@@ -56,7 +56,7 @@ def _summed_and_gradients(
   kernel: jax.Array, hidden: jax.Array, mask: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, ...]:
   def summed(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
-    logits = VocabLogits(hidden=hidden, kernel=kernel)
+    logits = vocab_logits(hidden, kernel)
     return token_loss(targets, logits, mask, LABEL_SMOOTHING)['summed']
 
   value, gradients = jax.value_and_grad(summed, argnums=(0, 1))(hidden, kernel)

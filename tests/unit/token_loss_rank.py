@@ -5,6 +5,7 @@ Run in a process of its own: python token_loss_rank.py RANK NUM_RANKS FOLDER
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import token_loss_twin as twin
@@ -14,6 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from algorithmic_efficiency.layers import chunks
 from algorithmic_efficiency.layers import torch as layers
+from algorithmic_efficiency.layers._torch_logits import LazyLogits
+
+OPTIONS = ('default', 'find_unused_parameters', 'static_graph')
 
 
 class TiedModel(torch.nn.Module):
@@ -24,7 +28,18 @@ class TiedModel(torch.nn.Module):
     self.embed = torch.nn.Parameter(torch.tensor(one.kernel))
 
   def forward(self, inputs):
-    return layers.VocabLogits(hidden=torch.tanh(self.embed[inputs]), kernel=self.embed)
+    return torch.tanh(self.embed[inputs]), self.embed
+
+
+def summed_loss(targets, logits, mask):
+  return layers.token_loss(targets, logits, mask)['summed']
+
+
+def with_z_loss(targets, logits, mask):
+  return summed_loss(targets, logits, mask) + (logits.logsumexp(dim=-1).square() * mask).sum()
+
+
+OBJECTIVES = {'loss': summed_loss, 'z_loss': with_z_loss}
 
 
 def main(rank: int, world_size: int, folder: str) -> None:
@@ -38,16 +53,17 @@ def main(rank: int, world_size: int, folder: str) -> None:
   targets, mask = torch.tensor(one.targets[rows]), torch.tensor(one.mask[rows])
   num_valid = one.mask.sum()
   results = {}
-  for option in ('default', 'find_unused_parameters', 'static_graph'):
+  for (name, objective), option in itertools.product(OBJECTIVES.items(), OPTIONS):
     options = {} if option == 'default' else {option: True}
     model = DistributedDataParallel(TiedModel(one), **options)
-    results[option] = []
+    results[name, option] = []
     for _ in range(2):
       model.zero_grad()
-      loss = layers.token_loss(targets, model(targets.flip(1)), mask)
+      logits = layers.vocab_logits(*model(targets.flip(1)))
+      assert isinstance(logits, LazyLogits)
       # The wrapper takes the mean over ranks.
-      (loss['summed'] * world_size / num_valid).backward()
-      results[option].append(model.module.embed.grad.clone())
+      (objective(targets, logits, mask) * world_size / num_valid).backward()
+      results[name, option].append(model.module.embed.grad.clone())
   torch.save(results, f'{folder}/rank_{rank}.pt')
   dist.barrier()
   dist.destroy_process_group()

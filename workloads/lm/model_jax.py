@@ -1,6 +1,7 @@
 """The decoder-only Transformer in flax.
 
-Shapes: tokens [batch, length], hidden states [batch, length, dim]; the logits are `VocabLogits`.
+Shapes: tokens [batch, length], hidden states [batch, length, dim], kernel [vocab, dim], logits
+[batch, length, vocab].
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class _Decoder(nn.Module):
     if not config.tied_embeddings:
       self.output_proj = _Kernel((config.dim, data.vocab_size), config.init_stddev, self.dtype)
 
-  def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> layers.VocabLogits:
+  def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns the last hidden states and the kernel whose product are the logits."""
     config = self.config
     table = rotary_table(tokens.shape[1], config.head_dim, config.rope_theta)
     table = jnp.asarray(table, layers.types(self.dtype)['param_dtype'])
@@ -123,7 +125,7 @@ class _Decoder(nn.Module):
     if config.norm_position == 'pre':
       x = self.out_ln(x)
     kernel = self.embed.embedding if config.tied_embeddings else self.output_proj().T
-    return layers.VocabLogits(hidden=x, kernel=kernel)
+    return x, kernel
 
 
 def _norm(config: Decoder, dtype: Any) -> nn.RMSNorm:
@@ -142,15 +144,15 @@ def forward(
   train: bool,
   use_running_average: bool,
   dropout_rate: float,
-) -> layers.VocabLogits:
+) -> jax.Array:
   """Logits of a bound model; it has no dropout. Attention stays within `segments`, if given."""
-  return model(batch['inputs'], batch.get('segments'))
+  return layers.vocab_logits(*model(batch['inputs'], batch.get('segments')))
 
 
 def loss(
   definition: WorkloadDefinition,
   targets: jax.Array,
-  logits: layers.VocabLogits | jax.Array,
+  logits: jax.Array,
   mask: jax.Array | None = None,
   label_smoothing: float = 0.0,
 ) -> dict[str, jax.Array]:
@@ -162,7 +164,7 @@ def loss(
 def eval_sums(
   definition: WorkloadDefinition,
   batch: Mapping[str, jax.Array],
-  logits: layers.VocabLogits | jax.Array,
+  logits: jax.Array,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Sum and weight of every metric over the tokens that count."""
   targets = batch['targets']

@@ -1,6 +1,7 @@
 """The decoder-only Transformer in PyTorch.
 
-Shapes: tokens [batch, length], hidden states [batch, length, dim]; the logits are `VocabLogits`.
+Shapes: tokens [batch, length], hidden states [batch, length, dim], kernel [vocab, dim], logits
+[batch, length, vocab].
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class _Decoder(nn.Module):
 
   def forward(
     self, tokens: torch.Tensor, segments: torch.Tensor | None = None
-  ) -> layers.VocabLogits:
+  ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the last hidden states and the kernel whose product are the logits."""
     mask = None
     if segments is not None:
       mask = (segments[:, :, None] == segments[:, None, :])[:, None]
@@ -108,7 +110,7 @@ class _Decoder(nn.Module):
       x = layer(x, self.rotary_table, mask)
     if self.config.norm_position == 'pre':
       x = self.out_norm(x)
-    return layers.VocabLogits(hidden=x, kernel=self.lm_head.weight)
+    return x, self.lm_head.weight
 
 
 def _norm(config: Decoder, dtype: torch.dtype) -> nn.Module:
@@ -127,15 +129,15 @@ def forward(
   train: bool,
   use_running_average: bool,
   dropout_rate: float,
-) -> layers.VocabLogits:
+) -> torch.Tensor:
   """Logits; the model has no dropout. Attention stays within `segments`, if given."""
-  return model(batch['inputs'], batch.get('segments'))
+  return layers.vocab_logits(*model(batch['inputs'], batch.get('segments')))
 
 
 def loss(
   definition: WorkloadDefinition,
   targets: torch.Tensor,
-  logits: layers.VocabLogits | torch.Tensor,
+  logits: torch.Tensor,
   mask: torch.Tensor | None = None,
   label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
@@ -147,7 +149,7 @@ def loss(
 def eval_sums(
   definition: WorkloadDefinition,
   batch: Mapping[str, torch.Tensor],
-  logits: layers.VocabLogits | torch.Tensor,
+  logits: torch.Tensor,
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
   """Sum and weight of every metric over the tokens that count."""
   targets = batch['targets']
