@@ -123,8 +123,14 @@ KINDS: Mapping[str, Kind] = {
   'interface': Kind(
     subject='runs',
     found_by='running',
-    what='does not match the interface, or has a missing requirement',
+    what='does not match the interface',
     remedy='`algoeff new submission NAME` writes a submission that matches the interface.',
+  ),
+  'cannot_run_here': Kind(
+    subject='runs',
+    found_by='running',
+    what='needs a package, a device or a process that is not here, or refuses to run',
+    remedy='Provide what it names, or check it on a machine that has that.',
   ),
   'exception': Kind(
     subject='runs',
@@ -147,7 +153,7 @@ KINDS: Mapping[str, Kind] = {
   'no_change': Kind(
     subject='learns',
     found_by='running',
-    what='changes no parameter between two evaluations',
+    what='changes no parameter',
     remedy='Return the updated parameters; in PyTorch, hand all of them to the optimizer.',
   ),
   'loss_rises': Kind(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import importlib.util
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+
+from algorithmic_efficiency import errors
 
 _CUDA_SIGNS = (
   'not compiled with cuda',
@@ -16,28 +19,60 @@ _CUDA_SIGNS = (
 _GROUP_SIGN = 'process group has not been initialized'
 
 # Distributions whose name is not that of the package.
-_DISTRIBUTIONS = {
+DISTRIBUTIONS = {
   'absl': 'absl-py',
   'gin': 'gin-config',
   'haiku': 'dm-haiku',
   'sklearn': 'scikit-learn',
+  'tensorflow_datasets': 'tensorflow-datasets',
   'yaml': 'pyyaml',
 }
-_EXTRAS = {'jax': 'jax', 'flax': 'jax', 'optax': 'jax', 'torch': 'torch'}
+# The extra that installs a package, of those that submissions import.
+EXTRAS = {
+  **dict.fromkeys(('chex', 'flax', 'jax', 'jraph', 'optax'), 'jax'),
+  'torch': 'torch',
+  'sklearn': 'quick',
+  'tensorflow_datasets': 'data',
+  'sentencepiece': 'text',
+  'matplotlib': 'report',
+}
+_RAISE = dis.opmap['RAISE_VARARGS']  # what `raise` and a failed `assert` compile to
 
 _LONGEST_SUMMARY = 400  # characters
 
 
-def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -> str | None:
-  """Says which requirement of a submission is missing; None if something else went wrong.
+class MissingRequirementError(errors.UserError):
+  """A submission cannot run here.
+
+  Attributes:
+    file, line: the submission's own line that led to it.
+  """
+
+  def __init__(self, message: str, place: tuple[str, int] | None):
+    super().__init__(message)
+    self.file, self.line = place or ('', 0)
+
+
+def missing_requirement(
+  error: BaseException, file: Path, world_size: int = 1
+) -> MissingRequirementError | None:
+  """Names what is missing, if that is why a submission failed before its first step ended.
+
+  An exception that the submission itself raises, by `raise`, `assert` or `sys.exit`, is a refusal.
 
   Args:
-    error: what was raised while the submission was imported or initialized, or in its first step.
+    error: raised while the submission was imported, initialized, or made its first step.
     file: the submission module.
     world_size: processes of the trial.
   """
-  if not _own_frames(error, file):
+  frames = _own_frames(error, file)
+  if not frames:
     return None
+  message = _message(error, file, world_size)
+  return MissingRequirementError(message, last_own(frames, file)) if message else None
+
+
+def _message(error: BaseException, file: Path, world_size: int) -> str | None:
   text = str(error).lower()
   if isinstance(error, ModuleNotFoundError) and error.name:
     return _missing_module(error.name, one_line(error, file), file)
@@ -49,7 +84,7 @@ def missing_requirement(error: BaseException, file: Path, world_size: int = 1) -
       f'The submission needs several processes, and the trial has {processes}: '
       f'{one_line(error, file)}. Give --num_devices.'
     )
-  if isinstance(error, (NotImplementedError, ValueError)) and _is_raised_by(error, file):
+  if _is_raised_by(error, file):
     return f'The submission refuses to run here, with {processes}: {one_line(error, file)}.'
   return None
 
@@ -77,9 +112,14 @@ def last_own(frames: Iterable[traceback.FrameSummary], file: Path) -> tuple[str,
 
 
 def _is_raised_by(error: BaseException, file: Path) -> bool:
-  """Whether a `raise` statement of the submission raised it."""
-  frame = traceback.extract_tb(error.__traceback__)[-1]
-  return is_own(frame.filename, file) and (frame.line or '').startswith('raise ')
+  """Returns whether a statement of the submission's own raised it, not an operation that failed."""
+  place = error.__traceback__
+  assert place is not None
+  while place.tb_next is not None:
+    place = place.tb_next
+  code = place.tb_frame.f_code
+  raises = code.co_code[place.tb_lasti] == _RAISE
+  return is_own(code.co_filename, file) and (raises or isinstance(error, SystemExit))
 
 
 def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary]:
@@ -99,10 +139,10 @@ def _missing_module(name: str, line: str, file: Path) -> str | None:
     if importlib.util.find_spec(top) is None:
       return None
     return f'The submission needs {name}, which the {top} found here does not have: {line}.'
-  if top in _EXTRAS:
-    install = f"pip install 'algorithmic-efficiency[{_EXTRAS[top]}]'"
+  if top in EXTRAS:
+    install = f"pip install 'algorithmic-efficiency[{EXTRAS[top]}]'"
   elif (requirements := file.with_name('requirements.txt')).is_file():
     install = f'pip install -r {requirements}'
   else:
-    install = f'pip install {_DISTRIBUTIONS.get(top, top)}'
+    install = f'pip install {DISTRIBUTIONS.get(top, top)}'
   return f'The submission needs {top}, which is not installed: {install}. {line}.'

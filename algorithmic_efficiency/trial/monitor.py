@@ -64,6 +64,7 @@ class Watch:
     self._file = Path(config.submission_path)
     self._said: set[tuple[str, _Place]] = set()
     self._looks: list[_Look] = []
+    self._first_params = b''
     self._started_at: _Place = None
     self._run: TrialRun | None = None
     self._diagnostics: Diagnostics | None = None
@@ -72,20 +73,20 @@ class Watch:
   def attend(self, run: TrialRun, diagnostics: Diagnostics) -> None:
     """Checks the trial as it stands before its first step."""
     self._run, self._diagnostics = run, diagnostics
+    self._first_params = diagnostics.params_hash(run.params)
     self._check_threads()
 
-  def failed(self, error: Exception, requirement: str | None) -> None:
-    """Reports what ended the trial.
-
-    Args:
-      requirement: what the machine lacks, if that is why.
-    """
+  def failed(self, error: BaseException) -> None:
+    """Reports what ended the trial."""
+    if isinstance(error, failure.MissingRequirementError):
+      self._say('cannot_run_here', str(error), (error.file, error.line), ends=True)
+      return
     if isinstance(error, trust.IntegrityError):
       self._say(error.kind, str(error), failure.last_own(error.stack, self._file), ends=True)
       return
     place = failure.last_own(traceback.extract_tb(error.__traceback__), self._file)
-    if requirement is not None or isinstance(error, errors.UserError):
-      self._say('interface', requirement or str(error), place, ends=True)
+    if isinstance(error, errors.UserError):
+      self._say('interface', str(error), place, ends=True)
     else:
       text = failure.summary(error)
       self._say('exception', text, place, ends=True)
@@ -95,6 +96,7 @@ class Watch:
     assert self._run is not None
     self._check_threads()
     self._check_left_running()
+    self._check_change()
     self._check_memory()
     buckets = self._run.watch.buckets()
     init_sec, step_sec = buckets['init_optimizer'], buckets['update']
@@ -137,17 +139,7 @@ class Watch:
     digest = self._diagnostics.params_hash(params)
     if not self._diagnostics.all_finite(params):
       self._say('not_finite', f'Not all parameters are finite by step {global_step}.', None)
-    elif self._looks and self._looks[-1].params == digest:
-      self._check_change(self._looks[-1].global_step, global_step)
     self._looks.append(_Look(global_step, number, num_bytes, processes.resident_bytes(), digest))
-
-  def _check_change(self, before: int, global_step: int) -> None:
-    """Reports parameters that did not change, unless that was one step.
-
-    In a single step the submission may have said that training is complete.
-    """
-    if global_step - before > 1:
-      self._say('no_change', f'After step {global_step} parameters are as after {before}.', None)
 
   # When it is over.
 
@@ -161,6 +153,11 @@ class Watch:
     for kind, number, name in guard.untrusted_workers():
       place = _target(number, self._file) if kind == 'thread' else self._started_at
       self._say('left_running', f'A {kind} ({name}) is still there after the last step.', place)
+
+  def _check_change(self) -> None:
+    steps = self._looks[-1].global_step if self._looks else 0
+    if steps > 1 and all(look.params == self._first_params for look in self._looks):
+      self._say('no_change', f'No parameter has changed in {steps} steps.', None)
 
   def _check_memory(self) -> None:
     looks = self._looks[_WARM_UP_LOOKS:]

@@ -129,8 +129,8 @@ class TrialProcess:
     reached = self._reached
     return reached.parts if isinstance(reached, (Opened, Assembled)) else reached
 
-  def missing_requirement(self, error: BaseException) -> str | None:
-    """What the submission lacks on this machine; None if something else has ended the trial."""
+  def missing_requirement(self, error: BaseException) -> failure.MissingRequirementError | None:
+    """Names what the submission lacks here, if that ended the trial before its first step."""
     reached, parts = self._reached, self.parts
     has_made_a_step = isinstance(reached, Assembled) and reached.run.has_made_a_step
     if parts is None or has_made_a_step:

@@ -98,6 +98,7 @@ def load(file: Path, framework: str) -> Submission:
   names that a framework got for it are taken away.
 
   Raises:
+    MissingRequirementError: it needs what this machine does not have, or refuses to run here.
     UserError: it does not compile, does not import, or lacks a required function.
   """
   try:
@@ -106,10 +107,10 @@ def load(file: Path, framework: str) -> Submission:
   except SyntaxError as error:
     where = f'{error.filename}, line {error.lineno}'
     raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     lack = failure.missing_requirement(error, file)
     if lack is not None:
-      raise errors.UserError(lack) from None
+      raise lack from None
     line = failure.one_line(error, file)
     raise errors.UserError(
       f'The submission {file} could not be imported for {framework}: {line}.'

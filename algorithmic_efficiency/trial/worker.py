@@ -79,7 +79,7 @@ def _run(config: TrialConfig, report: Reporter) -> int:
   except BaseException as error:  # every error is recorded
     lack = process.missing_requirement(error)
     if lack is not None:
-      return _end_with(lack, process, report)
+      return _end_with(str(lack), process, report)
     _keep_traceback(config)
     stop_reason, reason = stop_reason_of(error), process.one_line(error)
     process.finish(status='failed', stop_reason=stop_reason, reason=reason)
@@ -101,8 +101,8 @@ def _watched_run(process: TrialProcess, config: TrialConfig, report: Reporter) -
     assembled = process.prepare(watch.look)
     watch.attend(assembled.run, assembled.parts.backend)
     stop_reason = assembled.run.run()
-  except Exception as error:
-    watch.failed(error, process.missing_requirement(error))
+  except (Exception, SystemExit) as error:
+    watch.failed(process.missing_requirement(error) or error)
     raise
   watch.ended()
   return stop_reason

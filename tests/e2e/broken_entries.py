@@ -24,11 +24,11 @@ class Broken:
   """One entry.
 
   Attributes:
-    kind: what must be found, by its name in `faults.KINDS`.
+    kind: what must be found, by its name in `check_rules.KINDS`.
     code: Python that comes after the honest entry and replaces parts of it.
     limit: what initialising may take, where that is shortened so that nobody waits for minutes, as
       `limits_worker.py` reads it.
-    shows: what reading it shows beside that, by names in `faults.KINDS`.
+    shows: what reading it shows beside that, by names in `check_rules.KINDS`.
   """
 
   name: str
@@ -197,6 +197,24 @@ BROKEN = (
     code="""
     def update_params(**arguments):  # here
       return honest_update(**arguments)[:2]
+    """,
+  ),
+  Broken(
+    name='needs_a_package',
+    kind='cannot_run_here',
+    code="""
+    import learned_things_of_2023  # here
+    """,
+  ),
+  Broken(
+    name='refuses_by_a_class_of_its_own',
+    kind='cannot_run_here',
+    code="""
+    class Unfit(Exception):
+      pass
+
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+      raise Unfit('The groups need eight trainers.')  # here
     """,
   ),
   Broken(

@@ -98,6 +98,51 @@ def update_params(global_step, **arguments):
   assert not report.findings
 
 
+def test_check_and_run_say_in_the_same_words_what_is_missing(tmp_path: Path):
+  [broken] = [broken for broken in BROKEN if broken.name == 'needs_a_package']
+  file = broken.write(tmp_path)
+  told = algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
+  ran = algoeff(
+    *('run', '--workload', WORKLOAD, '--submission', file, '--framework', 'pytorch', '--smoke'),
+    *('--ruleset', 'self', '--experiment_dir', tmp_path / 'runs'),
+    cwd=tmp_path,
+  )
+  assert ran.returncode == 2
+  sentence = ran.stderr.splitlines()[-1].removeprefix('algoeff: ')
+  assert 'learned_things_of_2023, which is not installed: pip install' in sentence
+  assert sentence in ' '.join(told.stdout.split())
+
+
+@pytest.mark.parametrize(
+  'name', ['moves_every_75th_step', 'moves_at_the_first_step_and_every_75th', 'climbs_for_60_steps']
+)
+def test_what_comes_late_is_no_fault(name: str, tmp_path: Path):
+  """Regression: gathering gradients was an error, and a warm-up was to be looked at."""
+  file = tmp_path / 'submission_pytorch.py'
+  file.write_text(HONEST + '\nhonest_update = update_params\n' + LATE[name])
+  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,)))
+  assert not report.findings
+
+
+LATE = {
+  'moves_every_75th_step': """
+def update_params(optimizer_state, global_step, **arguments):
+  optimizer_state['optimizer'].param_groups[0]['lr'] = 0.05 * (global_step % 75 == 74)
+  return honest_update(optimizer_state=optimizer_state, global_step=global_step, **arguments)
+""",
+  'moves_at_the_first_step_and_every_75th': """
+def update_params(optimizer_state, global_step, **arguments):
+  optimizer_state['optimizer'].param_groups[0]['lr'] = 0.05 * (global_step % 75 == 0)
+  return honest_update(optimizer_state=optimizer_state, global_step=global_step, **arguments)
+""",
+  'climbs_for_60_steps': """
+def update_params(optimizer_state, global_step, **arguments):
+  optimizer_state['optimizer'].param_groups[0]['maximize'] = global_step < 60
+  return honest_update(optimizer_state=optimizer_state, global_step=global_step, **arguments)
+""",
+}
+
+
 def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   [broken] = [broken for broken in BROKEN if broken.kind == 'exception']
   file = broken.write(tmp_path)

@@ -106,8 +106,9 @@ def test_what_could_not_be_saved_was_not_resumed(tmp_path: Path, monkeypatch: py
   [(title, config)] = check._trials(asked, 'self', version)
   outcome = Outcome(folder=tmp_path, status='finished', stop_reason='step_limit', reason='')
   monkeypatch.setattr(check.local, 'run_trial', lambda *args, **options: outcome)
+  monkeypatch.setattr(check, '_rising_losses', lambda config, one: [])
   for found, resumed in (([('not_saved', 'x')], False), ([('loss_rises', 'x')], True), ([], True)):
-    monkeypatch.setattr(check, '_afterwards', lambda config, found=found: iter(found))
+    monkeypatch.setattr(check, '_when_resumed', lambda config, found=found: iter(found))
     assert ('resumed' in check._tried(title, config, version).checked) == resumed
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from algorithmic_efficiency.trial import failure
 
+ROOT = Path(__file__).parents[2]
 
-def raised(file: Path, code: str) -> Exception:
+
+def raised(file: Path, code: str) -> BaseException:
   """What a submission module of that code raises."""
   file.write_text(code)
-  with pytest.raises(Exception) as caught:
+  with pytest.raises(BaseException) as caught:
     runpy.run_path(str(file))
   return caught.value
 
@@ -40,23 +45,44 @@ def file(tmp_path: Path) -> Path:
       ('needs several processes', 'has 1 process', '--num_devices'),
     ),
     ('raise ValueError("The world size is 1.")', ('refuses to run here, with 1 process', 'is 1 (')),
+    ('raise KeyError("no such device")', ('refuses to run here', "KeyError: 'no such device'")),
+    ('raise type("Unfit", (Exception,), {})("eight GPUs")', ('refuses', 'Unfit: eight GPUs')),
+    ('if True: raise TypeError("x")', ('refuses to run here', 'TypeError: x')),
+    ('assert 1 == 8, "8 processes"', ('refuses to run here', 'AssertionError: 8 processes')),
+    ('import sys; sys.exit("8 processes")', ('refuses to run here', 'SystemExit: 8 processes')),
   ],
 )
 def test_what_is_missing_is_said_with_the_place(file, code, parts):
   message = failure.missing_requirement(raised(file, f'\n{code}'), file)
   for part in (*parts, f'({file}, line 2)'):
-    assert part in message
+    assert part in str(message)
+  assert (message.file, message.line) == (str(file), 2)
 
 
 def test_requirements_are_named(file):
   file.with_name('requirements.txt').write_text('')
-  assert f'pip install -r {file.with_name("requirements.txt")}' in failure.missing_requirement(
-    raised(file, 'import no_such_package'), file
+  error = failure.missing_requirement(raised(file, 'import no_such_package'), file)
+  assert f'pip install -r {file.with_name("requirements.txt")}' in str(error)
+
+
+@pytest.mark.parametrize('name', ['chex', 'jraph', 'optax'])
+def test_what_most_entries_import_is_in_an_extra(file, name):
+  """Regression: the advice for chex was a package of its own."""
+  error = failure.missing_requirement(
+    raised(file, f'raise ModuleNotFoundError("x", name="{name}")'), file
   )
+  assert "pip install 'algorithmic-efficiency[jax]'" in str(error)
+
+
+def test_the_extra_that_is_named_installs_the_package():
+  extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+  for name, extra in failure.EXTRAS.items():
+    installed = {canonicalize_name(Requirement(line).name) for line in extras[extra]}
+    assert canonicalize_name(failure.DISTRIBUTIONS.get(name, name)) in installed
 
 
 @pytest.mark.parametrize(
-  'code', ['1 / 0', 'raise TypeError("x")', 'int("x")', 'import json\njson.loads("x")']
+  'code', ['1 / 0', 'int("x")', '{}["x"]', '[].x', 'f()', 'import json\njson.loads("x")']
 )
 def test_a_mistake_of_the_entry_is_none(file, code):
   assert failure.missing_requirement(raised(file, code), file) is None

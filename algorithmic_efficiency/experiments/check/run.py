@@ -39,6 +39,8 @@ from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 # The hint is none at which the arithmetic of a published entry fails, as it does at 200 or 1,000.
 BUDGET = Budget(step_hint=1_010, max_steps=60, eval_period_steps=10)
+LONG_BUDGET = replace(BUDGET, max_steps=600, eval_period_steps=100)
+_SLOW_KINDS = frozenset({'no_change', 'loss_rises'})  # decided by a trial of LONG_BUDGET
 HARD_LIMIT_SEC = 180.0  # longer than initialising may take, which has a finding of its own
 _NUM_POINTS = 5  # of a search space, where all are tried
 _SEED = 0
@@ -127,6 +129,13 @@ class _Version:
   name: str
   file: Path
   functions: Mapping[str, tuple[str, int]]
+
+  def finding(self, kind: str, text: str, file: str = '', line: int = 0) -> Finding:
+    """Makes a finding; without a file, its place is the function that such findings come from."""
+    if not file:
+      made_in = _MADE_IN.get(kind, 'update_params')
+      file, line = self.functions.get(made_in, (str(self.file), 1))
+    return Finding(kind=kind, text=text, file=file, line=line)
 
 
 def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> CheckReport:
@@ -263,8 +272,24 @@ def _configs(
 
 
 def _tried(title: str, config: TrialConfig, one: _Version) -> CheckRow:
-  found: list[Finding] = []
-  told: set[tuple[str, str, int]] = set()  # each once, whichever process has made it
+  outcome, found = _watched(config, one)
+  if outcome.status != 'finished':
+    found = _with_failure(outcome, found, config, one)
+    checked = frozenset[Subject]({'rules', 'runs'})
+  else:
+    found += _rising_losses(config, one)
+    if any(finding.kind in _SLOW_KINDS for finding in found):
+      found = [finding for finding in found if finding.kind not in _SLOW_KINDS]
+      found += _slow_findings(config, one)
+    found += [one.finding(kind, text) for kind, text in _when_resumed(config)]
+    was_saved = all(finding.kind != 'not_saved' for finding in found)
+    checked = frozenset(SUBJECTS if was_saved else [one for one in SUBJECTS if one != 'resumed'])
+  return CheckRow(title=title, framework=config.framework, checked=checked, findings=tuple(found))
+
+
+def _watched(config: TrialConfig, one: _Version) -> tuple[local.Outcome, list[Finding]]:
+  """Runs a trial; returns its outcome and what its processes found, each thing once."""
+  found: dict[tuple[str, str, int], Finding] = {}
   has_ended = False
 
   def take(message: Message) -> None:
@@ -272,29 +297,36 @@ def _tried(title: str, config: TrialConfig, one: _Version) -> CheckRow:
     if not isinstance(message, messages.Finding) or (message.ends and has_ended):
       return  # when a process has ended, the others fail for want of it
     has_ended |= message.ends
-    place = (message.rule, message.file, message.line)
-    if place not in told:
-      told.add(place)
-      add(message.rule, message.text, message.file, message.line)
-
-  def add(kind: str, text: str, file: str = '', line: int = 0) -> None:
-    if not file:
-      made_in = _MADE_IN.get(kind, 'update_params')
-      file, line = one.functions.get(made_in, (str(one.file), 1))
-    found.append(Finding(kind=kind, text=text, file=file, line=line))
+    finding = one.finding(message.rule, message.text, message.file, message.line)
+    found.setdefault((message.rule, message.file, message.line), finding)
 
   outcome = local.run_trial(config, take, mistakes_are_outcomes=True)
+  return outcome, list(found.values())
+
+
+def _with_failure(
+  outcome: local.Outcome, found: list[Finding], config: TrialConfig, one: _Version
+) -> list[Finding]:
+  """Adds how a trial failed, unless an error among the findings tells it."""
+  if any(KINDS[finding.kind].severity == 'error' for finding in found):
+    return found
+  kind = 'harness' if outcome.status == 'invalid' else 'ended'
+  return [*found, one.finding(kind, outcome.reason, *_last_own(config, one.file))]
+
+
+def _slow_findings(config: TrialConfig, one: _Version) -> list[Finding]:
+  """Runs the trial anew with LONG_BUDGET and returns what it shows of the slow kinds.
+
+  An optimizer may gather gradients over many steps, or warm up.
+  """
+  longer = replace(
+    config, folder=str(config.path.with_name('longer')), budget=LONG_BUDGET, save_checkpoints=False
+  )
+  outcome, found = _watched(longer, one)
   if outcome.status != 'finished':
-    if not any(KINDS[finding.kind].severity == 'error' for finding in found):
-      kind = 'harness' if outcome.status == 'invalid' else 'ended'
-      add(kind, outcome.reason, *_last_own(config, one.file))
-    checked = frozenset[Subject]({'rules', 'runs'})
-  else:
-    for kind, text in _afterwards(config):
-      add(kind, text)
-    was_saved = all(finding.kind != 'not_saved' for finding in found)
-    checked = frozenset(SUBJECTS if was_saved else [one for one in SUBJECTS if one != 'resumed'])
-  return CheckRow(title=title, framework=config.framework, checked=checked, findings=tuple(found))
+    return _with_failure(outcome, found, longer, one)
+  found += _rising_losses(longer, one)
+  return [finding for finding in found if finding.kind in _SLOW_KINDS]
 
 
 def _last_own(config: TrialConfig, file: Path) -> tuple[str, int]:
@@ -306,13 +338,20 @@ def _last_own(config: TrialConfig, file: Path) -> tuple[str, int]:
   return '', 0
 
 
-def _afterwards(config: TrialConfig) -> Iterator[tuple[str, str]]:
-  """What the rows and checkpoints of a trial that has ended show: kind and text."""
+def _rising_losses(config: TrialConfig, one: _Version) -> list[Finding]:
+  """Returns a finding for each training loss that is higher at the end than at the beginning."""
   evals = measurements.read(config.path).evals
   first, last = evals[0], evals[-1]
-  for loss in (name for name in first if name.startswith('train/') and name.endswith('loss')):
-    if last[loss] > first[loss]:
-      yield 'loss_rises', f'{loss} went from {first[loss]:.4g} to {last[loss]:.4g}.'
+  losses = [name for name in first if name.startswith('train/') and name.endswith('loss')]
+  return [
+    one.finding('loss_rises', f'{name} went from {first[name]:.4g} to {last[name]:.4g}.')
+    for name in losses
+    if last[name] > first[name]
+  ]
+
+
+def _when_resumed(config: TrialConfig) -> Iterator[tuple[str, str]]:
+  """Resumes a copy of a finished trial at its last checkpoint but one; yields kind and text."""
   final = Checkpoints(config.path).load()
   if final is None:
     yield 'not_saved', _why_not_saved(config)
