@@ -16,6 +16,8 @@ _monotonic = time.perf_counter
 PROCESS_START = _monotonic()
 """The monotonic time, in seconds, at which the core was imported in this process."""
 
+_EPOCH_OFFSET = time.time() - PROCESS_START
+
 BUCKETS = (
   'setup',
   'init_optimizer',
@@ -27,6 +29,11 @@ BUCKETS = (
   'checkpoint',
 )
 SUBMISSION_BUCKETS = ('data', 'update', 'prepare_for_eval')
+
+
+def epoch_sec(monotonic_sec: float) -> float:
+  """Converts a monotonic time of this process to seconds since 1970, as AlgoPerf tells times."""
+  return _EPOCH_OFFSET + monotonic_sec
 
 
 class Stopwatch:

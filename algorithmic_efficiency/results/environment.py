@@ -205,7 +205,7 @@ def meta_data(
   Args:
     workload: the workload as a submission sees it.
     environment: what `collect` gave.
-    rng_seed: the trial's seed.
+    rng_seed: the seed that the command was given or drew.
   """
   names = utilization.gpu_names()
   facts = {

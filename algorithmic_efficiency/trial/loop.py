@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from algorithmic_efficiency import seeds, spec, trust
+from algorithmic_efficiency import clock, seeds, spec, trust
 from algorithmic_efficiency.backends.base import Machine
 from algorithmic_efficiency.benchmark.definition import Split, Target
 from algorithmic_efficiency.clock import Stopwatch
@@ -405,18 +405,21 @@ class TrialRun:
     )
 
   def _update_train_state(self) -> None:
-    """Refreshes AlgoPerf's `train_state`, as far as a submission may know it; times in seconds."""
+    """Refreshes AlgoPerf's `train_state`, as far as a submission may know it.
+
+    Durations are in seconds; points in time are in seconds since 1970, 0 for one that never was.
+    """
     position, buckets = self.position, self.watch.buckets()
     self._train_state.update(
       validation_goal_reached=position.validation_reached,
       test_goal_reached=position.test_reached,
       is_time_remaining=True,
-      last_eval_time=self._last_eval_end,
+      last_eval_time=clock.epoch_sec(self._last_eval_end) if position.num_evals else 0,
       training_complete=False,
       accumulated_submission_time=self.watch.submission_time,
       accumulated_eval_time=buckets['eval'],
       accumulated_logging_time=buckets['log'] + buckets['checkpoint'],
-      last_step_end_time=self.watch.last,
+      last_step_end_time=clock.epoch_sec(self.watch.last),
     )
 
   def _random_seed(self) -> int:

@@ -180,7 +180,7 @@ class TrialRecorder:
     if config.hyperparameters is not None:
       write_json_atomic(self._folder / 'hparams.json', dict(config.hyperparameters))
     write_json_atomic(self._folder / f'flags_{number}.json', dict(config.flags))
-    meta_data = environment.meta_data(workload, self._record.environment, rng_seed=config.seed)
+    meta_data = environment.meta_data(workload, self._record.environment, rng_seed=config.root_seed)
     write_json_atomic(self._folder / f'meta_data_{number}.json', meta_data)
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import weakref
 
 import pytest
@@ -10,7 +11,7 @@ from fake_trial import FakeTrial, rules, step_rules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithmic_efficiency import errors, spec
+from algorithmic_efficiency import clock, errors, spec
 from algorithmic_efficiency.clock import BUCKETS, Stopwatch
 from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.step_timer import median_step_sec
@@ -470,16 +471,16 @@ class TestCalls:
     sec, ended = 0.125, begin + 0.125 + 1.0 + 2 * 0.5
     assert times[0] == {
       **last,
-      'last_eval_time': begin,
-      'last_step_end_time': begin,
+      'last_eval_time': 0,
+      'last_step_end_time': clock.epoch_sec(begin),
       'accumulated_submission_time': 0.0,
       'accumulated_eval_time': 0.0,
       'accumulated_logging_time': 0.0,
     }
     assert times[1] == {
       **last,
-      'last_eval_time': ended,
-      'last_step_end_time': ended,
+      'last_eval_time': clock.epoch_sec(ended),
+      'last_step_end_time': clock.epoch_sec(ended),
       'accumulated_submission_time': sec,
       'accumulated_eval_time': 1.0,
       'accumulated_logging_time': 1.0,
@@ -495,6 +496,22 @@ class TestCalls:
     assert [len(call['eval_results']) for call in trial.calls] == [0, 1, 2]
     [(step, values)] = trial.calls[1]['eval_results']
     assert step == values['global_step'] == 1 and values['validation/accuracy'] == 0.0
+
+  def test_train_state_tells_points_in_time_as_algoperf_does(self):
+    """Regression: they were monotonic, so that none was 0 and none a date."""
+    seen = []
+    trial = FakeTrial(
+      rules(max_sec=3.0),
+      update=lambda **arguments: seen.append(dict(arguments['train_state'])),
+      eval_sec=50.0,
+      wants_train_state=True,
+    )
+    begun = trial.clock.now
+    trial.run.run()
+    assert seen[0]['last_eval_time'] == 0
+    assert seen[0]['last_step_end_time'] == clock.epoch_sec(begun)
+    assert seen[1]['last_eval_time'] == clock.epoch_sec(begun + 0.125 + 50.0)
+    assert clock.epoch_sec(time.perf_counter()) == pytest.approx(time.time(), abs=60.0)
 
   def test_past_evaluations_cannot_be_edited(self):
     def update(**arguments):

@@ -73,6 +73,7 @@ class FakeReport:
     self.sent.append({'kind': kind, **fields})
 
 
+ROOT_SEED = 9
 WORKLOAD = SimpleNamespace(definition=registry.workload('quick_vision'))
 
 
@@ -87,9 +88,9 @@ def config(folder: Path, *, resume: bool = False) -> TrialConfig:
     study=1,
     trial=1,
     hyperparameters=None,
-    seed=1,
-    study_seed=1,
-    root_seed=1,
+    seed=987,
+    study_seed=98,
+    root_seed=ROOT_SEED,
     folder=str(folder),
     resume=resume,
   )
@@ -317,3 +318,10 @@ def test_other_processes_pack_but_write_nothing():
   other.checkpoint({**state, 'position': Position()})
   assert packed == [state]
   assert other.finish({'score': 1.0}, global_step=1) == 0
+
+
+def test_the_seed_in_meta_data_is_that_of_the_command(tmp_path):
+  """Regression: it was the seed of the trial, which is derived; AlgoPerf has the flag's."""
+  Trial(tmp_path)
+  written = json.loads((tmp_path / 'meta_data_0.json').read_text())
+  assert written['rng_seed'] == ROOT_SEED
