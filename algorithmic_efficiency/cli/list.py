@@ -16,6 +16,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Target, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Suite, Tuning
 from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.compat.frameworks import written_for
 from algorithmic_efficiency.spec import MatrixView
 from algorithmic_efficiency.trial.options import RunOptions
 
@@ -111,12 +112,17 @@ def _submissions() -> list[dict[str, Any]]:
     {
       'name': entry.name,
       'ruleset': entry.ruleset,
-      'frameworks': list(entry.frameworks),
+      'frameworks': _written_for(entry),
       'tuning_search_space': entry.tuning_search_space is not None,
       'folder': str(entry.folder),
     }
     for entry in registry.submissions().values()
   ]
+
+
+def _written_for(entry: registry.SubmissionFolder) -> list[str]:
+  files = {framework: entry.file(framework) for framework in entry.frameworks}
+  return [one for one, file in files.items() if file and one in written_for(file)]
 
 
 def _suites(files: Sequence[str]) -> list[dict[str, Any]]:

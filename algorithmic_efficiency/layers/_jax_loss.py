@@ -26,8 +26,8 @@ _NUM_PARTS = 8  # of the vocabulary, in which a chunk's gradient is added to tha
 Factors = tuple[jax.Array, jax.Array]  # hidden states and kernel
 
 # By the id of traced logits: a weak reference to them, and their factors. An entry goes with its
-# logits, when their trace ends at the latest. Only a trace that fails may keep its entries, as their
-# factors can lead back to the logits; so the oldest go where there are many.
+# logits, when their trace ends at the latest. Only a failed trace may keep entries, since factors
+# can lead back to the logits; so the oldest go where there are many.
 _MAX_NUM_ENTRIES = 64
 _factors_by_id: dict[int, tuple[weakref.ref[jax.Array], Factors]] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,7 @@ from typing import Any
 from algorithmic_efficiency import errors, spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Ruleset
-from algorithmic_efficiency.compat import entry as entries
+from algorithmic_efficiency.compat import frameworks, submission_finder
 from algorithmic_efficiency.optimizers import by_name, settings
 from algorithmic_efficiency.trial import failure
 
@@ -22,11 +22,13 @@ REQUIRED = ('get_batch_size', 'init_optimizer_state', 'update_params', 'data_sel
 
 
 def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Path]:
-  """The name and the module file of a submission given by name, folder or file, or as an optimizer
-  that is called.
+  """Finds a submission by name, folder or file, or an optimizer by its call.
+
+  Returns:
+    Its name and its module file.
 
   Raises:
-    UserError: there is none, or none for this framework.
+    UserError: there is none, or it is not written for this framework.
   """
   if by_name.is_call(name_or_path):
     optimizer = by_name.entry_for(name_or_path)
@@ -34,15 +36,47 @@ def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Pa
     return optimizer.name, optimizer.file
   path = Path(name_or_path).expanduser()
   if path.suffix == '.py' or path.exists() or '/' in name_or_path:
-    return _locate_path(path, framework)
-  entry = registry.submission(name_or_path, ruleset)
+    name, file = _locate_path(path, framework)
+  else:
+    name, file = name_or_path, _named(name_or_path, ruleset, framework)
+  written_for = frameworks.written_for(file)
+  if framework not in written_for:
+    [other] = written_for
+    raise errors.UserError(
+      f'The submission {name!r} is written for {other}, by what {file} imports; {framework} was '
+      f'asked for. Use --framework {other}.'
+    )
+  return name, file
+
+
+def frameworks_of(
+  name_or_path: str, ruleset: Ruleset, among: Sequence[str]
+) -> dict[str, tuple[str, Path]]:
+  """Locates a submission for each of these frameworks that it is written for.
+
+  Raises:
+    UserError: there is no such submission, or it is written for none of them.
+  """
+  found: dict[str, tuple[str, Path]] = {}
+  mistake: errors.UserError | None = None
+  for framework in among:
+    try:
+      found[framework] = locate(name_or_path, ruleset, framework)
+    except errors.UserError as error:
+      mistake = error
+  if not found and mistake is not None:
+    raise mistake
+  return found
+
+
+def _named(name: str, ruleset: Ruleset, framework: str) -> Path:
+  entry = registry.submission(name, ruleset)
   file = entry.file(framework)
   if file is None:
     raise errors.UserError(
-      f'The submission {name_or_path!r} has no {framework} version; it has: '
-      f'{", ".join(entry.frameworks)}.'
+      f'The submission {name!r} has no {framework} version; it has: {", ".join(entry.frameworks)}.'
     )
-  return name_or_path, file
+  return file
 
 
 def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
@@ -86,7 +120,7 @@ def source_hash(file: Path) -> str:
 def _imported(file: Path) -> list[Path]:
   """A module and the files beside it that it imports; itself alone if it is not valid Python."""
   try:
-    return sorted(entries.sources(file), key=lambda path: (path != file, path))
+    return sorted(submission_finder.sources(file), key=lambda path: (path != file, path))
   except (SyntaxError, ValueError):
     return [file]
 
@@ -103,7 +137,7 @@ def load(file: Path, framework: str) -> Submission:
   """
   try:
     with trust.submission():
-      loaded = entries.load(file)
+      loaded = submission_finder.load(file)
   except SyntaxError as error:
     where = f'{error.filename}, line {error.lineno}'
     raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
@@ -119,8 +153,8 @@ def load(file: Path, framework: str) -> Submission:
 
 
 def leave() -> None:
-  """Undoes whatever was done for the submission that was loaded last."""
-  entries.leave()
+  """Undoes what was done for the submission that was loaded last."""
+  submission_finder.leave()
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,30 @@ class TestOrder:
       for submission in ('nadamw', 'momentum')
     ]
 
+  def test_a_submission_races_in_the_frameworks_that_it_imports(self, tmp_path):
+    """Regression: each `submission.py` raced in both, eight trials for five."""
+    for name, package in (
+      ('one_of_flax', 'jax'),
+      ('in_torch', 'torch'),
+      ('also_in_torch', 'torch'),
+    ):
+      folder = tmp_path / name
+      folder.mkdir()
+      (folder / 'submission.py').write_text(f'import {package}')
+    paths = [str(tmp_path / name) for name in ('one_of_flax', 'in_torch', 'also_in_torch')]
+    once = {'ruleset': 'self', 'studies': 1}
+    asked = race(tmp_path, 'nadamw', *paths, frameworks=('jax', 'pytorch'), **once)
+    pairs = [(config.submission, config.framework) for config in expand(asked)]
+    assert sorted(pairs) == [
+      ('also_in_torch', 'pytorch'),
+      ('in_torch', 'pytorch'),
+      ('nadamw', 'jax'),
+      ('nadamw', 'pytorch'),
+      ('one_of_flax', 'jax'),
+    ]
+    with pytest.raises(errors.UserError, match="'in_torch' is written for pytorch"):
+      expand(race(tmp_path, 'nadamw', str(tmp_path / 'in_torch'), **once))
+
   def test_the_suite_says_how_often(self, tmp_path):
     numbers = registry.suite('quick').rules_of('external')
     configs = expand(race(tmp_path, 'nadamw'))

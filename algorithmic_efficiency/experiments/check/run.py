@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import (
@@ -23,7 +23,6 @@ from algorithmic_efficiency.benchmark.check_rules import (
 )
 from algorithmic_efficiency.benchmark.definition import Budget
 from algorithmic_efficiency.benchmark.suites import Ruleset
-from algorithmic_efficiency.compat.source import Source
 from algorithmic_efficiency.experiments.check import source as check_source
 from algorithmic_efficiency.launch import local, output, request
 from algorithmic_efficiency.launch.trial_folder import scratch
@@ -45,10 +44,6 @@ HARD_LIMIT_SEC = 180.0  # longer than initialising may take, which has a finding
 _NUM_POINTS = 5  # of a search space, where all are tried
 _SEED = 0
 _STATES = ('params', 'model_state', 'optimizer_state')
-_IMPORTS: Mapping[str, tuple[str, ...]] = {
-  'jax': ('jax', 'flax', 'optax'),
-  'pytorch': ('torch',),
-}
 # What made the finding, where no line of the submission's is known.
 _MADE_IN = dict.fromkeys(
   ('init_changes_model', 'init_too_long', 'init_work', 'not_saved', 'not_restored'),
@@ -180,36 +175,15 @@ def _ruleset(name: str) -> Ruleset:
 
 
 def _versions(check: Check, ruleset: Ruleset) -> list[_Version]:
-  """The submission for each framework that it is to be checked with."""
-  found: dict[str, tuple[str, Path]] = {}
-  mistake: errors.UserError | None = None
-  for framework in check.frameworks or request.installed():
-    try:
-      found[framework] = submission.locate(check.submission, ruleset, framework)
-    except errors.UserError as error:
-      mistake = error
-      if check.frameworks:
-        raise
-  if not found:
-    assert mistake is not None
-    raise mistake
-  if not check.frameworks:
-    found = {name: slot for name, slot in found.items() if _is_for(name, slot[1])} or found
+  """Locates the submission for each framework that it is to be checked with."""
+  if check.frameworks:
+    found = {one: submission.locate(check.submission, ruleset, one) for one in check.frameworks}
+  else:
+    found = submission.frameworks_of(check.submission, ruleset, request.installed())
   return [
     _Version(framework, name, file, check_source.functions(file))
     for framework, (name, file) in found.items()
   ]
-
-
-def _is_for(framework: str, file: Path) -> bool:
-  """Whether a module imports the framework; one that stands for several need not."""
-  tops = {name.partition('.')[0] for name in _imports(file)}
-  return not tops.isdisjoint(_IMPORTS[framework])
-
-
-def _imports(file: Path) -> Iterator[str]:
-  for tree in check_source.trees(file).values():
-    yield from Source.of(tree).imports
 
 
 def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str, TrialConfig]]:
@@ -320,7 +294,10 @@ def _slow_findings(config: TrialConfig, one: _Version) -> list[Finding]:
   An optimizer may gather gradients over many steps, or warm up.
   """
   longer = replace(
-    config, folder=str(config.path.with_name('longer')), budget=LONG_BUDGET, save_checkpoints=False
+    config,
+    folder=str(config.path.with_name('longer')),
+    budget=LONG_BUDGET,
+    options=replace(config.options, save_checkpoints=False),
   )
   outcome, found = _watched(longer, one)
   if outcome.status != 'finished':

@@ -12,7 +12,7 @@ from typing import TypeGuard
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import Finding
-from algorithmic_efficiency.compat import entry
+from algorithmic_efficiency.compat import submission_finder
 from algorithmic_efficiency.compat.source import full_name, meanings
 
 _BATCH_SIZE = frozenset({'get_batch_size', 'get_eval_batch_size'})
@@ -117,7 +117,7 @@ def trees(file: Path) -> dict[Path, ast.Module]:
     UserError: one of them is not valid Python.
   """
   try:
-    return entry.sources(file)
+    return submission_finder.sources(file)
   except SyntaxError as error:
     where = f'{error.filename}, line {error.lineno}'
     raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None

@@ -22,7 +22,7 @@ from algorithmic_efficiency.experiments.race.probe import (
   cell_of,
   probe_all,
 )
-from algorithmic_efficiency.experiments.race.race import Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, expand, with_submissions
 from algorithmic_efficiency.experiments.race.trial_estimate import EXPECTED_SHARE
 from algorithmic_efficiency.launch.slots import Slot, slots
 from algorithmic_efficiency.results import race_files
@@ -158,7 +158,8 @@ def from_budgets(race: Race, limits: BudgetLimits) -> Estimate:
   num_each = (race.studies or tuning.num_studies) * (race.trials or tuning.num_trials)
   names, provisional = _priced_workloads(race)
   trials = []
-  for name, framework, entry in itertools.product(names, race.frameworks, race.entries):
+  cells = itertools.product(names, race.frameworks)
+  for name, framework, entry in with_submissions(race, cells):
     found, _ = submissions.locate(entry.submission, race.ruleset, framework)
     budget = budget_of(registry.workload(name, race.suite), suite, race.ruleset)
     if budget.max_sec is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,7 @@ def expand(race: Race) -> list[TrialConfig]:
   root_seed = _root_seed(race, found)
   configs = [
     config
-    for workload, framework in cells(race)
-    for entry in race.entries
+    for workload, framework, entry in with_submissions(race, cells(race))
     for config in request.trials(_request(race, entry, workload, framework), root_seed)
   ]
   _check_names(race, configs)
@@ -155,6 +154,24 @@ def cells(race: Race) -> list[tuple[str, str]]:
       'calibrated. Add --allow_provisional to race towards them all the same.'
     )
   return calibrated
+
+
+def with_submissions(
+  race: Race, cells: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, str, RaceSubmission]]:
+  """Pairs workload and framework with each submission that is written for the framework.
+
+  Raises:
+    UserError: a submission is not found, or is written for none of the race's frameworks.
+  """
+  written_for = {
+    one: submission.frameworks_of(one.submission, race.ruleset, race.frameworks)
+    for one in race.entries
+  }
+  for workload, framework in cells:
+    for one in race.entries:
+      if framework in written_for[one]:
+        yield workload, framework, one
 
 
 def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -> Request:

@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency.compat import entry
+from algorithmic_efficiency.compat import submission_finder
 
 OFFICIAL = 'submissions.submissions_algorithms_v0_5.AlgoPerf_Team_99.external_tuning'
 
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-  entry.leave()  # what tests of others have loaded
+  submission_finder.leave()  # what tests of others have loaded
   modules, path = dict(sys.modules), list(sys.path)
   yield
-  entry.leave()
+  submission_finder.leave()
   assert {n: m for n, m in sys.modules.items() if n in modules} == modules
   assert sys.path == path
-  assert not [finder for finder in sys.meta_path if isinstance(finder, entry.SubmissionFinder)]
+  assert not [
+    finder for finder in sys.meta_path if isinstance(finder, submission_finder.SubmissionFinder)
+  ]
 
 
 def make(folder: Path, **files: str) -> Path:
@@ -36,7 +38,7 @@ def make(folder: Path, **files: str) -> Path:
 
 
 def load(folder: Path, **files: str) -> types.ModuleType:
-  return entry.load(make(folder, **files)).module
+  return submission_finder.load(make(folder, **files)).module
 
 
 class TestNames:
@@ -145,7 +147,7 @@ class TestNames:
       part='VALUE = 1',
     )
     assert importlib.import_module('submissions.self_tuning') is ours
-    entry.leave()
+    submission_finder.leave()
     assert not hasattr(ours, 'the_entry')
     with pytest.raises(ModuleNotFoundError):
       importlib.import_module('submissions.self_tuning.the_entry')
@@ -158,7 +160,7 @@ class TestNames:
     file = tmp_path / 'my-entry.v2.py'
     file.write_text('from . import part')
     (tmp_path / 'part.py').write_text('VALUE = 1')
-    assert entry.load(file).module.part.VALUE == 1
+    assert submission_finder.load(file).module.part.VALUE == 1
 
   def test_what_is_missing_is_missing(self, tmp_path):
     with pytest.raises(ModuleNotFoundError, match='no_such_thing'):
@@ -176,7 +178,7 @@ class TestTheNext:
         utils__place=f'NAME = {name!r}',
       )
       assert name == module.NAME
-    entry.leave()
+    submission_finder.leave()
     with pytest.raises(ModuleNotFoundError):
       importlib.import_module('utils.place')
 
@@ -185,7 +187,7 @@ class TestTheNext:
     monkeypatch.setitem(sys.modules, 'place', theirs)
     module = load(tmp_path, submission='import place', place='NAME = 1')
     assert module.place.NAME == 1
-    entry.leave()
+    submission_finder.leave()
     assert sys.modules['place'] is theirs
 
   def test_what_an_entry_adds_to_the_search_path_is_forgotten(self, tmp_path):
@@ -195,7 +197,7 @@ class TestTheNext:
       'added = importlib.import_module("added_by_path")'
     )
     assert load(tmp_path, submission=code, more__added_by_path='X = 1').added.X == 1
-    entry.leave()
+    submission_finder.leave()
     assert 'added_by_path' not in sys.modules
 
   def test_nothing_is_left_of_one_that_fails(self, tmp_path):
@@ -226,10 +228,10 @@ class TestOldNames:
   def test_tree_map(self, tmp_path, code):
     import jax
 
-    loaded = entry.load(make(tmp_path, submission=code))
+    loaded = submission_finder.load(make(tmp_path, submission=code))
     assert loaded.module.f({'a': 1}) == {'a': 2}
     assert loaded.restored == ['jax.tree_map']
-    entry.leave()
+    submission_finder.leave()
     assert not hasattr(jax, 'tree_map')
 
   def test_clip(self, tmp_path):
@@ -244,7 +246,7 @@ class TestOldNames:
     x = jnp.arange(4)
     assert module.f(x).tolist() == [1, 1, 2, 3]
     assert [y.tolist() for y in module.g(x)] == [[0, 1, 2, 2], [1, 1, 2, 2], [2, 2, 2, 3]]
-    entry.leave()
+    submission_finder.leave()
     assert jnp.clip is before
 
   def test_a_part_that_is_imported_late_and_the_packages_it_calls(self, tmp_path):
@@ -262,5 +264,5 @@ class TestOldNames:
 
     before = jnp.clip
     code = 'import jax\nimport jax.numpy as jnp\n# jax.tree_map\nf = lambda x: jnp.clip(x, min=0)'
-    loaded = entry.load(make(tmp_path, submission=code))
+    loaded = submission_finder.load(make(tmp_path, submission=code))
     assert loaded.restored == [] and jnp.clip is before and not hasattr(jax, 'tree_map')
