@@ -306,3 +306,79 @@ DataSelectionFn = Callable[
   ],
   Any,
 ]
+
+
+def get_batch_size(workload_name: str) -> int:
+  """Returns the global training batch size, in examples.
+
+  Raises:
+    ValueError: the submission does not know the workload; the batch size is then chosen for it.
+  """
+  raise NotImplementedError
+
+
+def init_optimizer_state(
+  workload: Workload,
+  model_params: ParameterContainer,
+  model_state: ModelAuxiliaryState,
+  hyperparameters: Hyperparameters,
+  rng: RandomState,
+) -> OptimizerState:
+  """Returns the state that the first call of `update_params` gets; changes no parameter."""
+  raise NotImplementedError
+
+
+def update_params(
+  workload: Workload,
+  current_param_container: ParameterContainer,
+  current_params_types: ParameterTypeTree,
+  model_state: ModelAuxiliaryState,
+  hyperparameters: Hyperparameters,
+  batch: Mapping[str, Tensor],
+  loss_type: LossType,
+  optimizer_state: OptimizerState,
+  eval_results: list[tuple[int, Any]],
+  global_step: int,
+  rng: RandomState,
+  train_state: Mapping[str, Any] | None = None,
+) -> UpdateReturn:
+  """Makes one step; returns `(optimizer_state, params, model_state)`. Arguments come by keyword.
+
+  Args:
+    eval_results: past evaluations, as step and metrics by name.
+    train_state: times and targets of the trial; given only to a submission that declares it.
+
+  Raises:
+    TrainingCompleteError: to end the trial with the parameters of the step before.
+  """
+  raise NotImplementedError
+
+
+def prepare_for_eval(
+  workload: Workload,
+  current_param_container: ParameterContainer,
+  current_params_types: ParameterTypeTree,
+  model_state: ModelAuxiliaryState,
+  hyperparameters: Hyperparameters,
+  loss_type: LossType,
+  optimizer_state: OptimizerState,
+  eval_results: list[tuple[int, Any]],
+  global_step: int,
+  rng: RandomState,
+) -> UpdateReturn:
+  """Returns what is evaluated and what training goes on from; a submission may leave it out."""
+  raise NotImplementedError
+
+
+def data_selection(
+  workload: Workload,
+  input_queue: Iterator[Mapping[str, Tensor]],
+  optimizer_state: OptimizerState,
+  current_param_container: ParameterContainer,
+  model_state: ModelAuxiliaryState,
+  hyperparameters: Hyperparameters,
+  global_step: int,
+  rng: RandomState,
+) -> Mapping[str, Tensor]:
+  """Returns the batch of a step, most often `next(input_queue)`. Arguments come by position."""
+  raise NotImplementedError

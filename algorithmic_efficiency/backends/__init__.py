@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from algorithmic_efficiency.compat import random_utils
+
 if TYPE_CHECKING:
   from algorithmic_efficiency.backends.base import Backend, Devices
 
@@ -24,6 +26,7 @@ def module(framework: str) -> ModuleType:
 
 def start(framework: str, devices: Devices) -> Backend:
   """Imports the framework and starts it on `devices`; once per process."""
+  random_utils.use_framework(framework)
   return module(framework).start(devices)
 
 

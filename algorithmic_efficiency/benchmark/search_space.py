@@ -130,6 +130,15 @@ def load(path: Path | str) -> SearchSpace:
       f'A search space is flat and its numbers have few digits; {path} is nested too deep, or has '
       'a number of thousands of digits.'
     ) from None
+  return parse(content, path)
+
+
+def parse(content: Any, path: Path | str) -> SearchSpace:
+  """Checks the content of a search space, which messages call by its path.
+
+  Raises:
+    UserError: it is no search space.
+  """
   if not isinstance(content, (dict, list)) or not content:
     found = 'is empty' if content in ({}, []) else f'holds a {type(content).__name__}'
     raise errors.UserError(
@@ -229,7 +238,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return content
 
 
-def _listed_space(content: list[Any], path: Path) -> ListedSpace:
+def _listed_space(content: list[Any], path: Path | str) -> ListedSpace:
   for number, point in enumerate(content, 1):
     if not isinstance(point, dict):
       raise errors.UserError(
@@ -254,11 +263,11 @@ def _listed_space(content: list[Any], path: Path) -> ListedSpace:
   return ListedSpace(tuple(content))
 
 
-def _drawn_space(content: dict[str, Any], path: Path) -> DrawnSpace:
+def _drawn_space(content: dict[str, Any], path: Path | str) -> DrawnSpace:
   return DrawnSpace({name: _dimension(name, entry, path) for name, entry in content.items()})
 
 
-def _dimension(name: str, entry: Any, path: Path) -> Range | WholeRange | Choice:
+def _dimension(name: str, entry: Any, path: Path | str) -> Range | WholeRange | Choice:
   _check_name(name, path)
   where = f'{name} in {path}'
   if isinstance(entry, dict) and set(entry) == {'feasible_points'}:
@@ -334,7 +343,7 @@ def _check_finite(value: Any, where: str) -> None:
     )
 
 
-def _check_name(name: str, path: Path) -> None:
+def _check_name(name: str, path: Path | str) -> None:
   if not name.isidentifier() or keyword.iskeyword(name) or name.startswith('_'):
     raise errors.UserError(
       'The name of a hyperparameter must be a Python name without a leading underscore; '

@@ -1,8 +1,8 @@
-"""The two import roots of entries written for AlgoPerf: `algoperf` and `algorithmic_efficiency`.
+"""The two import roots of submissions written for AlgoPerf: `algoperf`, `algorithmic_efficiency`.
 
-Under either root, `spec`, `pytorch_utils` and `jax_sharding_utils` are the same module objects, so
-that an enum or an exception is equal to itself whichever way it was imported. Nothing is set up at
-import of this module; `install` does it, for the process, and `uninstall` undoes it.
+Under either root, `spec` and the modules of `MODULES` are the same module objects, so that an enum
+or an exception is equal to itself whichever way it was imported. Importing this module sets up
+nothing; `install` does it for the process, and `uninstall` undoes it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,24 @@ from types import ModuleType
 
 ROOT = 'algoperf'
 _OURS = 'algorithmic_efficiency'
+# AlgoPerf's modules, by the modules of this project that stand for them.
+MODULES: Mapping[str, str] = {
+  **{
+    name: f'compat.{name}'
+    for name in (
+      *('pytorch_utils', 'jax_sharding_utils', 'jax_utils', 'random_utils', 'halton'),
+      *('interop_utils', 'data_utils', 'profiler', 'checkpoint_utils', 'logger_utils'),
+    )
+  },
+  'init_utils': 'compat.pytorch_init_utils',
+  'param_utils': 'backends.param_utils',
+}
 ALIASES: Mapping[str, str] = {
   f'{ROOT}.spec': f'{_OURS}.spec',
   **{
-    f'{root}.{name}': f'{_OURS}.compat.{name}'
+    f'{root}.{name}': f'{_OURS}.{module}'
     for root in (ROOT, _OURS)
-    for name in ('pytorch_utils', 'jax_sharding_utils')
+    for name, module in MODULES.items()
   },
 }
 
@@ -89,6 +101,18 @@ def uninstall() -> None:
       delattr(sys.modules[parent], child)
   sys.modules.update(_displaced)
   _displaced.clear()
+
+
+def why_not(name: str) -> str | None:
+  """Says why a module below one of the roots is not offered; None for modules elsewhere."""
+  root, _, below = name.partition('.')
+  if root not in (ROOT, _OURS) or not below:
+    return None
+  offered = ', '.join(sorted(('spec', *MODULES)))
+  return (
+    f'{name} is not offered: a submission gets the workload, batches and its clock as arguments, '
+    f'and reaches no other part of the harness. Offered under {ROOT} and {_OURS}: {offered}'
+  )
 
 
 @contextlib.contextmanager

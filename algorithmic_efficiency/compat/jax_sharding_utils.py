@@ -41,3 +41,10 @@ def shard_along_batch_dim(tree: Any) -> Any:
 def replicate(tree: Any) -> Any:
   """Every leaf on each device."""
   return jax.device_put(tree, get_replicate_sharding())
+
+
+def display_shard_info(x: jax.Array) -> None:
+  """Prints shape, sharding and devices of an array, and the shape of each of its shards."""
+  print(f'{x.dtype}{list(x.shape)}, {x.sharding}')
+  for shard in x.addressable_shards:
+    print(f'  {shard.device}: {list(shard.data.shape)} at {shard.index}')

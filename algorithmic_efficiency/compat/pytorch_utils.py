@@ -1,10 +1,15 @@
-"""AlgoPerf's `pytorch_utils`, as far as entries use it."""
+"""AlgoPerf's `pytorch_utils`."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from algorithmic_efficiency.compat import absent
 
 _device: torch.device | None = None
 
@@ -30,3 +35,65 @@ def pytorch_setup() -> tuple[bool, int, torch.device, int]:
   num_gpus = torch.cuda.device_count()
   own = torch.device(f'cuda:{rank}' if torch.cuda.is_available() else 'cpu')
   return use_ddp, rank, _device or own, num_gpus
+
+
+pytorch_init = absent.Absent(
+  'pytorch_utils.pytorch_init',
+  'the harness has set up devices and processes before a submission is imported; '
+  'pytorch_setup() tells them',
+)
+
+
+def sync_ddp_time(time: float, device: torch.device) -> float:
+  """Returns the largest of a number of seconds over the processes of the trial."""
+  if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    return time
+  seconds = torch.tensor(time, dtype=torch.float64, device=device)
+  torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
+  return seconds.item()
+
+
+def update_batch_norm_fn(module: nn.Module, update_batch_norm: bool) -> None:
+  """Says of one batch norm layer whether it updates its running statistics; for `Module.apply`."""
+  if not isinstance(module, _BatchNorm):
+    return
+  if hasattr(module, 'update_running_stats'):  # a layer of this project
+    module.update_running_stats = update_batch_norm
+  elif not update_batch_norm:
+    if not hasattr(module, 'momentum_backup'):
+      module.momentum_backup = module.momentum
+    module.momentum = 0.0
+  elif hasattr(module, 'momentum_backup'):
+    module.momentum = module.momentum_backup
+
+
+class CustomDropout(nn.Module):
+  """Dropout whose rate comes with each call."""
+
+  _supports_custom_dropout = True
+
+  def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
+    """Returns `x` with values zeroed at rate `p` while training."""
+    return F.dropout(x, p, training=self.training)
+
+
+class CustomDropout2d(nn.Module):
+  """Dropout of whole channels, whose rate comes with each call."""
+
+  _supports_custom_dropout = True
+
+  def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
+    """Returns `x`, [batch, channels, ...], with channels zeroed at rate `p` while training."""
+    return F.dropout2d(x, p, training=self.training)
+
+
+class SequentialWithDropout(nn.Sequential):
+  """Modules in a row, with a rate for those whose `_supports_custom_dropout` is true."""
+
+  _supports_custom_dropout = True
+
+  def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
+    """Returns what the last module makes of `x`; modules that take a rate get `p`."""
+    for module in self:
+      x = module(x, p) if getattr(module, '_supports_custom_dropout', False) else module(x)
+    return x

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.compat import imports
 
 _CUDA_SIGNS = (
   'not compiled with cuda',
@@ -135,6 +136,8 @@ def is_own(filename: str, file: Path) -> bool:
 
 def _missing_module(name: str, line: str, file: Path) -> str | None:
   top, _, below = name.partition('.')
+  if (reason := imports.why_not(name)) is not None:
+    return f'{reason}. {line}.'
   if below:
     if importlib.util.find_spec(top) is None:
       return None

@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from algorithmic_efficiency.compat import imports
 from algorithmic_efficiency.trial import failure
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,13 @@ def test_what_most_entries_import_is_in_an_extra(file, name):
     raised(file, f'raise ModuleNotFoundError("x", name="{name}")'), file
   )
   assert "pip install 'algorithmic-efficiency[jax]'" in str(error)
+
+
+def test_a_part_of_algoperf_that_is_not_offered_is_told_with_what_is(file):
+  with imports.installed():
+    error = failure.missing_requirement(raised(file, '\nimport algoperf.workloads.mnist'), file)
+  for part in ('algoperf.workloads is not offered', 'random_utils', f'({file}, line 2)'):
+    assert part in str(error)
 
 
 def test_the_extra_that_is_named_installs_the_package():

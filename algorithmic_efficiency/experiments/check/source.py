@@ -12,13 +12,13 @@ from typing import TypeGuard
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import Finding
-from algorithmic_efficiency.compat import submission_finder
+from algorithmic_efficiency.compat import imports, submission_finder
 from algorithmic_efficiency.compat.source import full_name, meanings
 
 _BATCH_SIZE = frozenset({'get_batch_size', 'get_eval_batch_size'})
 # The modules of ours that a submission may import, under either import root.
 _OPEN_TO_SUBMISSIONS = (
-  *('spec', 'training', 'optimizers', 'layers', 'pytorch_utils', 'jax_sharding_utils'),
+  *('spec', 'training', 'optimizers', 'layers', *imports.MODULES),
   'updates',  # the former name of two of them
 )
 _ROOTS = ('algorithmic_efficiency', 'algoperf')

@@ -1,0 +1,3 @@
+"""How JAX takes over an array of another framework."""
+
+from jax.numpy import from_dlpack as from_dlpack
