@@ -77,14 +77,17 @@ class TorchBackend:
   def place(self, batch: Batch) -> Batch:
     """See the protocol; whole numbers become int64, as PyTorch's losses and AlgoPerf have them.
 
-    On a CPU all other tensors share the memory of the arrays.
+    Images, which are arrays of rank 4, become [batch, channels, height, width]. On a CPU all other
+    tensors share the memory of the arrays.
     """
     return {name: self._place(value) for name, value in batch.items()}
 
   def _place(self, value: Any) -> Any:
     if isinstance(value, np.ndarray):
       tensor = self._place_array(value)
-      return tensor.long() if tensor.dtype == torch.int32 else tensor
+      if tensor.dtype == torch.int32:
+        return tensor.long()
+      return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
     if isinstance(value, dict):
       return self.place(value)
     if isinstance(value, (list, tuple)):

@@ -331,13 +331,13 @@ class DefinedWorkload(spec.Workload):
     return self._eval_batch_size
 
   @property
-  def train_mean(self) -> tuple[float, ...]:
+  def train_mean(self) -> float | tuple[float, ...]:
     if self._definition.train_mean is None:
       raise NotImplementedError(f'{self._definition.name} has no training mean.')
     return self._definition.train_mean
 
   @property
-  def train_stddev(self) -> tuple[float, ...]:
+  def train_stddev(self) -> float | tuple[float, ...]:
     if self._definition.train_stddev is None:
       raise NotImplementedError(f'{self._definition.name} has no training standard deviation.')
     return self._definition.train_stddev

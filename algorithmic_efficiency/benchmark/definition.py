@@ -177,8 +177,8 @@ class WorkloadDefinition:
     output_params: keys for which `is_output_params` is true, by framework ('jax', 'pytorch').
     dropout_rate: rate that `model_fn` uses unless the submission gives one.
     accelerator_dtype: compute type on GPUs and TPUs; a CPU computes in float32.
-    train_mean: mean that inputs are normalized by, per channel.
-    train_stddev: standard deviation that inputs are normalized by, per channel.
+    train_mean: mean that inputs are normalized by: a number, or one for each channel.
+    train_stddev: standard deviation that inputs are normalized by, likewise.
     target_source: origin of the target, with the command that reproduces it.
 
   Raises:
@@ -204,8 +204,8 @@ class WorkloadDefinition:
   output_params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
   dropout_rate: float = 0.0
   accelerator_dtype: Literal['float32', 'bfloat16'] = 'float32'
-  train_mean: tuple[float, ...] | None = None
-  train_stddev: tuple[float, ...] | None = None
+  train_mean: float | tuple[float, ...] | None = None
+  train_stddev: float | tuple[float, ...] | None = None
   target_source: str = ''
 
   def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ def use_framework(name: str) -> None:
   _framework = name
 
 
-def PRNGKey(seed: Any) -> Any:  # noqa: N802 - AlgoPerf's name
+def PRNGKey(seed: Any) -> Any:
   """Makes a key of a whole number."""
   if _framework == 'jax':
     return _jax_random().PRNGKey(seed)

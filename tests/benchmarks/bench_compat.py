@@ -145,7 +145,7 @@ def _measure(framework: str, data_dir: str) -> None:
 
 def _config(entry: StandIn, data_dir: str, folder: str) -> TrialConfig:
   return TrialConfig(
-    workload='mnist',
+    workload='mnist_standardized',
     framework=entry.framework,
     submission=entry.name,
     submission_path=str(entry.write(Path(folder))),

@@ -57,7 +57,7 @@ def main(*arguments: str) -> None:
 def _measure(
   framework: str,
   data_dir: str,
-  workload: str = 'mnist',
+  workload: str = 'mnist_standardized',
   suite: str = 'lite',
   steps_per_burst: int | str = STEPS_PER_BURST,
 ) -> None:

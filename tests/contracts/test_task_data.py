@@ -42,10 +42,11 @@ def assert_streams_match(definition, root):
     counted = 0
     stream = streams.eval_stream(data, definition, root, split, batch_size)
     for batch in stream:
-      weights = batch.pop('weights')
+      weights = batch['weights']
       # One weight for an example, or more where parts of an example count apart.
       assert len(weights) == batch_size and weights.dtype == np.float32
-      assert form(batch) == form(data.fake_batch(definition, batch_size, 1))
+      generated = {**data.fake_batch(definition, batch_size, 1), 'weights': weights}
+      assert form(batch) == form(generated)
       counted += (weights != 0).reshape(batch_size, -1).any(axis=1).sum()
     stream.close()
     assert counted == expected, split

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.metrics import derived
@@ -152,7 +153,7 @@ class TorchModel:
 
     @torch.no_grad()
     def evaluate(batch: Any) -> Any:
-      batch = tree.tree_map(torch.tensor, batch)
+      batch = torch_batch(batch)
       logits = self.code.forward(
         self.model, batch, train=False, use_running_average=True, dropout_rate=0.0
       )
@@ -180,6 +181,15 @@ def code_of(definition: WorkloadDefinition, name: str) -> ModuleType:
 
 def fake_batch(definition: WorkloadDefinition, size: int, seed: int = 0) -> dict[str, Any]:
   return code_of(definition, 'data').fake_batch(definition, size, seed)
+
+
+def torch_batch(batch: dict[str, Any]) -> dict[str, Any]:
+  """A batch as the steps of a submission get it."""
+  import torch
+
+  from algorithmic_efficiency.backends._torch_backend import TorchBackend
+
+  return TorchBackend(torch.device('cpu'), Devices(), compiles=False).place(batch)
 
 
 def with_weights(batch: dict[str, Any], weights: list[int]) -> dict[str, Any]:
@@ -377,13 +387,10 @@ def test_the_train_and_evaluation_steps_export_for_tpu(definition):
 
 @pytest.mark.parametrize('definition', RUNNABLE['pytorch'], **NAMES)
 def test_forward_calls_the_module_so_that_hooks_run(definition):
-  torch = pytest.importorskip('torch')
-  from torch.utils import _pytree as tree
-
   model = build(definition.for_smoke(), 'pytorch')
   calls = []
   model.model.register_forward_hook(lambda *_: calls.append(1))
-  batch = tree.tree_map(torch.tensor, fake_batch(model.definition, 8))
+  batch = torch_batch(fake_batch(model.definition, 8))
   model.code.forward(model.model, batch, train=True, use_running_average=False, dropout_rate=0.1)
   assert calls == [1]
 

@@ -29,8 +29,8 @@ from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
 from algorithmic_efficiency.trial.worker import stop_reason_of
 
-SUITES = {'quick_vision': 'quick', 'mnist': 'lite', 'quick_lm': 'quick'}
-NUM_STEPS = {'quick_vision': 45, 'mnist': 70, 'quick_lm': 45}
+SUITES = {'quick_vision': 'quick', 'mnist_standardized': 'lite', 'quick_lm': 'quick'}
+NUM_STEPS = {'quick_vision': 45, 'mnist_standardized': 70, 'quick_lm': 45}
 
 
 class _Broken(Exception):

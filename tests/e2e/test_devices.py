@@ -41,7 +41,10 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
 @pytest.mark.data
 @pytest.mark.parametrize(
   'workload',
-  ['quick_vision', *(pytest.param(name, marks=pytest.mark.long) for name in ('quick_lm', 'mnist'))],
+  [
+    'quick_vision',
+    *(pytest.param(name, marks=pytest.mark.long) for name in ('quick_lm', 'mnist_standardized')),
+  ],
 )
 @pytest.mark.parametrize(
   ('framework', 'many'),

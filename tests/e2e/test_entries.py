@@ -124,7 +124,7 @@ def every(names: Callable[[str], tuple[str, ...]]) -> pytest.MarkDecorator:
 
 def marks(workload: str) -> list[pytest.MarkDecorator]:
   cost = pytest.mark.slow if workload == ALL_ARE_SLOW_ON else pytest.mark.long
-  return [cost, *[pytest.mark.data] * (workload == 'mnist')]
+  return [cost, *[pytest.mark.data] * (workload == 'mnist_standardized')]
 
 
 @every(runnable)
@@ -148,7 +148,9 @@ def test_on_two_devices(
 def test_eight_devices_give_what_one_gives(results: Results, mnist: Path):
   """Without batch norm the layouts and numbers of devices differ by rounding alone."""
   names = ('pmap_of_2024', 'jit_on_a_mesh')
-  one, eight = (results('jax', 'mnist', names, number, str(mnist)) for number in (1, 8))
+  one, eight = (
+    results('jax', 'mnist_standardized', names, number, str(mnist)) for number in (1, 8)
+  )
   for name in names:
     check(eight[name], BY_NAME[name])
     for row, other in zip(metrics(one[name]), metrics(eight[name]), strict=True):
@@ -157,7 +159,7 @@ def test_eight_devices_give_what_one_gives(results: Results, mnist: Path):
 
 def data(workload: str, request: pytest.FixtureRequest) -> str:
   """The data folder, where the workload needs one."""
-  return str(request.getfixturevalue('mnist')) if workload == 'mnist' else ''
+  return str(request.getfixturevalue('mnist')) if workload == 'mnist_standardized' else ''
 
 
 @pytest.mark.slow

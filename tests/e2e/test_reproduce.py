@@ -68,5 +68,5 @@ def test_mnist(tmp_path, test_data):
   data = ('--data_dir', tmp_path / 'data')
   done = algoeff('data', 'prepare', 'mnist', '--source', test_data / 'mnist', *data, cwd=tmp_path)
   assert done.returncode == 0, done.stderr
-  make_logs(tmp_path, 'mnist', 'pytorch', 190, '--suite', 'lite', *data)
-  check_reproduction(tmp_path, 'mnist', *data)
+  make_logs(tmp_path, 'mnist_standardized', 'pytorch', 190, '--suite', 'lite', *data)
+  check_reproduction(tmp_path, 'mnist_standardized', *data)

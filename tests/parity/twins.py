@@ -17,6 +17,8 @@ import torch
 from flax import linen as nn
 from torch.utils import _pytree as torch_tree
 
+from algorithmic_efficiency.backends._torch_backend import TorchBackend
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
@@ -83,8 +85,7 @@ def batch(
     lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x,
     data.fake_batch(definition, batch_size, seed),
   )
-  if 'weights' not in result:
-    result['weights'] = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
+  result['weights'] = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
   return result
 
 
@@ -141,7 +142,7 @@ def with_torch(
   model = code.build(definition, dtype=dtype)
   model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
   optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-  batch = torch_tree.tree_map(torch.tensor, dict(batch))
+  batch = TorchBackend(torch.device('cpu'), Devices(), compiles=False).place(dict(batch))
 
   model.train()
   logits = code.forward(model, batch, train=True, use_running_average=False, dropout_rate=0.0)

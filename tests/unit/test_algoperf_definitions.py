@@ -170,3 +170,45 @@ def test_the_target_setting_batch_sizes_of_variants():
   for name in ('imagenet_resnet_silu', 'imagenet_resnet_gelu', 'imagenet_vit_glu'):
     assert registry.workload(name).batch_sizes.train == 512
   assert registry.workload('librispeech_deepspeech_norm_and_spec_aug').batch_sizes.eval == 128
+
+
+def test_workloads_for_development_are_the_published_ones():
+  mnist, cifar = registry.workload('mnist'), registry.workload('cifar')
+  for definition, target, budget in (
+    (mnist, 0.97, (60, 7_813, 10)),
+    (cifar, 0.85, (3_600, 4_883, 600)),
+  ):
+    assert (definition.target.validation, definition.target.test) == (target, target)
+    assert set(definition.suites) == {'algoperf_v05', 'algoperf_v06'}
+    for one in definition.suites.values():
+      assert (one.max_sec, one.step_hint, one.eval_period_sec) == budget
+      assert one.role == 'extra'
+  assert (mnist.splits.train, mnist.splits.eval_train, mnist.splits.validation) == (
+    50_000,
+    10_000,
+    10_000,
+  )
+  assert (mnist.batch_sizes.train, mnist.batch_sizes.eval) == (16, 10_000)
+  assert (cifar.splits.train, cifar.splits.eval_train, cifar.splits.validation) == (
+    45_000,
+    5_120,
+    5_000,
+  )
+  assert cifar.batch_sizes.eval == 1_024
+
+
+def test_images_are_scaled_as_published():
+  """Mean and standard deviation of pixels from 0 to 255; those of MNIST are meant for 0 to 1."""
+  scales = {
+    'mnist': (0.1307, 0.3081),
+    'cifar': ((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
+    'imagenet_resnet': ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    'imagenet_vit': ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+  }
+  for name, (mean, stddev) in scales.items():
+    definition = registry.workload(name)
+    assert definition.train_mean == pytest.approx(mean, abs=1e-3)
+    assert definition.train_stddev == pytest.approx(stddev, abs=1e-3)
+    assert isinstance(definition.train_mean, float) == isinstance(mean, float)
+  for name in EIGHT - set(scales):
+    assert registry.workload(name).train_mean is None

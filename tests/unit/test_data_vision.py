@@ -111,21 +111,40 @@ def test_batches_have_the_types_of_the_contract(vision, mnist):
   assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
     'inputs': ((8, 28, 28, 1), 'float32'),
     'targets': ((8,), 'int32'),
+    'weights': ((8,), 'float32'),
   }
   batch = next(streams.eval_stream(vision, definition, root, 'test', 8))
-  assert batch['weights'].dtype == np.float32
   generated = vision.fake_batch(definition, 8, 0)
   assert {name: (a.shape, a.dtype) for name, a in generated.items()} == {
-    name: (a.shape, a.dtype) for name, a in batch.items() if name != 'weights'
+    name: (a.shape, a.dtype) for name, a in batch.items()
   }
 
 
-def test_inputs_are_normalised_by_the_definition(vision, mnist):
+def test_training_batches_of_mnist_have_weights_of_1_as_in_algoperf(vision, mnist, digits):
   definition, root = mnist
+  np.testing.assert_array_equal(
+    next(streams.train_stream(vision, definition, root, 8, 0))['weights'], np.ones(8, np.float32)
+  )
+  assert 'weights' not in next(streams.train_stream(vision, digits, NOWHERE, 8, 0))
+
+
+def test_mnist_has_the_scale_of_algoperf(vision, mnist):
+  """Regression: inputs were 255 times smaller, under AlgoPerf's name and target."""
+  definition, root = mnist
+  assert (definition.train_mean, definition.train_stddev) == (0.1307, 0.3081)
   inputs = joined(streams.eval_stream(vision, definition, root, 'test', 5), 'inputs')
   raw = small_mnist.arrays()['test'][0].astype(np.float64)[..., None]
-  expected = (raw - definition.train_mean) / definition.train_stddev
-  np.testing.assert_allclose(inputs, expected, rtol=0, atol=1e-6)
+  np.testing.assert_allclose(inputs, (raw - 0.1307) / 0.3081, rtol=1e-6, atol=1e-6)
+
+
+def test_standardized_inputs_are_those_of_pixels_from_0_to_1(vision, mnist):
+  _, root = mnist
+  definition = dataclasses.replace(
+    registry.workload('mnist_standardized'), splits=small_mnist.SPLITS
+  )
+  inputs = joined(streams.eval_stream(vision, definition, root, 'test', 5), 'inputs')
+  raw = small_mnist.arrays()['test'][0].astype(np.float64)[..., None]
+  np.testing.assert_allclose(inputs, (raw / 255 - 0.1307) / 0.3081, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 12, 50])
@@ -197,7 +216,7 @@ def test_data_of_another_size_than_the_definition_says_is_refused(vision, mnist)
     streams.train_stream(vision, other, root, 8, 0)
 
 
-@pytest.mark.parametrize('name', ['mnist', 'quick_vision'])
+@pytest.mark.parametrize('name', ['mnist', 'mnist_standardized', 'quick_vision'])
 def test_smoke_streams_cover_the_splits_of_the_smoke_record(vision, name):
   definition = registry.workload(name).for_smoke()
   for split in ('eval_train', 'validation', 'test'):
@@ -254,8 +273,8 @@ def test_reading_imports_neither_frameworks_nor_scikit_learn():
 
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / 'mnist').is_dir(), reason=f'no {DATA}/mnist (ALGOEFF_TEST_DATA)')
-def test_the_real_mnist_is_prepared_and_normalised(vision, tmp_path):
-  definition = registry.workload('mnist')
+def test_the_real_mnist_is_prepared_and_standardized(vision, tmp_path):
+  definition = registry.workload('mnist_standardized')
   prepared = preparing.prepare(
     definition,
     tmp_path,

@@ -25,7 +25,7 @@ def test_it_races_five_studies_of_two_workloads_in_steps():
   suite = suite_file.load(FOLDER / 'race.toml', registry.workloads())
   assert suite.axis == 'cost_adjusted_steps'
   assert suite.tuning['self'].num_studies == 5
-  assert set(suite.workloads) == {'quick_vision', 'mnist'}
+  assert set(suite.workloads) == {'quick_vision', 'mnist_standardized'}
   for name, definition in suite.workloads.items():
     own = registry.workload(name)
     assert (definition.target, definition.batch_sizes) == (own.target, own.batch_sizes)

@@ -236,7 +236,7 @@ class TestLocks:
 
 class TestData:
   def test_a_set_that_is_not_prepared_is_missed_before_anything_starts(self, tmp_path):
-    changes = {'suite': 'lite', 'workloads': ('mnist',), 'smoke': False}
+    changes = {'suite': 'lite', 'workloads': ('mnist_standardized',), 'smoke': False}
     with pytest.raises(errors.UserError, match='data set mnist is not prepared'):
       run(tmp_path, {'a': {}}, data_dir=str(tmp_path), **changes)
     assert not (tmp_path / 'runs').exists()

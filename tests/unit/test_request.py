@@ -153,7 +153,7 @@ class TestHardLimit:
     ('changes', 'seconds'),
     [
       ({}, 600.0),
-      ({'smoke': False, 'workload': 'mnist', 'suite': 'lite'}, 3_600.0),
+      ({'smoke': False, 'workload': 'mnist_standardized', 'suite': 'lite'}, 3_600.0),
       ({'smoke': False, 'workload': 'imagenet_resnet', 'suite': 'full'}, 49_918.0),
       ({'heartbeat_timeout_sec': 5.0}, 5.0),
     ],

@@ -28,7 +28,7 @@ def _record(suite, host, machine='m1', framework='jax', **devices):
 
 def _write(root, name, host, machine='m1', framework='jax', suite='algoperf_v06', **changes):
   record = {**_record(suite, host, machine, framework), **changes} if host else None
-  workload = WORKLOAD if suite == 'algoperf_v06' else 'mnist'
+  workload = WORKLOAD if suite == 'algoperf_v06' else 'mnist_standardized'
   write_trial(root, name, workload, hit_at(workload, 10.0), framework=framework, record=record)
 
 

@@ -23,7 +23,7 @@ axis = 'cost_adjusted_steps'
 hardware = 'any machine'
 """
 RULESETS = '[rulesets.self]\nstudies = 2\n'
-WORKLOADS = '[workloads.mnist]\nmax_steps = 80\n'
+WORKLOADS = '[workloads.mnist_standardized]\nmax_steps = 80\n'
 IN_SECONDS = TOP.replace('cost_adjusted_steps', 'seconds')
 
 
@@ -60,7 +60,8 @@ def test_every_field_is_read(written):
       'num_accelerators = 2\nstop_on_divergence = true\nfree_init_sec = 5\nmax_ratio = 3.5',
       'integral = "grid"\nbaselines = ["a", "b"]',
       '[rulesets.external]\nstudies = 4\ntrials = 3\nbudget_factor = 2',
-      '[workloads.mnist]\nmax_steps = 100\nstep_hint = 90\neval_period_steps = 7\nbatch_size = 64',
+      '[workloads.mnist_standardized]\nmax_steps = 100\nstep_hint = 90',
+      'eval_period_steps = 7\nbatch_size = 64',
       'eval_batch_size = 500\ngoal = {validation = 0.9, test = 0.8, provisional = true}',
       '[workloads.mnist_relu]\nrole = "held_out"',
     )
@@ -74,19 +75,19 @@ def test_every_field_is_read(written):
   assert (mnist.batch_sizes.train, mnist.batch_sizes.eval) == (64, 500)
   target = mnist.target
   assert (target.validation, target.test, target.provisional) == (0.9, 0.8, True)
-  assert target.metric == registry.workload('mnist').target.metric
+  assert target.metric == registry.workload('mnist_standardized').target.metric
   assert variant.suites['mine'].role == 'held_out'
 
 
 def test_what_the_file_does_not_say_is_taken_from_the_definition(written):
-  suite = registry.suite(written(TOP, RULESETS, '[workloads.mnist]'))
-  own, mnist = registry.workload('mnist'), suite.workloads['mnist']
+  suite = registry.suite(written(TOP, RULESETS, '[workloads.mnist_standardized]'))
+  own, mnist = registry.workload('mnist_standardized'), suite.workloads['mnist_standardized']
   assert mnist == dataclasses.replace(own, suites={'mine': own.suites['lite']})
 
 
 def test_a_budget_of_its_own_brings_its_step_hint_and_period(written):
   registry.suite(written())
-  assert registry.workload('mnist', 'mine').suites == {
+  assert registry.workload('mnist_standardized', 'mine').suites == {
     'mine': Budget(step_hint=80, max_steps=80, eval_period_steps=2)
   }
 
@@ -111,9 +112,15 @@ def test_targets_of_its_own_are_not_provisional(written):
   ('parts', 'message'),
   [
     ((TOP + 'tilte = "x"', RULESETS, WORKLOADS), "no field 'tilte'. Did you mean 'title'"),
-    ((TOP, RULESETS, '[workloads.mnits]'), "no workload 'mnits'. Did you mean 'mnist'"),
-    ((TOP, RULESETS, '[workloads.mnist]\nmax_step = 1'), "Did you mean 'max_steps'"),
-    ((TOP, RULESETS, '[workloads.mnist.target]\nvalid = 1'), "Did you mean 'validation'"),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardised]'),
+      "no workload 'mnist_standardised'. Did you mean 'mnist_standardized'",
+    ),
+    ((TOP, RULESETS, '[workloads.mnist_standardized]\nmax_step = 1'), "Did you mean 'max_steps'"),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized.target]\nvalid = 1'),
+      "Did you mean 'validation'",
+    ),
     ((TOP, '[rulesets.slef]\nstudies = 1', WORKLOADS), "Did you mean 'self'"),
     ((TOP, '[rulesets.self]\ntrials = 1', WORKLOADS), 'missing fields: studies'),
     ((TOP, '[rulesets.self]\nstudies = 1\ntrials = 2', WORKLOADS), 'trials must be 1'),
@@ -124,20 +131,44 @@ def test_targets_of_its_own_are_not_provisional(written):
     ((TOP.replace("'mine'", "'quick'"), RULESETS, WORKLOADS), "'quick' is a built-in suite"),
     ((TOP.replace("'mine'", '7'), RULESETS, WORKLOADS), 'name must be text; it is 7'),
     ((TOP.replace("'Mine'", "' '"), RULESETS, WORKLOADS), 'title must be nonempty text'),
-    ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = 1.5'), 'must be a whole number; it is 1.5'),
-    ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = true'), 'must be a whole number; it is True'),
-    ((TOP, RULESETS, '[workloads.mnist]\nmax_steps = 0'), 'max_steps must be positive; it is 0'),
-    ((TOP, RULESETS, '[workloads.mnist]\nmax_sec = 9'), 'max_sec must be left out of a suite'),
-    ((TOP + 'max_ratio = 1', RULESETS, WORKLOADS), 'max_ratio must be above 1; it is 1'),
-    ((TOP, RULESETS, '[workloads.mnist]\nrole = "bass"'), "Did you mean 'base'"),
-    ((TOP, RULESETS, '[workloads.mnist]\nrole = "extra"'), "needs a workload whose role is 'base'"),
-    ((TOP, RULESETS, '[workloads.mnist_relu]\nrole = "held_out"'), 'a variant whose base is in'),
-    ((TOP, RULESETS, '[workloads.mnist]\nbatch_size = 60_000'), 'at most the 50000 examples'),
-    ((TOP, RULESETS, '[workloads.mnist]\nlike = "full"'), "no choice for like 'full'"),
-    ((TOP, RULESETS, '[workloads]\nmnist = 3'), 'workloads.mnist must be a table; it is 3'),
-    ((TOP, RULESETS, '[workloads.mnist.target]\nvalidation = nan'), 'validation must be finite'),
     (
-      (TOP, RULESETS, '[workloads.mnist]\nmax_steps = 5\neval_period_steps = 6'),
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nmax_steps = 1.5'),
+      'must be a whole number; it is 1.5',
+    ),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nmax_steps = true'),
+      'must be a whole number; it is True',
+    ),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nmax_steps = 0'),
+      'max_steps must be positive; it is 0',
+    ),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nmax_sec = 9'),
+      'max_sec must be left out of a suite',
+    ),
+    ((TOP + 'max_ratio = 1', RULESETS, WORKLOADS), 'max_ratio must be above 1; it is 1'),
+    ((TOP, RULESETS, '[workloads.mnist_standardized]\nrole = "bass"'), "Did you mean 'base'"),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nrole = "extra"'),
+      "needs a workload whose role is 'base'",
+    ),
+    ((TOP, RULESETS, '[workloads.mnist_relu]\nrole = "held_out"'), 'a variant whose base is in'),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nbatch_size = 60_000'),
+      'at most the 50000 examples',
+    ),
+    ((TOP, RULESETS, '[workloads.mnist_standardized]\nlike = "full"'), "no choice for like 'full'"),
+    (
+      (TOP, RULESETS, '[workloads]\nmnist_standardized = 3'),
+      'workloads.mnist_standardized must be a table; it is 3',
+    ),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized.target]\nvalidation = nan'),
+      'validation must be finite',
+    ),
+    (
+      (TOP, RULESETS, '[workloads.mnist_standardized]\nmax_steps = 5\neval_period_steps = 6'),
       'eval_period_steps is 6 and max_steps is 5',
     ),
     (
@@ -181,8 +212,8 @@ def test_an_unknown_name_says_that_files_go():
 def test_two_files_may_not_share_a_name_and_one_may_be_read_again(written):
   first = written()
   registry.suite(first)
-  written(TOP, RULESETS, '[workloads.mnist]\nmax_steps = 81')
-  assert registry.suite(first).workloads['mnist'].suites['mine'].max_steps == 81
+  written(TOP, RULESETS, '[workloads.mnist_standardized]\nmax_steps = 81')
+  assert registry.suite(first).workloads['mnist_standardized'].suites['mine'].max_steps == 81
   with pytest.raises(errors.UserError, match=r"mine.toml has the name 'mine'"):
     registry.suite(written(name='other.toml'))
 
@@ -196,8 +227,8 @@ def test_a_ruleset_that_the_suite_does_not_have(written):
 
 
 def test_other_suites_do_not_enter_the_hash_of_a_result(written):
-  before = registry.workload('mnist', 'lite').content_hash()
-  own = registry.workload('mnist')
+  before = registry.workload('mnist_standardized', 'lite').content_hash()
+  own = registry.workload('mnist_standardized')
   more = dataclasses.replace(own, suites={**own.suites, 'full': Budget(step_hint=1, max_sec=1)})
   registry.suite(written())
   assert registry._raced(more, SUITES['lite']).content_hash() == before
@@ -207,10 +238,13 @@ def test_other_suites_do_not_enter_the_hash_of_a_result(written):
   'change', ['max_steps = 81', 'batch_size = 64', 'target = {validation = 0.5}', 'step_hint = 81']
 )
 def test_what_is_raced_does(written, change):
-  before = registry.suite(written()).workloads['mnist'].content_hash()
-  workloads = f'[workloads.mnist]\n{"" if "max" in change else "max_steps = 80"}\n{change}'
+  before = registry.suite(written()).workloads['mnist_standardized'].content_hash()
+  workloads = (
+    f'[workloads.mnist_standardized]\n{"" if "max" in change else "max_steps = 80"}\n{change}'
+  )
   assert (
-    registry.suite(written(TOP, RULESETS, workloads)).workloads['mnist'].content_hash() != before
+    registry.suite(written(TOP, RULESETS, workloads)).workloads['mnist_standardized'].content_hash()
+    != before
   )
 
 
@@ -228,7 +262,7 @@ def test_runs_are_scored_by_the_goals_of_the_file_and_only_if_nothing_was_altere
   written, tmp_path
 ):
   def suite(validation):
-    target = f'[workloads.mnist]\nmax_steps = 80\ngoal = {{validation = {validation}}}'
+    target = f'[workloads.mnist_standardized]\nmax_steps = 80\ngoal = {{validation = {validation}}}'
     return written(TOP, RULESETS, target)
 
   file = suite(0.5)
@@ -237,13 +271,13 @@ def test_runs_are_scored_by_the_goals_of_the_file_and_only_if_nothing_was_altere
     'suite': 'mine',
     'ruleset': 'self',
     'status': 'finished',
-    'definition_hash': found.workloads['mnist'].content_hash(),
+    'definition_hash': found.workloads['mnist_standardized'].content_hash(),
     'suite_hash': found.rules_hash('self'),
   }
   runs = tmp_path / 'runs'
   for name, changes in (('a', {}), ('b', {'suite_hash': '0' * 16})):
     rows = [(1, 1.0, 0.1), (40, 2.0, 0.6)]
-    scoring_runs.write_trial(runs, name, 'mnist', rows, record={**record, **changes})
+    scoring_runs.write_trial(runs, name, 'mnist_standardized', rows, record={**record, **changes})
   result = scoring.score(scoring.load(runs), file, ruleset='self', statistics=False)
   assert result.times[:, 0].tolist() == [40, float('inf')]
   assert counted(result.notes)['altered_suite'] == 1
@@ -253,7 +287,7 @@ def test_runs_are_scored_by_the_goals_of_the_file_and_only_if_nothing_was_altere
 
 def test_runs_of_a_suite_that_is_not_known_ask_for_its_file(tmp_path, capsys):
   record = {'suite': 'theirs', 'ruleset': 'self', 'status': 'finished'}
-  scoring_runs.write_trial(tmp_path, 'a', 'mnist', [(1, 1.0, 0.1)], record=record)
+  scoring_runs.write_trial(tmp_path, 'a', 'mnist_standardized', [(1, 1.0, 0.1)], record=record)
   out = str(tmp_path / 'out')
   assert cli.main(['score', str(tmp_path), '--output_dir', out]) == cli.USER_ERROR
   assert "the suite 'theirs', which is not known here" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import streams
 
@@ -31,6 +32,39 @@ def model_torch():
 
 def fake_batch(definition, seed=0):
   return TASK.module('data').fake_batch(definition, 8, seed)
+
+
+def torch_batch(batch):
+  """A batch as the steps of a submission get it."""
+  import torch
+
+  from algorithmic_efficiency.backends._torch_backend import TorchBackend
+
+  return TorchBackend(torch.device('cpu'), Devices(), compiles=False).place(batch)
+
+
+def test_images_are_channels_first_in_pytorch():
+  """Regression: entries of AlgoPerf got [batch, 28, 28, 1]."""
+  pytest.importorskip('torch')
+  for definition, shape in ((MNIST, (8, 1, 28, 28)), (QUICK, (8, 1, 8, 8))):
+    batch = fake_batch(definition)
+    inputs = torch_batch(batch)['inputs']
+    assert inputs.shape == shape
+    assert inputs.view(8, -1).shape == (8, shape[2] * shape[3])  # as AlgoPerf's own model does
+    np.testing.assert_array_equal(inputs[:, 0], batch['inputs'][..., 0])
+
+
+def test_mnist_tells_its_mean_and_stddev_as_numbers():
+  """Regression: entries of AlgoPerf got tuples."""
+  pytest.importorskip('torch')
+  import torch
+
+  from algorithmic_efficiency.backends._torch_backend import TorchBackend
+
+  backend = TorchBackend(torch.device('cpu'), Devices(), compiles=False)
+  task = TaskCode(data=TASK.module('data'), model=TASK.module('model_torch'))
+  workload = backend.workload(MNIST, task, MNIST.suites['algoperf_v06'])
+  assert (workload.train_mean, workload.train_stddev) == (0.1307, 0.3081)
 
 
 def jax_variables(model_jax, definition, seed=0):
@@ -100,8 +134,7 @@ def test_dropout_in_jax(model_jax, definition):
 def test_dropout_in_pytorch(model_torch, definition):
   import torch
 
-  model = model_torch.build(definition)
-  batch = {name: torch.tensor(array) for name, array in fake_batch(definition).items()}
+  model, batch = model_torch.build(definition), torch_batch(fake_batch(definition))
 
   def logits(train, rate, seed=0):
     torch.manual_seed(seed)
@@ -165,7 +198,7 @@ def test_quick_vision_learns_in_pytorch(model_torch, tmp_path):
   model = model_torch.build(QUICK)
   optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
   for batch in batches(tmp_path):
-    batch = {name: torch.tensor(array) for name, array in batch.items()}
+    batch = torch_batch(batch)
     logits = model_torch.forward(
       model, batch, train=True, use_running_average=False, dropout_rate=0.0
     )
@@ -173,7 +206,7 @@ def test_quick_vision_learns_in_pytorch(model_torch, tmp_path):
     optimizer.zero_grad()
     (loss['summed'] / loss['n_valid_examples']).backward()
     optimizer.step()
-  batch = {name: torch.tensor(array) for name, array in validation_batch(tmp_path).items()}
+  batch = torch_batch(validation_batch(tmp_path))
   logits = model_torch.forward(
     model, batch, train=False, use_running_average=True, dropout_rate=0.0
   )

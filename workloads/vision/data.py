@@ -2,7 +2,7 @@
 
 A batch has `inputs`, float32 [batch, height, width, channels], normalized by the definition's mean
 and standard deviation, and `targets`, int32 [batch]. In evaluation it also has `weights`, float32
-[batch].
+[batch], 0 for padding. As in AlgoPerf, training batches of MNIST have `weights` too, all 1.
 
 MNIST from TensorFlow Datasets keeps the order of that library. Its validation split has another
 10,000 of the 60,000 training images than the validation split from the original files.
@@ -165,16 +165,23 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
   """Returns a training batch of generated images and labels of the right ranks and types."""
   random = seeds.generator(seed, 'fake')
   shape = (batch_size, *definition.data.image_shape)
-  return {
-    'inputs': random.standard_normal(shape, np.float32),
-    'targets': random.integers(definition.data.num_classes, size=batch_size, dtype=np.int32),
-  }
+  inputs = random.standard_normal(shape, np.float32)
+  targets = random.integers(definition.data.num_classes, size=batch_size, dtype=np.int32)
+  return _batch(definition, inputs, targets)
+
+
+def _batch(definition: WorkloadDefinition, inputs: np.ndarray, targets: np.ndarray) -> Batch:
+  batch = {'inputs': inputs, 'targets': targets}
+  if definition.data.source == 'mnist':
+    batch['weights'] = np.ones(len(targets), np.float32)
+  return batch
 
 
 class _Images:
   """A loader that gathers stored pixels and normalizes them in place."""
 
   def __init__(self, definition: WorkloadDefinition, root: Path, split: Literal['train'] | Split):
+    self._definition = definition
     if definition.data.source == 'digits':
       self._inputs, self._targets = _digits()[split]
     else:
@@ -190,14 +197,14 @@ class _Images:
         f'{split}, which holds {self._inputs.shape}',
       )
     assert definition.train_mean is not None and definition.train_stddev is not None
-    (mean,), (stddev,) = definition.train_mean, definition.train_stddev
-    self._scale = np.float32(1 / stddev)
-    self._shift = np.float32(mean / stddev)
+    mean, stddev = np.float64(definition.train_mean), np.float64(definition.train_stddev)
+    self._scale = (1 / stddev).astype(np.float32)
+    self._shift = (mean / stddev).astype(np.float32)
 
   def __call__(self, rows: ShardRows) -> Batch:
     inputs = np.take(self._inputs, rows.indices, axis=0) * self._scale
     inputs -= self._shift
-    return {'inputs': inputs, 'targets': np.take(self._targets, rows.indices)}
+    return _batch(self._definition, inputs, np.take(self._targets, rows.indices))
 
 
 @functools.cache

@@ -139,6 +139,8 @@ _CIFAR = WorkloadDefinition(
   batch_sizes=BatchSizes(train=128, eval=1024),
   smoke=None,
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
+  train_mean=(0.49139968 * 255, 0.48215827 * 255, 0.44653124 * 255),
+  train_stddev=(0.24703233 * 255, 0.24348505 * 255, 0.26158768 * 255),
   target_source='AlgoPerf, for development only',
 )
 

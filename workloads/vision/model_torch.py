@@ -1,6 +1,6 @@
 """The image classifiers in PyTorch.
 
-Images are [batch, height, width, channels], logits [batch, classes].
+Images are [batch, channels, height, width], logits [batch, classes].
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class _ConvNet(nn.Module):
     use_running_average: bool | None = None,
     dropout_rate: float = 0.0,
   ) -> torch.Tensor:
-    x = x.permute(0, 3, 1, 2)
     for index in range(len(self.config.channels)):
       x = self.get_submodule(f'conv{index + 1}')(x)
       if self.config.norm == 'batch':
