@@ -15,6 +15,9 @@ from typing import Any
 from algorithmic_efficiency import errors
 
 _CALL = re.compile(r'[A-Za-z_][\w.]*\(.*\)', re.DOTALL)
+_RESULT = re.compile(r'GradientTransformation|Schedule')
+_WRITTEN_WITH = ('optax', 'jax')
+_LIBRARIES = ('jax', 'jaxlib', 'flax', 'torch')  # which use JAX, and have no optimizers of optax
 _NAME = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 
 
@@ -55,6 +58,35 @@ def _imported(name: str) -> Any:
     raise errors.UserError(
       f'{name} cannot be imported: there is no {word!r} in {owner.__name__}.{hint}'
     ) from None
+
+
+def has_torch_interface(found: Any) -> bool:
+  """True for a class that derives from torch.optim.Optimizer, which need not be imported here."""
+  kinds = inspect.getmro(found) if inspect.isclass(found) else ()
+  return ('torch.optim.optimizer', 'Optimizer') in [
+    (kind.__module__, kind.__name__) for kind in kinds
+  ]
+
+
+def is_of_optax(found: Any) -> bool:
+  """True for a function that may give an optimizer or a schedule of optax.
+
+  It is one of optax's own, says so in its annotation, or is written with optax or JAX. Nothing is
+  called to find out: any import name may be given, `os.system` among them.
+  """
+  function = inspect.unwrap(getattr(found, 'func', found))  # behind partial, jit and decorators
+  if not inspect.isfunction(function):
+    return False
+  package = function.__module__.partition('.')[0]
+  if package == 'optax' or _RESULT.search(str(function.__annotations__.get('return', ''))):
+    return True
+  used = {*map(_package, function.__globals__.values()), *function.__code__.co_names}
+  return package not in _LIBRARIES and not used.isdisjoint(_WRITTEN_WITH)
+
+
+def _package(value: Any) -> str:
+  name = value.__name__ if inspect.ismodule(value) else getattr(value, '__module__', None)
+  return name.partition('.')[0] if isinstance(name, str) else ''
 
 
 def absent_error(name: str, package: str, hint: str, install: str) -> errors.UserError:
@@ -252,6 +284,11 @@ def called(text: str) -> Any:
     if not equals:
       raise errors.UserError(f'Arguments must have names, as in lr=0.1; {text} has {part!r}.')
     values[key.strip()] = parse_value(value)
+  if not (has_torch_interface(function) or is_of_optax(function)):
+    raise errors.UserError(
+      'A value may be a call of an optimizer, or of a function of optax or that uses it; '
+      f'{name} is neither, and was not called.'
+    )
   return function(**bind(function, name, values))
 
 

@@ -36,22 +36,30 @@ def main() -> None:
 
 def _dry_run(settings: Settings) -> str:
   optimizer = arguments.load(settings.optimizer)
+  is_of_torch = arguments.has_torch_interface(optimizer)
+  if not is_of_torch:
+    _check_function(settings.optimizer, optimizer)
   needs = table.needs_of(optimizer)
   if needs.refused:
     raise errors.UserError(f'{settings.optimizer} cannot run here: {needs.refused}.')
-  is_of_torch = inspect.isclass(optimizer) and _has_interface(optimizer)
-  if inspect.isclass(optimizer) and not is_of_torch:
-    raise table.not_an_optimizer_error(settings.optimizer, 'is a class without that interface')
   framework = 'pytorch' if is_of_torch else 'jax'
   module = importlib.import_module(f'algorithmic_efficiency.optimizers.{_DRY_RUNS[framework]}')
   module.run(settings)
   return framework
 
 
-def _has_interface(optimizer: type) -> bool:
-  """Returns True if a class derives from torch.optim.Optimizer, without importing PyTorch."""
-  names = [(kind.__module__, kind.__name__) for kind in inspect.getmro(optimizer)]
-  return ('torch.optim.optimizer', 'Optimizer') in names
+def _check_function(name: str, found: object) -> None:
+  """Looks at what a name is before anything calls it.
+
+  Raises:
+    UserError: it is no function that may give an optimizer.
+  """
+  if inspect.isclass(found):
+    raise table.not_an_optimizer_error(name, 'is a class without that interface')
+  if not arguments.is_of_optax(found):
+    raise table.not_an_optimizer_error(
+      name, 'is a function that does not use optax, and was not called'
+    )
 
 
 def _message(name: str, error: Exception) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import decimal
+import functools
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +33,52 @@ def sgd(
   """Stands for an optimizer."""
 
 
+def test_what_may_be_called():
+  optax = pytest.importorskip('optax')
+  import jax
+
+  for name in ('adamw', 'sgd', 'lbfgs', 'cosine_decay_schedule', 'inject_hyperparams'):
+    assert arguments.is_of_optax(getattr(optax, name)), name
+  for name in ('muon', 'sam', 'prodigy', 'schedule_free_adamw'):
+    assert arguments.is_of_optax(getattr(optax.contrib, name)), name
+  assert arguments.is_of_optax(functools.partial(optax.sgd, momentum=0.9))
+  assert arguments.is_of_optax(jax.jit(optax.sgd))
+  for found in (os.system, os.mkdir, subprocess.run, shutil.rmtree, print, exec, Path.touch):
+    assert not arguments.is_of_optax(found), found
+  for found in (jax.profiler.start_trace, jax.clear_caches, sgd, decimal.Context, 3):
+    assert not arguments.is_of_optax(found), found
+
+
+def test_functions_of_a_users_own_that_may_be_called():
+  pytest.importorskip('optax')
+  spaces: list[dict[str, Any]] = []
+  for source in (
+    'import optax\ndef make(lr): return optax.sgd(lr)',
+    'from optax import sgd\ndef make(lr): return sgd(lr)',
+    'def make(lr):\n  import optax\n  return optax.sgd(lr)',
+    'import jax\ndef make(lr): ...',
+    'def make(lr) -> "GradientTransformation": ...',
+  ):
+    spaces.append({'__name__': 'mine'})
+    exec(source, spaces[-1])
+    assert arguments.is_of_optax(spaces[-1]['make']), source
+
+
+def test_a_class_of_torchs_interface_is_known_without_torch():
+  torch = pytest.importorskip('torch')
+  assert arguments.has_torch_interface(torch.optim.AdamW)
+  assert arguments.has_torch_interface(type('Mine', (torch.optim.SGD,), {}))
+  for found in (torch.nn.Linear, torch.save, torch.optim, int, 3):
+    assert not arguments.has_torch_interface(found)
+
+
 @pytest.mark.parametrize(
   ('text', 'value'),
   [
     ('1e-3', 0.001),
     (' 5 ', 5),
+    ('1e400', '1e400'),  # no number that there is
+    ('(1, -1e999)', '(1, -1e999)'),
     ('true', True),
     ('False', False),
     ('none', None),
@@ -81,11 +127,19 @@ def test_what_is_open_must_be_closed(text):
     ({'dtype': 'decimal.Decimal'}, {'dtype': decimal.Decimal}),
     ({'inner': 'decimal.Decimal'}, {'inner': decimal.Decimal}),
     ({'odd': 0.5}, {'odd': 0.5}),  # an annotation that says nothing to us forbids nothing
-    ({'weight_decay': "decimal.Decimal(value='2')"}, {'weight_decay': decimal.Decimal(2)}),
   ],
 )
 def test_bind(values, expected):
   assert arguments.bind(sgd, 'sgd', values, given=1) == expected
+
+
+def test_a_value_may_be_a_call(monkeypatch, tmp_path):
+  (tmp_path / 'own_schedules.py').write_text('def twice(x: int) -> "Schedule": return 2 * x')
+  monkeypatch.syspath_prepend(tmp_path)
+  values = {'weight_decay': 'own_schedules.twice(x=3)'}
+  assert arguments.bind(sgd, 'sgd', values, given=1) == {'weight_decay': 6}
+  with pytest.raises(UserError, match=r'decimal\.Decimal is neither, and was not called'):
+    arguments.bind(sgd, 'sgd', {'weight_decay': "decimal.Decimal(value='2')"}, given=1)
 
 
 @pytest.mark.parametrize(

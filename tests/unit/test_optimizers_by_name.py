@@ -318,7 +318,11 @@ def test_an_optax_optimizer_is_tried_out(cache):
     ('class Best: ...', 'mine.Best is a class without that interface'),
     ('import no_such_package', "mine.Best needs the package 'no_such_package'"),
     ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
-    ('def Best(): raise RuntimeError("CUDA is not there")', 'needs a GPU, and this machine has'),
+    (
+      'import optax\ndef Best(): raise RuntimeError("CUDA is not there")',
+      'needs a GPU, and this machine has',
+    ),
+    ('def Best(): raise RuntimeError("called")', 'does not use optax, and was not called'),
     ('import os; os._exit(3)', 'ended the process of its dry run'),
     ('import os; os._exit(0)', 'ended the process of its dry run: it printed nothing'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
@@ -331,6 +335,28 @@ def test_a_module_that_cannot_be_used(source, message, cache, monkeypatch, tmp_p
   monkeypatch.syspath_prepend(str(tmp_path))
   with pytest.raises(UserError, match=message):
     by_name.entry_for('mine.Best()')
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'os.system(command="touch called")',
+    'os.mkdir(path="called")',
+    'pathlib.Path.touch(self="called")',
+    'shutil.copyfile(src="/dev/null", dst="called")',
+    'subprocess.check_output(args="touch called", shell=True)',
+    'optax.adamw(learning_rate=0.1, mask=os.system(command="touch called"))',
+    'optax.adamw(learning_rate=os.mkdir(path="called"))',
+  ],
+)
+def test_what_is_no_optimizer_is_not_called(text, cache, monkeypatch, tmp_path):
+  """Regression: the command was run, and then it was said that it is no optimizer."""
+  if text.startswith('optax'):
+    pytest.importorskip('optax')
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=r'was not called|is a class without that interface'):
+    by_name.entry_for(text)
+  assert not (tmp_path / 'called').exists()
 
 
 def test_an_optimizer_that_never_returns(cache, monkeypatch, tmp_path):
