@@ -90,7 +90,7 @@ def test_points_are_the_published_ones_as_named_tuples():
 
 
 def test_what_is_no_search_space_is_told():
-  with pytest.raises(UserError, match='halton.generate_search holds a int'):
+  with pytest.raises(UserError, match=r'halton\.generate_search holds a int'):
     algoperf('halton').generate_search(3, 1)
 
 
