@@ -15,7 +15,7 @@ import numpy as np
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.option import option
+from algorithmic_efficiency.option import check, option
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
 
@@ -37,6 +37,9 @@ class Devices:
     local_rank: rank among the processes on this host.
     compile: 'auto' compiles where it pays (JAX always; PyTorch on CUDA only).
     compilation_cache: folder of the persistent compilation cache; None leaves JAX's own setting.
+
+  Raises:
+    UserError: the value of an option is wrong.
   """
 
   platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = option(
@@ -61,6 +64,9 @@ class Devices:
     'auto', group='devices', help='compile the model; auto: always in JAX, on GPUs in PyTorch'
   )
   compilation_cache: str | None = None
+
+  def __post_init__(self) -> None:
+    check(self)
 
   @property
   def num_local_devices(self) -> int | None:
