@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,9 +32,20 @@ _DEFINE: Mapping[type, Callable[..., Any]] = {
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
 }
+_NAMES_HERE = {
+  'resume': 'resume_last_run',
+  'experiment': 'experiment_name',
+  'ruleset': 'tuning_ruleset',
+  'trials': 'num_tuning_trials',
+  'seed': 'rng_seed',
+  'submission': 'submission_path',
+  'compile': 'torch_compile',
+}
+"""The flags of `algoeff run`, which messages name, by their names here."""
 _NO_EFFECT = {
   'profile': 'every trial records its clock buckets in trial.json',
   'capture_jax_trace': 'no trace is taken',
+  'save_intermediate_checkpoints': 'the last two checkpoints are kept',
   'use_wandb': 'rows go to the files of the trial and to the trackers of --log',
   'set_pytorch_max_split_size': 'each trial has a process, and so an allocator, of its own',
   'pytorch_eval_num_workers': 'evaluation reads through the one input pipeline',
@@ -115,7 +127,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _mistake(message: str) -> int:
-  print(f'submission_runner: {errors.brief(message)}', file=sys.stderr)
+  own = re.sub(r'--(\w+)', lambda flag: f'--{_NAMES_HERE.get(flag[1], flag[1])}', message)
+  print(f'submission_runner: {errors.brief(own)}', file=sys.stderr)
   return USER_ERROR
 
 

@@ -19,6 +19,19 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
 
 
+def test_messages_speak_the_flags_of_this_command(capsys):
+  message = (
+    'Continue it with --resume, replace it with --overwrite, or choose another --experiment; '
+    '--ruleset self takes no search space, drop --tuning_search_space or --trials.'
+  )
+  assert submission_runner._mistake(message) == 2
+  assert capsys.readouterr().err == (
+    'submission_runner: Continue it with --resume_last_run, replace it with --overwrite, or choose '
+    'another --experiment_name; --tuning_ruleset self takes no search space, drop '
+    '--tuning_search_space or --num_tuning_trials.\n'
+  )
+
+
 @pytest.mark.parametrize(
   ('says', 'store'), [('True', 'first:29500'), ('False', ''), (None, '')], ids=str
 )
