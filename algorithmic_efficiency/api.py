@@ -8,18 +8,27 @@ trial.rows().plot(x='global_step', y='validation/accuracy')
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import os
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from algorithmic_efficiency import errors
+import msgspec
+
+from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.option import declared
 from algorithmic_efficiency.results import measurements, trial_record
-from algorithmic_efficiency.trial.options import with_options
+from algorithmic_efficiency.trial.options import RunOptions, with_options
 
 if TYPE_CHECKING:
   import pandas as pd
+
+_Record = TypeVar('_Record')
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ def run(
   """Runs a submission on a workload, each trial in a process of its own, and gives the trials.
 
   Args:
-    options: the fields of `request.Request`, such as ruleset, trials, studies, seed or smoke.
+    options: flags of `algoeff run`, such as trials, studies, smoke or num_threads, and the fields
+      of `launch.request.Request`.
 
   Raises:
     UserError: a mistake of the caller.
@@ -64,7 +74,18 @@ def run(
 
   registry.pin_own_packages()
   fields = {'workload': workload, 'framework': framework, 'submission': submission, **options}
-  asked = with_options(request.Request, fields)
+  asked = _record(request.Request, fields)
+  if 'devices' not in options:
+    devices = asked.devices
+    num_processes = backends.num_processes(
+      framework,
+      platform=devices.platform,
+      num_devices=devices.num_devices,
+      num_processes=None,
+    )
+    asked = dataclasses.replace(
+      asked, devices=dataclasses.replace(devices, world_size=num_processes)
+    )
   outcomes = session.run_trials(request.configs(asked), quiet=quiet)
   return [Trial(outcome.folder) for outcome in outcomes]
 
@@ -83,8 +104,9 @@ def bench(
   Args:
     suite: a name, or a TOML file.
     submissions: names, folders or module files; 'NAME=SUBMISSION' is scored as NAME.
-    retry_failed: whether trials that failed by their own fault, or are invalid, are run again.
-    options: further fields of `experiments.race.race.Race`, such as ruleset, studies or seed.
+    retry_failed: True runs trials again that failed by their own fault, or are invalid.
+    options: further flags of `algoeff bench`, such as ruleset, studies or num_threads, and the
+      fields of `experiments.race.race.Race`.
 
   Raises:
     UserError: a mistake of the caller; nothing was started.
@@ -96,15 +118,54 @@ def bench(
   for name, value in (('submissions', submissions), ('frameworks', frameworks)):
     if isinstance(value, str):  # a list of letters, by its type
       raise errors.UserError(f'{name} must be a list of names; it is the text {value!r}.')
+    if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+      raise errors.UserError(f'{name} must be a list of names; it is {errors.shown(value)}.')
   fields = {
     'suite': suite,
     'entries': tuple(map(race.RaceSubmission.parse, submissions)),
     'frameworks': tuple(frameworks),
     **options,
   }
-  asked = with_options(race.Race, fields)
+  asked = _record(race.Race, fields)
   result = race_run.run(asked, retry_failed=retry_failed, quiet=quiet)
   return [Trial(config.path) for config in result.configs]
+
+
+def _record(kind: Callable[..., _Record], fields: Mapping[str, Any]) -> _Record:
+  """Makes a record, with its options and devices, from values given side by side.
+
+  Raises:
+    UserError: a name is unknown, or a value has another type than its field.
+  """
+  hints = typing.get_type_hints(kind)
+  flags = {one.field: one for record in (RunOptions, Devices) for one in declared(record)}
+  values = {}
+  for name, value in fields.items():
+    if name not in hints and name not in flags:
+      raise errors.unknown('option', name, [*hints, *flags])
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if name in hints:
+      values[name] = _fitting(name, plain, hints[name])
+    else:
+      values[name] = tuple(plain) if flags[name].is_many and isinstance(plain, list) else plain
+  own = {one.field for one in declared(Devices)} & values.keys()
+  if own:
+    given = {name: values.pop(name) for name in own}
+    values['devices'] = dataclasses.replace(values.get('devices', Devices()), **given)
+  return with_options(kind, values)
+
+
+def _fitting(name: str, value: Any, hint: Any) -> Any:
+  """A value as its field has it: a list may stand for a tuple.
+
+  Raises:
+    UserError: the value has another type.
+  """
+  try:
+    return msgspec.convert(value, hint, from_attributes=True)
+  except msgspec.ValidationError as error:
+    found = str(error).replace('`', '')
+    raise errors.UserError(f'{name} is {errors.shown(value)}: {found}.') from None
 
 
 def trials(folder: str | Path) -> list[Trial]:
