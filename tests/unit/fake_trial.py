@@ -174,6 +174,7 @@ class FakeTrial:
       splits: tuple[str, ...] = ('validation', 'test'),
       max_batches: int | None = None,
     ) -> dict[str, float]:
+      self.machine.synchronize()  # an evaluation waits for what is in flight
       self.clock.spend(eval_sec)
       value = accuracy(step) if max_batches is None else partial(step)
       values = {f'{split}/accuracy': value for split in splits}

@@ -19,11 +19,16 @@ DEFINITION = dataclasses.replace(
 )
 
 
-def evaluate(sums, definition=DEFINITION):
-  """The evaluation of one split whose sums the backend gives."""
-  backend = SimpleNamespace(
-    rank=0, world_size=1, eval_sums=lambda *_: {**sums, 'num_examples': (20.0, 1.0)}
-  )
+def evaluate(sums, definition=DEFINITION, splits=('validation',), max_batches=None, seen=None):
+  """An evaluation whose sums the backend gives; `seen` gets the batches of each split."""
+
+  def eval_sums(workload, params, model_state, batches, key_data):
+    batches = list(batches)
+    if seen is not None:
+      seen.append(batches)
+    return {**sums, 'num_examples': (20.0, 1.0)}
+
+  backend = SimpleNamespace(rank=0, world_size=1, eval_sums=eval_sums)
   workload = SimpleNamespace(definition=definition, eval_batch_size=8)
   return evaluation.evaluate(
     backend,
@@ -33,13 +38,14 @@ def evaluate(sums, definition=DEFINITION):
     model_state=None,
     root=None,
     key_data=np.zeros(2, np.uint32),
-    splits=('validation',),
+    splits=splits,
+    max_batches=max_batches,
   )
 
 
 @pytest.fixture(autouse=True)
 def no_stream(monkeypatch):
-  monkeypatch.setattr(evaluation, '_stream', lambda *_: (batch for batch in ()))
+  monkeypatch.setattr(evaluation, '_stream', lambda *_: (batch for batch in 'abcd'))
 
 
 def test_perplexity_is_that_of_the_whole_split_and_not_a_mean_of_perplexities():
@@ -75,3 +81,26 @@ def test_a_definition_without_perplexity_gets_none():
 
 def test_a_model_sums_what_is_not_derived():
   assert derived.summed(('loss', 'ppl', 'accuracy')) == ('loss', 'accuracy')
+
+
+def test_a_partial_evaluation_takes_the_first_batches_of_each_split():
+  seen: list[list[str]] = []
+  sums = {'loss': (6.0, 3.0)}
+  for max_batches in (None, 1, 3, 9):
+    evaluate(sums, splits=('validation', 'test'), max_batches=max_batches, seen=seen)
+  assert [''.join(batches) for batches in seen[::2]] == ['abcd', 'a', 'abc', 'abcd']
+  assert seen[1::2] == seen[::2]
+
+
+def test_the_training_split_has_its_own_prefix_and_no_number_of_examples():
+  assert set(evaluate({'loss': (6.0, 3.0)}, splits=('eval_train', 'test'))) == {
+    *('train/loss', 'train/ppl'),
+    *('test/loss', 'test/ppl', 'test/num_examples'),
+  }
+
+
+def test_a_split_that_the_definition_lacks_is_left_out():
+  splits = dataclasses.replace(DEFINITION.splits, test=None)
+  definition = dataclasses.replace(DEFINITION, splits=splits)
+  found = evaluate({'loss': (6.0, 3.0)}, definition, splits=('validation', 'test'))
+  assert {name.split('/')[0] for name in found} == {'validation'}

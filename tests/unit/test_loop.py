@@ -217,6 +217,12 @@ class TestClock:
     assert trial.run.watch.buckets()['update'] == pytest.approx(1.0)
     assert trial.run.watch.buckets()['eval'] == pytest.approx(2.0)  # two evaluations of 1 s
 
+  def test_so_are_steps_that_were_not_waited_for(self):
+    trial = FakeTrial(step_rules(max_steps=5, period=5), step_sec=0.0, queued_sec=1 / 64)
+    trial.run.run()
+    assert trial.run.watch.buckets()['update'] == 5 / 64
+    assert trial.run.watch.buckets()['eval'] == 2.0
+
   def test_the_device_runs_ahead_by_a_bounded_number_of_steps(self):
     trial = FakeTrial(step_rules(max_steps=500, period=500), step_sec=0.0, queued_sec=1e-4)
     trial.run.run()
