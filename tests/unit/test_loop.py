@@ -249,6 +249,11 @@ class TestClock:
     trial.run.run()
     assert median_step_sec(trial.run.position.step_times) == 0.125
 
+  def test_step_time_has_no_share_of_the_evaluations(self):
+    trial = FakeTrial(step_rules(max_steps=8, period=2), eval_sec=50.0, log_sec=7.0)
+    trial.run.run()
+    assert trial.run.position.step_times == [(0.125, 1), *[(0.125, 2)] * 3]
+
   def test_step_time_has_its_share_of_the_preparations(self):
     """Regression: where steps are raced, whatever was computed in prepare_for_eval was free."""
 
@@ -435,6 +440,18 @@ class TestCalls:
     assert 'train_state' not in plain.calls[0]
     with pytest.raises(TypeError):
       declared.calls[0]['train_state']['accumulated_submission_time'] = 0.0
+
+  def test_the_preparation_for_an_evaluation_has_no_train_state(self):
+    """AlgoPerf passes it to `update_params` alone."""
+    seen = []
+
+    def prepare(**arguments):
+      seen.append(set(arguments))
+      return 'state', 1.0, None
+
+    trial = FakeTrial(step_rules(max_steps=1), prepare_for_eval=prepare, wants_train_state=True)
+    trial.run.run()
+    assert seen == [set(trial.calls[0]) - {'batch', 'train_state'}]
 
   def test_train_state_says_which_targets_were_reached(self):
     """AlgoPerf's keys: `goal` for target."""

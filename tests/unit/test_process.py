@@ -189,6 +189,34 @@ def test_a_failed_one_has_no_final_row_and_leaves_its_group_to_the_others(monkey
   assert not stages.parts.backend.is_stopped
 
 
+def test_all_that_a_checkpoint_has_is_restored(monkeypatch, tmp_path):
+  stages = FakeStages(monkeypatch, tmp_path)
+  seen: list[Any] = []
+
+  def overlay(fresh, packed, *, fixed):
+    seen.append((fresh, fixed))
+    return {name: f'{packed[name]} restored' for name in fresh}
+
+  stages.parts.backend.overlay = overlay
+  stages.stream.restore = seen.append
+  payload = {
+    **{name: name for name in ('params', 'model_state', 'optimizer_state')},
+    'data': 'its position',
+    'position': {'global_step': 2, 'charged_steps': 4},
+    'buckets': {'update': 30.0},
+    'charged': 1.0,
+    'preemption_count': 3,
+  }
+  run = stages.trial.run
+  process._restore(run, stages.opened, Loaded(2, payload))
+  fresh = {'params': 1.0, 'model_state': None, 'optimizer_state': 'state'}
+  assert seen == [(fresh, ('params',)), 'its position']
+  assert (run.params, run.model_state) == ('params restored', 'model_state restored')
+  assert run.optimizer_state == 'optimizer_state restored'
+  assert (run.position.charged_steps, run.preemption_count) == (4, 4)
+  assert run.watch.submission_time == 31.0
+
+
 def test_data_are_closed_again_if_the_rest_cannot_be_opened(monkeypatch, tmp_path):
   stages = FakeStages(monkeypatch, tmp_path)
   monkeypatch.undo()
