@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import fake_race
+import psutil
 import pytest
 
 from algorithmic_efficiency.experiments.race.race import expand
@@ -31,17 +32,6 @@ def start(folder: Path, studies: int) -> subprocess.Popen:
   return subprocess.Popen([*command, json.dumps(SCRIPTS), json.dumps(changes)])
 
 
-def children(parent: int) -> list[int]:
-  found = []
-  for entry in Path('/proc').iterdir():
-    if entry.name.isdigit():
-      with contextlib.suppress(OSError):
-        fields = (entry / 'stat').read_text().rpartition(')')[2].split()
-        if int(fields[1]) == parent and fields[0] != 'Z':
-          found.append(int(entry.name))
-  return found
-
-
 def wait_for_a_start(folder: Path, number: int, launcher: subprocess.Popen) -> fake_race.Session:
   """The latest process of a trial, as soon as so many have been started."""
   end = time.monotonic() + PATIENCE_SEC
@@ -52,15 +42,21 @@ def wait_for_a_start(folder: Path, number: int, launcher: subprocess.Popen) -> f
   return found[-1]
 
 
-def kill_the_launcher(launcher: subprocess.Popen) -> None:
-  """Kills it, and waits for its trials to have gone with it."""
-  orphans = children(launcher.pid)
+def kill_the_launcher(launcher: subprocess.Popen) -> int:
+  """Kills it, waits for its trials to have gone with it, and returns their number."""
+  trials = psutil.Process(launcher.pid).children()
   launcher.kill()
   launcher.wait()
-  end = time.monotonic() + 60
-  while any(Path(f'/proc/{orphan}').exists() for orphan in orphans):
-    assert time.monotonic() < end, 'a killed launcher has left a trial behind'
-    time.sleep(0.01)
+  _, alive = psutil.wait_procs(trials, timeout=20)
+  assert not alive, 'a killed launcher has left a trial behind'
+  return len(trials)
+
+
+def test_a_killed_launcher_leaves_no_trial_behind(tmp_path: Path):
+  command = [sys.executable, fake_race.__file__, str(tmp_path)]
+  launcher = subprocess.Popen([*command, '{"a": {"then": "hang"}}', '{"studies": 1}'])
+  wait_for_a_start(tmp_path, 1, launcher)
+  assert kill_the_launcher(launcher) == 1
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
