@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_how_a_process_died(exit_code, stop_reason, words, tmp_path: Path):
 
 def test_a_trial_that_is_silent_has_timed_out_however_it_was_ended(tmp_path: Path):
   account = Account(FakeRank(exit_code=-6))  # type: ignore[arg-type]
-  quiet = replace(config(tmp_path), heartbeat_timeout_sec=12.0)
+  quiet = config(tmp_path, heartbeat_timeout_sec=12.0)
   outcome = outcome_of(quiet, [account], timed_out=True)
   assert (outcome.status, outcome.stop_reason) == ('failed', 'heartbeat_timeout')
   assert '12 s' in outcome.reason
