@@ -1,9 +1,9 @@
 """What is raced: seconds, or steps weighed by what a step costs.
 
-A cost-adjusted step is a step times its cost: the submission's seconds of a step over the
-baseline's, on the same workload, host and framework, so that a submission pays for slow steps
-whatever the machine. Each study has its own measure of the cost, so that its noise enters the
-spread over studies.
+A cost-adjusted step is a step times its cost. The cost is the submission's seconds of a step over
+the baseline's, on the same workload, host and framework. So a submission pays for slow steps on any
+machine. Each study has its own measure of the cost, so that its noise enters the spread over
+studies.
 
 A race measures costs in rounds of the submission and the baseline in turn. Where all the
 submissions of a workload and host were measured so, those are the costs; otherwise they are the
@@ -39,9 +39,12 @@ def add_times(
 ) -> tuple[pd.DataFrame, list[Note]]:
   """The outcomes with what each trial counts as on the axis, and notes on what that rests on.
 
-  Added columns: `time`, in the unit of the axis, inf for a miss; `cost`, of a step beside one of
-  the baseline, and `log_floor`, by how much the logarithm of a cost is off for mere noise, both NaN
-  where nobody knows; `cost_basis`, 'rounds' or 'runs' (see above), empty where seconds are raced.
+  Added columns:
+
+  - `time`: in the unit of the axis; inf for a miss.
+  - `cost`: of a step, beside one of the baseline; NaN if unknown.
+  - `log_floor`: the noise in the logarithm of a cost; NaN if unknown.
+  - `cost_basis`: 'rounds' or 'runs' (see above); empty where seconds are raced.
   """
   if axis == 'seconds':
     seconds = outcomes['submission_time_sec'].fillna(np.inf)
@@ -106,8 +109,10 @@ def _timed_otherwise(
   found: Mapping[str, Mapping[str, float]],
   baseline: str,
 ) -> Iterator[Note]:
-  """Who took far longer for a step in trials than in rounds, beside the baseline: a submission may
-  find out that it is being timed, or need more for later steps."""
+  """Notes who took far longer for a step in trials than in rounds, beside the baseline.
+
+  A submission may find out that it is being timed, or need more time for later steps.
+  """
   for name in sorted(found.keys() - {baseline}):
     in_trials = step_secs.get(name, math.nan) / step_secs.get(baseline, math.nan)
     timed = math.exp(statistics.median(found[name].values()))
@@ -129,8 +134,10 @@ def _place(workload: str, host: str, framework: str) -> str:
 
 
 def _from_runs(outcomes: pd.DataFrame, baselines: Sequence[str], notes: list[Note]) -> np.ndarray:
-  """The cost of each row from the step times of the runs: the submission's median in the study over
-  the baseline's median; NaN for a trial too short to be timed."""
+  """Returns the cost of each row from the step times of the runs; NaN if a trial has none.
+
+  It is the submission's median in the study over the baseline's median.
+  """
   units = _unit_step_times(outcomes, baselines, notes)
   group = ['submission', 'workload', 'study', 'host']
   own = outcomes.groupby(group, observed=True)['step_sec'].transform('median')

@@ -42,9 +42,9 @@ def look(
   if not mix:
     listed = '\n'.join(f'  {text}' for text in described)
     raise errors.UserError(
-      'Seconds compare only where hardware and software are the same, and these are of '
-      f'{len(hosts)} hosts:\n{listed}\nScore each by itself (--include), or take them together all '
-      'the same with --mix_hosts, which the report then says.'
+      'Seconds compare only where hardware and software are the same. These are of '
+      f'{len(hosts)} hosts:\n{listed}\nScore each by itself with --include. --mix_hosts takes them '
+      'together all the same, and the report says so.'
     )
   return (
     (f'seconds of {len(hosts)} hosts stand side by side: {"; ".join(described)}',),

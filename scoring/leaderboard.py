@@ -72,10 +72,15 @@ def score(
 ) -> Leaderboard:
   """Scores the evaluations that `load` gives by the rules of a suite.
 
-  include, exclude: names of submissions; workloads: score these members alone; reference: the
-  submission whose times are the unit of the ratios; against: a published set to stand beside;
-  mix_hosts: let seconds of several hosts stand side by side; strict: refuse a set that breaks the
-  rules; statistics: intervals, verdicts and the rest, too.
+  Args:
+    include, exclude: names of submissions.
+    workloads: score these members alone.
+    reference: the submission whose times are the unit of the ratios.
+    against: a published set to stand beside.
+    strict: refuse a set that breaks the rules.
+    mix_hosts: let seconds of several hosts stand side by side.
+    statistics: compute intervals, verdicts and the rest, too.
+    num_resamples, seed: of the intervals.
 
   Raises:
     UserError: unknown names, nothing to score, seconds of several hosts without `mix_hosts`, or a

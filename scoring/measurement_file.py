@@ -52,9 +52,8 @@ NOTHING = Evaluations(columns={name: [] for name in NUMERIC})
 def parse(content: bytes, metric: str) -> Evaluations:
   """The columns of a table whose target is on `metric`.
 
-  A last line that may be cut is left out and reported as damage. Values that break a rule (steps
-  that do not increase, times that are negative, decrease or are no numbers) are kept, so that they
-  can be looked at, and reported as damage.
+  A last line that may be cut is left out and reported as damage. Values that break a rule are kept
+  and reported as damage. Steps must increase, and times must be numbers that do not decrease.
 
   Raises:
     Damaged: there are no columns to be had.

@@ -25,7 +25,7 @@ KINDS: Mapping[str, str] = {
   'invalid_trial': 'trials that the runner marked invalid; not reached',
   'failed_trial': 'trials that failed; scored by the rows that they left',
   'cut_short': 'trials that are not finished or were cut short; scored by the rows that they have',
-  'runner_note': 'remarks of the runner on trials',
+  'runner_note': 'notes that the runner made on trials',
   'spared': 'trials that deviate from the rules in their evaluations, or that stop at validation',
   'nan_metric': 'trials with values of the metric that are not finite; those reach nothing',
   'single_row': 'trials with a single evaluation',

@@ -123,8 +123,8 @@ def raw_table(result: Leaderboard) -> pd.DataFrame:
 
   gradient_evaluations counts batches drawn, where the runs recorded it, and steps otherwise.
   examples are those times the batch size, where it is known. With statistics, low and high are the
-  interval of the first of the units, empty where there is one study. coverage is how often such
-  intervals hold the truth.
+  interval of the first of the units; both are empty where there is one study. The coverage is how
+  often such intervals hold the truth.
   """
   import pandas as pd
 
@@ -426,6 +426,6 @@ def _about_intervals(intervals: Intervals) -> str:
     return text
   return text + (
     f' On simulated sets like this one they hold the true score {intervals.score_coverage:.0%} and '
-    f'the true time {intervals.time_coverage:.0%} of the time; the coverage beside an interval is '
-    'the share of those with equally many studies.'
+    f'the true time {intervals.time_coverage:.0%} of the time. The coverage beside an interval is '
+    'that of simulated intervals with equally many studies.'
   )

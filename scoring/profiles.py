@@ -51,8 +51,9 @@ def _limited(times: np.ndarray, max_ratio: float) -> np.ndarray:
 def surviving(times: np.ndarray, which: Columns, max_ratio: float) -> np.ndarray:
   """[..., submission, base workload]: the times that count; everything else is inf.
 
-  In this order: a held-out time counts only with a hit on its base; a time above `max_ratio` times
-  the column's fastest is a miss; a base time counts only with a hit on its held-out variants.
+  Three rules apply in this order. A held-out time counts only with a hit on its base. A time above
+  `max_ratio` times the column's fastest is a miss. A base time counts only with a hit on its
+  held-out variants.
   """
   times = np.where(np.isnan(times), np.inf, times)
   base = times[..., list(which.base)]

@@ -32,13 +32,14 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   """Returns a row for each trial of the scored workloads.
 
   Columns, NaN or empty where unknown:
-    submission, study, workload, framework, trial: the keys of the trial.
-    status: 'reached', 'not_reached', or why the trial is not scored.
-    row, step, submission_time_sec: of the first evaluation that reaches the target.
-    best, best_submission_time_sec: the best value on validation, and when it was first reached.
-    step_sec: median seconds of a step.
-    total_step, total_submission_time_sec, eval_sec, logging_sec: what the trial took in all.
-    num_rows, host, seed, stop_reason, hyperparameters, batch_size, path, entry.
+
+  - `submission`, `study`, `workload`, `framework`, `trial`: the keys of the trial.
+  - `status`: 'reached', 'not_reached', or why the trial is not scored.
+  - `row`, `step`, `submission_time_sec`: of the first evaluation that reaches the target.
+  - `best`, `best_submission_time_sec`: the best value on validation, and its first time.
+  - `step_sec`: median seconds of a step.
+  - `total_step`, `total_submission_time_sec`, `eval_sec`, `logging_sec`: the whole trial.
+  - the facts of `TrialFiles`.
   """
   import pandas as pd
 
@@ -99,8 +100,14 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
 def _judged_values(
   values: np.ndarray, codes: np.ndarray, targets: Sequence[Target]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Validation values as 'the larger the better', NaN where the metric cannot have them, and
-  whether each reaches its target; `codes` are the positions of their trials in `targets`."""
+  """Returns validation values as 'the larger the better', and whether each reaches its target.
+
+  A value that the metric cannot have becomes NaN.
+
+  Args:
+    values: [row], validation values.
+    codes: [row], positions in `targets` of the trials that the values are of.
+  """
   signed, is_hit = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
   for target in set(targets):
     mine = np.array([other is target or other == target for other in targets])[codes]
@@ -208,16 +215,22 @@ def _median_step_time(
 class Cells:
   """The times of every study and trial, in the axis's unit.
 
-  times: [submission, workload, study, trial], the trials of a study in the order of the rules (the
-  smallest evaluation row, then seconds), misses (inf) after all hits, NaN where there is no trial.
+  The trials of a study stand in the order of the rules: the smallest evaluation row, then seconds.
+  Misses come after all hits.
+
+  Attributes:
+    times: [submission, workload, study, trial]; inf for a miss, NaN where there is no trial.
+    num_studies: [submission, workload].
+    num_trials: [submission, workload, study].
+    studies: names of the studies of a cell.
   """
 
   submissions: tuple[str, ...]
   workloads: tuple[str, ...]
   times: np.ndarray
-  num_studies: np.ndarray  # [submission, workload]
-  num_trials: np.ndarray  # [submission, workload, study]
-  studies: Mapping[tuple[str, str], tuple[str, ...]]  # names of the studies of a cell
+  num_studies: np.ndarray
+  num_trials: np.ndarray
+  studies: Mapping[tuple[str, str], tuple[str, ...]]
 
   @property
   def study_times(self) -> np.ndarray:

@@ -32,11 +32,10 @@ _CGROUP = Path('/sys/fs/cgroup')
 
 
 def collect(devices: Mapping[str, Any]) -> dict[str, Any]:
-  """What this process runs on, for `trial.json`; what is not known is None.
+  """Describes what this process runs on, for `trial.json`; unknown facts are None.
 
-  It starts no other process. `num_usable_cpus` is what the process may use of `num_cpus` (with a
-  quota not a whole number), the commit and branch are those of the checkout that the harness runs
-  from, the hashes are those of the functions of their names.
+  It starts no other process. `num_usable_cpus` is the part of `num_cpus` that the process may use;
+  a quota makes it a fraction. The commit and branch are those of the checkout that runs.
 
   Args:
     devices: what the backend says of itself and its devices.
@@ -72,10 +71,10 @@ def machine_hash(environment: Mapping[str, Any]) -> str:
 
 
 def host_hash(environment: Mapping[str, Any]) -> str:
-  """16 hexadecimal digits; the seconds of two trials are comparable where they are equal.
+  """Returns 16 hexadecimal digits; the seconds of two trials compare where these are equal.
 
-  It covers the hardware, the devices and their driver, Python, and the packages of the framework in
-  use; not the commit of the harness, not the other framework, and no folder.
+  The hash covers the hardware, the devices and their driver, Python, and the packages of the
+  framework in use. It covers no commit, no other framework and no folder.
   """
   devices = {
     name: value for name, value in environment['devices'].items() if name not in _NOT_COMPARED

@@ -31,8 +31,8 @@ _ROW_KINDS = ('eval', 'metrics', 'end')
 class RunLog:
   """Writes the records of one trial. Every `append_*` returns the line that it wrote.
 
-  Appending takes the same time for the first record and the millionth, unless a row brings a column
-  that no row had before: then the CSV file is rewritten.
+  Appending takes the same time for the first record and the millionth. A row with a column that no
+  row had before is an exception: the CSV file is rewritten.
 
   Attributes:
     restored_steps: the steps of the evaluations that the log had lost.
@@ -68,9 +68,9 @@ class RunLog:
       resumed_at: the steps done in the checkpoint that the trial resumes from; 0 starts anew. A
         last line that a killed process left unfinished is cut off.
       preemption_count: how often the trial was resumed; a column of every row.
-      position: `position` at the time of the checkpoint: records behind it are undone. Without it,
-        those of a larger step are; rows that a submission logs carry the number of steps done
-        *before* the step that logs them, so that one of them may then appear twice.
+      position: `position` at the time of the checkpoint; later records are undone. Without it,
+        records of a larger step are undone. One logged row may then appear twice, as such a row
+        carries the number of steps done *before* the step that logs it.
       known: the evaluations that the checkpoint has. Those that the log has lost, or has otherwise,
         are written again, and stand in `restored_steps`.
 

@@ -31,11 +31,11 @@ class StepCost:
   """What a step of a submission costs in units of the baseline's, measured in one study.
 
   Attributes:
-    submission: as it is scored; where it is the baseline itself, a second process of the baseline
-      was measured, and what its cost differs from 1 by is noise.
-    host: the hash of what both ran on.
-    rounds: seconds of a step of the baseline before, of the submission, of the baseline after.
-    hashes: of the files of both, by name; empty in a record that does not say.
+    submission: the name that the submission ran under. If it is the baseline itself, a second
+      process of the baseline was timed, and the difference of its cost from 1 is noise.
+    host: the hash of the machine and software that both ran on.
+    rounds: seconds of a step: the baseline before, the submission, the baseline after.
+    hashes: hashes of the files of both, by name; empty in a record that does not say.
   """
 
   submission: str

@@ -179,9 +179,9 @@ def _rules(result: Leaderboard) -> list[tuple[str, str]]:
     ('Tuning ruleset', rules.ruleset),
     (
       'Studies and trials',
-      f'{rules.tuning.num_studies} studies of {rules.tuning.num_trials}; the best trial of a study '
-      'counts, by the row of its first evaluation at the target, then by seconds; the median over '
-      'studies, in which misses take part',
+      f'{rules.tuning.num_studies} studies of {rules.tuning.num_trials}. The best trial of a study '
+      'counts, by the row of its first evaluation at the target, then by seconds. A submission '
+      'counts as the median over studies, misses included',
     ),
     ('Axis', UNITS[rules.axis]),
     ('Hardware of the rules', rules.suite.hardware),

@@ -28,8 +28,8 @@ class CostSummary:
 
   Attributes:
     cost: the median over studies; NaN where no step was timed. low, high: the extremes.
-    floor: what a second process of the baseline seems to cost more or less than the first, at most
-      in any study; None where costs come from the step times of the runs.
+    floor: the largest difference from 1 that a second process of the baseline showed in any study.
+      None where costs come from the step times of the runs.
   """
 
   submission: str

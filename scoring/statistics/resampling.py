@@ -1,7 +1,7 @@
 """Intervals by resampling studies and trials as the ruleset draws them.
 
-A study is a set of trials, of which the best counts. Where every study of a cell has the same
-points of the search space (a list of points, or a seeded quasi-random set), a resampled study takes
+A study is a set of trials, of which the best counts. All studies of a cell may have the same points
+of the search space: a list of points, or a seeded quasi-random set. Then a resampled study takes
 for each point the trial of a random study: points are fixed, seeds are drawn. Otherwise a resampled
 study is a random study with its trials drawn with replacement.
 
@@ -64,12 +64,15 @@ class Design:
 class Intervals:
   """Percentile intervals at LEVEL and the coverage that they reach on simulated sets like this one.
 
-  scores: [submission, 2]; times: [submission, workload, 2]; NaN where there are fewer than
-  MIN_STUDIES studies.
-  score_coverage, time_coverage: share of simulated intervals that hold the truth; `num_simulated`
-  is the number of sets behind it. score_coverages: [submission] and time_coverages: [submission,
-  workload], the same over those with equally many studies, NaN where none has a finite truth.
-  resampled_times: [resample, submission, workload].
+  Attributes:
+    scores: [submission, 2]; NaN with fewer than MIN_STUDIES studies.
+    times: [submission, workload, 2]; NaN with fewer than MIN_STUDIES studies.
+    score_coverage, time_coverage: share of simulated intervals that hold the truth.
+    score_coverages: [submission], the share over those with equally many studies; NaN if none of
+      them has a finite truth.
+    time_coverages: [submission, workload], likewise.
+    num_simulated: number of simulated sets.
+    resampled_times: [resample, submission, workload].
   """
 
   level: float
@@ -92,7 +95,7 @@ def median_coverage(num_studies: int) -> float:
 
 
 def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
-  """Resamples every cell and scores the tables; vectorised over the resamples."""
+  """Resamples every cell and scores the tables; vectorized over the resamples."""
   rng = np.random.default_rng([seed, 1])
   designs = cell_designs(result)
   shape = result.times.shape
@@ -195,10 +198,10 @@ def _simulated_coverage(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Coverage of scores and of times on simulated sets with the spread and misses of the data.
 
-  [submission] and [submission, workload]: the share of sets whose interval holds the truth, NaN
-  where there is nothing to estimate (a true score of zero, a true time that is a miss). Every cell
-  is taken to be log-normal with its own median, a spread pooled over the cells, and its own share
-  of misses; the truth is the median of that distribution and the score of the truths.
+  Returns [submission] and [submission, workload]: the share of sets whose interval holds the truth.
+  It is NaN for a true score of zero and for a true time that is a miss. Every cell is taken to be
+  log-normal with its own median and its own share of misses. The spread is pooled over the cells.
+  The truth is the median of that distribution, and the score of these medians.
   """
   from statistics import NormalDist
 
@@ -251,7 +254,7 @@ def _means_by(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _cell_model(times: np.ndarray) -> tuple[float, float]:
-  """The centre of the finite log times and the share of misses of one cell."""
+  """The center of the finite log times and the share of misses of one cell."""
   present = times[~np.isnan(times)]
   finite = present[np.isfinite(present)]
   center = float(np.median(np.log(finite))) if len(finite) else 0.0

@@ -79,7 +79,7 @@ def _sentences(
 
 
 def _flips(result: Result, scores: np.ndarray, condition: str) -> str:
-  """Who overtakes whom among neighbours of the ranking, in words; empty if nobody does."""
+  """Who overtakes whom among neighbors of the ranking, in words; empty if nobody does."""
   order = result.ranking
   moves = []
   for place, s in enumerate(order):

@@ -2,7 +2,7 @@
 workloads.
 
 The ratio is the reference's time over the submission's, so that 2 means half the time. A miss
-counts as the budget of the workload (plus one unit), as in AlgoPerf's documentation; a workload
+counts as the budget of the workload (plus one unit), as in AlgoPerf's documentation. A workload
 that both miss counts as 1 and is not left out. Where the budget of the suite is unknown, a miss
 counts as the slowest hit of the column times the cut-off.
 """

@@ -2,8 +2,8 @@
 
 The expectation is over all subsets of k trials of each study, taken independently, with the
 competitors as they are. A score is a mean over workloads, so that each needs only the distribution
-of its own time: a study's best of k has that of an order statistic, and the median over studies
-follows by going through all combinations of the studies' ranks.
+of its own time. A study's best of k has the distribution of an order statistic. The median over
+studies follows by going through all combinations of the studies' ranks.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Better, worse or undecided: a randomisation test for each pair of submissions.
+"""Better, worse or undecided: a randomization test for each pair of submissions.
 
-The quantity is the mean over workloads of the log ratio of study times, a miss counting as the
+The quantity is the mean over workloads of the log ratio of study times. A miss counts as the
 cut-off ratio times the fastest study of the pair. Under the null hypothesis the two are copies, so
-that exchanging them changes nothing: within a pair of studies of equal seed (the sign of their
-difference flips), or, without common seeds, among the studies of a workload (their labels permute).
-That is exact for any distribution and any number of studies; it needs no normality.
+that exchanging them changes nothing. Within a pair of studies of equal seed, the sign of their
+difference flips. Without common seeds, the labels of the studies of a workload permute. That is
+exact for any distribution and any number of studies; it needs no normality.
 
-A verdict needs p <= 5 % after Holm's correction over all the pairs of the leaderboard, and an
-effect of at least `MIN_EFFECT`, below which differences of hosts and timers hide; where steps are
-weighed by a cost that was measured, an effect of at least what that cost differs from 1 by when the
-baseline is measured against itself: the most in any study, and the mean over workloads.
+A verdict needs p <= 5 % after Holm's correction over all the pairs of the leaderboard. It also
+needs an effect of at least `MIN_EFFECT`, below which differences of hosts and timers hide. Where
+the cost of a step was measured, the effect must exceed the noise of that cost.
+The noise is the largest difference from 1 of the baseline measured against itself in any study,
+averaged over workloads.
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ _EXACT_PAIRS = 13  # up to here every pattern of signs is looked at
 class Verdict:
   """What is known of `a` against `b`.
 
-  effect: the geometric mean over workloads of b's time over a's: above 1, `a` is faster.
-  min_effect: as a ratio above 1, what it must be to say anything. p: of the
-  randomisation test; adjusted_p: after Holm. more_studies: how many more of each would decide with
-  80 % power if the effect is as measured; None: it is decided, or out of reach.
+  Attributes:
+    verdict: 'better', 'worse' or 'undecided', of `a`.
+    effect: the geometric mean over workloads of b's time over a's; above 1, `a` is faster.
+    min_effect: the smallest effect that is more than noise, as a ratio above 1.
+    p, adjusted_p: of the randomization test, before and after Holm's correction.
+    paired: whether the studies have common seeds.
+    more_studies: how many more studies of each would decide with 80 % power, if the effect is as
+      measured. None: it is decided, or out of reach.
   """
 
   a: str
   b: str
-  verdict: str  # better, worse, undecided: of a
+  verdict: str
   effect: float
   min_effect: float
   p: float
