@@ -123,4 +123,4 @@ def test_a_damaged_race_is_scored_or_refused_and_never_better_without_a_word(tmp
     for key, time in new_times.items():
       if time < times[key] * (1 - 1e-9):
         assert new_notes - notes, f'{key} took {times[key]:g} and now {time:g}, unsaid: {done}'
-  assert refused and changed  # the damages do something
+  assert refused + changed  # the damages do something
