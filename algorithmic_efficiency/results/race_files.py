@@ -152,7 +152,7 @@ def read_estimate(folder: Path) -> tuple[PlannedTrials, ...]:
       return schema.convert(schema.read_json(path), _CostEstimate).trials
     except FileNotFoundError:
       continue
-    except schema.DamagedError as error:
+    except schema.DamagedRecordError as error:
       raise errors.UserError(
         f'{path} is damaged ({error}); remove it, and the estimate of these runs with it.'
       ) from None

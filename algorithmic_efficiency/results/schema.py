@@ -28,7 +28,7 @@ _CHECKSUM = 'checksum'
 T = TypeVar('T')
 
 
-class DamagedError(ValueError):
+class DamagedRecordError(ValueError):
   """A record does not hold what its type says; the message says what was found, and where."""
 
 
@@ -36,13 +36,13 @@ def convert(value: Any, kind: type[T]) -> T:
   """A decoded JSON value as a record of `kind`; fields that `kind` does not have are left out.
 
   Raises:
-    DamagedError: the value does not fit.
+    DamagedRecordError: the value does not fit.
   """
   try:
     return msgspec.convert(value, kind)
   except (msgspec.ValidationError, RecursionError) as error:
     found, _, place = str(error).replace('`', '').partition(' - at $')
-    raise DamagedError(f'{place.lstrip(".")}: {found}' if place else found) from None
+    raise DamagedRecordError(f'{place.lstrip(".")}: {found}' if place else found) from None
 
 
 def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,12 +54,12 @@ def require_unchanged(value: Any) -> None:
   """Checks the checksum of a decoded record, if it has one; older records have none.
 
   Raises:
-    DamagedError: the record is not as it was written.
+    DamagedRecordError: the record is not as it was written.
   """
   if isinstance(value, dict) and _CHECKSUM in value:
     fields = {name: one for name, one in value.items() if name != _CHECKSUM}
     if value[_CHECKSUM] != _checksum(fields):
-      raise DamagedError('it is not as it was written: its checksum differs')
+      raise DamagedRecordError('it is not as it was written: its checksum differs')
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:
@@ -71,13 +71,13 @@ def read_json(path: Path) -> Any:
 
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedError: it cannot be read, or is not JSON.
+    DamagedRecordError: it cannot be read, or is not JSON.
   """
   try:
     return files.decode(files.read_bytes(path))
   except FileNotFoundError:
     raise
   except OSError as error:
-    raise DamagedError(f'it cannot be read: {error.strerror}') from None
+    raise DamagedRecordError(f'it cannot be read: {error.strerror}') from None
   except ValueError as error:
-    raise DamagedError(f'it is not JSON: {error}') from None
+    raise DamagedRecordError(f'it is not JSON: {error}') from None

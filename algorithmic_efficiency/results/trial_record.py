@@ -116,7 +116,7 @@ class TrialRecord:
     """Checks a decoded `trial.json`. Fields that this version does not know are left out.
 
     Raises:
-      DamagedError: a field is missing, of another type, or not in its closed set.
+      DamagedRecordError: a field is missing, of another type, or not in its closed set.
     """
     record = schema.convert(former_names.renamed_trial(value), cls)
     schema.convert(record.environment, _Environment)
@@ -144,7 +144,7 @@ def read_trial(folder: Path) -> TrialRecord | None:
     return TrialRecord.from_json(value)
   except FileNotFoundError:
     return None
-  except schema.DamagedError as error:
+  except schema.DamagedRecordError as error:
     raise errors.UserError(
       f'{path} is damaged ({error}); run the trial again with --overwrite.'
     ) from error
@@ -162,5 +162,5 @@ def read_point(folder: Path) -> Point | None:
     return None if value is None else schema.convert(value, Point)  # type: ignore[type-abstract]
   except FileNotFoundError:
     return None
-  except schema.DamagedError as error:
+  except schema.DamagedRecordError as error:
     raise errors.UserError(f'{path} is damaged ({error}); copy it again from the runs.') from error

@@ -111,7 +111,7 @@ class Record:
       raise errors.UserError(
         f'The record of a calibration must be a file; {path} does not exist.'
       ) from None
-    except schema.DamagedError as error:
+    except schema.DamagedRecordError as error:
       raise errors.UserError(
         f'{path} is no record of a calibration ({error}); `algoeff calibrate` writes one, a .json '
         'file.'

@@ -229,7 +229,7 @@ def _point(file: Path) -> Point:
     raise errors.UserError(
       f'--point {file} could not be read: No such file or directory.'
     ) from None
-  except schema.DamagedError as error:
+  except schema.DamagedRecordError as error:
     raise errors.UserError(
       f'--point must be a JSON file with a point, such as the {POINT_FILE} of a log; {file} is '
       f'not ({error}).'
