@@ -79,7 +79,9 @@ def _config(args: argparse.Namespace, name: str, number: int) -> TrialConfig:
       address=f'127.0.0.1:{args.port + 3 * number}' if args.world_size > 1 else '',
     ),
     options=RunOptions(
-      data_dir=args.data_dir, max_global_steps=NUM_STEPS[args.workload], stop_at='never'
+      data_dir=args.data_dir or args.root,
+      max_global_steps=NUM_STEPS[args.workload],
+      stop_at='never',
     ),
   )
 
@@ -199,5 +201,5 @@ if __name__ == '__main__':
   parser.add_argument('--world_size', type=int, default=1)
   parser.add_argument('--rank', type=int, default=0)
   parser.add_argument('--port', type=int, default=0)
-  parser.add_argument('--data_dir', default='')
+  parser.add_argument('--data_dir', default='', help='empty for workloads whose data is bundled')
   main(parser.parse_args())
