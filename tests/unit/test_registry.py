@@ -1,0 +1,132 @@
+"""What is found by folder: which folders count, whose file comes first, and what clashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.errors import UserError
+
+DEFINITION = """
+import dataclasses
+from workloads.vision import definition
+
+BASE = definition.WORKLOADS['quick_vision']
+WORKLOADS = {KEY: dataclasses.replace(BASE, name=NAME, base=NAME, task=TASK)}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_roots(monkeypatch: pytest.MonkeyPatch):
+  """Roots that are added in a test are gone after it."""
+  monkeypatch.setattr(registry, '_roots', list(registry._roots))
+  monkeypatch.setattr(registry, '_single_tasks', list(registry._single_tasks))
+  yield
+  monkeypatch.undo()
+  registry._forget()
+
+
+def add_submission(root: Path, name: str, *files: str, ruleset: str = 'self_tuning') -> Path:
+  folder = root / 'submissions' / ruleset / name
+  folder.mkdir(parents=True)
+  for file in files:
+    (folder / file).write_text('')
+  return folder
+
+
+def add_task(root: Path, folder: str, *, key: str = 'mine', name: str = '', task: str = '') -> Path:
+  path = root / 'workloads' / folder
+  path.mkdir(parents=True)
+  text = DEFINITION.replace('KEY', repr(key)).replace('NAME', repr(name or key))
+  (path / 'definition.py').write_text(text.replace('TASK', repr(task or folder)))
+  return path
+
+
+class TestSubmissions:
+  def test_folders_that_begin_with_an_underscore_or_a_dot_are_skipped(self, tmp_path):
+    for name in ('_private', '.hidden', 'open'):
+      add_submission(tmp_path, name, 'submission.py')
+    registry.add_root(tmp_path)
+    new = {name for _, name in registry.submissions()} & {'_private', '.hidden', 'open'}
+    assert new == {'open'}
+
+  def test_a_folder_without_a_module_is_none(self, tmp_path):
+    add_submission(tmp_path, 'empty', 'README.md')
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match=r"no .*'empty'"):
+      registry.submission('empty', 'self')
+
+  def test_the_module_of_a_framework_comes_before_that_of_both(self, tmp_path):
+    both = add_submission(tmp_path, 'both', 'submission.py', 'submission_jax.py')
+    registry.add_root(tmp_path)
+    found = registry.submission('both', 'self')
+    assert found.file('jax') == both / 'submission_jax.py'
+    assert found.file('pytorch') == both / 'submission.py'
+    assert found.frameworks == ('jax', 'pytorch')
+
+  def test_one_module_of_a_framework_is_for_that_one_alone(self, tmp_path):
+    add_submission(tmp_path, 'one', 'submission_pytorch.py')
+    registry.add_root(tmp_path)
+    found = registry.submission('one', 'self')
+    assert (found.frameworks, found.file('jax')) == (('pytorch',), None)
+
+  def test_the_first_root_that_has_a_name_wins(self, tmp_path):
+    add_submission(tmp_path, 'nadamw', 'submission.py')
+    registry.add_root(tmp_path)
+    assert registry.submission('nadamw', 'self').folder.is_relative_to(registry.HOME)
+
+  def test_a_name_is_looked_for_in_its_ruleset_alone(self, tmp_path):
+    add_submission(tmp_path, 'mine', 'submission.py', ruleset='external_tuning')
+    registry.add_root(tmp_path)
+    assert registry.submission('mine', 'external').tuning_search_space is None
+    with pytest.raises(UserError, match=r"no .*'mine'"):
+      registry.submission('mine', 'self')
+
+
+class TestTasks:
+  def test_folders_that_begin_with_an_underscore_or_have_no_definition_are_skipped(self, tmp_path):
+    add_task(tmp_path, '_private', key='private')
+    add_task(tmp_path, 'open')
+    (tmp_path / 'workloads' / 'empty').mkdir()
+    registry.add_root(tmp_path)
+    assert {'_private', 'open', 'empty'} & set(registry.tasks()) == {'open'}
+    assert registry.workload('mine').task == 'open'
+
+  def test_names_of_tasks_are_unique(self, tmp_path):
+    add_task(tmp_path, 'vision')
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match="Task names must be unique; 'vision' is in"):
+      registry.tasks()
+
+  def test_names_of_workloads_are_unique(self, tmp_path):
+    add_task(tmp_path, 'other', key='quick_vision')
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match="Workload names must be unique; 'quick_vision'"):
+      registry.workloads()
+
+  @pytest.mark.parametrize('wrong', [{'name': 'another'}, {'task': 'another'}])
+  def test_a_definition_has_the_name_of_its_key_and_the_task_of_its_folder(self, tmp_path, wrong):
+    add_task(tmp_path, 'other', **wrong)
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match=r"WORKLOADS\['mine'\] must have name='mine' and task='o"):
+      registry.workloads()
+
+  def test_a_root_holds_workloads_or_submissions(self, tmp_path):
+    with pytest.raises(UserError, match='has neither'):
+      registry.add_root(tmp_path)
+    with pytest.raises(UserError, match='must be a task folder with a definition'):
+      registry.add_task(tmp_path)
+
+
+def test_members_are_the_base_and_held_out_workloads_of_a_suite():
+  members = registry.members('algoperf_v05')
+  roles = {name: one.suites['algoperf_v05'].role for name, one in members.items()}
+  assert set(roles.values()) == {'base', 'held_out'}
+  extra = {
+    name
+    for name, one in registry.workloads().items()
+    if 'algoperf_v05' in one.suites and name not in members
+  }
+  assert {registry.workload(name).suites['algoperf_v05'].role for name in extra} <= {'extra'}
