@@ -7,9 +7,10 @@ for each hyperparameter, from which quasi-random points are drawn:
      "num_steps": {"min": 1, "max": 5, "scaling": "linear", "type": "int"},
      "dropout_rate": {"feasible_points": [0.0, 0.1]}}
 
-A list has points, which are taken in order. For one space and one number of trials the *set* of
-drawn points is the one that AlgoPerf draws (a Halton sequence with permuted digits); their order
-comes from our seed. `"type": "int"` is an addition of ours: whole numbers, both bounds included.
+A list has points, which are taken in order. Points of a dictionary are drawn from a Halton sequence
+with permuted digits. For a given space and number of trials, AlgoPerf draws the same *set* of
+points; their order here depends on our seed. `"type": "int"` is our addition: whole numbers, both
+bounds included.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     workloads=args.workloads,
     thorough=args.thorough,
     platform=args.platform,
-    heartbeat_timeout_sec=check.HARD_LIMIT_SEC
+    heartbeat_timeout_sec=check.HEARTBEAT_TIMEOUT_SEC
     if args.heartbeat_timeout_sec is None
     else args.heartbeat_timeout_sec,
   )

@@ -1,8 +1,8 @@
-"""Mixtures: several sources, drawn from in stated proportions.
+"""Mixtures: several sources, sampled in given proportions.
 
-Systematic sampling (Madow, 1949) decides in blocks of 256 positions which source each draws from.
-In a block, a source of weight w comes 256 w times, rounded up or down at random. The seed decides
-the order within a block. So proportions hold all along, and the example at a position is a pure
+Systematic sampling (Madow, 1949) assigns a source to each position, in blocks of 256 positions. In
+a block, a source of weight w comes 256 w times, rounded up or down at random. The seed sets the
+order within a block. Proportions therefore hold throughout, and the example at a position is a pure
 function of the position.
 """
 
@@ -26,19 +26,19 @@ from algorithmic_efficiency.data.pipeline import (
 from algorithmic_efficiency.data.sources import Source
 
 _BLOCK = 256
-_CHUNK = 1024  # blocks whose counts are added up at a time
+_CHUNK = 1024  # blocks whose counts are summed at a time
 
 
 class Mixture:
   """Sources by name, with their weights.
 
   Args:
-    sources: in the order in which evaluation passes over them.
-    weights: positive, by the names of the sources; they are normalized here.
-    name: of task and split, for messages.
+    sources: sources by name, in the order of evaluation.
+    weights: positive weight of each source; their sum need not be 1.
+    name: name of task and split, for messages.
 
   Raises:
-    UserError: a weight is not a positive number, or weights and sources have other names.
+    UserError: a weight is not a positive number, or weights and sources have different names.
   """
 
   def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float], *, name: str):
@@ -62,7 +62,7 @@ class Mixture:
 
 
 class Mixed:
-  """The endless order of a mixture; each source is passed over in shuffled passes of its own."""
+  """The endless order of a mixture; each source has shuffled epochs of its own."""
 
   num_batches: int | None = None
 
@@ -98,7 +98,7 @@ class Mixed:
     return {'mixture': self._hash, 'batch_size': self._batch_size, 'seed': self._seed}
 
   def _parts(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """The source of each position, int64 [positions], and what each gave before the first."""
+    """Returns the source of each position, int64 [positions], and each source's earlier count."""
     first, last = start // _BLOCK, (stop - 1) // _BLOCK
     parts = np.concatenate([self._block(block) for block in range(first, last + 1)])
     skipped = start - first * _BLOCK
@@ -115,12 +115,12 @@ class Mixed:
     return np.searchsorted(ends, order, side='right').astype(np.int64)
 
   def _ends(self, blocks: np.ndarray) -> np.ndarray:
-    """Where the share of each source ends in the grid of each block, int64 [blocks, sources]."""
+    """Returns the end of each source's share in the grid of each block, int64 [blocks, sources]."""
     offsets = random_numbers.uniform(self._seed, blocks, np.zeros_like(blocks), 1)
     return np.ceil(_BLOCK * self._edges - offsets).astype(np.int64)
 
   def _drawn_before(self, block: int) -> np.ndarray:
-    """How many examples of each source stand before a block, int64 [sources]."""
+    """Returns the number of examples of each source before a block, int64 [sources]."""
     chunk, rest = divmod(block, _CHUNK)
     while len(self._before_chunks) <= chunk:
       last = self._before_chunks[-1]
@@ -131,13 +131,13 @@ class Mixed:
     return self._before_chunks[chunk] + self._chunk[1][rest]
 
   def _counts(self, chunk: int) -> np.ndarray:
-    """How many examples of each source the blocks of a chunk have, int64 [_CHUNK, sources]."""
+    """Returns the count of each source in the blocks of a chunk, int64 [_CHUNK, sources]."""
     blocks = np.arange(chunk * _CHUNK, (chunk + 1) * _CHUNK)
     return np.diff(self._ends(blocks), axis=1, prepend=0)
 
 
 class OneAfterTheOther:
-  """One pass over the sources of a mixture in their order; the last batch is padded."""
+  """One pass over the sources of a mixture in order; the last batch is padded."""
 
   def __init__(self, mixture: Mixture, *, batch_size: int, shard: Shard = (0, 1)):
     check_sizes(len(mixture), batch_size, shard)
@@ -162,6 +162,6 @@ class OneAfterTheOther:
 
 
 def _hash(mixture: Mixture) -> int:
-  """What must be equal for a position to mean the same examples: names, sizes and weights."""
+  """Returns a hash of names, sizes and weights, on which the meaning of a position depends."""
   facts = [(name, len(mixture.sources[name]), mixture.weights[name]) for name in mixture.sources]
   return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:6], 'little')

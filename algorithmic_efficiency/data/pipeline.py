@@ -30,7 +30,7 @@ class ShardRows(NamedTuple):
     epochs: int64 [rows], number of complete passes over the split before the row.
     weights: float32 [rows], 1 for an example and 0 for padding; None in training, which has no
       padding.
-    parts: int64 [rows], the source of a mixture that each example is of; None without a mixture.
+    parts: int64 [rows], index of the source in the mixture; None without a mixture.
   """
 
   indices: np.ndarray
@@ -87,7 +87,7 @@ class Passes:
     self._permutations: dict[int, np.ndarray] = {}
 
   def examples(self, first: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The examples at `number` positions from `first` on: indices and epochs, int64 [number]."""
+    """Returns indices and epochs, int64 [number], of the positions from `first` on."""
     indices, epochs = np.empty(number, np.int64), np.empty(number, np.int64)
     filled = 0
     while filled < number:
@@ -276,7 +276,7 @@ def _masked(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
 
 
 def bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
-  """The positions of a shard in batch k: first, and last plus one."""
+  """Returns the first and one past the last position of a shard in batch k."""
   index, count = shard
   num_rows = batch_size // count
   start = batch * batch_size + index * num_rows
@@ -284,7 +284,8 @@ def bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
 
 
 def check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:
-  """
+  """Checks the sizes of a stream.
+
   Raises:
     UserError: the batch size is not positive or not divisible by the number of shards.
     ValueError: there are no examples, or the shard is invalid.

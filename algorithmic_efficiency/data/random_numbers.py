@@ -19,10 +19,10 @@ _UNIT = 2.0**-53
 
 
 def uniform(seed: int, epochs: np.ndarray, examples: np.ndarray, num_draws: int) -> np.ndarray:
-  """The first draws of some examples.
+  """Returns the first draws of some examples.
 
   Args:
-    seed: of the stream, such as that of the augmentation of a trial.
+    seed: seed of the stream, such as the augmentation of a trial.
     epochs, examples: int64 [rows].
 
   Returns:
@@ -33,26 +33,26 @@ def uniform(seed: int, epochs: np.ndarray, examples: np.ndarray, num_draws: int)
 
 
 def keys(seed: int, epochs: np.ndarray, examples: np.ndarray) -> np.ndarray:
-  """The keys of some examples, uint64 [rows]; `epochs` and `examples` are int64 [rows]."""
+  """Returns the keys of examples, uint64 [rows]; `epochs` and `examples` are int64 [rows]."""
   passes = _mixed(np.uint64(_mix(seed & _MASK)) ^ epochs.astype(np.uint64))
   return _mixed(passes + examples.astype(np.uint64) * np.uint64(_GOLDEN))
 
 
 class ExampleRandom:
-  """The draws of one example in one epoch, one after the other."""
+  """The draws of one example in one epoch, in sequence."""
 
   __slots__ = ('_state',)
 
   def __init__(self, key: int):
-    """`key` is the example's, as `keys` gives it."""
+    """Takes the key of the example, as `keys` returns it."""
     self._state = key
 
   def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-    """A number in [low, high)."""
+    """Returns a number in [low, high)."""
     return low + (high - low) * ((self._next() >> 11) * _UNIT)
 
   def integer(self, stop: int) -> int:
-    """A whole number from 0 to `stop`, exclusive.
+    """Returns an integer from 0 to `stop`, exclusive.
 
     Raises:
       ValueError: `stop` is not between 1 and 2**32.
@@ -62,12 +62,12 @@ class ExampleRandom:
     return (self._next() >> 11) * stop >> 53
 
   def normal(self) -> float:
-    """A number of the standard normal distribution (Box and Muller, 1958)."""
+    """Returns a number from the standard normal distribution (Box and Muller, 1958)."""
     radius = math.sqrt(-2.0 * math.log(1.0 - self.uniform()))
     return radius * math.cos(2.0 * math.pi * self.uniform())
 
   def array(self, *shape: int) -> np.ndarray:
-    """The next draws as float64 [*shape] in [0, 1), in the order of the array's memory."""
+    """Returns the next draws as float64 [*shape] in [0, 1), in memory order."""
     number = math.prod(shape)
     steps = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     drawn = (_mixed(np.uint64(self._state) + steps) >> np.uint64(11)) * _UNIT
@@ -75,7 +75,7 @@ class ExampleRandom:
     return drawn.reshape(shape)
 
   def generator(self) -> np.random.Generator:
-    """A generator of numpy's, for what has no method here; it is slow to make."""
+    """Returns a numpy generator, for distributions without a method here; it is slow to create."""
     return np.random.Generator(np.random.PCG64(self._next()))
 
   def _next(self) -> int:

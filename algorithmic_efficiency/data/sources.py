@@ -1,7 +1,7 @@
-"""Where examples come from, and how a batch is made of them.
+"""Sources of examples, and loaders that make batches of them.
 
-A task gives examples in one of two ways. `Arrays`, or a loader of its own, makes a whole batch in
-vectorized copies. A `Source` gives one example at a time; `Mapped` transforms each and joins them.
+A task has one of two kinds. `Arrays`, or a loader of its own, copies a whole batch with vectorized
+calls. A `Source` gives one example at a time; `Mapped` transforms each example and joins them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ Collate = Callable[[list[Example]], Batch]
 
 
 class Source(Protocol):
-  """Examples by position. Picklable, by path and not by content: worker processes read it."""
+  """Random access to examples by position.
+
+  It must be picklable, by path and not by content, because worker processes read it.
+  """
 
   def __len__(self) -> int: ...
 
@@ -54,12 +57,12 @@ class Mapped:
   """A loader that transforms each example and joins the results.
 
   Args:
-    sources: the parts of a mixture, or the one source that there is.
-    transform: called with an example and its random numbers, which depend on the seed, the epoch
-      and the position of the example alone; without random numbers in evaluation.
+    sources: the sources of a mixture, or a single source.
+    transform: called with an example and its random numbers, or None in evaluation. They depend
+      only on seed, epoch and position.
     collate: joins the transformed examples of a batch; None stacks them.
-    seed: of the random numbers; None in evaluation.
-    name: of task and split, for messages.
+    seed: seed of the random numbers; None in evaluation.
+    name: name of task and split, for messages.
   """
 
   def __init__(
@@ -78,7 +81,8 @@ class Mapped:
     self._name = name
 
   def __call__(self, rows: ShardRows) -> Batch:
-    """
+    """Returns the batch of some rows.
+
     Raises:
       UserError: an example is no tree of arrays, or examples differ in structure.
     """

@@ -1,9 +1,9 @@
-"""The streams of a task: the harness's order, workers and position around the task's examples.
+"""The streams of a task: order, workers and position of the harness, examples of the task.
 
-A task's `data.py` gives either `loader(definition, root, split)`, which makes whole batches, or
-`source(definition, root, split)` with `transform(definition, train)` and, where examples are joined
-otherwise than by stacking, `collate(definition)`. `split` is what is stored: 'train', 'validation'
-or 'test'; the split 'eval_train' is the first part of 'train'.
+The `data.py` of a task has one of two forms. `loader(definition, root, split)` makes whole batches.
+`source(definition, root, split)` gives single examples, and `transform(definition, train)` maps
+them. `collate(definition)` joins examples that cannot be stacked. `split` is a stored split:
+'train', 'validation' or 'test'. The split 'eval_train' is the first part of 'train'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from algorithmic_efficiency.data.pipeline import (
 )
 from algorithmic_efficiency.data.sources import Arrays, Mapped
 
-_FAKE_SEED = 0  # generated examples are the same in every run; the run's seed decides their order
+_FAKE_SEED = 0  # generated examples are the same in every run; the seed of the run sets their order
 
 
 def train_stream(
@@ -37,13 +37,16 @@ def train_stream(
   shard: Shard = (0, 1),
   num_workers: int = 0,
 ) -> Batches:
-  """Endless shuffled batches of the training split.
+  """Returns a stream of endless shuffled batches of the training split.
 
   Args:
     data: the `data` module of the task.
-    root: the prepared data set; None takes generated examples.
-    batch_size: examples of a global batch, of which the stream gives the part of its shard.
-    num_workers: processes that make batches ahead; 0 makes each when it is asked for.
+    definition: the workload.
+    root: folder of the prepared data set; None generates examples.
+    batch_size: examples of a global batch; the stream yields the part of its shard.
+    seed: seed of the order and of augmentation.
+    shard: index and number of the shards of a batch.
+    num_workers: processes that make batches ahead; 0 makes each on demand.
 
   Raises:
     UserError: the data is missing or damaged.
@@ -67,7 +70,7 @@ def eval_stream(
   *,
   shard: Shard = (0, 1),
 ) -> Batches:
-  """One pass over a split, with `weights` of 0 where the last batch is padded.
+  """Returns a stream of one pass over a split, with `weights` of 0 in the padding.
 
   Raises:
     UserError: the data is missing or damaged.
@@ -93,7 +96,7 @@ def _examples(
   stored: str,
   seed: int | None,
 ) -> tuple[Mixture | None, Load]:
-  """The mixture of a split, if it is one, and what makes batches of its examples."""
+  """Returns the mixture of a split, if it is one, and the loader of its examples."""
   if root is None:
     return None, _generated(data, definition, stored)
   if hasattr(data, 'loader'):

@@ -1,6 +1,6 @@
-"""Trees of arrays: what a batch and an example are made of.
+"""Trees of arrays, the structure of batches and examples.
 
-A tree is a numpy array, a dict of trees by text, or a tuple of trees. Anything else is refused.
+A tree is a numpy array, a dict of trees with string keys, or a tuple of trees, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Tree = Any
 
 
 class TreeError(ValueError):
-  """Something is no tree of arrays, or two trees differ; the message names the path."""
+  """A value is no tree of arrays, or two trees differ; the message names the path."""
 
 
 def leaves(tree: Tree, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
-  """The arrays of a tree with their paths, such as `image/pixels` or `inputs/0`.
+  """Yields the arrays of a tree with their paths, such as `image/pixels` or `inputs/0`.
 
   Raises:
-    TreeError: a leaf is no array, or a key is no text.
+    TreeError: a leaf is no array, or a key is no string.
   """
   if isinstance(tree, (dict, tuple)):
     for key, child in _children(tree, path):
@@ -33,7 +33,7 @@ def leaves(tree: Tree, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
 
 
 def map_leaves(function: Callable[..., Any], *trees: Tree) -> Tree:
-  """The tree of `function(leaf, leaf, ...)` over trees of one structure.
+  """Returns the tree of `function(leaf, leaf, ...)` over trees of one structure.
 
   Raises:
     TreeError: the trees differ in structure.
@@ -62,7 +62,7 @@ def _map(function: Callable[..., Any], trees: tuple[Tree, ...], path: str) -> Tr
 
 
 def stack(examples: list[Tree]) -> Tree:
-  """Examples of one structure, joined along a new first axis.
+  """Joins examples of one structure along a new first axis.
 
   Raises:
     TreeError: a leaf is no array, or the examples differ in structure, shape or type.
@@ -77,7 +77,7 @@ def stack(examples: list[Tree]) -> Tree:
 
 
 def gather(tree: Tree, indices: np.ndarray) -> Tree:
-  """The rows of every leaf [n, ...] at int64 indices [rows], copied."""
+  """Copies the rows of every leaf [n, ...] at int64 indices [rows]."""
   return map_leaves(lambda array: np.take(array, indices, axis=0), tree)
 
 

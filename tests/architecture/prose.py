@@ -94,8 +94,9 @@ def comments_and_messages(path: Path, root: Path = ROOT) -> Iterator[Passage]:
     text = ''.join(
       str(value.value) if isinstance(value, ast.Constant) else 'VALUE' for value in values
     )
-    if ' ' in text:
-      yield Passage(f'{where}:{node.lineno}', plain(text))
+    for line in text.splitlines():  # a template has a passage a line
+      if ' ' in line:
+        yield Passage(f'{where}:{node.lineno}', plain(line))
 
 
 def _strings(node: ast.AST) -> Iterator[ast.JoinedStr | ast.Constant]:

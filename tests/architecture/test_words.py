@@ -77,9 +77,7 @@ ROOMS = {
 NOT_YET = frozenset(
   (
     f'{CORE}/backends',
-    f'{CORE}/benchmark',
     f'{CORE}/compat',
-    f'{CORE}/experiments',
     f'{CORE}/layers',
     f'{CORE}/trial',
   )

@@ -28,7 +28,7 @@ SILENT_SEC = 45.0  # what counts as never returning, where that is waited for
 
 
 def checked(broken: Broken, file: Path) -> check.CheckReport:
-  limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HARD_LIMIT_SEC
+  limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HEARTBEAT_TIMEOUT_SEC
   return check.run(
     check.Check(submission=str(file), workloads=(WORKLOAD,), heartbeat_timeout_sec=limit_sec)
   )

@@ -307,4 +307,4 @@ def test_a_submission_may_be_a_folder_outside_the_tree(fake, tmp_path):
 def test_another_step_budget_in_the_same_folder_is_refused(fake, capsys):
   assert _calibrate() == 0
   assert _calibrate('--step_budget', '31') == cli.USER_ERROR
-  assert 'A calibration goes on as it began' in capsys.readouterr().err
+  assert 'A calibration must continue with the options' in capsys.readouterr().err

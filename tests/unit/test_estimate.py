@@ -318,7 +318,7 @@ class TestRace:
     host.fails = {'nadamw': 'ValueError: no.', 'slow': 'MemoryError'}
     with pytest.raises(UserError, match=r'nadamw: ValueError: no\.; slow: MemoryError') as refused:
       self.estimate(race(tmp_path, 'nadamw', 'slow'))
-    assert 'no submission gets through them on quick_vision (jax)' in str(refused.value)
+    assert 'no submission completes them on quick_vision (jax)' in str(refused.value)
 
   def test_what_failed_costs_nothing_unless_it_is_run_again(self, host, tmp_path):
     given = race(tmp_path)

@@ -1,1 +1,1 @@
-"""How the target and the budget of a workload are found."""
+"""Finds the target and the budget of a workload."""

@@ -1,7 +1,7 @@
-"""Sets the target of a workload: the search and the rerun of the protocol, as two races.
+"""Sets the target of a workload: runs the search and the rerun of the protocol as two races.
 
-Both race in a suite of their own, a file beside the runs, in which the workload has the step budget
-that was asked for. No trial stops at a target.
+Both use a suite file beside the runs, in which the workload has the given step budget. No trial
+stops at a target.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class Calibration:
   """The flags of `algoeff calibrate`, as a record.
 
   Attributes:
-    trials: points of the space of each submission.
-    seeds: how often the best point runs again.
-    step_budget: the steps of every run, which schedules are stretched over.
-    budget_factor: how many times these steps a trial of the benchmark may take.
-    seed: None takes that of the runs that are there, or draws one.
-    experiment_dir: where the runs go, into a folder of their own.
+    trials: number of points of each submission's search space.
+    seeds: number of reruns of the best point.
+    step_budget: steps of every run, which schedules span.
+    budget_factor: budget of the benchmark as a multiple of `step_budget`.
+    seed: seed of the search; None takes that of existing runs, or draws one.
+    experiment_dir: folder in which the calibration makes its own.
   """
 
   workload: str
@@ -101,11 +101,12 @@ class Calibration:
 
 
 def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | None:
-  """What is left of a calibration will take, each rerun counted as the dearest trial of the search;
-  None if nothing is left.
+  """Estimates the cost of the runs that a calibration still needs; None if it needs none.
+
+  A rerun is estimated like the most expensive trial of the search.
 
   Raises:
-    UserError: something that was asked for is wrong.
+    UserError: an option is invalid.
   """
   _check(asked)
   race = _search(asked)
@@ -140,10 +141,10 @@ def _sum(one: Bounds, other: Bounds) -> Bounds:
 
 
 def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) -> Record:
-  """Runs what is missing of a calibration and gives its record.
+  """Runs the missing runs of a calibration and returns its record.
 
   Raises:
-    UserError: something that was asked for is wrong, or runs that the protocol needs have failed.
+    UserError: an option is invalid, or a run that the protocol requires has failed.
   """
   _check(asked)
   definition = registry.workload(asked.workload)
@@ -195,7 +196,7 @@ def _search(asked: Calibration) -> Race:
 
 
 def _rerun(asked: Calibration, chosen: Run, search: Sequence[TrialConfig]) -> Race:
-  """The best point again, with other seeds: it was chosen under those of the search."""
+  """Runs the best point with other seeds than the search, because the search selected it."""
   module = next(one.submission_path for one in search if one.submission == chosen.submission)
   file = asked.folder / 'best_point.json'
   files.write_json_atomic(file, [dict(chosen.point)])
@@ -224,10 +225,10 @@ def _common(asked: Calibration) -> dict[str, Any]:
 
 
 def _suite(asked: Calibration) -> Path:
-  """The file of the suite that the runs are of; once there are runs, it stays as it is.
+  """Writes the suite file unless there are runs of it; returns its path.
 
   Raises:
-    UserError: the runs that are there had another number of steps or trials.
+    UserError: existing runs have another number of steps or trials.
   """
   file = asked.folder / 'suite.toml'
   text = _SUITE.format(
@@ -241,8 +242,9 @@ def _suite(asked: Calibration) -> Path:
     return file
   if (asked.folder / _SEARCH).exists():
     raise errors.UserError(
-      f'A calibration goes on as it began; {asked.folder} holds one with another --step_budget or '
-      'other --trials, see suite.toml in it. Give those, or another --experiment_dir.'
+      f'A calibration must continue with the options that it began with; {asked.folder} has '
+      'another --step_budget or --trials (see suite.toml in it). Give those, or another '
+      '--experiment_dir.'
     )
   files.make_folder(file.parent)
   with files.replacing(file) as out:
@@ -251,7 +253,7 @@ def _suite(asked: Calibration) -> Path:
 
 
 def _runs(result: race_run.RaceResult, target: Target) -> list[tuple[Run, Mapping[str, Any]]]:
-  """What the trials of a race reached, each with its environment; failed ones reached nothing."""
+  """Returns the runs of a race with their environments; a failed trial has no best value."""
   return [_run(trial, target) for trial in result.configs]
 
 
@@ -278,7 +280,7 @@ def _run(trial: TrialConfig, target: Target) -> tuple[Run, Mapping[str, Any]]:
 def _best(
   rows: Sequence[Mapping[str, float]], column: str, direction: str
 ) -> tuple[float | None, int | None]:
-  """The best finite value of a column, and the step at which it was first reached."""
+  """Returns the best finite value of a column and the first step that reached it."""
   sign = -1.0 if direction == 'max' else 1.0
   finite = [row for row in rows if math.isfinite(row.get(column, math.nan))]
   if not finite:
@@ -288,17 +290,17 @@ def _best(
 
 
 def _check_reruns(result: race_run.RaceResult, runs: Sequence[Run], target: Target) -> None:
-  """Makes sure that every rerun has what a target is made of."""
+  """Checks that every rerun has a finite value of the target's metric."""
   for trial, run in zip(result.configs, runs, strict=True):
     if run.best_validation is None or (target.test is not None and run.best_test is None):
       raise errors.UserError(
-        f'Every seed of the rerun counts, and {trial.path} has no finite value of {target.metric} '
-        f'({run.stop_reason}). Mend what ended it, and run the command again with --retry_failed.'
+        f'Every seed of the rerun counts; {trial.path} has no finite value of {target.metric} '
+        f'({run.stop_reason}). Fix the cause, and run the command again with --retry_failed.'
       )
 
 
 def _environments(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-  """What of each distinct environment says whether figures compare; no paths."""
+  """Returns the part of each distinct environment on which figures depend, without paths."""
   distinct = {}
   for environment in found:
     facts = {name: environment.get(name) for name in _FACTS}

@@ -1,4 +1,4 @@
-"""The record of a calibration for readers: lines to paste into a definition, and a page."""
+"""Writes the record of a calibration for readers: a page, and lines to paste into a definition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from algorithmic_efficiency.results import files
 
 
 def write(record: Record, path: Path) -> None:
-  """Writes the record as JSON, and as a page of the same name beside it.
+  """Writes the record as JSON, and a page with the same name beside it.
 
   Raises:
     UserError: a file could not be written.
@@ -22,7 +22,7 @@ def write(record: Record, path: Path) -> None:
 
 
 def to_paste(record: Record) -> list[str]:
-  """The lines of a definition that say what the calibration found."""
+  """Returns the lines of a definition with the calibrated target and budget."""
   target, budget = record.target, record.budget
   test = '' if target.test is None else f', test={target.test!r}'
   return [
@@ -33,7 +33,7 @@ def to_paste(record: Record) -> list[str]:
 
 
 def page(record: Record) -> str:
-  """The record for readers, as Markdown."""
+  """Returns the record as Markdown."""
   metric, direction = record.target.metric, record.target.direction
   spaces = ', '.join(record.submissions)
   chosen = best(record.search, direction)

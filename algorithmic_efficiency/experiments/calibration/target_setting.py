@@ -1,11 +1,13 @@
-"""The protocol by which the target and the budget of a workload are set, and the record of it.
+"""The protocol that sets the target and the budget of a workload, and its record.
 
-It is that of AlgoPerf (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.07179): a search over
-the spaces of several submissions, with the same number of points for each; the best point of all of
-them again with several seeds; the median of the best validation values as the validation target;
-and, of the runs that reach it, the worst of the best test values as the test target. A trial of the
-benchmark may then take a third more steps than these runs had, or as many times more as the
-calibration says, where entries that are slower by far are to be told apart, too.
+The protocol is AlgoPerf's (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.07179):
+
+1. A search runs the same number of points of the search space of each of several submissions.
+2. The best point of all runs again with several seeds.
+3. The median of the best validation values of the reruns is the validation target.
+4. Of the reruns that reach it, the worst of the best test values is the test target.
+5. The budget is a third more steps than these runs had, or `budget_factor` times as many. A larger
+   factor also ranks submissions that are much slower than a tuned one.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from algorithmic_efficiency.benchmark.definition import Budget, Target
 from algorithmic_efficiency.results import files, former_names, schema
 from algorithmic_efficiency.results.schema import Count
 
-BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's; on the steps of the runs that set the target
+BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's, of the steps of the runs that set the target
 _SIGNIFICANT_DIGITS = 6
-_MEDIAN_SPREAD = math.sqrt(math.pi / 2)  # of a median's standard error, over that of a mean
+_MEDIAN_SPREAD = math.sqrt(math.pi / 2)  # standard error of a median, divided by that of a mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,9 @@ class Run:
   """One run of a calibration.
 
   Attributes:
-    number: of the trial in the search; of the study, which has a seed of its own, in the rerun.
-    best_validation, best_test: the best values over all evaluations; None without a finite one.
-    best_step: where the best validation value was first reached.
+    number: number of the trial in the search; number of the study in the rerun.
+    best_validation, best_test: best values over all evaluations; None without a finite one.
+    best_step: first step that reached the best validation value.
   """
 
   submission: str
@@ -51,14 +53,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-  """A calibration: what was asked for, what it ran on, every run, and the figures.
+  """A calibration: its options, its environment, every run, and the results.
 
   Attributes:
-    budget_factor: of the budget, on the steps of these runs; a fraction, such as '4/3'.
-    present: the target that the definition had.
-    target, budget: what the runs give; target values are rounded to six digits, to the side on
-      which the runs that set them still reach them.
-    environment: what the reruns ran on, a record for each host.
+    budget_factor: budget as a multiple of the steps of these runs; a fraction, such as '4/3'.
+    present: previous target of the definition.
+    target, budget: results. Target values have six digits, rounded so that the runs that set them
+      reach them.
+    environment: environment of the reruns, one record for each host.
   """
 
   workload: str
@@ -78,7 +80,7 @@ class Record:
 
   @property
   def command(self) -> str:
-    """The command that gives this record."""
+    """The command that reproduces this record."""
     words = ['algoeff', 'calibrate', self.workload, '--submissions', ','.join(self.submissions)]
     words += ['--trials', str(self.num_trials), '--seeds', str(self.num_seeds)]
     words += ['--step_budget', str(self.step_budget), '--budget_factor', self.budget_factor]
@@ -91,7 +93,8 @@ class Record:
     return [_known(run.best_validation) for run in self.reruns]
 
   def write(self, path: Path) -> None:
-    """
+    """Writes the record as JSON.
+
     Raises:
       UserError: the file could not be written.
     """
@@ -100,7 +103,8 @@ class Record:
 
   @classmethod
   def read(cls, path: Path) -> Record:
-    """
+    """Reads a record.
+
     Raises:
       UserError: there is no record, or it is damaged.
     """
@@ -119,7 +123,7 @@ class Record:
 
 
 def best(runs: Sequence[Run], direction: str) -> Run:
-  """The run with the best validation value; of equal ones that which reached it first.
+  """Returns the run with the best validation value; of equal ones, that which reached it first.
 
   Raises:
     UserError: no run has a finite value.
@@ -127,7 +131,7 @@ def best(runs: Sequence[Run], direction: str) -> Run:
   able = [run for run in runs if run.best_validation is not None]
   if not able:
     raise errors.UserError(
-      'A target is set by runs with finite validation values; the search has none. Look at its '
+      'A target needs runs with finite validation values; the search has none. Look at its '
       'trials, and search smaller learning rates.'
     )
   sign = -1.0 if direction == 'max' else 1.0
@@ -135,7 +139,7 @@ def best(runs: Sequence[Run], direction: str) -> Run:
 
 
 def target_of(reruns: Sequence[Run], present: Target) -> Target:
-  """The target that the reruns set, on the metric of the present one."""
+  """Returns the target that the reruns set, on the metric of the previous one."""
   values = [_known(run.best_validation) for run in reruns]
   target = Target(
     metric=present.metric,
@@ -151,7 +155,7 @@ def target_of(reruns: Sequence[Run], present: Target) -> Target:
 
 
 def budget_of(step_budget: int, factor: fractions.Fraction = BUDGET_FACTOR) -> Budget:
-  """So many times the steps of the runs, for schedules to be stretched over, too."""
+  """Returns the budget in steps, which is also the step hint."""
   steps = math.ceil(step_budget * factor)
   return Budget(step_hint=steps, max_steps=steps)
 
@@ -162,7 +166,7 @@ def _known(value: float | None) -> float:
 
 
 def _rounded(value: float, direction: str) -> float:
-  """Six significant digits, never beyond the value: what reached it reaches the rounded one."""
+  """Rounds to six significant digits, so that a run that reached the value reaches the result."""
   if value == 0:
     return 0.0
   digits = _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
@@ -171,15 +175,15 @@ def _rounded(value: float, direction: str) -> float:
   return float(fractions.Fraction(whole) / fractions.Fraction(10) ** digits)
 
 
-# Two calibrations side by side.
+# Comparison of two calibrations.
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameworkAgreement:
-  """How far two calibrations of a workload differ, and by how much chance makes them differ.
+  """The difference of two calibrations of a workload, and its noise.
 
   Attributes:
-    difference: of the medians over the seeds, the first less the second.
+    difference: median over seeds of the first, minus that of the second.
     noise: twice the standard error of that difference.
   """
 
@@ -192,10 +196,10 @@ class FrameworkAgreement:
 
 
 def check_like(record: Record, **asked: Any) -> None:
-  """Makes sure that a calibration of which these attributes are known compares with a record.
+  """Checks that a calibration with these attributes is comparable with a record.
 
   Raises:
-    UserError: they differ.
+    UserError: an attribute differs.
   """
   for what, value in asked.items():
     if getattr(record, what) != value:
@@ -206,9 +210,10 @@ def check_like(record: Record, **asked: Any) -> None:
 
 
 def agreement(one: Record, other: Record) -> FrameworkAgreement:
-  """
+  """Compares two calibrations.
+
   Raises:
-    UserError: they are not of the same workload, metric and number of steps.
+    UserError: they differ in workload, metric or number of steps.
   """
   check_like(other, workload=one.workload, step_budget=one.step_budget)
   values = (one.validation, other.validation)
@@ -220,12 +225,12 @@ def agreement(one: Record, other: Record) -> FrameworkAgreement:
 
 
 def agreement_sentence(one: Record, other: Record) -> str:
-  """What `agreement` finds, in words."""
+  """Returns the result of `agreement` as a sentence."""
   found = agreement(one, other)
   verdict = 'agree within their noise' if found.agree else 'differ by more than their noise'
   return (
     f'{one.framework} and {other.framework} {verdict}: the medians of the best validation '
     f'{one.target.metric} over {one.num_seeds} and {other.num_seeds} seeds are '
-    f'{statistics.median(one.validation):.6g} and {statistics.median(other.validation):.6g}, '
-    f'{abs(found.difference):.3g} apart, where twice the standard error is {found.noise:.3g}.'
+    f'{statistics.median(one.validation):.6g} and {statistics.median(other.validation):.6g}. They '
+    f'differ by {abs(found.difference):.3g}; twice the standard error is {found.noise:.3g}.'
   )

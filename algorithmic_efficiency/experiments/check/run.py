@@ -40,7 +40,7 @@ SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 BUDGET = Budget(step_hint=1_010, max_steps=60, eval_period_steps=10)
 LONG_BUDGET = replace(BUDGET, max_steps=600, eval_period_steps=100)
 _SLOW_KINDS = frozenset({'no_change', 'loss_rises'})  # decided by a trial of LONG_BUDGET
-HARD_LIMIT_SEC = 180.0  # longer than initialising may take, which has a finding of its own
+HEARTBEAT_TIMEOUT_SEC = 180.0  # longer than the free time of initialization, which has its own rule
 _NUM_POINTS = 5  # of a search space, where all are tried
 _SEED = 0
 _STATES = ('params', 'model_state', 'optimizer_state')
@@ -68,7 +68,7 @@ class Check:
   workloads: tuple[str, ...] | None = None
   thorough: bool = False
   platform: Literal['auto', 'cpu', 'gpu', 'tpu'] = 'auto'
-  heartbeat_timeout_sec: float = HARD_LIMIT_SEC
+  heartbeat_timeout_sec: float = HEARTBEAT_TIMEOUT_SEC
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,8 +133,9 @@ class BudgetLimits:
 
 
 def store(estimate: Estimate, folder: Path) -> None:
-  """Keeps an estimate beside the runs, so that it can be compared with what they took; not that of
-  a race that has begun, which knows some of that already.
+  """Writes an estimate beside the runs, to be compared with their real cost.
+
+  The estimate of a race that has begun is not written, because it uses results of the race.
 
   Raises:
     UserError: it could not be written.
@@ -281,8 +282,8 @@ def _stand_in(cell: Cell, probes: Mapping[Cell, Probe], failures: Mapping[Cell, 
     _, workload, framework = cell
     why = [f'{other[0]}: {reason}' for other, reason in failures.items() if other[1:] == cell[1:]]
     raise errors.UserError(
-      'A race is priced by the first steps of its trials, and no submission gets through them on '
-      f'{workload} ({framework}). Mend one, or leave the workload out. {"; ".join(why)}'
+      'An estimate needs the first steps of a trial, and no submission completes them on '
+      f'{workload} ({framework}). Fix one, or leave the workload out. {"; ".join(why)}'
     )
   return max(others, key=lambda other: probes[other].step_sec)
 

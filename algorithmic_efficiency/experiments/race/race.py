@@ -25,8 +25,11 @@ from algorithmic_efficiency.trial.options import RunOptions
 
 @dataclass(frozen=True, kw_only=True)
 class RaceSubmission:
-  """A submission, by name, folder, module file or call of an optimizer, and the name that it is
-  scored by: its own, or another, so that one submission may race under two."""
+  """A submission in a race, and the name that it is scored under.
+
+  `submission` is a name, a folder, a module file or the call of an optimizer. `name` is None for
+  its own name. Another name lets one submission race twice.
+  """
 
   submission: str
   name: str | None = None

@@ -37,8 +37,11 @@ class Price:
 
 
 def expected_share(config: TrialConfig, records: Iterable[TrialRecord]) -> Share:
-  """From earlier trials of the same submission on the same workload, by the same rules and with the
-  same framework; or with the other, which takes as many steps; or else by the assumption."""
+  """Returns the share of its budget that a trial is expected to spend.
+
+  It comes from earlier trials of the same submission, workload and rules: in the same framework,
+  else in the other one, which takes as many steps. Without any, it is the assumption.
+  """
   if config.options.stop_at == 'never':
     return Share(share=1.0, basis='the whole budget')
   definition = registry.workload(config.workload, config.suite)

@@ -1,1 +1,1 @@
-"""Runs held against logs that were published."""
+"""Compares runs with published logs."""

@@ -1,12 +1,12 @@
-"""Where one more run of the same point is expected, going by the runs that there are.
+"""Predicts the metrics of one more run of a point from earlier runs of it.
 
-At each step the band is Student's prediction interval of 99 % for one further run: mean
-± t * s * sqrt(1 + 1/n), with n logs and t at n - 1 degrees of freedom. Its s is the root mean
-square over the step and its two neighbours, for that of so few runs is often small by chance alone;
-it is never less than a thousandth of the way that the mean goes over the run, so that one example
-more or less does not count. A run reproduces a metric if it is inside at nine steps of ten.
+At each step the band is Student's 99 % prediction interval for one more run: mean
+± t * s * sqrt(1 + 1/n), with n logs and n - 1 degrees of freedom. The standard deviation s of a few
+runs is often small by chance, so s is the root mean square over a step and its two neighbors. It is
+at least a thousandth of the range of the mean over the run, so that single examples do not matter.
+A run reproduces a metric if it is inside the band at nine of ten steps.
 
-Both were chosen on AlgoPerf's published logs, as `tests/benchmarks/bench_reproduce.py` shows.
+Both rules were chosen on AlgoPerf's published logs; see `tests/benchmarks/bench_reproduce.py`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from algorithmic_efficiency.experiments.reproduction.reference_logs import Log
 MIN_LOGS = 3
 SHARE_INSIDE = 0.9
 _FLOOR = 1e-3
-_NEIGHBOURS = 1
-# Two-sided 99 % points of Student's t by degrees of freedom; between two the wider one is taken.
+_NEIGHBORS = 1
+# Two-sided 99 % points of Student's t by degrees of freedom; values in between use the wider one.
 _STUDENT = {2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250}
 _STUDENT |= {10: 3.169, 12: 3.055, 15: 2.947, 20: 2.845, 30: 2.750, 60: 2.660, 120: 2.617}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-  """The band of one metric: `low` to `high` at each of `steps`, by `num_logs` logs there."""
+  """The band of one metric: `low` to `high` at each of `steps`, from `num_logs` logs there."""
 
   steps: np.ndarray
   low: np.ndarray
@@ -41,11 +41,12 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-  """How the metric of a run lies in its band.
+  """The position of a run's metric in its band.
 
   Attributes:
-    num_logs: by how many logs, where there are fewest.
-    step, value, low, high: where it is furthest from the middle of the band, for the band's width.
+    num_logs: smallest number of logs at any step.
+    step, value, low, high: step, value and band at the largest distance from the middle of the
+      band, relative to its width.
   """
 
   metric: str
@@ -63,8 +64,10 @@ class Agreement:
 
 
 def bands(logs: Sequence[Log], steps: np.ndarray) -> dict[str, Band]:
-  """The band of each metric, at those of the steps for which there are `MIN_LOGS` logs; a metric
-  without any is left out."""
+  """Returns the band of each metric, at the steps that have `MIN_LOGS` logs or more.
+
+  A metric without such steps is left out.
+  """
   found = {}
   for name in sorted({name for log in logs for name in log.curves}):
     values = np.array([log.at(name, steps) for log in logs])
@@ -76,13 +79,13 @@ def bands(logs: Sequence[Log], steps: np.ndarray) -> dict[str, Band]:
 
 
 def _band(values: np.ndarray, steps: np.ndarray) -> Band:
-  """The band of [logs, steps], NaN where a log has no value."""
+  """Returns the band of values [logs, steps], with NaN where a log has no value."""
   num_logs = np.isfinite(values).sum(axis=0)
   mean = np.nanmean(values, axis=0)
   variance = np.nanvar(values, axis=0, ddof=1)
   spread = np.array(
     [
-      math.sqrt(variance[max(0, i - _NEIGHBOURS) : i + _NEIGHBOURS + 1].mean())
+      math.sqrt(variance[max(0, i - _NEIGHBORS) : i + _NEIGHBORS + 1].mean())
       for i in range(len(steps))
     ]
   )
@@ -93,14 +96,16 @@ def _band(values: np.ndarray, steps: np.ndarray) -> Band:
 
 
 def student(degrees: int) -> float:
-  """The two-sided 99 % point of Student's t; never less than it is."""
+  """Returns the two-sided 99 % point of Student's t, or an upper bound of it."""
   listed = sorted(_STUDENT)
   return _STUDENT[listed[bisect.bisect_right(listed, degrees) - 1]]
 
 
 def agreements(run: Log, expected: Mapping[str, Band]) -> list[Agreement]:
-  """How each metric that a run has lies in its band, as far as the run got. What is not finite is
-  outside."""
+  """Returns the position of each metric of a run in its band, up to the run's last step.
+
+  A value that is not finite is outside.
+  """
   found = []
   for name, band in expected.items():
     reached = band.steps <= run.steps[-1]

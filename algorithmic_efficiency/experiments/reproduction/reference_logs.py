@@ -1,4 +1,4 @@
-"""The logs that a run is held against: curves of metrics by step, our own or AlgoPerf's files."""
+"""The logs that a run is compared with: curves of metrics by step, from our files or AlgoPerf's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Log:
   """The evaluations of one trial.
 
   Attributes:
-    point: the hyperparameters; None for self tuning.
-    suite: the suite that it ran in, which AlgoPerf's logs do not say.
+    point: hyperparameters; None under self tuning.
+    suite: suite of the trial, which AlgoPerf's logs do not record.
     steps: int [rows], increasing.
-    curves: the metrics of the splits by name, such as 'validation/loss', each [rows].
+    curves: metrics by name, such as 'validation/loss', each [rows].
   """
 
   folder: Path
@@ -35,8 +35,10 @@ class Log:
   curves: Mapping[str, np.ndarray]
 
   def at(self, name: str, steps: np.ndarray) -> np.ndarray:
-    """A metric at each of the steps, between two rows on the line through them; NaN outside of the
-    rows and for a metric that the log does not have."""
+    """Returns a metric at each of the steps, linearly interpolated between rows.
+
+    It is NaN outside of the rows and for a metric that the log does not have.
+    """
     curve = self.curves.get(name)
     if curve is None:
       return np.full(len(steps), np.nan)
@@ -45,7 +47,7 @@ class Log:
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
-  """The logs of one workload below a folder, and those of them that cannot be used, with why."""
+  """The logs of one workload below a folder, and the reasons why some of them cannot be used."""
 
   root: Path
   workload: str
@@ -55,11 +57,11 @@ class Logs:
 
 
 def find(root: Path, workload: str, framework: str | None, *, apart: Path) -> Logs:
-  """The logs of a workload at or below a folder of runs.
+  """Finds the logs of a workload at or below a folder of runs.
 
   Args:
-    framework: None takes that of the logs.
-    apart: a folder whose logs do not count, if it lies there.
+    framework: framework of the logs; None accepts any single one.
+    apart: a folder to leave out.
 
   Raises:
     UserError: there are none, or they are of several frameworks.
@@ -106,14 +108,14 @@ def find(root: Path, workload: str, framework: str | None, *, apart: Path) -> Lo
 
 
 class _UnusableError(Exception):
-  """A log that says nothing; the message says why."""
+  """A log that cannot be used; the message says why."""
 
 
 def read(folder: Path) -> Log:
-  """The log of a trial folder.
+  """Reads the log of a trial folder.
 
   Raises:
-    _UnusableError: it is damaged, or its numbers mean nothing.
+    _UnusableError: the log is damaged, or its numbers are meaningless.
   """
   try:
     record = trial_record.read_trial(folder)
@@ -161,7 +163,7 @@ def _rows(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def by_point(logs: Sequence[Log]) -> list[list[Log]]:
-  """The logs, those of one point together, in the order in which the points come first."""
+  """Groups the logs by point, in the order of each point's first log."""
   groups: dict[str, list[Log]] = {}
   for log in logs:
     groups.setdefault(json.dumps(log.point, sort_keys=True), []).append(log)

@@ -1,8 +1,8 @@
-"""Runs a published point and says whether its metrics lie where the published logs say they do.
+"""Runs a published point and compares its metrics with the published logs.
 
-The run is an ordinary trial with a seed of its own, evaluated at the steps at which the logs have
-rows. Logs that were raced in seconds have theirs at somewhat different steps: those of the log with
-the most rows are taken, and the other logs are read between their rows.
+The run is an ordinary trial with a seed of its own, evaluated at the steps of the logs' rows. Logs
+of races in seconds have rows at different steps. The steps of the log with the most rows are used,
+and the other logs are interpolated.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Reproduction:
 
   Attributes:
     against: a folder of logs.
-    steps: no log is looked at beyond so many; None goes as far as they do.
-    framework: None takes that of the logs.
+    steps: number of steps to compare; None compares all steps of the logs.
+    framework: framework of the run; None takes that of the logs.
     point: a file with the point to run, one of those of the logs; None takes theirs, if they have
       but one.
     suite: None takes that in which the logs say that they ran, else the only one of the workload.
@@ -89,13 +89,13 @@ class PreparedReproduction:
 
 @dataclass(frozen=True, kw_only=True)
 class ReproductionReport:
-  """What became of a reproduction.
+  """The result of a reproduction.
 
   Attributes:
-    logs: the folders of the logs of the point, by which the band was made.
-    left_out: logs of the workload that could not be used, with why.
-    steps: those at which the run was to be evaluated.
-    last_step: how far it got.
+    logs: folders of the logs from which the band was made.
+    left_out: logs of the workload that could not be used, with the reason.
+    steps: steps to evaluate.
+    last_step: last step of the run.
     not_compared: metrics of the logs that the run does not have.
   """
 
@@ -116,26 +116,26 @@ class ReproductionReport:
 
   @property
   def is_reproduced(self) -> bool:
-    """Whether the run got through all the steps, and every metric is inside its band."""
+    """True if the run completed all steps and every metric is inside its band."""
     whole = self.status == 'finished' and self.last_step >= self.steps[-1]
     return whole and bool(self.metrics) and all(one.is_inside for one in self.metrics)
 
 
 def run(prepared: PreparedReproduction, *, quiet: bool = False) -> ReproductionReport:
-  """Runs the point, or goes on with the run that is there, and compares.
+  """Runs the point, or resumes an existing run, and compares it with the logs.
 
   Raises:
-    UserError: a mistake that the user can mend.
+    UserError: an option is invalid, or the logs cannot be used.
   """
   [outcome] = session.run_trials([prepared.config], quiet=quiet)
   return _report(prepared, outcome)
 
 
 def prepare(asked: Reproduction) -> PreparedReproduction:
-  """Reads the logs and makes the trial ready.
+  """Reads the logs and prepares the trial.
 
   Raises:
-    UserError: something that was asked for is wrong.
+    UserError: an option is invalid, or the logs cannot be used.
   """
   registry.workload(asked.workload)
   if asked.steps is not None and asked.steps <= 0:
@@ -194,7 +194,7 @@ def _suite(asked: Reproduction, logs: Logs) -> tuple[str, list[Log]]:
 
 
 def _of_point(asked: Reproduction, found: Sequence[Log], logs: Logs) -> list[Log]:
-  """The logs of the point that is run."""
+  """Returns the logs of the point to run."""
   groups = reference_logs.by_point(found)
   if asked.point is not None:
     point = _point(Path(asked.point).expanduser())
@@ -237,7 +237,7 @@ def _point(file: Path) -> Point:
 
 
 def _steps(logs: Sequence[Log], most: int | None) -> np.ndarray:
-  """The steps to evaluate at: those of the log with the most rows that enough logs span."""
+  """Returns the steps to evaluate: those of the log with the most rows that enough logs span."""
   candidates = [log.steps[_num_spanning(logs, log.steps) >= MIN_LOGS] for log in logs]
   spanned = max(candidates, key=len)
   if not len(spanned):
