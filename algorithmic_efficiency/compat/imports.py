@@ -1,8 +1,8 @@
 """The two import roots of submissions written for AlgoPerf: `algoperf`, `algorithmic_efficiency`.
 
-Under either root, `spec` and the modules of `MODULES` are the same module objects, so that an enum
-or an exception is equal to itself whichever way it was imported. Importing this module sets up
-nothing; `install` does it for the process, and `uninstall` undoes it.
+Under either root, `spec` and the modules of `MODULES` are the same module objects. Enums and
+exceptions are therefore equal under both. Importing this module sets up nothing; `install` does it
+for the process, and `uninstall` undoes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names and arguments that JAX had when published entries were written, and has no more."""
+"""Names and arguments of older versions of JAX that published submissions use."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CLIP = frozenset(f'jax.numpy.clip({name})' for name in _OLD_BOUNDS)
 
 @contextlib.contextmanager
 def restored(uses: Set[str]) -> Iterator[tuple[str, ...]]:
-  """Puts back, in the whole process and for the length of the block, what is used and missing.
+  """Restores names that a submission uses and JAX has removed, within the block.
 
-  In the whole process, because the packages that an entry calls are as old as the entry itself; and
-  for as long as it runs, because most uses are met when a step is traced. Only what its source uses
-  is put back, so that a new entry cannot come to rely on it unawares.
+  They are restored in the whole process, because the packages of a submission may use them, too.
+  They stay until the submission ends, because most are used when a step is traced. Only names that
+  the source uses are restored, so that a new submission does not come to depend on them.
 
   Args:
-    uses: full names, as `source.Source` has them.
+    uses: full names, as in `source.Source`.
 
   Yields:
-    What was put back, in words.
+    Descriptions of what was restored.
   """
   with contextlib.ExitStack() as undo:
     restored = []

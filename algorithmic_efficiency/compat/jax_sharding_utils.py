@@ -13,7 +13,7 @@ _devices: Sequence[jax.Device] | None = None
 
 
 def use_devices(devices: Sequence[jax.Device] | None) -> None:
-  """Sets the devices of the trial, which may be fewer than there are; None means all."""
+  """Sets the devices of the trial; None is all devices of the machine."""
   global _devices
   _devices = devices
 
@@ -24,22 +24,22 @@ def _sharding(*axes: str) -> NamedSharding:
 
 
 def get_replicate_sharding() -> NamedSharding:
-  """The whole array on each device."""
+  """Returns the sharding that replicates an array on each device."""
   return _sharding()
 
 
 def get_batch_dim_sharding() -> NamedSharding:
-  """The leading axis cut into one part for each device."""
+  """Returns the sharding that splits the leading axis over the devices."""
   return _sharding('batch')
 
 
 def shard_along_batch_dim(tree: Any) -> Any:
-  """Every leaf ([batch, ...]) with its leading axis cut over the devices."""
+  """Shards the leading axis of every leaf, [batch, ...], over the devices."""
   return jax.device_put(tree, get_batch_dim_sharding())
 
 
 def replicate(tree: Any) -> Any:
-  """Every leaf on each device."""
+  """Replicates every leaf on each device."""
   return jax.device_put(tree, get_replicate_sharding())
 
 

@@ -15,17 +15,17 @@ _device: torch.device | None = None
 
 
 def use_device(device: torch.device | None) -> None:
-  """Sets the device of this process; None means its own GPU if there is one, else the CPU."""
+  """Sets the device of this process; None is its own GPU if there is one, else the CPU."""
   global _device
   _device = device
 
 
 def pytorch_setup() -> tuple[bool, int, torch.device, int]:
-  """This process's place among those of the trial, found out when called.
+  """Returns the position of this process in the trial, determined at the call.
 
   Returns:
-    Whether several processes train together, the rank among those on this host, the device of this
-    process, and the number of GPUs of this host.
+    True if several processes train together, the rank on this host, the device of this process, and
+    the number of GPUs of this host.
   """
   grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
   use_ddp = grouped or 'LOCAL_RANK' in os.environ

@@ -1,4 +1,4 @@
-"""What a Python source imports and uses, found by reading it."""
+"""Reads a Python source and finds what it imports and uses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-  """What one file says.
+  """The imports and uses of one file.
 
   Attributes:
-    imports: absolute names that it imports, or may: `from a import b` gives `a` and `a.b`.
-    uses: full names of what it takes from modules, such as 'jax.pmap', whatever it calls them by;
-      calls with keywords appear as 'jax.numpy.clip(a_min)' too, once for each keyword.
+    imports: absolute names that it imports or may import; `from a import b` gives `a` and `a.b`.
+    uses: full names that it uses from modules, such as 'jax.pmap', under any alias. A call with
+      keywords also gives 'jax.numpy.clip(a_min)', once for each keyword.
   """
 
   imports: frozenset[str]
@@ -35,7 +35,7 @@ class Source:
 
 
 def meanings(tree: ast.AST) -> dict[str, str]:
-  """What the names that a source imports stand for, by full name."""
+  """Returns the full name of each name that a source imports."""
   found: dict[str, str] = {}
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
@@ -57,7 +57,7 @@ def _uses(tree: ast.AST, meanings: dict[str, str]) -> Iterator[str]:
 
 
 def full_name(node: ast.AST, meanings: dict[str, str]) -> str | None:
-  """The full name of what an expression takes from a module; None if it takes nothing."""
+  """Returns the full name of a module's attribute that an expression uses, or None."""
   if isinstance(node, ast.Name):
     return meanings.get(node.id)
   if isinstance(node, ast.Attribute) and (base := full_name(node.value, meanings)) is not None:

@@ -1,10 +1,10 @@
-"""Imports the files of one entry, by whatever names it knows them, and undoes it for the next.
+"""Imports the files of one submission under all names that it uses, and undoes it for the next.
 
-The folder of an entry becomes a package with a name of its own, so that relative imports work with
-or without an `__init__.py`. Entries also import their own files by absolute names: as if their
-folder, or one inside it, were on the search path; or by the place that they have in the official
-checkout, wherever they lie here. Such names are found by reading the sources: a name means a file
-of the entry if the file's path ends as the name does. All names of a file give one module object.
+The folder of a submission becomes a package with a unique name, so that relative imports work with
+or without an `__init__.py`. Submissions also import their files by absolute names. Such a name may
+assume that their folder, or one inside it, is on the search path, or that it is at its place in the
+official checkout. The finder reads the sources to find these names. A name means a file of the
+submission if the path of the file ends like the name. All names of a file give one module object.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from types import CodeType, ModuleType
 from algorithmic_efficiency.compat import imports
 from algorithmic_efficiency.compat.source import Source
 
-# Our own package, which has the name of the official checkout's folder of entries.
+# Our own package, which has the name of the folder of submissions in the official checkout.
 _SUBMISSIONS = 'submissions'
-# What a name that begins so means is never up to the files of an entry.
+# Names that begin so never mean a file of the submission.
 _NEVER_OWN = sys.stdlib_module_names | {
   *('algoperf', 'algorithmic_efficiency', 'workloads', 'scoring'),
   *('jax', 'jaxlib', 'flax', 'optax', 'chex', 'torch', 'numpy', 'absl'),
@@ -37,10 +37,10 @@ _active: SubmissionFinder | None = None
 
 
 def load(file: Path) -> SubmissionFinder:
-  """Imports an entry's module, in place of the entry that was loaded before.
+  """Imports the module of a submission, in place of the submission that was loaded before.
 
   Raises:
-    Exception: whatever the import raises; nothing is left of it then.
+    Exception: any error of the import, which is then undone.
   """
   global _active
   leave()
@@ -55,7 +55,7 @@ def load(file: Path) -> SubmissionFinder:
 
 
 def leave() -> None:
-  """Undoes everything that was done for the entry that was loaded last. Idempotent."""
+  """Undoes all changes for the submission that was loaded last. Idempotent."""
   global _active
   if _active is not None:
     _active.exit()
@@ -63,7 +63,7 @@ def leave() -> None:
 
 
 def sources(file: Path) -> dict[Path, ast.Module]:
-  """The files of an entry that its module imports, itself among them, read but not executed.
+  """Returns the files of a submission that its module imports, and itself, without executing them.
 
   Raises:
     SyntaxError: one of them is not valid Python.
@@ -80,13 +80,13 @@ def sources(file: Path) -> dict[Path, ast.Module]:
 
 
 class SubmissionFinder(importlib.abc.MetaPathFinder):
-  """The modules of one entry, found by this object from `enter` to `exit`.
+  """Finds the modules of one submission from `enter` to `exit`.
 
   Attributes:
-    root: its folder.
+    root: folder of the submission.
     module: the submission module.
-    uses: what its files take from other modules, as far as they have been imported.
-    restored: what was given back to a framework for it, in words.
+    uses: full names that its imported files use from other modules.
+    restored: descriptions of what was restored in a framework for it.
   """
 
   module: ModuleType
@@ -99,7 +99,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     self._package = f'_algoeff_submission_{digest}'
     self._main = f'{self._package}.{file.stem.replace(".", "_")}'
     self._file = file
-    self._aliases: dict[str, Path | None] = {}  # None: nothing but the way to names below it
+    self._aliases: dict[str, Path | None] = {}  # None: only a parent of other names
     self._stand_ins: set[str] = set()
     self._displaced: dict[str, ModuleType] = {}
     self._search_path: list[str] = []
@@ -126,7 +126,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
   def _is_own(self, name: str) -> bool:
     return name.partition('.')[0] == self._package
 
-  # What a name means, when it is imported.
+  # Names that are imported.
 
   def find_spec(
     self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -147,14 +147,14 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     return found or _package(fullname, ())
 
   def _name_of(self, place: Path) -> str:
-    """The name of its own under which a file, or a folder, of the entry is imported."""
+    """Returns the unique name under which a file or folder of the submission is imported."""
     if place == self._file:
       return self._main
     *folders, last = (self._package, *place.relative_to(self.root).parts)
     return '.'.join((*folders, last.removesuffix('.py')))
 
   def _spec(self, name: str, place: Path) -> ModuleSpec | None:
-    """The spec of a file, or of a folder with or without an `__init__.py`."""
+    """Returns the spec of a file, or of a folder with or without an `__init__.py`."""
     init = place / '__init__.py'
     if init.is_file():
       return importlib.util.spec_from_file_location(
@@ -165,7 +165,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     return importlib.util.spec_from_file_location(name, place, loader=_Loader(self, name, place))
 
   def _spec_below_alias(self, fullname: str) -> ModuleSpec | None:
-    """A module that no source names, in a folder of the entry that goes by another name."""
+    """Returns the spec of a module that no source names, in a folder that has an alias."""
     parent, _, child = fullname.rpartition('.')
     folder = self._aliases.get(parent)
     if folder is None or _module(folder, [child]) is None:
@@ -177,10 +177,10 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     found = (finder.find_spec(fullname, path) for finder in others)
     return next((spec for spec in found if spec is not None), None)
 
-  # What a name means, when it is read.
+  # Names that are read in sources.
 
   def imported_by(self, file: Path, tree: ast.Module) -> list[Path]:
-    """The files of the entry that a file of it may import."""
+    """Returns the files of the submission that one of its files may import."""
     places = []
     for name in Source.of(tree).imports:
       parts = name.split('.')
@@ -197,7 +197,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     return [path for path in files if path.is_file() and path.is_relative_to(self.root)]
 
   def learn(self, file: Path, source: Source) -> None:
-    """Prepares for what a file of the entry, which is about to be executed, imports and uses."""
+    """Prepares for the imports and uses of a file that is about to be executed."""
     for name in sorted(source.imports):
       self._learn_name(name.split('.'), file)
     new = source.uses - self.uses
@@ -222,12 +222,17 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
         self._displaced[name] = _forget(name)
 
   def _resolve(self, parts: list[str], importer: Path) -> tuple[Path, int] | None:
-    """The folder from which an absolute name leads to a file of the entry, and from which of its
-    parts on; None if it means none.
+    """Resolves an absolute name to a file of the submission.
 
-    In this order: the folder of the file that imports it, and those around it; the folder of the
-    entry, after its name; and, where nothing else goes by that name, any folder of the entry, with
-    as little as possible of the name left out.
+    It tries these folders in order:
+
+    1. The folder of the importing file, and its parents.
+    2. The folder of the submission, after the part of the name that is the folder's.
+    3. Any folder of the submission, unless another module has the name. As few leading parts of the
+       name as possible are left out.
+
+    Returns:
+      The folder and the number of leading parts to leave out; None if the name means no file.
     """
     if parts[0] in _NEVER_OWN:
       return None
@@ -249,7 +254,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
     return None
 
   def _folders(self) -> list[Path]:
-    """The folder of the entry and those with code inside it, the outer ones first."""
+    """Returns the folder of the submission and its folders with code, outer ones first."""
     inner = {file.parent for file in self.root.rglob('*.py')}
     seen = {
       folder
@@ -260,7 +265,7 @@ class SubmissionFinder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-  """Reads a file of an entry before it executes it, and leaves no compiled file behind."""
+  """Reads a file of a submission before executing it; writes no compiled file."""
 
   def __init__(self, entry: SubmissionFinder, name: str, file: Path):
     super().__init__(name, str(file))
@@ -273,10 +278,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def _module(base: Path, parts: Sequence[str], *, or_folder: bool = False) -> Path | None:
-  """The file, or the folder of a package, to which a dotted name leads from a folder.
+  """Returns the file or package folder of a dotted name, relative to a folder; else None.
 
-  Without `or_folder` a folder counts only if it has an `__init__.py`, or if there is no name left:
-  others may lie about for other reasons.
+  Without `or_folder`, a folder counts only if it has an `__init__.py` or the name is empty, because
+  other folders may hold no code.
   """
   place = base.joinpath(*parts)
   if not parts or (place / '__init__.py').is_file():
@@ -301,7 +306,7 @@ def _is_importable(top: str) -> bool:
 
 
 def _search_folder(name: str) -> str | None:
-  """The folder in which a top-level module was found."""
+  """Returns the folder in which a top-level module was found."""
   spec = getattr(sys.modules[name], '__spec__', None)
   if '.' in name or spec is None:
     return None
@@ -310,7 +315,7 @@ def _search_folder(name: str) -> str | None:
 
 
 def _forget(name: str) -> ModuleType:
-  """Takes a module out of the table of modules, and out of the package that holds it."""
+  """Removes a module from `sys.modules` and from its package."""
   module = sys.modules.pop(name)
   parent, _, child = name.rpartition('.')
   if getattr(sys.modules.get(parent), child, None) is module:

@@ -3,9 +3,9 @@
 Shapes: hidden states [batch, length, dim], kernel [vocab, dim], logits [batch, length, vocab].
 The loss is computed in float32, or in float64 where the logits are.
 
-Logits are an array like any other. While a program is traced, the loss finds the hidden states and
-the kernel of large logits by the identity of the array, and computes the logits in chunks. XLA then
-removes the product itself, as nothing uses it.
+Logits are an ordinary array. While a program is traced, the loss finds the hidden states and the
+kernel of large logits by the identity of the array. It then computes the logits in chunks, and XLA
+removes the unused product.
 """
 
 from __future__ import annotations

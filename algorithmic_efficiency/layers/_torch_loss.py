@@ -185,10 +185,9 @@ def _losses_by_chunk(
 class _ChunkedLosses(torch.autograd.Function):
   """The weighted sum of the losses, and the losses [batch, length], chunk by chunk.
 
-  Gradients of the sum are computed along with it, so that the backward pass only scales them, in
-  place. It computes the chunks once more where it comes a second time, or where the gradients
-  depend on the losses in another way; and holds all of them where the gradients are to be
-  differentiated in turn.
+  The forward pass also computes the gradients of the sum, and the backward pass only scales them in
+  place. The backward pass computes the chunks again if it runs a second time, or if the gradients
+  depend on single losses. For gradients of gradients it holds all chunks.
   """
 
   @staticmethod

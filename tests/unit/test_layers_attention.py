@@ -148,7 +148,7 @@ def test_products_of_rotated_vectors_depend_on_their_distance_alone(framework):
 
 
 def test_rotary_tables_need_pairs():
-  with pytest.raises(ValueError, match='pairs of elements; the head has 7'):
+  with pytest.raises(ValueError, match='even head_dim; it is 7'):
     rotary_table(4, 7, 100.0)
 
 
