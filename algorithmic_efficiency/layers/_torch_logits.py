@@ -73,8 +73,8 @@ class LazyLogits(torch.Tensor):
   def factors(self) -> Factors | None:
     """Returns hidden states and kernel, for a loss that has no need of these logits.
 
-    Returns None if somebody has already asked for the values of these logits or their gradient:
-    they may have been changed in place, and their gradient has to come through this tensor.
+    Returns None if the values of these logits or their gradient were already used. They may have
+    been changed in place, and their gradient must come through this tensor.
 
     Raises:
       RuntimeError: the parameters have changed since the forward pass.

@@ -77,7 +77,6 @@ ROOMS = {
 NOT_YET = frozenset(
   (
     f'{CORE}/backends',
-    f'{CORE}/layers',
     f'{CORE}/trial',
   )
 )
