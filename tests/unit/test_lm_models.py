@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends import module as backend_module
-from algorithmic_efficiency.backends.base import TaskCode
+from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.layers import chunks
+from algorithmic_efficiency.training.options import StepOptions
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
 BASE = registry.workload('quick_lm')
 NAMES = ['quick_lm', *(f'quick_lm_{end}' for end in ('post_ln', 'no_qk_norm', 'untied', 'relu2'))]
 BATCH, LENGTH = 4, 16
+WORDS = np.array([1, 2], np.uint32)
 
 each_framework = pytest.mark.parametrize('framework', FRAMEWORKS)
 
@@ -262,3 +268,64 @@ def test_in_bfloat16_logits_are_narrow_and_losses_wide(framework):
   loss = code.model.loss(definition, batch['targets'], logits)
   kinds = [logits.dtype, loss['per_example'].dtype]
   assert [str(kind).removeprefix('torch.') for kind in kinds] == ['bfloat16', 'float32']
+
+
+def start(framework: str) -> tuple[Any, Any]:
+  """The backend, and the workload as a submission has it."""
+  backend = backends.start(framework, Devices(platform='cpu', num_devices=1))
+  return backend, backend.workload(BASE.for_smoke(), task_code(framework), BASE.suites['quick'])
+
+
+def step_in_jax(options: StepOptions) -> list[Any]:
+  """The mean loss of a batch and its gradients, as the steps of the baselines compute them."""
+  import jax
+
+  from algorithmic_efficiency.training import jax as training
+
+  backend, workload = start('jax')
+  params, _ = workload.init_model_fn(backend.key(WORDS))
+  batch = backend.place(batch_of(BASE.for_smoke(), 1))
+
+  @jax.jit
+  def step(params: Any, batch: Any) -> Any:
+    key = backend.key(WORDS)
+    gradients, loss, _ = training.mean_gradients(
+      workload, params, batch=batch, rng=key, model_state=None, options=options
+    )
+    return loss, gradients
+
+  return jax.tree.leaves(step(params, batch))
+
+
+def step_in_torch(options: StepOptions) -> list[Any]:
+  """See `step_in_jax`."""
+  from algorithmic_efficiency.training import torch as training
+
+  backend, workload = start('pytorch')
+  key = backend.key(WORDS)
+  model, _ = workload.init_model_fn(key)
+  batch = backend.place(batch_of(BASE.for_smoke(), 1))
+  loss = training.fill_gradients(workload, model, batch, key, options, None)
+  return [loss, *(parameter.grad for parameter in model.parameters())]
+
+
+STEPS = {'jax': step_in_jax, 'pytorch': step_in_torch}
+
+
+@each_framework
+def test_a_step_in_chunks_and_in_micro_batches_is_that_of_the_whole(monkeypatch, framework):
+  pytest.importorskip(FRAMEWORKS[framework])
+  step = STEPS[framework]
+  expected = step(StepOptions())
+  loss_module = importlib.import_module(
+    f'algorithmic_efficiency.layers._{FRAMEWORKS[framework]}_loss'
+  )
+  in_chunks = mock.Mock(wraps=loss_module._losses_and_gradients)
+  monkeypatch.setattr(loss_module, '_losses_and_gradients', in_chunks)
+  monkeypatch.setattr(chunks, '_WORK_BYTES', 2_048)
+  for num_parts in (1, 2):
+    in_chunks.reset_mock()
+    found = step(StepOptions(micro_batches=num_parts))
+    assert in_chunks.called
+    for ours, theirs in zip(found, expected, strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
