@@ -73,8 +73,11 @@ def _shown(default: Any) -> str:
 
 
 def names(text: str) -> tuple[str, ...]:
-  """The names in a list with commas."""
-  return tuple(name.strip() for name in text.split(',') if name.strip())
+  """The names in a list with commas; there must be one."""
+  found = tuple(name.strip() for name in text.split(',') if name.strip())
+  if not found:
+    raise argparse.ArgumentTypeError(f'must be a list of names; it is {errors.shown(text)}')
+  return found
 
 
 def whole(text: str) -> int:

@@ -23,7 +23,7 @@ from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.option import check_folder, check_number
-from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.results import trackers, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
@@ -282,6 +282,9 @@ def _check_numbers(request: Request) -> None:
       check_number(name, value, rule='not negative')
   check_number('num_processes', request.devices.world_size)
   check_folder('--experiment_dir', request.experiment_dir)
+  for name in request.options.trackers:
+    if '.' not in name and name not in trackers.names():
+      raise errors.unknown('tracker', name, trackers.names())
   if request.trials * request.studies > _MAX_TRIALS:
     raise errors.UserError(
       f'A command runs at most {_MAX_TRIALS:,} trials; --trials {request.trials} and --studies '
@@ -344,7 +347,7 @@ def _points(
 ) -> list[tuple[int, Mapping[str, Any] | None]]:
   """The trials of a study: their numbers from 1 and their hyperparameter points."""
   if request.ruleset == 'self':
-    if request.tuning_search_space:
+    if request.tuning_search_space is not None:
       raise errors.UserError(
         'The self-tuning ruleset takes no search space; drop --tuning_search_space, or use '
         '--ruleset external.'
@@ -371,7 +374,7 @@ def _points(
 
 
 def _search_space(request: Request, file: Path) -> Path:
-  if request.tuning_search_space:
+  if request.tuning_search_space is not None:
     return Path(request.tuning_search_space).expanduser()
   own = file.parent / 'tuning_search_space.json'
   if not own.is_file():

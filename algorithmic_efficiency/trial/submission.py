@@ -35,7 +35,7 @@ def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Pa
     optimizer.check_framework(framework)
     return optimizer.name, optimizer.file
   path = Path(name_or_path).expanduser()
-  if path.suffix == '.py' or path.exists() or '/' in name_or_path:
+  if path.suffix == '.py' or os.path.exists(path) or '/' in name_or_path:
     name, file = _locate_path(path, framework)
   else:
     name, file = name_or_path, _named(name_or_path, ruleset, framework)
@@ -80,14 +80,14 @@ def _named(name: str, ruleset: Ruleset, framework: str) -> Path:
 
 
 def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
-  if path.is_dir():
+  if os.path.isdir(path):
     entry = registry.SubmissionFolder(_given(path).name, 'external', path.resolve())
     file = entry.file(framework)
     if file is None:
       names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
       raise errors.UserError(f'A submission folder must hold {names}; {path} holds neither.')
     return entry.name, file
-  if not path.is_file():
+  if not os.path.isfile(path):
     raise errors.UserError(f'The submission file {path} does not exist.')
   generic = path.stem.startswith('submission')
   return (_given(path).parent.name if generic else path.stem), path.resolve()
