@@ -164,7 +164,7 @@ class TrialRun:
       is_synchronized = self._synchronize_if_due()
       spent_sec, since_eval_sec = self._seconds(rules, is_synchronized)
       reason = stopping.limit_reached(rules, position, complete=complete, spent_sec=spent_sec)
-      if stopping.ends_without_evaluation(rules, reason):
+      if reason and stopping.ends_without_evaluation(rules, reason):
         position.stop_reason = reason
       elif reason or stopping.evaluation_due(rules, position, since_eval_sec=since_eval_sec):
         self._evaluate(rules, evaluate, reason)
