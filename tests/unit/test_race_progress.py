@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import statistics
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,20 @@ class TestTimeLeft:
       clock.spend(1.0 if status == 'failed' else 8.0)
       progress.take(ended(index, status=status))
     assert progress.seconds_left() == pytest.approx(8.0)
+
+  def test_what_is_expected_is_worked_out_once_a_row(self, tmp_path, monkeypatch):
+    configs = expand(race(tmp_path, *(f'e{index}=nadamw' for index in range(4))))
+    states = [TrialState(config=one, record=None, kind='absent') for one in configs]
+    progress = RaceProgress(states, list(range(len(configs))), num_slots=1)
+    progress.take(started(0))
+    progress.take(ended(0))
+    median, taken = statistics.median, []
+    monkeypatch.setattr(
+      module.statistics, 'median', lambda found: taken.append(found) or median(found)
+    )
+    line(progress, 0)
+    assert len(configs) == 100
+    assert len(taken) == 4
 
   def test_the_work_of_a_line_grows_with_the_race_and_no_faster(self, tmp_path):
     configs = expand(race(tmp_path, *(f'e{index}=nadamw' for index in range(16))))
