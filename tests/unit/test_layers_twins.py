@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,15 @@ def test_both_frameworks_know_the_same_activations():
   for name, activation in jax_layers.ACTIVATIONS.items():
     expected = torch_layers.ACTIVATIONS[name](torch.tensor(x)).numpy()
     np.testing.assert_allclose(jax.device_get(activation(x)), expected, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('framework', ['jax', 'torch'])
+def test_epsilon_bounds_the_length_by_which_a_vector_is_divided(framework):
+  """x / sqrt(|x|^2 + epsilon^2), at lengths far below, at, and far above epsilon."""
+  pytest.importorskip(framework)
+  layers = importlib.import_module(f'algorithmic_efficiency.layers.{framework}')
+  array = importlib.import_module({'jax': 'jax.numpy', 'torch': 'torch'}[framework]).asarray
+  x = np.array([[3e-5, 4e-5], [3e-3, 4e-3], [3.0, 4.0], [0.0, 0.0]], np.float32)
+  squares = (x.astype(np.float64) ** 2).sum(-1, keepdims=True)
+  expected = x / np.sqrt(squares + 5e-3**2)
+  np.testing.assert_allclose(np.asarray(layers.normalize(array(x), 5e-3)), expected, rtol=1e-5)
