@@ -107,10 +107,10 @@ class JaxWorkload(DefinedWorkload):
     use_running_average_bn: bool | None = None,
     dropout_rate: float | None = None,
   ) -> tuple[spec.Tensor, spec.ModelAuxiliaryState]:
-    """The forward pass; traceable.
+    """Runs the forward pass; traceable.
 
-    Where the caller does not say, batch norm normalises by the statistics of the batch exactly when
-    it also updates its running averages, as AlgoPerf's JAX models do.
+    By default, batch norm normalizes by the statistics of the batch if and only if it also updates
+    its running averages, as AlgoPerf's JAX models do.
     """
     train = mode == spec.ForwardPassMode.TRAIN
     if update_batch_norm and not train:
@@ -120,7 +120,7 @@ class JaxWorkload(DefinedWorkload):
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
     state = model_state or {}
-    # A layer that normalises by the batch writes its running averages, wanted or not.
+    # A layer that normalizes by the batch always writes its running averages.
     mutable = [] if use_running_average_bn and not update_batch_norm else list(state)
     logits, updates = nn.apply(self._task.model.forward, self._model, mutable=mutable)(
       {'params': params, **state},

@@ -120,11 +120,11 @@ class TorchWorkload(DefinedWorkload):
     use_running_average_bn: bool | None = None,
     dropout_rate: float | None = None,
   ) -> tuple[spec.Tensor, spec.ModelAuxiliaryState]:
-    """The forward pass, without gradients in evaluation; leaves the module in the mode asked for.
+    """Runs the forward pass, without gradients in evaluation, and leaves the module in `mode`.
 
-    Where the caller does not say, batch norm normalises by the statistics of the batch in training,
-    whether or not it also updates its running averages, as AlgoPerf's PyTorch models do. Dropout
-    draws from PyTorch's global random state, not from `rng`, again as there.
+    By default, batch norm normalizes by the statistics of the batch in training, even if it does
+    not update its running averages, as AlgoPerf's PyTorch models do. Dropout draws from PyTorch's
+    global random state and not from `rng`, also as in AlgoPerf.
     """
     train = mode == spec.ForwardPassMode.TRAIN
     if update_batch_norm and not train:
@@ -214,10 +214,10 @@ class TorchWorkload(DefinedWorkload):
 
 @contextlib.contextmanager
 def _batch_norm(model: nn.Module, update: bool, use_running: bool) -> Iterator[None]:
-  """Makes batch norm normalise and update as said in the block, whatever the mode of the module.
+  """Sets how batch norm normalizes and updates within the block, in any mode of the module.
 
-  Layers of ours have an attribute for it. Layers of torch lose sight of their running averages:
-  with a momentum of 0 they would still count the batch, and spread values that are not finite.
+  Our layers have an attribute for it. Layers of torch temporarily have no running averages, because
+  a momentum of 0 would still count the batch and spread values that are not finite.
   """
   before: list[tuple[nn.Module, dict[str, bool]]] = []
   for module in model.modules():

@@ -35,8 +35,8 @@ class RunOptions:
 
   Attributes:
     evaluate: False trains without evaluating.
-    eval_steps: the steps after which a trial is evaluated, the last of which ends it, instead of
-      the periods and budgets of its suite; for trials that are never scored.
+    eval_steps: steps after which a trial is evaluated, instead of the periods of its suite. The
+      last one ends the trial. Such a trial is never scored.
 
   Raises:
     UserError: the value of an option is wrong.

@@ -73,13 +73,6 @@ ROOMS = {
     *(f'{CORE}/{found.parent.name}' for found in sorted((ROOT / CORE).glob('*/__init__.py'))),
   )
 }
-# Pages and rooms whose words are not plain yet. Remove what passes; add nothing.
-NOT_YET = frozenset(
-  (
-    f'{CORE}/backends',
-    f'{CORE}/trial',
-  )
-)
 
 
 def long_sentences(passages: Iterable[Passage]) -> Iterator[str]:
@@ -107,43 +100,32 @@ def mean_words(passages: Iterable[Passage]) -> float:
   return statistics.fmean(prose.num_words(part) for each in running for part in each.sentences)
 
 
-def unless_not_yet(names: Iterable[str]) -> list[object]:
-  """The parameters of a test; those on the list may fail, and pytest shows which pass."""
-  mark = pytest.mark.xfail(reason='its words are not plain yet', strict=False)
-  return [pytest.param(name, marks=mark if name in NOT_YET else ()) for name in names]
-
-
-@pytest.mark.parametrize('name', unless_not_yet(PAGES))
+@pytest.mark.parametrize('name', PAGES)
 def test_a_page_is_in_plain_words(name: str):
   passages = list(prose.page(ROOT / name))
   wrong = [*long_sentences(passages), *banned_words(passages)]
   assert not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize('name', unless_not_yet(['README.md', 'RULES.md']))
+@pytest.mark.parametrize('name', ['README.md', 'RULES.md'])
 def test_the_sentences_of_a_page_are_short_on_average(name: str):
   assert mean_words(prose.page(ROOT / name)) <= MAX_MEAN_WORDS
 
 
-@pytest.mark.parametrize('name', unless_not_yet(['help']))
-def test_help_is_in_plain_words(name: str):
+def test_help_is_in_plain_words():
   passages = list(prose.helps())
   wrong = [*long_sentences(passages), *banned_words(passages), *bad_starts(passages)]
   assert not wrong, '\n'.join(wrong)
   assert mean_words(passages) <= MAX_MEAN_WORDS
 
 
-@pytest.mark.parametrize('room', unless_not_yet(ROOMS))
+@pytest.mark.parametrize('room', ROOMS)
 def test_docstrings_comments_and_messages_are_in_plain_words(room: str):
   wrong = []
   for path in ROOMS[room]:
     passages = [*prose.docstrings(path), *prose.comments_and_messages(path)]
     wrong += [*long_sentences(passages), *banned_words(passages)]
   assert not wrong, '\n'.join(wrong)
-
-
-def test_what_is_not_plain_yet_is_a_room_or_a_page():
-  assert {*PAGES, *ROOMS, 'help'} >= NOT_YET
 
 
 def passages(text: str, tmp_path: Path) -> list[Passage]:
