@@ -117,7 +117,10 @@ class Placement(Ranks, Protocol):
     ...
 
   def place(self, batch: Batch) -> Batch:
-    """Puts this process's rows of a global batch onto its devices, without waiting."""
+    """Puts this process's rows of a global batch onto its devices, without waiting.
+
+    Arrays keep their types, but in PyTorch int32 becomes int64.
+    """
     ...
 
   def synchronize(self, outputs: Any = None) -> None:

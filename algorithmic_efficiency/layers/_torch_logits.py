@@ -82,8 +82,8 @@ class LazyLogits(torch.Tensor):
     wants_gradient = self.retains_grad or bool(self._backward_hooks)
     if self._product is not None or wants_gradient or (self.is_leaf and self.requires_grad):
       return None
-    if _version(self._factors[1]) != self._marker[0]:
-      raise _changed()
+    # A first loss comes right after the forward pass, and is not worth waiting for a GPU.
+    self._check_kernel(by_value=self._was_cut)
     self._was_cut = True
     return self._factors
 
@@ -115,15 +115,31 @@ class LazyLogits(torch.Tensor):
         torch.no_grad(),
         torch.autocast(hidden.device.type, enabled=False),
       ):
-        version, probes = self._marker
-        if _version(self._factors[1]) != version or not torch.equal(_probes(kernel), probes):
-          raise _changed()
+        self._check_kernel(by_value=True)
         self._product = product(hidden, kernel)
     return self._product
 
+  def _check_kernel(self, *, by_value: bool) -> None:
+    """Compares the kernel with that of the forward pass.
+
+    Args:
+      by_value: also compare some values, as fused optimizers and changes through `.data` leave the
+        version as it is.
+
+    Raises:
+      RuntimeError: the kernel has changed.
+    """
+    version, probes = self._marker
+    kernel = self._factors[1]
+    if _version(kernel) != version or (by_value and not _same(_probes(kernel), probes)):
+      raise RuntimeError(
+        'The parameters have changed since model_fn gave these logits, and the logits were not '
+        'computed before. Use the logits before the step, or keep logits.clone() for after it.'
+      )
+
 
 class _Logits(torch.autograd.Function):
-  """The product as a function of its factors, whose value is left for later."""
+  """The product as a function of its factors. Its value is left for later."""
 
   @staticmethod
   def forward(ctx: Any, hidden: torch.Tensor, kernel: torch.Tensor) -> LazyLogits:
@@ -138,21 +154,19 @@ class _Logits(torch.autograd.Function):
 
 
 def _version(tensor: torch.Tensor) -> int | None:
-  """What every change in place raises, but for those through `.data`."""
+  """Returns the number of changes in place that autograd knows of."""
   return None if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()
 def _probes(kernel: torch.Tensor) -> torch.Tensor:
-  """Some values of the kernel, in which a change through `.data` shows."""
+  """Returns some values of the kernel, spread over the vocabulary."""
   return kernel[:: max(len(kernel) // _MAX_NUM_PROBES, 1), 0].clone()
 
 
-def _changed() -> RuntimeError:
-  return RuntimeError(
-    'The parameters have changed since model_fn gave these logits, which were not computed before. '
-    'Use the logits before the step, or keep logits.clone() for after it.'
-  )
+def _same(x: torch.Tensor, y: torch.Tensor) -> bool:
+  """Whether two tensors are equal, where values that are not numbers equal each other."""
+  return torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
 
 
 def _of_product(name: str) -> Any:

@@ -208,10 +208,13 @@ def test_a_function_of_ones_own_gets_the_gradient(factors):
   torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_under_autocast_logits_have_the_type_that_they_declare(logits):
+def test_under_autocast_logits_have_the_type_that_they_declare():
+  factors = [torch.tensor(x, dtype=torch.float32) for x in (ONE.hidden, ONE.kernel)]
   with torch.autocast('cpu', dtype=torch.bfloat16):
-    assert (logits + 0).dtype == logits.dtype == torch.float64
-    assert logits.max() == ONE.logits.max()
+    logits = layers.vocab_logits(*factors)
+    found = logits.max()
+  assert found.dtype == logits.dtype == torch.float32
+  assert found == product(*factors).max()
 
 
 def test_logits_of_inference_mode(factors):
@@ -338,9 +341,17 @@ def test_logits_read_after_the_step_only_are_refused(factors, logits, step):
     logits.argmax(dim=-1)
 
 
-def test_a_loss_of_old_logits_is_refused(factors, logits):
+@pytest.mark.parametrize('step', STEPS)
+def test_a_loss_of_old_logits_is_refused(factors, logits, step):
   loss_of(logits).backward()
-  OPTIMIZERS['sgd']([factors[1]]).step()
+  step(factors[1])
+  with pytest.raises(RuntimeError, match='parameters have changed'):
+    loss_of(logits)
+
+
+def test_a_first_loss_after_the_parameters_changed_is_refused(factors, logits):
+  with torch.no_grad():
+    factors[1].mul_(0.9)
   with pytest.raises(RuntimeError, match='parameters have changed'):
     loss_of(logits)
 
@@ -354,6 +365,13 @@ def test_logits_read_before_the_step_keep_their_values(factors, logits, step):
   for found in (logits.detach(), kept.detach()):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
   torch.testing.assert_close(loss_of(logits), loss_of(expected), rtol=0, atol=0)
+
+
+def test_logits_of_a_diverged_model_are_read():
+  kernel = torch.full((VOCAB_SIZE, 8), torch.nan)
+  kernel[::2] = torch.inf
+  logits = layers.vocab_logits(torch.tensor(ONE.hidden, dtype=torch.float32), kernel)
+  assert logits.isnan().any()
 
 
 # Compilers.
