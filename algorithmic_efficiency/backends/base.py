@@ -283,6 +283,7 @@ class DefinedWorkload(spec.Workload):
     self._param_types: Any = None
     self._param_roles: Any = None
     self._matrix_views: Any = None
+    self._eval_iters: dict[str, Any] = {}  # AlgoPerf's cache of evaluation data, empty here
 
   def copy_metadata(self, other: DefinedWorkload) -> None:
     """Takes over what `init_model_fn` of another object for the same definition found out."""

@@ -65,6 +65,7 @@ def test_mnist_tells_its_mean_and_stddev_as_numbers():
   task = TaskCode(data=TASK.module('data'), model=TASK.module('model_torch'))
   workload = backend.workload(MNIST, task, MNIST.suites['algoperf_v06'])
   assert (workload.train_mean, workload.train_stddev) == (0.1307, 0.3081)
+  assert workload._eval_iters == {}  # which some entries clear
 
 
 def jax_variables(model_jax, definition, seed=0):
