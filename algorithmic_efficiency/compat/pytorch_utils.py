@@ -59,41 +59,41 @@ def update_batch_norm_fn(module: nn.Module, update_batch_norm: bool) -> None:
     return
   if hasattr(module, 'update_running_stats'):  # a layer of this project
     module.update_running_stats = update_batch_norm
-  elif not update_batch_norm:
-    if not hasattr(module, 'momentum_backup'):
-      module.momentum_backup = module.momentum
-    module.momentum = 0.0
-  elif hasattr(module, 'momentum_backup'):
-    module.momentum = module.momentum_backup
+  else:
+    if not hasattr(module, '_own_momentum'):
+      module._own_momentum = module.momentum
+    module.momentum = module._own_momentum if update_batch_norm else 0.0
 
 
-class CustomDropout(nn.Module):
-  """Dropout whose rate comes with each call."""
+class _DropoutAtRate(nn.Module):
+  """Dropout whose rate comes with each call; a subclass names the function that drops."""
 
   _supports_custom_dropout = True
+  _drop = staticmethod(F.dropout)
 
   def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
     """Returns `x` with values zeroed at rate `p` while training."""
-    return F.dropout(x, p, training=self.training)
+    return self._drop(x, p, self.training)
 
 
-class CustomDropout2d(nn.Module):
-  """Dropout of whole channels, whose rate comes with each call."""
+class CustomDropout(_DropoutAtRate):
+  """Dropout of single values."""
 
-  _supports_custom_dropout = True
 
-  def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
-    """Returns `x`, [batch, channels, ...], with channels zeroed at rate `p` while training."""
-    return F.dropout2d(x, p, training=self.training)
+class CustomDropout2d(_DropoutAtRate):
+  """Dropout of whole channels of `x`, [batch, channels, ...]."""
+
+  _drop = staticmethod(F.dropout2d)
 
 
 class SequentialWithDropout(nn.Sequential):
-  """Modules in a row, with a rate for those whose `_supports_custom_dropout` is true."""
+  """Modules in a row, of which those whose `_supports_custom_dropout` is true take a rate."""
 
   _supports_custom_dropout = True
 
   def forward(self, x: torch.Tensor, p: float) -> torch.Tensor:
     """Returns what the last module makes of `x`; modules that take a rate get `p`."""
     for module in self:
-      x = module(x, p) if getattr(module, '_supports_custom_dropout', False) else module(x)
+      takes_rate = getattr(module, '_supports_custom_dropout', False)
+      x = module(x, *([p] if takes_rate else []))
     return x
