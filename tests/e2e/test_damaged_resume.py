@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from race_damages import DAMAGES
-from trials import algoeff, record, rows, trial_folder, without_times
+from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_times
 
 from algorithmic_efficiency.results import measurements
 
 NUM_CASES_PER_BATCH = 5
 NUM_BATCHES = 10  # the first with the slow tests, the others with the long ones
-RUN = ('--workload', 'quick_vision', '--submission', 'nadamw', '--framework', 'jax', '--smoke')
+RUN = ('--workload', 'quick_vision', '--submission', 'nadamw', '--framework', 'jax', '--seed', '1')
 
 
-def run(root: Path, num_steps: int, *more: str):
-  arguments = ('run', *RUN, '--max_global_steps', num_steps, '--experiment_dir', root, *more)
-  return algoeff(*arguments, cwd=root.parent)
+def arguments(root: Path) -> list[str]:
+  return ['run', *RUN, '--max_global_steps', '90', '--experiment_dir', str(root)]
+
+
+def run(root: Path, *more: str):
+  return algoeff(*arguments(root), *more, cwd=root.parent)
 
 
 @pytest.fixture(scope='module')
 def stopped(tmp_path_factory) -> Path:
+  """A trial that was killed after its third row."""
   root = tmp_path_factory.mktemp('stopped') / 'race'
   root.mkdir()
-  assert run(root, 8).returncode == 0
+  command = [sys.executable, '-m', 'algorithmic_efficiency', *arguments(root)]
+  with subprocess.Popen([*command, '--quiet'], cwd=root.parent) as process:
+    wait_for_rows(root / 'nadamw' / 'study_1' / 'quick_vision_jax' / 'trial_1', 1, 3, process)
+    assert process.poll() is None, 'it ended before it could be killed'
+    process.kill()
   return root
 
 
@@ -35,7 +45,8 @@ def reference(stopped, tmp_path_factory) -> list[dict]:
   """The evaluations of an undamaged copy that was resumed."""
   root = tmp_path_factory.mktemp('reference') / 'race'
   shutil.copytree(stopped, root)
-  assert run(root, 12, '--resume').returncode == 0
+  assert run(root, '--resume').returncode == 0
+  assert '"resumed_at"' in (trial_folder(root) / measurements.LOG_FILE).read_text()
   return without_times(rows(trial_folder(root)).evals)
 
 
@@ -61,7 +72,7 @@ def test_a_damaged_trial_goes_on_as_it_was_or_says_what_is_wrong(
       path, damage = rng.choice(sorted(paths)), rng.choice(DAMAGES)
       done.append(f'{damage.__name__} {path.name}')
       damage(path, rng)
-    result = run(root, 12, '--resume')
+    result = run(root, '--resume')
     said = f'{done}\n{result.stdout}\n{result.stderr}'
     assert result.returncode in (0, 2) and 'Traceback' not in said, said
     if result.returncode == 0:
