@@ -247,12 +247,18 @@ def test_compare_says_who_is_better(results, capsys):
   [
     (['score', 'RUNS'], '--suite'),
     (['score', 'RUNS', '--suite', 'algoperf_v6'], "Did you mean 'algoperf_v06'"),
-    (['score', 'RUNS/nowhere', '--suite', 'quick'], 'must exist'),
+    (['score', 'RUNS/nowhere', '--suite', 'quick'], 'RUNS: must be a directory'),
     (['score', 'EMPTY', '--suite', 'algoperf_v06'], 'holds no runs'),
     (['score', 'RUNS', '--suite', 'algoperf_v06', '--reference', 'swifd'], "Did you mean 'swift'"),
     (['score', 'RUNS', '--suite', 'algoperf_v06', '--strict'], 'break the rules'),
-    (['score', 'RUNS', '--suite', 'algoperf_v06', '--output_dir', 'FILE/x'], 'not possible'),
-    (['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '0'], 'not positive'),
+    (
+      ['score', 'RUNS', '--suite', 'algoperf_v06', '--output_dir', 'FILE/x'],
+      '--output_dir: must be a directory',
+    ),
+    (
+      ['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '0'],
+      '--resamples: must be positive',
+    ),
     (['compare', 'swift', 'nobody', 'RUNS', '--suite', 'algoperf_v06'], 'nobody'),
     (['compare', 'swift', 'swift', 'RUNS', '--suite', 'algoperf_v06'], 'twice'),
     (['compare', 'swift', 'lost', 'RUNS', '--exclude', 'lost'], 'unrecognized arguments'),

@@ -428,7 +428,7 @@ class TestCommand:
       ('--from_budget --frameworks jx', "Did you mean 'jax'?"),
       ('--from_budget --ruleset self --trials 2', 'Under self tuning a study has one trial'),
       ('--from_budget --studies -1', '--studies must be positive; it is -1'),
-      ('--evidence nowhere', '--evidence must name a folder of runs'),
+      ('--evidence nowhere', 'argument --evidence: must be a directory'),
     ],
   )
   def test_mistakes_are_one_sentence_and_start_nothing(

@@ -230,7 +230,7 @@ class TestLocks:
 
   def test_a_folder_that_cannot_be_made(self, tmp_path):
     (tmp_path / 'runs').write_text('a file')
-    with pytest.raises(errors.UserError, match='could not be written'):
+    with pytest.raises(errors.UserError, match='--experiment_dir must be a directory'):
       run(tmp_path, {'a': {}})
 
 

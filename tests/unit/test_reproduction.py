@@ -220,7 +220,6 @@ def test_smoke_runs_and_invalid_trials_are_no_logs(fake, tmp_path, capsys):
     (('--framework', 'pytorch'), 'no log of quick_vision_pytorch; it has: quick_vision_jax'),
     (('--point', 'nowhere.json'), 'could not be read'),
     (('--suite', 'quik'), "Did you mean 'quick'?"),
-    (('--against', 'nowhere'), 'must be a folder of runs'),
   ],
 )
 def test_mistakes(fake, tmp_path, capsys, flags, said):
@@ -229,6 +228,12 @@ def test_mistakes(fake, tmp_path, capsys, flags, said):
   captured = capsys.readouterr()
   assert said in captured.err and captured.err.count('\n') == 1 and not captured.out
   assert not fake.configs and [path.name for path in tmp_path.iterdir()] == ['logs']
+
+
+def test_logs_that_are_not_there(fake, tmp_path, capsys):
+  with pytest.raises(SystemExit, match='2'):
+    reproduce('--against', 'nowhere')
+  assert 'argument --against: must be a directory' in capsys.readouterr().err
 
 
 def test_mistakes_about_the_logs(fake, tmp_path, capsys):

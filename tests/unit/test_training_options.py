@@ -43,7 +43,7 @@ def test_a_batch_divides_into_its_parts():
   for parts in (1, 2, 4, 8):
     options.check_divisible(8, parts)
   for parts in (3, 5, 16):
-    with pytest.raises(UserError, match=f'8 examples do not into {parts} parts'):
+    with pytest.raises(UserError, match=f'8 is not divisible by {parts}'):
       options.check_divisible(8, parts)
 
 
