@@ -21,9 +21,9 @@ import msgspec
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.option import declared
+from algorithmic_efficiency.option_fields import declared
 from algorithmic_efficiency.results import measurements, trial_record
-from algorithmic_efficiency.trial.options import RunOptions, with_options
+from algorithmic_efficiency.trial.run_options import RunOptions, with_options
 
 if TYPE_CHECKING:
   import pandas as pd

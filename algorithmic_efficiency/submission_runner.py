@@ -16,12 +16,12 @@ from typing import Any
 
 from absl import app, flags
 
-from algorithmic_efficiency import backends, errors, option, seeds
+from algorithmic_efficiency import backends, errors, option_fields, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import INTERRUPTED, USER_ERROR
-from algorithmic_efficiency.option import Option
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.option_fields import Option
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 FLAGS = flags.FLAGS
 
@@ -82,7 +82,7 @@ def define_flags() -> None:
   boolean('skip_evals', False, 'Train without evaluating.')
   string('suite', None, "Whose rules apply; the workload's first that races in seconds.")
   for record in (RunOptions, Devices):
-    for one in option.declared(record):
+    for one in option_fields.declared(record):
       if one.field not in _ALGOPERF_NAMES:
         _define(one)
   flags.DEFINE_multi_string('path', [], 'Roots with more workloads and submissions.')
@@ -108,7 +108,7 @@ def _options(record: type) -> dict[str, Any]:
   """The values of the options of a record that have flags here."""
   found: dict[Option, Any] = {
     one: getattr(FLAGS, one.flag)
-    for one in option.declared(record)
+    for one in option_fields.declared(record)
     if one.field not in _ALGOPERF_NAMES
   }
   return {one.field: tuple(value) if one.is_many else value for one, value in found.items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.option import check, option
+from algorithmic_efficiency.option_fields import check, option
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
 

@@ -22,7 +22,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import suite_file
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
-from algorithmic_efficiency.option import check_folder
+from algorithmic_efficiency.option_fields import check_folder
 
 HOME = Path(__file__).resolve().parents[2]
 OWN_PACKAGES = ('workloads', 'submissions', 'scoring')

@@ -14,8 +14,8 @@ from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import SUITES
-from algorithmic_efficiency.option import Option, check_folder, declared
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.option_fields import Option, check_folder, declared
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 USER_ERROR = 2
 GROUPS = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def race_arguments(parser: _flags.Parser) -> None:
   """Adds the flags of a race."""
   from algorithmic_efficiency.backends.base import Devices
-  from algorithmic_efficiency.trial.options import RunOptions
+  from algorithmic_efficiency.trial.run_options import RunOptions
 
   _flags.add(parser, 'suite', required=True)
   parser.add(

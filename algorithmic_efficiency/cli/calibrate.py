@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.calibration.target_setting import Record

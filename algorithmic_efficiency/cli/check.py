@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.check.run import CheckReport, CheckRow

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.trial.options import RunOptions, data_dir
+from algorithmic_efficiency.trial.run_options import RunOptions, data_dir
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.data.catalog import DataSet

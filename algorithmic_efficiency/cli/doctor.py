@@ -20,7 +20,7 @@ from typing import Any
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.trial.options import RunOptions, data_dir
+from algorithmic_efficiency.trial.run_options import RunOptions, data_dir
 
 SUMMARY = 'say what this machine can run, and what is missing'
 

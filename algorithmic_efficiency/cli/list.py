@@ -18,7 +18,7 @@ from algorithmic_efficiency.benchmark.suites import Suite, Tuning
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.compat.frameworks import written_for
 from algorithmic_efficiency.spec import MatrixView
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUMMARY = 'list workloads, variants, submissions, suites, data sets or parameters'
 

@@ -15,7 +15,7 @@ from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.optimizers import by_name, settings
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUMMARY = 'run a submission on a workload'
 

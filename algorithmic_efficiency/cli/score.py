@@ -11,7 +11,7 @@ from typing import Any
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUMMARY = 'score a folder of runs and write the report'
 

@@ -22,12 +22,12 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
-from algorithmic_efficiency.option import check_folder, check_number
+from algorithmic_efficiency.option_fields import check_folder, check_number
 from algorithmic_efficiency.results import trackers, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
-from algorithmic_efficiency.trial.options import RunOptions, are_same, data_dir
+from algorithmic_efficiency.trial.run_options import RunOptions, are_same, data_dir
 
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}

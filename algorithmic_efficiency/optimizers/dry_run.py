@@ -13,7 +13,7 @@ import os
 import sys
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.optimizers import arguments, table
+from algorithmic_efficiency.optimizers import arguments, requirements
 from algorithmic_efficiency.optimizers.settings import Settings
 
 _DRY_RUNS = {'pytorch': 'torch_dry_run', 'jax': 'jax_dry_run'}
@@ -39,7 +39,7 @@ def _dry_run(settings: Settings) -> str:
   is_of_torch = arguments.has_torch_interface(optimizer)
   if not is_of_torch:
     _check_function(settings.optimizer, optimizer)
-  needs = table.needs_of(optimizer)
+  needs = requirements.needs_of(optimizer)
   if needs.refused:
     raise errors.UserError(f'{settings.optimizer} cannot run here: {needs.refused}.')
   framework = 'pytorch' if is_of_torch else 'jax'
@@ -55,9 +55,9 @@ def _check_function(name: str, found: object) -> None:
     UserError: it is no function that may give an optimizer.
   """
   if inspect.isclass(found):
-    raise table.not_an_optimizer_error(name, 'is a class without that interface')
+    raise requirements.not_an_optimizer_error(name, 'is a class without that interface')
   if not arguments.is_of_optax(found):
-    raise table.not_an_optimizer_error(
+    raise requirements.not_an_optimizer_error(
       name, 'is a function that does not use optax, and was not called'
     )
 

@@ -11,7 +11,7 @@ import jax
 import optax
 
 from algorithmic_efficiency import errors, spec
-from algorithmic_efficiency.optimizers import arguments, table
+from algorithmic_efficiency.optimizers import arguments, requirements
 from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.training import jax as training
 from algorithmic_efficiency.training.jax import update_params
@@ -48,20 +48,24 @@ def transformation(workload: spec.Workload, settings: Settings) -> optax.Gradien
     UserError: the optimizer does not support the settings, or is no optimizer.
   """
   optimizer = arguments.load(settings.optimizer)
-  values = table.bound(optimizer, settings.optimizer, settings.hyperparameters)
-  rates = table.rates(optimizer, values) if settings.is_scheduled else {}
+  values = requirements.bound(optimizer, settings.optimizer, settings.hyperparameters)
+  rates = requirements.rates(optimizer, values) if settings.is_scheduled else {}
   schedule = _schedule(settings, workload.step_hint)
   scheduled = {
-    key: schedule(rate) for key, rate in rates.items() if table.takes_schedule(optimizer, key)
+    key: schedule(rate)
+    for key, rate in rates.items()
+    if requirements.takes_schedule(optimizer, key)
   }
-  if table.needs_of(optimizer).step == 'matrices' and _DIMENSIONS not in values:
+  if requirements.needs_of(optimizer).step == 'matrices' and _DIMENSIONS not in values:
     values[_DIMENSIONS] = _dimension_numbers(workload, settings.optimizer)
   try:
     result = optimizer(**{**values, **scheduled})
   except (TypeError, ValueError, AssertionError) as error:
     raise errors.UserError(f'{settings.optimizer} refuses its arguments: {error}.') from error
   if not isinstance(result, optax.GradientTransformation):
-    raise table.not_an_optimizer_error(settings.optimizer, f'returns a {type(result).__name__}')
+    raise requirements.not_an_optimizer_error(
+      settings.optimizer, f'returns a {type(result).__name__}'
+    )
   if settings.is_scheduled and not scheduled:
     return optax.chain(result, optax.scale_by_schedule(schedule(1.0)))
   return result
@@ -90,7 +94,7 @@ def _dimension_numbers(workload: spec.Workload, name: str) -> Any:
     _dimensions, workload.param_shapes, workload.parameter_roles, workload.matrix_views
   )
   if not jax.tree.leaves(numbers):
-    raise table.no_matrices_error(name)
+    raise requirements.no_matrices_error(name)
   return numbers
 
 
@@ -101,7 +105,7 @@ def _dimensions(
 
   Matrices side by side along one axis, as in a fused projection, count as one.
   """
-  if role not in table.MATRIX_ROLES:
+  if role not in requirements.MATRIX_ROLES:
     return None
   if view.by_columns:
     sizes = (view.rows, view.num_matrices, view.columns)

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 
 from algorithmic_efficiency import errors, spec
-from algorithmic_efficiency.optimizers import arguments, table
+from algorithmic_efficiency.optimizers import arguments, requirements
 from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.training import torch as training
 from algorithmic_efficiency.training.options import StepOptions
@@ -31,13 +31,13 @@ def start(workload: spec.Workload, model: nn.Module, settings: Settings) -> dict
   """
   optimizer = arguments.load(settings.optimizer)
   factor = _factor(settings, workload.step_hint)
-  if table.needs_of(optimizer).step == 'matrices':
+  if requirements.needs_of(optimizer).step == 'matrices':
     return _start_matrices(workload, model, optimizer, factor, settings)
-  values = table.bound(optimizer, settings.optimizer, settings.hyperparameters, given=1)
+  values = requirements.bound(optimizer, settings.optimizer, settings.hyperparameters, given=1)
   state = training.start(
     model, _made(optimizer, settings, model.parameters(), values), factor, settings.step
   )
-  step = _STEPS[table.needs_of(optimizer).step]
+  step = _STEPS[requirements.needs_of(optimizer).step]
   return {**state, 'step': functools.partial(step, options=settings.step)}
 
 
@@ -190,11 +190,11 @@ def _start_matrices(
   hyperparameters that begin with `adam_`. Its learning rate is the same unless given.
   """
   own, others = _parted(settings.hyperparameters)
-  values = table.bound(optimizer, settings.optimizer, own, given=1)
-  others = {**table.rates(optimizer, values), **others}
+  values = requirements.bound(optimizer, settings.optimizer, own, given=1)
+  others = {**requirements.rates(optimizer, values), **others}
   hidden, rest = _hidden(workload, model)
   if not hidden:
-    raise table.no_matrices_error(settings.optimizer)
+    raise requirements.no_matrices_error(settings.optimizer)
   made = _made(optimizer, settings, [matrix for one in hidden for matrix in one.matrices], values)
   adamw = arguments.bind(torch.optim.AdamW, 'the AdamW beside it', others, given=1)
   state = training.start(model, made, factor, settings.step)
@@ -229,7 +229,7 @@ def _hidden(workload: spec.Workload, model: nn.Module) -> tuple[list[_Hidden], l
   hidden, rest = [], []
   for name, parameter in model.named_parameters():
     name = name.removeprefix(_WRAPPER)
-    if workload.parameter_roles[name] in table.MATRIX_ROLES:
+    if workload.parameter_roles[name] in requirements.MATRIX_ROLES:
       view = workload.matrix_views[name]
       hidden.append(_Hidden(parameter, view, tuple(view.split(parameter.detach()))))
     else:

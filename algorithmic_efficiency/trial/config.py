@@ -14,7 +14,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.results.trial_record import TrialRecord
-from algorithmic_efficiency.trial.options import RunOptions, data_dir
+from algorithmic_efficiency.trial.run_options import RunOptions, data_dir
 
 SMOKE_BUDGET = Budget(step_hint=20, max_steps=20, eval_period_steps=10)
 """What a smoke run may spend, on the step axis, in every suite."""

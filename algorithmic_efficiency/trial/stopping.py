@@ -11,8 +11,8 @@ from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.benchmark.definition import Budget, Target
 from algorithmic_efficiency.benchmark.suites import Axis, Suite
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import StopAt
 from algorithmic_efficiency.trial.position import Position
+from algorithmic_efficiency.trial.run_options import StopAt
 
 
 @dataclass(frozen=True, kw_only=True)

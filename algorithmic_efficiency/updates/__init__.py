@@ -17,7 +17,7 @@ from algorithmic_efficiency.compat.imports import Alias
 FORMER: Mapping[str, str] = {
   **{name: f'training.{name}' for name in ('jax', 'torch', 'options', 'batch_size')},
   **{name: f'optimizers.{name}' for name in ('settings', 'arguments')},
-  'optimizers': 'optimizers.table',
+  'optimizers': 'optimizers.requirements',
   'jax_optimizers': 'optimizers.jax',
   'torch_optimizers': 'optimizers.torch',
 }

@@ -12,7 +12,7 @@ from sources import CORE, OURS, ROOT, Import, files, imports, module_name, tree
 # The layer of each room of the core. A room may import its own layer and those below.
 CONTRACTS, TOOLS, FRAMEWORK, CONTENT, TRIAL, LAUNCH, EXPERIMENTS, OUTSIDE = range(8)
 LAYERS = {
-  **dict.fromkeys(('', 'clock', 'errors', 'option', 'seeds', 'spec', 'trust'), CONTRACTS),
+  **dict.fromkeys(('', 'clock', 'errors', 'option_fields', 'seeds', 'spec', 'trust'), CONTRACTS),
   'benchmark': CONTRACTS,
   **dict.fromkeys(('results', 'data', 'metrics'), TOOLS),
   **dict.fromkeys(('backends', 'layers', 'training', 'optimizers', 'compat'), FRAMEWORK),

@@ -32,8 +32,8 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
-from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'e2e'))
 from entries import BY_NAME, FIVE_POINTS, StandIn

@@ -11,7 +11,7 @@ from algorithmic_efficiency.experiments.race import probe, step_cost
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results import race_files
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUBMISSIONS = ('nadamw', 'twin', 'other')  # all of them nadamw
 

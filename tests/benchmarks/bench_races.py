@@ -16,7 +16,7 @@ from pathlib import Path
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 NUM_ROUNDS = 3
 NUM_TRIALS = 4  # of a race whose throughput is measured

@@ -29,8 +29,8 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
-from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 NUM_BURSTS = 9
 NUM_EMPTY_STEPS = 50_000

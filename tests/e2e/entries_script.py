@@ -25,8 +25,8 @@ from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial.checkpoint import Checkpoints
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
-from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
+from algorithmic_efficiency.trial.run_options import RunOptions
 from algorithmic_efficiency.trial.worker import stop_reason_of
 
 SUITES = {'quick_vision': 'quick', 'mnist_standardized': 'lite', 'quick_lm': 'quick'}

@@ -14,7 +14,7 @@ from algorithmic_efficiency.experiments.race import step_cost
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import slots
 from algorithmic_efficiency.results import race_files
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 pytestmark = pytest.mark.slow
 

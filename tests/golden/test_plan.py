@@ -7,7 +7,7 @@ import pytest
 from algorithmic_efficiency.experiments.race.estimate import BudgetLimits, from_budgets
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import request
-from algorithmic_efficiency.trial.options import with_options
+from algorithmic_efficiency.trial.run_options import with_options
 
 # Seconds of the budgets of AlgoPerf on A100, and the 3 studies of 5 trials of external tuning.
 A100 = {

@@ -16,7 +16,7 @@ from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.session import interrupted_when_terminated
-from algorithmic_efficiency.trial.options import with_options
+from algorithmic_efficiency.trial.run_options import with_options
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
 

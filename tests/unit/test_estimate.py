@@ -32,7 +32,7 @@ from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import RunOptions, with_options
+from algorithmic_efficiency.trial.run_options import RunOptions, with_options
 
 PROBE = Probe(
   start_sec=2.0,

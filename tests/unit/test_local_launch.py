@@ -21,7 +21,7 @@ from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.trial import messages, worker
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Message, encoded
-from algorithmic_efficiency.trial.options import with_options
+from algorithmic_efficiency.trial.run_options import with_options
 from scoring.layout import find_trials
 
 START = {'kind': 'start', 'age_sec': 0.0}

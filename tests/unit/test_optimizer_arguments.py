@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.optimizers import arguments, table
+from algorithmic_efficiency.optimizers import arguments, requirements
 
 
 def sgd(
@@ -193,25 +193,25 @@ class LBFGS(_Plain): ...
 
 
 def test_what_optimizers_need():
-  assert table.needs_of(_WithClosure).step == 'closure'
-  assert table.needs_of(_Plain).step == 'gradients'
-  assert table.needs_of(LBFGS).step == 'gradients'  # another package's
+  assert requirements.needs_of(_WithClosure).step == 'closure'
+  assert requirements.needs_of(_Plain).step == 'gradients'
+  assert requirements.needs_of(LBFGS).step == 'gradients'  # another package's
   derived = type('Mine', (type('LBFGS', (_Plain,), {'__module__': 'torch.optim.lbfgs'}),), {})
-  assert table.needs_of(derived).step == 'closure'
+  assert requirements.needs_of(derived).step == 'closure'
 
 
 def test_learning_rates():
   def muon(learning_rate: float | Callable, adam_learning_rate=None, b1=0.9, lr0=0.1): ...
 
-  assert table.rates(muon, {'learning_rate': 0.3}) == {'learning_rate': 0.3}
+  assert requirements.rates(muon, {'learning_rate': 0.3}) == {'learning_rate': 0.3}
   both = {'learning_rate': 0.3, 'adam_learning_rate': 0.1}
-  assert table.rates(muon, {**both, 'b1': 0.8}) == both
-  assert table.takes_schedule(muon, 'learning_rate')
-  assert not table.takes_schedule(muon, 'adam_learning_rate')
+  assert requirements.rates(muon, {**both, 'b1': 0.8}) == both
+  assert requirements.takes_schedule(muon, 'learning_rate')
+  assert not requirements.takes_schedule(muon, 'adam_learning_rate')
 
   def aliased(learning_rate: base.ScalarOrSchedule): ...  # noqa: F821
 
-  assert table.takes_schedule(aliased, 'learning_rate')
+  assert requirements.takes_schedule(aliased, 'learning_rate')
   assert arguments.bind(aliased, 'aliased', {'learning_rate': 1}) == {'learning_rate': 1}
   with pytest.raises(UserError, match='must be a number'):
     arguments.bind(aliased, 'aliased', {'learning_rate': 'fast'})

@@ -12,7 +12,7 @@ import pytest
 from optimizer_toys import TORCH, settings
 
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.optimizers import table
+from algorithmic_efficiency.optimizers import requirements
 from tests.unit import training_toys as toys
 
 torch = pytest.importorskip('torch')
@@ -77,8 +77,8 @@ OWN = {
 def _two_passes(monkeypatch):
   """Enters the class above into the table."""
   name = f'{__name__.partition(".")[0]}.TwoPasses'
-  monkeypatch.setitem(table.NEEDS, name, table.Needs(step='two_passes'))
-  table.needs_of.cache_clear()
+  monkeypatch.setitem(requirements.NEEDS, name, requirements.Needs(step='two_passes'))
+  requirements.needs_of.cache_clear()
 
 
 def _workload(step_hint=NUM_STEPS):

@@ -19,7 +19,7 @@ from algorithmic_efficiency.launch import request, slots
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import RunOptions, with_options
+from algorithmic_efficiency.trial.run_options import RunOptions, with_options
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch import session
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 from algorithmic_efficiency.trial.stopping import StoppingRules
 
 COMMAND = ('reproduce', 'quick_vision', '--submission', 'nadamw')

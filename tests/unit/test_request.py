@@ -12,7 +12,7 @@ from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import with_options
+from algorithmic_efficiency.trial.run_options import with_options
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, e
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
+from algorithmic_efficiency.trial.run_options import ALL_SPLITS, RunOptions
 
 PROTOCOL: Mapping[str, Any] = {
   'smoke': False,

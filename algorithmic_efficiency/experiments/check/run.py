@@ -32,8 +32,8 @@ from algorithmic_efficiency.trial import failure, messages, submission
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Message
-from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.recorder import CANNOT_BE_SAVED
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 # The hint is none at which the arithmetic of a published entry fails, as it does at 200 or 1,000.

@@ -20,7 +20,7 @@ from algorithmic_efficiency.launch.slots import slots
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
-from algorithmic_efficiency.trial.options import are_same
+from algorithmic_efficiency.trial.run_options import are_same
 from algorithmic_efficiency.trial.stopping import StoppingRules
 
 EXPECTED_SHARE = Fraction(3, 4)

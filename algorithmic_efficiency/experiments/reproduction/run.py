@@ -30,7 +30,7 @@ from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.results import measurements, schema
 from algorithmic_efficiency.results.trial_record import POINT_FILE, Point
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import ALL_SPLITS, RunOptions
+from algorithmic_efficiency.trial.run_options import ALL_SPLITS, RunOptions
 
 PROTOCOL: Mapping[str, Any] = {
   'smoke': False,

@@ -23,8 +23,8 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.loop import TrialRun
 from algorithmic_efficiency.trial.messages import Reporter
-from algorithmic_efficiency.trial.options import RunOptions
 from algorithmic_efficiency.trial.process import TrialProcess
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 WORKLOAD = 'books_lm'
 SUITE = Path(__file__).with_name('books.toml')

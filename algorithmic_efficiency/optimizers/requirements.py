@@ -1,4 +1,4 @@
-"""Optimizers by import name: their arguments and their special requirements.
+"""What single optimizers require, and which are refused, by import name.
 
 This module imports no framework; the optimizer's package does. `optimizers.torch` and
 `optimizers.jax` build training steps from its results.

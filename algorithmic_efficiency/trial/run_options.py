@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency import option as options
+from algorithmic_efficiency import option_fields as options
 from algorithmic_efficiency.benchmark.definition import Split
-from algorithmic_efficiency.option import option
+from algorithmic_efficiency.option_fields import option
 
 Record = TypeVar('Record')
 StopAt = Literal['both', 'validation', 'never']

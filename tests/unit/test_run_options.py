@@ -14,9 +14,9 @@ from typing import Any, Literal
 import pytest
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.option import check, check_folder, declared, option
+from algorithmic_efficiency.option_fields import check, check_folder, declared, option
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.options import RunOptions, are_same, with_options
+from algorithmic_efficiency.trial.run_options import RunOptions, are_same, with_options
 
 PACKAGES = ('algorithmic_efficiency', 'workloads', 'submissions', 'scoring')
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def test_a_new_option_needs_one_declaration(tmp_path: Path):
   core = tmp_path / PACKAGES[0]
   core.unlink()
   shutil.copytree(ROOT / core.name, core, ignore=shutil.ignore_patterns('__pycache__'))
-  record = core / 'trial' / 'options.py'
+  record = core / 'trial' / 'run_options.py'
   text = record.read_text()
   assert text.count('  evaluate: bool = True\n') == 1
   record.write_text(text.replace('  evaluate: bool = True\n', f'{OPTION}  evaluate: bool = True\n'))
