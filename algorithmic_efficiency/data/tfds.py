@@ -103,6 +103,11 @@ def _builder(library: Any, name: str, folder: Path | None) -> Any:
   options = {} if folder is None else {'data_dir': str(folder)}
   try:
     builder = library.builder(name, file_format='array_record', **options)
+    if folder is not None and not builder.is_prepared():
+      raise errors.UserError(
+        f'--source must hold the builder {name!r} of TensorFlow Datasets, prepared; {folder} does '
+        "not. Leave out --source to download into that library's own folder."
+      )
     if not builder.is_prepared():
       builder.download_and_prepare(file_format='array_record')
   except ImportError as error:

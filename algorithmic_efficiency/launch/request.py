@@ -271,6 +271,18 @@ def _suite(definition: WorkloadDefinition, request: Request) -> Suite:
   return suite
 
 
+def check_num_trials(trials: int, studies: int = 1) -> None:
+  """
+  Raises:
+    UserError: the trials of a submission on a workload are more than a command runs.
+  """
+  if trials * studies > _MAX_TRIALS:
+    raise errors.UserError(
+      f'A command runs at most {_MAX_TRIALS:,} trials; --trials {trials} and --studies {studies} '
+      'are more.'
+    )
+
+
 def _check_numbers(request: Request) -> None:
   for name in ('trials', 'studies', 'study'):
     value = getattr(request, name)
@@ -285,11 +297,7 @@ def _check_numbers(request: Request) -> None:
   for name in request.options.trackers:
     if '.' not in name and name not in trackers.names():
       raise errors.unknown('tracker', name, trackers.names())
-  if request.trials * request.studies > _MAX_TRIALS:
-    raise errors.UserError(
-      f'A command runs at most {_MAX_TRIALS:,} trials; --trials {request.trials} and --studies '
-      f'{request.studies} are more.'
-    )
+  check_num_trials(request.trials, request.studies)
   if request.study is not None and request.studies > 1:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:

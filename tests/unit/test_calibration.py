@@ -257,6 +257,7 @@ def test_a_goal_that_is_not_provisional_is_not_changed_silently(
   ('more', 'message'),
   [
     (['--trials', '0'], '--trials must be at least 1; it is 0'),
+    (['--trials', '99999999999'], 'runs at most 100,000 trials'),
     (['--seeds', '1'], '--seeds must be at least 2; it is 1'),
     (['--budget_factor', '1/2'], '--budget_factor must be at least 1; it is 1/2'),
     (['--step_budget', '1'], '--step_budget must be at least 2; it is 1'),

@@ -181,6 +181,7 @@ def test_thorough_adds_the_variants():
   ('words', 'parts'),
   [
     (['adamv'], ["'adamv'", "Did you mean 'adamw'?"]),
+    (['a' * 5_000], ["'aaaaaaaaaa", '...aaaaaaaaa']),
     (['no/such/folder'], ['no/such/folder', 'does not exist']),
     (['adamw', '--workloads', 'quick_visio'], ["Did you mean 'quick_vision'?"]),
     (['adamw', '--workloads', 'ogbg'], ['ogbg cannot run with']),

@@ -107,6 +107,16 @@ def test_the_folder_of_another_builder_is_refused(folder, tmp_path):
     prepare(registry.workload('mnist'), tmp_path, folder / 'tiny_digits' / '1.2.0')
 
 
+def test_a_folder_without_the_builder_is_refused_instead_of_filled(tmp_path):
+  """Regression: it began a download."""
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(
+    errors.UserError, match=r"must hold the builder 'mnist' .* Leave out --source"
+  ):
+    prepare(registry.workload('mnist'), tmp_path, tmp_path / 'empty')
+  assert [path.name for path in tmp_path.iterdir()] == ['empty']
+
+
 def test_sizes_that_differ_from_the_definition_are_refused(folder, definition, tmp_path):
   other = dataclasses.replace(definition, splits=dataclasses.replace(SPLITS, train=21))
   with pytest.raises(errors.UserError, match=r'needs 26 images .* there are 25'):
@@ -140,7 +150,7 @@ def test_the_library_missing_is_the_install_line(monkeypatch):
 @pytest.mark.skipif(
   importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed'
 )
-def test_a_builder_that_needs_tensorflow_is_the_install_line(tmp_path):
+def test_a_builder_that_needs_tensorflow_is_the_install_line(tmp_path, monkeypatch):
   import tensorflow_datasets
 
   class ArrayImages(tensorflow_datasets.core.GeneratorBasedBuilder):
@@ -160,8 +170,9 @@ def test_a_builder_that_needs_tensorflow_is_the_install_line(tmp_path):
     def _generate_examples(self):
       raise NotImplementedError
 
+  monkeypatch.setattr(tensorflow_datasets.core.constants, 'DATA_DIR', str(tmp_path))
   with pytest.raises(errors.UserError, match=r'needs tensorflow, .*: pip install tensorflow'):
-    tfds.open_builder('array_images', tmp_path)
+    tfds.open_builder('array_images', None)
 
 
 def test_a_format_without_random_access_is_refused(folder, tmp_path):

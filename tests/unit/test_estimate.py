@@ -369,6 +369,7 @@ def test_jobs_start_in_their_order_as_soon_as_a_place_is_free():
   assert estimates.wall_sec([3.0, 1.0, 1.0, 4.0], 2) == 6.0  # the last behind the two short ones
   assert estimates.wall_sec([3.0, 1.0], 4) == 3.0
   assert estimates.wall_sec([], 2) == 0.0
+  assert estimates.wall_sec([3.0, 1.0], 10**30) == 3.0
 
 
 class TestCommand:

@@ -26,6 +26,7 @@ from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -178,6 +179,7 @@ def _check(asked: Calibration) -> None:
   for name, least in (('trials', 1), ('seeds', 2), ('step_budget', 2)):
     if getattr(asked, name) < least:
       raise errors.UserError(f'--{name} must be at least {least}; it is {getattr(asked, name)}.')
+  request.check_num_trials(asked.trials)
   if asked.budget_factor < 1:
     raise errors.UserError(f'--budget_factor must be at least 1; it is {asked.budget_factor}.')
   for name in asked.submissions:

@@ -4,6 +4,7 @@ sizes, as a trial that is resumed once.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -169,9 +170,10 @@ def _ruleset(name: str) -> Ruleset:
   """The ruleset that a submission is made for: external tuning, if it has a search space."""
   if by_name.is_call(name) or ('external', name) in registry.submissions():
     return 'external'
-  path = Path(name).expanduser()
-  folder = path if path.is_dir() else path.parent
-  return 'external' if (folder / 'tuning_search_space.json').is_file() else 'self'
+  path = os.path.expanduser(name)
+  folder = path if os.path.isdir(path) else os.path.dirname(path)
+  space = os.path.join(folder, 'tuning_search_space.json')
+  return 'external' if os.path.isfile(space) else 'self'  # a name that is no path has none
 
 
 def _versions(check: Check, ruleset: Ruleset) -> list[_Version]:

@@ -395,7 +395,8 @@ def _wall_sec(amounts: Sequence[Bounds], num_parallel: int) -> Bounds:
 
 def wall_sec(seconds: Iterable[float], num_parallel: int) -> float:
   """When the last job ends, if each starts in its order as soon as a place is free."""
-  free_at = [0.0] * num_parallel
+  seconds = tuple(seconds)
+  free_at = [0.0] * min(num_parallel, max(1, len(seconds)))
   for each in seconds:
     heapq.heapreplace(free_at, free_at[0] + each)
   return max(free_at)
