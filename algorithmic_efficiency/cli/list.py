@@ -202,7 +202,7 @@ def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
     )
     for entry in entries
   ]
-  lines = _table(('NAME', 'TASK', 'RUNS ON', 'GOAL', 'SUITES'), rows)
+  lines = _table(('NAME', 'TASK', 'RUNS ON', 'TARGET', 'SUITES'), rows)
   if any(entry['target']['provisional'] for entry in entries):
     lines.append('A target with a ? is provisional: it has not been calibrated, and is not scored.')
   return lines
