@@ -322,10 +322,11 @@ BROKEN = (
     kind='not_restored',
     code="""
     def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):  # here
-      return {'optimizer': torch.optim.SGD(model_params.parameters(), lr=0.05)}
+      optimizer = torch.optim.SGD(model_params.parameters(), lr=0.05)
+      return {'optimizer': optimizer, 'best': (torch.zeros(3),)}
 
     def update_params(optimizer_state, **arguments):
-      optimizer_state['best'] = torch.zeros(3)
+      optimizer_state['best'] = (torch.zeros(3), torch.zeros(3))
       return honest_update(optimizer_state=optimizer_state, **arguments)
     """,
   ),

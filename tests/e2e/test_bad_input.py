@@ -197,9 +197,9 @@ def test_a_submission_that_raises_leaves_its_rows_and_the_other_trials(tmp_path:
 )
 def test_a_submission_that_runs_out_of_memory(error: str, tmp_path: Path):
   result = trained_by(at_step(12, f'raise {error}'), tmp_path)
-  assert (result.returncode, result.stderr) == (1, '')
   folder = trial_folder(tmp_path)
   found = record(folder)
+  assert result.returncode == 1 and f'FAILED: {found.reason}' in result.stderr
   assert (found.status, found.stop_reason) == ('failed', 'out_of_memory')
   assert error.partition('(')[0] in found.reason
   assert error.partition('(')[0] in (folder / 'traceback.txt').read_text()

@@ -38,7 +38,7 @@ def checked(broken: Broken, file: Path) -> check.CheckReport:
 LONG = (
   *('never_returns', 'never_begins', 'process_that_stays', 'grows_outside_arrays'),
   *('another_process_writes_into_the_log', 'infinite_gradients', 'keeps_every_sum'),
-  'decays_by_a_global',
+  *('decays_by_a_global', 'second_process_fails'),
 )
 
 
@@ -191,7 +191,13 @@ def test_our_own_submissions_have_no_error(
   assert report.rows[1].checked == set(check.SUBJECTS)  # it trained, and went on after a break
 
 
-@pytest.mark.parametrize('broken', BROKEN_ON_TWO_DEVICES, ids=lambda broken: broken.name)
+@pytest.mark.parametrize(
+  'broken',
+  [
+    pytest.param(one, marks=[pytest.mark.long] * (one.name in LONG), id=one.name)
+    for one in BROKEN_ON_TWO_DEVICES
+  ],
+)
 def test_what_two_devices_alone_show_is_told_once(broken: Broken, tmp_path: Path):
   file = broken.write(tmp_path)
   report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,), thorough=True))
@@ -201,7 +207,8 @@ def test_what_two_devices_alone_show_is_told_once(broken: Broken, tmp_path: Path
   assert len(report.rows[-1].findings) == 1
 
 
-@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.long), 'pytorch'])
+@pytest.mark.long
+@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
 def test_thorough_runs_every_point_and_two_devices(framework: str):
   asked = check.Check(
     submission='adamw', frameworks=(framework,), workloads=(WORKLOAD,), thorough=True
