@@ -65,6 +65,7 @@ def _from_rounds(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Cost and floor of each row, and whether all submissions of its place were measured."""
   cost, log_floor = np.full((2, len(outcomes)), np.nan)
+  guessed: set[str] = set()
   measured = np.zeros(len(outcomes), dtype=bool)
   for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
     entries, studies, hashes = (
@@ -97,9 +98,12 @@ def _from_rounds(
     for row, entry, study in zip(rows, entries, studies, strict=True):
       if entry in found:  # a miss needs no cost
         cost[row] = 1.0 if entry == baseline else math.exp(_of_study(found[entry], study))
+        if entry != baseline and study not in found[entry]:
+          guessed.add(f'{entry}, {_place(*place)}, {study}')
     log_floor[rows] = max(map(abs, floors.values()), default=0.0)
     step_secs = outcomes.iloc[rows].groupby('entry', observed=True).step_sec.median().to_dict()
     notes += _timed_otherwise(_place(*place), step_secs, found, baseline)
+  notes += [Note('study_cost', where) for where in sorted(guessed)]
   return cost, log_floor, measured
 
 

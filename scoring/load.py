@@ -52,7 +52,9 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     names = ', '.join(sorted(unknown)) or 'none'
     raise errors.UserError(f'{root} holds no run of a known workload; found: {names}.')
   trials = _without_record(trials, notes)
-  _look_at_identities(trials, notes)
+  again = _look_at_identities(trials, notes)
+  parts = [part for trial, part in zip(trials, parts, strict=True) if trial.path not in again]
+  trials = [trial for trial in trials if trial.path not in again]
   frame = _frame(trials, parts)
   races = sorted({race_of(trial.path) for trial in trials})
   frame.attrs['runs'] = Runs(
@@ -86,21 +88,31 @@ def _without_record(trials: list[TrialFiles], notes: list[Note]) -> list[TrialFi
   return found
 
 
-def _look_at_identities(trials: list[TrialFiles], notes: list[Note]) -> None:
-  """Notes folders that hold several submissions, and trials that are there twice."""
+def _look_at_identities(trials: list[TrialFiles], notes: list[Note]) -> set[str]:
+  """Notes trials of several or other submissions, and trials that are there twice.
+
+  Returns:
+    The folders to leave out: of a trial that is there twice, all but the one in its own study.
+  """
   entries: dict[str, set[str]] = {}
-  paths: dict[tuple, list[str]] = {}
+  copies: dict[tuple, list[TrialFiles]] = {}
   for trial in trials:
     if trial.entry:
       entries.setdefault(trial.submission, set()).add(trial.entry)
     if trial.trial_seed is not None:
       key = (trial.submission, trial.workload, trial.framework, trial.trial_seed)
-      paths.setdefault(key, []).append(trial.path)
+      copies.setdefault(key, []).append(trial)
   for name, found in entries.items():
     if len(found) > 1:
       notes.append(Note('mixed_submissions', name, ', '.join(sorted(found))))
-  for same in paths.values():
-    notes += [Note('duplicate', path, f'also {same[0]}') for path in same[1:]]
+    elif name not in (*found, *(f'{one}_{kind}' for one in found for kind in ('jax', 'pytorch'))):
+      notes.append(Note('other_name', name, f'recorded as {", ".join(found)}'))
+  again: set[str] = set()
+  for same in copies.values():
+    kept, *others = sorted(same, key=lambda trial: trial.study != trial.own_study)
+    notes += [Note('duplicate', trial.path, f'also {kept.path}') for trial in others]
+    again |= {trial.path for trial in others}
+  return again
 
 
 def _frame(trials: list[TrialFiles], parts: list[Evaluations]) -> pd.DataFrame:

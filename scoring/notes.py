@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # A closed set: every irregularity is one of these, with the words that the report uses for it.
 KINDS: Mapping[str, str] = {
-  'no_data': 'trial folders without evaluations; each counts as not reached',
+  'no_data': 'trial or workload folders without evaluations; no trial in them reached a target',
   'damaged': 'damaged evaluation files; each of these trials counts as not reached',
   'missing_column': 'evaluation files without a column that scoring needs; not reached',
   'truncated': 'evaluation files whose last line is cut; scored by the lines before it',
@@ -19,7 +19,8 @@ KINDS: Mapping[str, str] = {
   'lost_record': 'trials that have lost their trial.json; not reached',
   'no_record': 'trials without a trial.json, beside others that have one',
   'mixed_submissions': 'folders that hold trials of several submissions',
-  'duplicate': 'trials that are there twice, by their seeds',
+  'other_name': 'submissions whose trials were recorded under another name',
+  'duplicate': 'trials that are there twice, by their seeds; one of each is scored',
   'bad_steps': 'evaluation files with repeated or decreasing steps; not reached',
   'bad_times': 'evaluation files with times that are negative, decrease or are NaN; not reached',
   'invalid_trial': 'trials that the runner marked invalid; not reached',
@@ -53,6 +54,7 @@ KINDS: Mapping[str, str] = {
   'step_times': 'hosts and workloads where the step times of the runs are the cost of a step',
   'untimed': 'trials whose steps were not timed; each counts as a step of the baseline',
   'timed_otherwise': 'submissions whose steps took far longer in trials than when they were timed',
+  'study_cost': 'studies whose step cost was not measured; the median of the others counts',
   'baseline': 'hosts and workloads without a run of the baseline',
 }
 

@@ -24,6 +24,7 @@ class TrialFiles:
     recorded: whether the trial has a trial record of ours.
     logged: whether the trial has a log of ours.
     entry: the name that the submission ran under.
+    own_study: the folder of its study, by its record.
     host, machine: hashes of hardware and software, and of hardware alone.
     seed, trial_seed: the seeds of the study and of the trial.
     step_sec: the median seconds of a step, for each batch drawn.
@@ -42,6 +43,7 @@ class TrialFiles:
   recorded: bool = False
   logged: bool = False
   entry: str = ''
+  own_study: str = ''
   suite: str = ''
   ruleset: str = ''
   batch_size: int | None = None

@@ -195,6 +195,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     'status': status,
     'recorded': True,
     'entry': record.submission,
+    'own_study': f'study_{record.study}',
     'suite': record.suite,
     'ruleset': record.ruleset,
     'batch_size': record.batch_size or None,

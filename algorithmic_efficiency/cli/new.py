@@ -141,6 +141,10 @@ def _check_name(kind: str, name: str) -> None:
       f'The name of a {kind} must begin with a lower case letter and hold lower case letters, '
       f'digits and underscores; {name!r} does not.'
     )
+  if kind == 'submission':
+    from algorithmic_efficiency.launch.request import check_scored_name
+
+    check_scored_name(name, 'Choose another name.')
 
 
 @contextlib.contextmanager

@@ -103,10 +103,15 @@ def rules_arguments(parser: _flags.Parser) -> None:
   _flags.add(parser, 'path')
 
 
+_MAX_RESAMPLES = 100_000
+
+
 def _positive(text: str) -> int:
   value = _flags.whole(text)
   if value < 1:
     raise argparse.ArgumentTypeError(f'must be positive; it is {value}')
+  if value > _MAX_RESAMPLES:
+    raise argparse.ArgumentTypeError(f'must be at most {_MAX_RESAMPLES:,}; it is {value:,}')
   return value
 
 

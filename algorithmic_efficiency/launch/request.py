@@ -32,6 +32,7 @@ from algorithmic_efficiency.trial.run_options import RunOptions, are_same, data_
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
 _MAX_TRIALS = 100_000  # of one request
+_MAX_ON_A_HOST = 1_024  # threads of a process, and processes
 _MAX_NAME_BYTES = 200
 _SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
@@ -293,6 +294,12 @@ def _check_numbers(request: Request) -> None:
     if value is not None:
       check_number(name, value, rule='not negative')
   check_number('num_processes', request.devices.world_size)
+  for name, number in (
+    ('num_threads', request.devices.num_threads),
+    ('num_processes', request.devices.world_size),
+  ):
+    if number is not None and number > _MAX_ON_A_HOST:
+      raise errors.UserError(f'--{name} must be at most {_MAX_ON_A_HOST:,}; it is {number:,}.')
   check_folder('--experiment_dir', request.experiment_dir)
   for name in request.options.trackers:
     if '.' not in name and name not in trackers.names():

@@ -259,6 +259,10 @@ def test_compare_says_who_is_better(results, capsys):
       ['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '0'],
       '--resamples: must be positive',
     ),
+    (
+      ['score', 'RUNS', '--suite', 'algoperf_v06', '--resamples', '99999999999'],
+      '--resamples: must be at most 100,000',
+    ),
     (['compare', 'swift', 'nobody', 'RUNS', '--suite', 'algoperf_v06'], 'nobody'),
     (['compare', 'swift', 'swift', 'RUNS', '--suite', 'algoperf_v06'], 'twice'),
     (['compare', 'swift', 'lost', 'RUNS', '--exclude', 'lost'], 'unrecognized arguments'),

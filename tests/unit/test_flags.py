@@ -108,6 +108,8 @@ def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys)
     (['--studies', '100001'], 'at most 100,000 trials; --trials 1 and --studies 100001'),
     (['--num_devices', '0'], '--num_devices must be positive; it is 0'),
     (['--num_threads', '-1'], '--num_threads must be positive; it is -1'),
+    (['--num_threads', '1025'], '--num_threads must be at most 1,024; it is 1,025'),
+    (['--num_processes', '2000'], '--num_processes must be at most 1,024; it is 2,000'),
     (['--num_processes', '0'], '--num_processes must be positive; it is 0'),
     (['--submission', 'x' * 5000], "There is no self-tuning submission 'xxx"),
     (['--submission', 'x' * 5000 + '/submission.py'], 'does not exist'),

@@ -121,6 +121,14 @@ def test_a_bad_name_is_a_clear_mistake(tmp_path, capsys, name):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('name', ['mine_jax', 'a' * 201])
+def test_a_name_that_is_not_scored_is_refused_for_a_submission(tmp_path, capsys, name):
+  """Regression: it was made, and run, and no race took it."""
+  assert cli.main(['new', 'submission', name, '--out', str(tmp_path)]) == cli.USER_ERROR
+  assert 'A submission is scored by a name' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
 def test_an_existing_folder_is_left_alone(tmp_path, capsys):
   folder = _new(tmp_path)
   (folder / 'README.md').write_text('mine')

@@ -108,6 +108,19 @@ class TestAxis:
     (note,) = [note for note in result.notes if note.kind == 'timed_otherwise']
     assert note.detail == 'sly: 2.00 of a step of nadamw in trials, 1.20 when timed'
 
+  def test_a_study_without_a_cost_of_its_own_is_named(self, tmp_path):
+    """Regression: a cut costs.jsonl changed a score, and no word said so."""
+    run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=3)
+    measured(tmp_path, {'slow': [2.0, 3.0, 9.0]}, studies=3)
+    path = tmp_path / race_files.COSTS_FILE
+    lines = path.read_text().splitlines(keepends=True)
+    last = next(line for line in reversed(lines) if '"slow"' in line)
+    path.write_text(''.join(line for line in lines if line != last))
+    result = scored(tmp_path, statistics=False)
+    assert times(result, 'slow') == pytest.approx([200.0, 300.0, 100 * 6**0.5])  # of logarithms
+    [note] = [note for note in result.notes if note.kind == 'study_cost']
+    assert note.where.startswith('slow, ') and note.where.endswith('study_3')
+
   def test_without_any_the_step_times_of_the_runs_count(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
     result = scored(tmp_path, statistics=False)

@@ -272,3 +272,21 @@ def test_runs_whose_workload_folders_lie_below_the_root_have_a_race_folder(tmp_p
   race_of = importlib.import_module('scoring.load').race_of
   assert race_of('/a/ogbg_jax/trial_1') == Path('/')
   assert race_of(str(folder)) == tmp_path
+
+
+def test_a_trial_that_is_there_twice_counts_once(tmp_path):
+  """Regression: a copy made an interval narrower, as if it were another study."""
+  for study in (1, 2):
+    record = {'study': 1, 'seeds': {'trial': 7}}
+    write_trial(
+      tmp_path, 'mine', 'quick_vision', hit_at('quick_vision', 5.0), study=study, record=record
+    )
+  [kept] = scoring.load(tmp_path).attrs['runs'].trials
+  assert kept.study == 'study_1'
+
+
+def test_trials_that_were_recorded_under_another_name_are_said(tmp_path):
+  record = {'submission': 'theirs'}
+  write_trial(tmp_path, 'mine', 'quick_vision', hit_at('quick_vision', 5.0), record=record)
+  [note] = [one for one in scoring.load(tmp_path).attrs['runs'].notes if one.kind == 'other_name']
+  assert (note.where, note.detail) == ('mine', 'recorded as theirs')
