@@ -27,6 +27,7 @@ COMMAND = (
 NUM_TRIALS = 6
 
 
+@pytest.mark.long
 def test_killed_twice_and_continued(tmp_path: Path):
   runs = tmp_path / 'runs'
   launcher = _start(tmp_path)
