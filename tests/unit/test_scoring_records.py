@@ -274,15 +274,15 @@ def test_runs_whose_workload_folders_lie_below_the_root_have_a_race_folder(tmp_p
   assert race_of(str(folder)) == tmp_path
 
 
-def test_a_trial_that_is_there_twice_counts_once(tmp_path):
+@pytest.mark.parametrize('own', [1, 2])
+def test_a_trial_that_is_there_twice_counts_once_in_its_own_study(tmp_path, own):
   """Regression: a copy made an interval narrower, as if it were another study."""
+  record = {'study': own, 'seeds': {'trial': 7}}
   for study in (1, 2):
-    record = {'study': 1, 'seeds': {'trial': 7}}
-    write_trial(
-      tmp_path, 'mine', 'quick_vision', hit_at('quick_vision', 5.0), study=study, record=record
-    )
+    rows = hit_at('quick_vision', 5.0)
+    write_trial(tmp_path, 'mine', 'quick_vision', rows, study=study, record=record)
   [kept] = scoring.load(tmp_path).attrs['runs'].trials
-  assert kept.study == 'study_1'
+  assert kept.study == f'study_{own}'
 
 
 def test_trials_that_were_recorded_under_another_name_are_said(tmp_path):
