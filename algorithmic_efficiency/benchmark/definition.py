@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from algorithmic_efficiency.spec import LossType
 
@@ -24,6 +24,10 @@ SMOKE_BATCH_SIZE = 8
 # The names by which renamed fields enter the hash of a definition: results are matched to workloads
 # by that hash, so it outlives the names.
 _HASHED_AS = {'target': 'goal', 'bundled': 'embedded'}
+# Fields that describe a definition and change no result.
+_NOT_HASHED = ('summary', 'target_source', 'smoke', 'probes', 'independent_examples')
+# Fields that were added later: they enter the hash of definitions that use them.
+_HASHED_IF_USED = ('frozen_params', 'task_names', 'generation')
 
 # The least and the largest value that a metric can have; values outside are mistakes of a file.
 METRIC_RANGES: Mapping[str, tuple[float, float]] = {
@@ -154,6 +158,52 @@ class Smoke:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Generation:
+  """Metrics that need generated outputs, such as translations, and when they are computed.
+
+  The first evaluation of a trial, its last one, and one that reaches the target always generate.
+
+  Attributes:
+    metrics: names among the metrics of the definition.
+    every: number of full evaluations from one that generates to the next; None for none between
+      the first and the last.
+    splits: splits for which outputs are generated.
+    max_examples: largest number of examples of a split, from its start; None for all.
+
+  Raises:
+    ValueError: a number is not positive, or no metric or split is named.
+  """
+
+  metrics: tuple[str, ...]
+  every: int | None = 1
+  splits: tuple[Split, ...] = ('validation', 'test')
+  max_examples: int | None = None
+
+  def __post_init__(self) -> None:
+    if not self.metrics or not self.splits:
+      raise ValueError('Generation must name at least one metric and one split.')
+    for name in ('every', 'max_examples'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f'{name} must be at least 1; it is {value}.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+  """A split that is no target; `algoeff evaluate` runs it on saved parameters.
+
+  Attributes:
+    num_examples: examples of the split.
+    metrics: names of its metrics.
+    summary: one line for `algoeff evaluate --help` and `algoeff list`.
+  """
+
+  num_examples: int
+  metrics: tuple[str, ...]
+  summary: str = ''
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadDefinition:
   """One workload or variant.
 
@@ -164,7 +214,8 @@ class WorkloadDefinition:
     summary: one line for `algoeff list`.
     dataset: folder that `algoeff data prepare` fills.
     bundled: True if the data needs no preparation.
-    tfds: TensorFlow Datasets builder of the same data, if there is one.
+    tfds: TensorFlow Datasets builder of the same data, if there is one; or several, by the name
+      under which `prepare` asks for them.
     model: frozen record of the task, with the sizes of the model.
     data: frozen record of the task, with the settings of its data.
     loss_type: loss of the workload.
@@ -180,9 +231,16 @@ class WorkloadDefinition:
     train_mean: mean that inputs are normalized by: a number, or one for each channel.
     train_stddev: standard deviation that inputs are normalized by, likewise.
     target_source: origin of the target, with the command that reproduces it.
+    independent_examples: False if the training loss of an example depends on other examples of its
+      batch, as with batch norm or a loss that balances load. Such a batch cannot be split.
+    frozen_params: parameters that are not trained, by framework; a name, or that of a module.
+    task_names: names of the values of `task` in a batch, for a workload of several tasks.
+    generation: metrics that need generated outputs; None if no metric does.
+    probes: splits that are no target, by name.
 
   Raises:
-    ValueError: the target's metric is not among the metrics.
+    ValueError: a named metric is not among the metrics, a generated target is not generated in each
+      evaluation, or a probe has the name of a split.
   """
 
   name: str
@@ -191,7 +249,7 @@ class WorkloadDefinition:
   summary: str
   dataset: str
   bundled: bool = False
-  tfds: str | None = None
+  tfds: str | Mapping[str, str] | None = None
   model: Any
   data: Any
   loss_type: LossType
@@ -207,6 +265,11 @@ class WorkloadDefinition:
   train_mean: float | tuple[float, ...] | None = None
   train_stddev: float | tuple[float, ...] | None = None
   target_source: str = ''
+  independent_examples: bool = True
+  frozen_params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+  task_names: tuple[str, ...] = ()
+  generation: Generation | None = None
+  probes: Mapping[str, Probe] = field(default_factory=dict)
 
   def __post_init__(self) -> None:
     if not self.base:
@@ -215,6 +278,27 @@ class WorkloadDefinition:
       raise ValueError(
         f'{self.name}: the metric of the target must be one of {", ".join(self.metrics)}; it is '
         f'{self.target.metric!r}.'
+      )
+    if self.generation is not None:
+      self._check_generation(self.generation)
+    for name in self.probes:
+      if name in ('train', *get_args(Split)):
+        raise ValueError(f'{self.name}: a probe must not have the name of a split; one is {name}.')
+
+  def _check_generation(self, generation: Generation) -> None:
+    for name in generation.metrics:
+      if name not in self.metrics:
+        raise ValueError(
+          f'{self.name}: a generated metric must be one of {", ".join(self.metrics)}; one is '
+          f'{name!r}.'
+        )
+    splits = {'validation'} if self.target.test is None else {'validation', 'test'}
+    if self.target.metric in generation.metrics and not (
+      generation.every == 1 and splits <= set(generation.splits)
+    ):
+      raise ValueError(
+        f'{self.name}: a target on {self.target.metric} needs every=1 and its splits in '
+        'Generation, so that each evaluation generates.'
       )
 
   @property
@@ -240,12 +324,15 @@ class WorkloadDefinition:
   def content_hash(self) -> str:
     """Returns a hash of all fields that affect results, as 16 hexadecimal digits.
 
-    Summary, origin of the target and smoke sizes are left out. Results carry the hash of the
-    definition within their suite, `registry.workload(name, suite)`, without the budgets of others.
+    Summary, origin of the target, smoke sizes and probes are left out. Results carry the hash of
+    the definition within their suite, `registry.workload(name, suite)`, without other budgets.
     """
     fields = dataclasses.asdict(self)
-    for name in ('summary', 'target_source', 'smoke'):
+    for name in _NOT_HASHED:
       del fields[name]
+    for name in _HASHED_IF_USED:
+      if not fields[name]:
+        del fields[name]
     for name, hashed_as in _HASHED_AS.items():
       fields[hashed_as] = fields.pop(name)
     text = json.dumps(fields, sort_keys=True, default=repr)

@@ -13,6 +13,8 @@ from algorithmic_efficiency.benchmark.definition import (
   METRIC_RANGES,
   BatchSizes,
   Budget,
+  Generation,
+  Probe,
   Splits,
   Target,
   variant,
@@ -127,8 +129,17 @@ CHANGES = {
   'accelerator_dtype': 'bfloat16',
   'train_mean': (0.123,),
   'train_stddev': (0.123,),
+  'frozen_params': {'jax': ('Dense_0',)},
+  'task_names': ('a', 'b'),
+  'generation': Generation(metrics=('loss',)),
 }
-OF_NO_ACCOUNT = {'summary': 'another', 'target_source': 'another', 'smoke': None}
+OF_NO_ACCOUNT = {
+  'summary': 'another',
+  'target_source': 'another',
+  'smoke': None,
+  'probes': {'rotated': Probe(num_examples=1, metrics=('loss',))},
+  'independent_examples': not BASE.independent_examples,
+}
 
 
 def test_the_hash_is_that_of_every_field_that_affects_results():
@@ -167,3 +178,33 @@ def test_a_variant_is_scored_only_where_it_is_held_out():
   }
   assert (found.base, found.is_variant, base.is_variant) == (BASE.name, True, False)
   assert variant(base, name='own', suites={'one': suites['one']}).suites['one'].role == 'base'
+
+
+class TestGeneration:
+  def test_a_target_on_a_generated_metric_is_generated_in_each_evaluation(self):
+    metrics = (*BASE.metrics, 'bleu')
+    target = Target(metric='bleu', direction='max', validation=20.0, test=20.0)
+    generation = Generation(metrics=('bleu',))
+    dataclasses.replace(BASE, metrics=metrics, target=target, generation=generation)
+    for wrong in ({'every': 2}, {'every': None}, {'splits': ('validation',)}):
+      with pytest.raises(ValueError, match='each evaluation generates'):
+        dataclasses.replace(
+          BASE, metrics=metrics, target=target, generation=dataclasses.replace(generation, **wrong)
+        )
+    dataclasses.replace(
+      BASE, metrics=metrics, generation=dataclasses.replace(generation, every=None)
+    )
+
+  def test_its_metrics_are_among_those_of_the_definition(self):
+    with pytest.raises(ValueError, match="accuracy, loss; one is 'bleu'"):
+      dataclasses.replace(BASE, generation=Generation(metrics=('bleu',)))
+
+  @pytest.mark.parametrize('wrong', [{'every': 0}, {'max_examples': 0}, {'splits': ()}])
+  def test_its_numbers_are_positive(self, wrong):
+    with pytest.raises(ValueError, match='at least'):
+      Generation(metrics=('bleu',), **wrong)
+
+
+def test_a_probe_has_no_name_of_a_split():
+  with pytest.raises(ValueError, match='one is eval_train'):
+    dataclasses.replace(BASE, probes={'eval_train': Probe(num_examples=1, metrics=('loss',))})
