@@ -101,6 +101,12 @@ KINDS: Mapping[str, Kind] = {
     what='uses the network',
     remedy='Put all files that it needs into the submission folder.',
   ),
+  'info': Kind(
+    subject='rules',
+    found_by='reading',
+    what='has a `submission_info.yml` that AlgoPerf would refuse',
+    remedy='Write it as `algoeff new submission NAME` does, with every field.',
+  ),
   'init_changes_model': Kind(
     subject='rules',
     found_by='running',
@@ -119,6 +125,12 @@ KINDS: Mapping[str, Kind] = {
     severity='warning',
     what='spends much longer in `init_optimizer_state` than in steps',
     remedy='Make sure that it only prepares state.',
+  ),
+  'syntax': Kind(
+    subject='runs',
+    found_by='reading',
+    what='is not valid Python',
+    remedy='Correct the file; nothing else was checked.',
   ),
   'interface': Kind(
     subject='runs',

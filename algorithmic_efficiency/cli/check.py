@@ -3,7 +3,7 @@
 Reads its files, and runs it on every base workload that can run here. Each run makes 60 steps at
 tiny sizes on generated data, then the last ten again from a checkpoint. Whatever breaks the rules
 (see RULES.md) or would fail later is named with file, line and remedy. Exit code 0: no error; 1:
-errors; 2: nothing to check.
+errors, such as a file that is no Python; 2: nothing to check.
 
 Example: algoeff check ./my_optimizer --workloads mnist,quick_lm
 """

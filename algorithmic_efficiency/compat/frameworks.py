@@ -28,7 +28,7 @@ def written_for(file: Path) -> tuple[str, ...]:
   """
   try:
     trees = submission_finder.sources(file)
-  except (SyntaxError, ValueError):
+  except SyntaxError:
     return tuple(_MARKS)
   names = {name for tree in trees.values() for name in Source.of(tree).imports}
   found = tuple(framework for framework in _MARKS if any(_is_of(framework, one) for one in names))

@@ -5,6 +5,27 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+
+def parsed(content: bytes, file: Path | str) -> ast.Module:
+  """Parses the content of a Python file.
+
+  Raises:
+    SyntaxError: it is not valid Python; `filename` and `lineno` say where.
+  """
+  before, null, _ = content.partition(b'\0')
+  if null:
+    place = (str(file), before.count(b'\n') + 1, None, None)
+    raise SyntaxError('a source file cannot hold a null character', place)
+  try:
+    return ast.parse(content, str(file))
+  except SyntaxError as error:
+    error.filename, error.lineno = error.filename or str(file), error.lineno or 1
+    raise
+  except (ValueError, RecursionError, MemoryError) as error:
+    text = str(error) or 'it is nested too deeply'
+    raise SyntaxError(text, (str(file), 1, None, None)) from None
 
 
 @dataclass(frozen=True)

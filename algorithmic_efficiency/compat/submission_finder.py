@@ -23,7 +23,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from algorithmic_efficiency.compat import imports
-from algorithmic_efficiency.compat.source import Source
+from algorithmic_efficiency.compat.source import Source, parsed
 
 # Our own package, which has the name of the folder of submissions in the official checkout.
 _SUBMISSIONS = 'submissions'
@@ -74,7 +74,7 @@ def sources(file: Path) -> dict[Path, ast.Module]:
   while queue:
     current = queue.pop()
     if current not in found:
-      found[current] = ast.parse(current.read_bytes(), str(current))
+      found[current] = parsed(current.read_bytes(), current)
       queue += entry.imported_by(current, found[current])
   return found
 
@@ -272,7 +272,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
     self._entry = entry
 
   def get_code(self, fullname: str) -> CodeType:
-    tree = ast.parse(self.get_data(self.path), self.path)
+    tree = parsed(self.get_data(self.path), self.path)
     self._entry.learn(Path(self.path), Source.of(tree))
     return compile(tree, self.path, 'exec', dont_inherit=True)
 

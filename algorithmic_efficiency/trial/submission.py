@@ -121,7 +121,7 @@ def _imported(file: Path) -> list[Path]:
   """A module and the files beside it that it imports; itself alone if it is not valid Python."""
   try:
     return sorted(submission_finder.sources(file), key=lambda path: (path != file, path))
-  except (SyntaxError, ValueError):
+  except SyntaxError:
     return [file]
 
 

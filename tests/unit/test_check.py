@@ -201,10 +201,12 @@ def test_a_mistake_of_the_user_is_one_message(
   assert all(part in said.err for part in parts)
 
 
-def test_a_module_that_is_no_python_is_named_with_its_line(
-  tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize('content', ['import jax\nx = (\n', 'import jax\n\0'])
+def test_a_module_that_is_no_python_is_an_error_of_the_entry(
+  content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-  file = tmp_path / 'submission.py'
-  file.write_text('import jax\nx = (\n')
-  assert cli.main(['check', str(file)]) == 2
-  assert f'{file}, line 2' in capsys.readouterr().err
+  """Regression: the exit code was 2, and of a null character neither file nor line was said."""
+  monkeypatch.chdir(tmp_path)
+  Path('submission.py').write_text(content)
+  assert cli.main(['check', 'submission.py', '--workloads', 'quick_vision']) == 1
+  assert 'submission.py:2: error syntax\n' in capsys.readouterr().out

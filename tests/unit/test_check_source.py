@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import KINDS
 from algorithmic_efficiency.experiments.check import source as check_source
@@ -126,7 +125,42 @@ def test_what_breaks_a_rule_is_found_where_it_stands(kind: str, code: str, tmp_p
 
 
 def test_every_kind_that_is_found_by_reading_is_here():
-  assert {name for name, kind in KINDS.items() if kind.found_by != 'running'} == set(FOUND)
+  by_reading = {name for name, kind in KINDS.items() if kind.found_by != 'running'}
+  assert by_reading == {*FOUND, 'info', 'syntax'}
+
+
+INFO = """
+submission_name: a
+submission_folder: external_tuning/a
+authors: b
+affiliations: c
+ruleset: self-tuning
+framework: PyTorch
+description: d
+"""
+
+
+@pytest.mark.parametrize(
+  ('text', 'said'),
+  [
+    ('authors: "b\n', 'no YAML'),
+    ('authors: {[1]: 2}\n', 'no YAML: found unhashable key (line 1)'),
+    ('- authors\n', 'of type list'),
+    ('', 'of type NoneType'),
+    (INFO.replace('authors: b', 'authors: ""'), 'lacks the text of authors.'),
+    (INFO.replace('affiliations: c', ''), 'lacks the text of affiliations.'),
+    (INFO.replace('PyTorch', '[PyTorch]'), 'lacks the text of framework.'),
+    (INFO.replace('PyTorch', 'TensorFlow'), "framework must be jax or pytorch; it is 'TensorFlow'"),
+    (INFO.replace('self-tuning', '3'), 'ruleset must be external or self; it is 3.'),
+  ],
+)
+def test_an_info_file_that_algoperf_would_refuse_is_an_error(text: str, said: str, tmp_path: Path):
+  file = write(tmp_path, 'import jax\n')
+  (tmp_path / 'submission_info.yml').write_text(text)
+  [finding] = check_source.findings(file)
+  assert finding.kind == 'info' and said in finding.text
+  (tmp_path / 'submission_info.yml').write_text(INFO)
+  assert check_source.findings(file) == []
 
 
 def test_the_batch_size_may_depend_on_the_name_and_nothing_else_does(tmp_path: Path):
@@ -153,8 +187,9 @@ def test_files_that_are_not_imported_are_not_read(tmp_path: Path):
 def test_a_file_that_is_no_python_is_named_with_its_line(tmp_path: Path):
   write(tmp_path, 'x = (\n', 'broken.py')
   file = write(tmp_path, 'from . import broken\n')
-  with pytest.raises(errors.UserError, match=r'broken\.py, line 1'):
-    check_source.findings(file)
+  [finding] = check_source.findings(file)
+  assert (finding.kind, finding.file, finding.line) == ('syntax', str(tmp_path / 'broken.py'), 1)
+  assert check_source.functions(file) == {}
 
 
 def test_functions_are_found_where_they_are_defined_last(tmp_path: Path):

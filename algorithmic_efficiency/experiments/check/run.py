@@ -141,11 +141,11 @@ def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> 
     on_row: is told what was found, place by place.
 
   Raises:
-    UserError: there is no such submission or workload, or it is not valid Python.
+    UserError: there is no such submission or workload.
   """
   ruleset = check.ruleset or _ruleset(check.submission)
   versions = _versions(check, ruleset)
-  trials = [(one, list(_trials(check, ruleset, one))) for one in versions]
+  trials = [(one, list(_trials(check, ruleset, one))) for one in versions]  # mistakes come first
   rows: list[CheckRow] = []
 
   def add(row: CheckRow) -> None:
@@ -154,9 +154,14 @@ def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> 
 
   for one in versions:
     findings = tuple(check_source.findings(one.file))
-    checked = frozenset[Subject]({'rules'})
-    add(CheckRow(title='sources', framework=one.framework, checked=checked, findings=findings))
-  for one, configs in trials:
+    checked = frozenset[Subject](KINDS[finding.kind].subject for finding in findings)
+    add(
+      CheckRow(
+        title='sources', framework=one.framework, checked=checked | {'rules'}, findings=findings
+      )
+    )
+  is_python = all(finding.kind != 'syntax' for row in rows for finding in row.findings)
+  for one, configs in trials if is_python else ():
     for title, config in configs:
       with scratch() as folder:
         add(_tried(title, replace(config, folder=str(folder / 'trial')), one))

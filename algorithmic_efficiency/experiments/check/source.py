@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import Finding
 from algorithmic_efficiency.compat import imports, submission_finder
 from algorithmic_efficiency.compat.source import full_name, meanings
+from algorithmic_efficiency.experiments.check import submission_info
 
 _BATCH_SIZE = frozenset({'get_batch_size', 'get_eval_batch_size'})
 # The modules of ours that a submission may import, under either import root.
@@ -76,31 +76,40 @@ _LOOK_UPS = ('get', 'index', 'count')
 
 
 def findings(file: Path) -> list[Finding]:
-  """What the files of a submission show, in their order.
-
-  Raises:
-    UserError: one of them is not valid Python.
-  """
+  """What the files of a submission show, in their order; where one is no Python, that alone."""
   found: dict[tuple[str, str, int], Finding] = {}
-  sources = trees(file)
+  try:
+    sources = submission_finder.sources(file)
+  except SyntaxError as error:
+    return [_no_python(error)]
   allowed = _batch_only(sources.values())
   names = frozenset(registry.workloads())
   for path, tree in sources.items():
     for kind, node, text in _Reader(tree, names, allowed).all():
       key = (kind, str(path), node.lineno)
       found.setdefault(key, Finding(kind=kind, text=text, file=key[1], line=key[2]))
-  return sorted(found.values(), key=lambda finding: (finding.file, finding.line))
+  in_order = sorted(found.values(), key=lambda finding: (finding.file, finding.line))
+  return in_order + submission_info.findings(file.with_name(submission_info.FILE))
+
+
+def _no_python(error: SyntaxError) -> Finding:
+  return Finding(
+    kind='syntax', text=f'{error.msg}.', file=str(error.filename), line=error.lineno or 0
+  )
 
 
 def functions(file: Path) -> dict[str, tuple[str, int]]:
   """Where the functions of a submission are defined, or else imported: file and line, by name.
 
-  Raises:
-    UserError: it is not valid Python.
+  There are none in a submission that is not valid Python.
   """
+  try:
+    sources = submission_finder.sources(file)
+  except SyntaxError:
+    return {}
   defined: dict[str, tuple[str, int]] = {}
   imported: dict[str, tuple[str, int]] = {}
-  for path, tree in reversed(trees(file).items()):  # the module itself comes last, and counts
+  for path, tree in reversed(sources.items()):  # the module itself comes last, and counts
     for node in tree.body:
       if isinstance(node, ast.FunctionDef):
         defined[node.name] = (str(path), node.lineno)
@@ -108,19 +117,6 @@ def functions(file: Path) -> dict[str, tuple[str, int]]:
         for alias in node.names:
           imported[alias.asname or alias.name] = (str(path), node.lineno)
   return imported | defined
-
-
-def trees(file: Path) -> dict[Path, ast.Module]:
-  """The files of a submission that its module imports, itself first.
-
-  Raises:
-    UserError: one of them is not valid Python.
-  """
-  try:
-    return submission_finder.sources(file)
-  except SyntaxError as error:
-    where = f'{error.filename}, line {error.lineno}'
-    raise errors.UserError(f'The submission is not valid Python: {error.msg} ({where}).') from None
 
 
 # What the batch size alone uses.
