@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, Protocol
 import numpy as np
 
 from algorithmic_efficiency import spec
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.option_fields import check, option
 
@@ -80,6 +81,17 @@ class TaskCode:
 
   data: ModuleType
   model: ModuleType
+
+  @classmethod
+  def of(cls, definition: WorkloadDefinition, framework: str) -> TaskCode:
+    """Imports the code of a definition.
+
+    Raises:
+      UserError: no file has it, or it cannot be used as it is.
+    """
+    return cls(
+      data=registry.module_of(definition, 'data'), model=registry.module_of(definition, framework)
+    )
 
 
 class Ranks(Protocol):

@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import suite_file
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
+from algorithmic_efficiency.benchmark.task_folder import MODEL_FILES, Task, forget_files
 from algorithmic_efficiency.option_fields import check_folder
 
 HOME = Path(__file__).resolve().parents[2]
@@ -31,7 +30,6 @@ SUBMISSION_FILES: Mapping[str, str] = {
   'jax': 'submission_jax.py',
   'pytorch': 'submission_pytorch.py',
 }
-MODEL_FILES: Mapping[str, str] = {'jax': 'model_jax', 'pytorch': 'model_torch'}
 
 
 class _OwnPackages:
@@ -48,33 +46,6 @@ def pin_own_packages() -> None:
   """Makes `import workloads`, `submissions` and `scoring` find our packages. Idempotent."""
   if _OwnPackages not in sys.meta_path:
     sys.meta_path.insert(0, _OwnPackages)
-
-
-@dataclass(frozen=True)
-class Task:
-  """A task folder, under `workloads/` or given by path, with the code of a family of workloads.
-
-  Attributes:
-    name: name of the folder.
-    folder: its path.
-    package: its import name.
-  """
-
-  name: str
-  folder: Path
-  package: str
-
-  def module(self, name: str) -> ModuleType:
-    """Imports a file of the task, such as 'definition', 'data', 'model_jax' or 'parity'."""
-    if self.package not in sys.modules and not self.package.startswith('workloads.'):
-      _import_folder(self.package, self.folder)
-    return importlib.import_module(f'{self.package}.{name}')
-
-  def has(self, name: str) -> bool:
-    return (self.folder / f'{name}.py').is_file()
-
-  def supports(self, framework: str) -> bool:
-    return self.has('data') and self.has(MODEL_FILES[framework])
 
 
 @dataclass(frozen=True)
@@ -150,6 +121,7 @@ def _forget() -> None:
   tasks.cache_clear()
   workloads.cache_clear()
   submissions.cache_clear()
+  forget_files()
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -157,24 +129,6 @@ def _folders(parent: Path) -> Iterator[Path]:
     for folder in sorted(parent.iterdir()):
       if folder.is_dir() and not folder.name.startswith(('_', '.')):
         yield folder
-
-
-def _import_folder(package: str, folder: Path) -> None:
-  """Imports `folder` as the package `package`."""
-  init = folder / '__init__.py'
-  locations = [str(folder)]
-  if init.is_file():
-    spec = importlib.util.spec_from_file_location(
-      package, init, submodule_search_locations=locations
-    )
-    assert spec is not None and spec.loader is not None
-  else:
-    spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
-    spec.submodule_search_locations = locations
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[package] = module
-  if spec.loader is not None:
-    spec.loader.exec_module(module)
 
 
 @functools.cache
@@ -312,15 +266,34 @@ def budget(definition: WorkloadDefinition, suite_name: str) -> Budget:
   return _raced(definition, found).suites[found.name]
 
 
-def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:
-  """Returns True if the workload has code for `framework`, or for any framework if None.
+def module_of(definition: WorkloadDefinition, kind: str) -> ModuleType:
+  """Imports the code of a definition: 'data', 'parity', or the model, 'jax' or 'pytorch'.
+
+  Raises:
+    UserError: no file has it, or it cannot be used as it is.
+  """
+  return task_of(definition).code(definition, kind)
+
+
+def data_obstacle(definition: WorkloadDefinition) -> str:
+  """Says why the data of a workload cannot be read or prepared; '' if they can.
 
   A definition without a smoke record has no code yet, even if its task has code for others.
   """
   if definition.smoke is None:
-    return False
+    return f'There is no code for {definition.name} yet.'
+  return task_of(definition).problem(definition, 'data')
+
+
+def obstacle(definition: WorkloadDefinition, framework: str) -> str:
+  """Says why a workload cannot run with a framework; '' if it can."""
+  return data_obstacle(definition) or task_of(definition).problem(definition, framework)
+
+
+def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:
+  """Returns True if the workload has code for `framework`, or for any framework if None."""
   frameworks = (framework,) if framework else tuple(MODEL_FILES)
-  return any(task_of(definition).supports(name) for name in frameworks)
+  return not all(obstacle(definition, name) for name in frameworks)
 
 
 @functools.cache

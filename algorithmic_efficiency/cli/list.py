@@ -83,6 +83,7 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
       'base': definition.base,
       'summary': definition.summary,
       'frameworks': _frameworks(definition),
+      'problem': _problem(definition),
       'target': _target(definition.target),
       'dataset': definition.dataset,
       'bundled': definition.bundled,
@@ -95,6 +96,13 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
 
 def _frameworks(definition: WorkloadDefinition) -> list[str]:
   return [name for name in backends.FRAMEWORKS if registry.is_runnable(definition, name)]
+
+
+def _problem(definition: WorkloadDefinition) -> str:
+  """Says why code that is there cannot be used in any framework; '' if it can, or if none is."""
+  if definition.smoke is None or registry.is_runnable(definition):
+    return ''
+  return registry.obstacle(definition, backends.FRAMEWORKS[0])
 
 
 def _target(target: Target) -> dict[str, Any]:
@@ -166,13 +174,11 @@ def _parameters(workload: str, framework: str) -> list[dict[str, Any]]:
   from algorithmic_efficiency.launch import request
 
   definition = registry.workload(workload)
-  if not registry.is_runnable(definition, framework):
-    raise errors.UserError(
-      f'{workload} has no model for {framework} yet. `algoeff list workloads` says which have one.'
-    )
+  obstacle = registry.obstacle(definition, framework)
+  if obstacle:
+    raise errors.UserError(f'{obstacle} `algoeff list workloads` says which workloads can run.')
   request.check_installed(framework)
-  task = registry.task_of(definition)
-  code = TaskCode(data=task.module('data'), model=task.module(registry.MODEL_FILES[framework]))
+  code = TaskCode.of(definition, framework)
   return [
     {
       'name': one.name,
@@ -205,6 +211,7 @@ def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   lines = _table(('NAME', 'TASK', 'RUNS ON', 'TARGET', 'SUITES'), rows)
   if any(entry['target']['provisional'] for entry in entries):
     lines.append('A target with a ? is provisional: it has not been calibrated, and is not scored.')
+  lines += dict.fromkeys(entry['problem'] for entry in entries if entry['problem'])
   return lines
 
 

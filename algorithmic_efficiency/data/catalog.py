@@ -67,7 +67,7 @@ def definition_for(name: str) -> WorkloadDefinition:
 
 def has_code(definition: WorkloadDefinition) -> bool:
   """Returns True if the data of a workload can be read and prepared."""
-  return definition.smoke is not None and registry.task_of(definition).has('data')
+  return not registry.data_obstacle(definition)
 
 
 def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
@@ -85,7 +85,7 @@ def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
 def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
   definition = group[0]
   known = has_code(definition)
-  about = registry.task_of(definition).module('data').about(definition) if known else None
+  about = registry.module_of(definition, 'data').about(definition) if known else None
   root = data_dir / definition.dataset
   status, num_bytes, problem = _status(definition, root) if known else ('planned', None, '')
   return DataSet(

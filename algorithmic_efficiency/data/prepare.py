@@ -17,7 +17,7 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import catalog, records, streams, tfds
+from algorithmic_efficiency.data import records, streams, tfds
 from algorithmic_efficiency.results import files
 
 # Called with the name of the activity, the amount done, and the total, or None if unknown.
@@ -62,7 +62,7 @@ def prepare(
       f'{data_dir}`, or replace it with --overwrite.'
     )
   opened, inputs, key = _open_source(definition, source, from_tfds)
-  module = registry.task_of(definition).module('data')
+  module = registry.module_of(definition, 'data')
   staging = data_dir / f'{definition.dataset}.partial'
   with _only_one(staging):
     out = records.Writer(
@@ -91,7 +91,7 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
   """
   _check_code(definition)
   root = data_dir / definition.dataset
-  module = registry.task_of(definition).module('data')
+  module = registry.module_of(definition, 'data')
   if definition.bundled:
     streams.train_stream(module, definition, root, 1, 0).close()
     return {'num_files': 1, 'num_bytes': module.about(definition).num_bytes}
@@ -104,9 +104,10 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
 
 
 def _check_code(definition: WorkloadDefinition) -> None:
-  if not catalog.has_code(definition):
+  obstacle = registry.data_obstacle(definition)
+  if obstacle:
     raise errors.UserError(
-      f'The data set {definition.dataset} cannot be prepared or read: there is no code for it yet.'
+      f'The data set {definition.dataset} cannot be prepared or read. {obstacle}'
     )
 
 

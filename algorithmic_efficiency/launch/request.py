@@ -250,10 +250,11 @@ def check_installed(framework: str) -> None:
 def _check_framework(definition: WorkloadDefinition, framework: str) -> None:
   if framework not in _PACKAGES:
     raise errors.unknown('framework', framework, _PACKAGES)
-  if not registry.is_runnable(definition, framework):
+  obstacle = registry.obstacle(definition, framework)
+  if obstacle:
     raise errors.UserError(
-      f'{definition.name} cannot run with {framework} yet: its task {definition.task!r} has no '
-      'code for it. `algoeff list workloads` says which can.'
+      f'{definition.name} cannot run with {framework} yet. {obstacle} `algoeff list workloads` '
+      'says which can.'
     )
   check_installed(framework)
 

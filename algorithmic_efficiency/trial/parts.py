@@ -56,10 +56,7 @@ def gather(config: TrialConfig, watch: Stopwatch) -> Parts:
   if config.options.smoke:
     definition = definition.for_smoke()
   backend = backends.start(config.framework, config.devices)
-  folder = registry.task_of(definition)
-  task = TaskCode(
-    data=folder.module('data'), model=folder.module(registry.MODEL_FILES[config.framework])
-  )
+  task = TaskCode.of(definition, config.framework)
   _prepare_absl()
   start = watch.lap('setup')
   submission = submissions.load(Path(config.submission_path), config.framework)

@@ -43,7 +43,7 @@ FRAMEWORK_FILES = {
     f'{CORE}/optimizers/jax_*.py',
     f'{CORE}/compat/jax_*.py',
     f'{CORE}/diagnostics/jax*.py',
-    'workloads/*/model_jax.py',
+    'workloads/*/*_jax.py',
   ),
   'torch': (
     f'{CORE}/backends/torch.py',
@@ -55,7 +55,7 @@ FRAMEWORK_FILES = {
     f'{CORE}/optimizers/torch_*.py',
     f'{CORE}/compat/pytorch_*.py',
     f'{CORE}/diagnostics/torch*.py',
-    'workloads/*/model_torch.py',
+    'workloads/*/*_torch.py',
   ),
 }
 FIRST_IMPORTABLE = (

@@ -34,7 +34,7 @@ def main() -> None:
   shape = definition.data.image_shape
   task = TaskCode(
     data=SimpleNamespace(fake_batch=lambda definition, size, seed: _batch(shape, size, 0)),  # type: ignore[arg-type]
-    model=registry.task_of(definition).module('model_jax'),
+    model=registry.module_of(definition, 'jax'),
   )
   workload = backend.workload(
     definition, task, definition.suites['lite'], eval_batch_size=BATCH_SIZE

@@ -38,7 +38,7 @@ def main() -> None:
   shape = definition.data.image_shape
   task = TaskCode(
     data=SimpleNamespace(),  # type: ignore[arg-type]
-    model=registry.task_of(definition).module('model_torch'),
+    model=registry.module_of(definition, 'pytorch'),
   )
   workload = backend.workload(
     definition, task, definition.suites['lite'], eval_batch_size=BATCH_SIZE

@@ -44,7 +44,7 @@ def main() -> None:
 
 def _generate(definition: WorkloadDefinition, root: Path) -> None:
   """A prepared set of random pixels in MNIST's shape: the speed does not depend on the pixels."""
-  data = registry.task_of(definition).module('data')
+  data = registry.module_of(definition, 'data')
   out = records.Writer(
     root, dataset=root.name, about=data.about(definition), inputs='generated', key=''
   )
@@ -59,7 +59,7 @@ def _generate(definition: WorkloadDefinition, root: Path) -> None:
 
 
 def _against_numpy(definition: WorkloadDefinition, root: Path) -> None:
-  data = registry.task_of(definition).module('data')
+  data = registry.module_of(definition, 'data')
   ours = streams.train_stream(data, definition, root, BATCH_SIZE, seed=0)
   bare = _bare_stream(definition, root)
   _burst(ours)

@@ -226,8 +226,7 @@ def _training(framework: str) -> dict[str, Any]:
   """Steps of the baseline on one generated batch, which is on the device already."""
   backend = backends.start(framework, Devices(platform='gpu', num_devices=1))
   definition = registry.workload(GPU_WORKLOAD)
-  folder = registry.task_of(definition)
-  task = TaskCode(data=folder.module('data'), model=folder.module(registry.MODEL_FILES[framework]))
+  task = TaskCode.of(definition, framework)
   workload = backend.workload(definition, task, definition.suites['full'])
   entry = submission.load(registry.submission('nadamw', 'self').file(framework), framework)
   batch = backend.place(task.data.fake_batch(definition, definition.batch_sizes.train, 0))

@@ -29,7 +29,7 @@ def form(batch):
 
 
 def assert_streams_match(definition, root):
-  data = registry.task_of(definition).module('data')
+  data = registry.module_of(definition, 'data')
   stream = streams.train_stream(data, definition, root, 8, 1)
   batch = next(stream)
   stream.close()
@@ -99,7 +99,7 @@ def test_prepared_data_have_the_form_of_generated_ones(definition, prepared):
 
 @pytest.mark.parametrize('definition', RUNNABLE, **NAMES)
 def test_generated_batches_are_fresh_and_follow_the_seed(definition):
-  data = registry.task_of(definition).module('data')
+  data = registry.module_of(definition, 'data')
   first, again, other = (dict(leaves(data.fake_batch(definition, 8, seed))) for seed in (3, 3, 4))
   for path, array in first.items():
     assert len(array) == 8

@@ -8,6 +8,7 @@ import inspect
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.task_folder import KINDS
 
 ARGUMENTS = {
   'data': {
@@ -34,18 +35,35 @@ ARGUMENTS = {
 OPTIONAL = {'predict', 'loader', 'source', 'transform', 'collate'}
 DEFAULTS = {'mask': None, 'label_smoothing': 0.0}
 
-FILES = [
-  (task, name, name.partition('_')[0])
-  for task in registry.tasks().values()
-  for name in ('data', 'model_jax', 'model_torch', 'parity')
-  if task.has(name)
-]
+FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
+TASKS = {'ids': lambda task: task.name}
+DEFINITIONS = [one for one in registry.workloads().values() if one.smoke is not None]
+NAMES = {'ids': lambda definition: definition.name}
+
+
+def files(definition) -> dict[str, str]:
+  """The module with the code of a definition, by kind, where there is one."""
+  task = registry.task_of(definition)
+  found = {kind: task.code_file(definition, kind) for kind in KINDS}
+  return {kind: name for kind, name in found.items() if name is not None}
+
+
+# Task, module and kind of each file; another definition may share it.
+FILES = list(
+  dict.fromkeys(
+    (registry.task_of(one), name, kind) for one in DEFINITIONS for kind, name in files(one).items()
+  )
+)
 
 
 def each_file():
   return pytest.mark.parametrize(
     ('task', 'name', 'kind'), FILES, ids=[f'{task.name}-{name}' for task, name, _ in FILES]
   )
+
+
+def expected_of(kind) -> dict[str, list[str] | None]:
+  return ARGUMENTS['model' if kind in FRAMEWORKS else kind]
 
 
 def public_names(path) -> set[str]:
@@ -61,24 +79,23 @@ def public_names(path) -> set[str]:
   return {name for name in names if not name.startswith('_')}
 
 
-def import_or_skip(task, name):
-  for framework in ('jax', 'torch'):
-    if name == f'model_{framework}':
-      pytest.importorskip(framework)
+def import_or_skip(task, name, kind):
+  if kind in FRAMEWORKS:
+    pytest.importorskip(FRAMEWORKS[kind])
   return task.module(name)
 
 
 @each_file()
 def test_a_file_exports_the_functions_of_its_kind_and_nothing_else(task, name, kind):
   found = public_names(task.folder / f'{name}.py')
-  expected = set(ARGUMENTS[kind])
+  expected = set(expected_of(kind))
   assert expected - OPTIONAL <= found <= expected
 
 
 @each_file()
 def test_exported_functions_take_the_agreed_arguments(task, name, kind):
-  module = import_or_skip(task, name)
-  for function, expected in ARGUMENTS[kind].items():
+  module = import_or_skip(task, name, kind)
+  for function, expected in expected_of(kind).items():
     if expected is None or (function in OPTIONAL and not hasattr(module, function)):
       continue
     parameters = inspect.signature(getattr(module, function)).parameters.values()
@@ -94,29 +111,31 @@ def test_exported_functions_take_the_agreed_arguments(task, name, kind):
         assert one.default is inspect.Parameter.empty
 
 
-@pytest.mark.parametrize(
-  'task', [task for task, name, _ in FILES if name == 'data'], ids=lambda task: task.name
-)
-def test_examples_come_from_a_loader_or_from_a_source(task):
-  data = task.module('data')
+@pytest.mark.parametrize('definition', DEFINITIONS, **NAMES)
+def test_examples_come_from_a_loader_or_from_a_source(definition):
+  data = registry.module_of(definition, 'data')
   assert hasattr(data, 'loader') != hasattr(data, 'source')
   assert hasattr(data, 'source') == hasattr(data, 'transform')
   assert hasattr(data, 'source') or not hasattr(data, 'collate')
 
 
-@pytest.mark.parametrize('task', registry.tasks().values(), ids=lambda task: task.name)
-def test_the_files_of_a_task_come_together(task):
-  """A folder has a definition alone, or data and a model, or data, both models and their map."""
-  has = {name for name in ('data', 'model_jax', 'model_torch', 'parity') if task.has(name)}
-  assert has in (
-    set(),
-    {'data', 'model_jax'},
-    {'data', 'model_torch'},
-    {'data', 'model_jax', 'model_torch', 'parity'},
-  )
+@pytest.mark.parametrize('definition', DEFINITIONS, **NAMES)
+def test_the_files_of_a_definition_come_together(definition):
+  """It has data and a model, or data, both models and their map."""
+  has = set(files(definition))
+  assert has in ({'data', 'jax'}, {'data', 'pytorch'}, {'data', 'jax', 'pytorch', 'parity'})
 
 
-@pytest.mark.parametrize('task', registry.tasks().values(), ids=lambda task: task.name)
+@pytest.mark.parametrize('task', registry.tasks().values(), **TASKS)
+def test_every_file_that_looks_like_code_of_a_definition_is_that_of_one(task):
+  """A file with a misspelled name would be passed over without a word."""
+  used = {name for other, name, _ in FILES if other == task}
+  endings = ('_data', '_jax', '_torch', '_parity')
+  named = {path.stem for path in task.folder.glob('*.py') if path.stem.endswith(endings)}
+  assert named <= used
+
+
+@pytest.mark.parametrize('task', registry.tasks().values(), **TASKS)
 def test_a_definition_file_exports_workloads_and_records(task):
   tree = ast.parse((task.folder / 'definition.py').read_text())
   records = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
@@ -18,7 +18,7 @@ from algorithmic_efficiency.spec import LossType
 
 RUNNABLE = {
   framework: [one for one in registry.workloads().values() if registry.is_runnable(one, framework)]
-  for framework in registry.MODEL_FILES
+  for framework in backends.FRAMEWORKS
 }
 NAMES = {'ids': lambda definition: definition.name}
 
@@ -83,7 +83,7 @@ class JaxModel:
     import jax
     from flax import linen as nn
 
-    self.definition, self.code = definition, code_of(definition, 'model_jax')
+    self.definition, self.code = definition, registry.module_of(definition, 'jax')
     self.model = self.code.build(definition, dtype=jax.numpy.dtype(dtype))
     self._loss = jax.jit(lambda *arguments: self.code.loss(definition, *arguments))
 
@@ -138,7 +138,7 @@ class TorchModel:
   def __init__(self, definition: WorkloadDefinition, dtype: str = 'float32'):
     import torch
 
-    self.definition, self.code = definition, code_of(definition, 'model_torch')
+    self.definition, self.code = definition, registry.module_of(definition, 'pytorch')
     torch.manual_seed(0)
     self.model = self.code.build(definition, dtype=getattr(torch, dtype))
 
@@ -175,12 +175,8 @@ class TorchModel:
     return result
 
 
-def code_of(definition: WorkloadDefinition, name: str) -> ModuleType:
-  return registry.task_of(definition).module(name)
-
-
 def fake_batch(definition: WorkloadDefinition, size: int, seed: int = 0) -> dict[str, Any]:
-  return code_of(definition, 'data').fake_batch(definition, size, seed)
+  return registry.module_of(definition, 'data').fake_batch(definition, size, seed)
 
 
 def torch_batch(batch: dict[str, Any]) -> dict[str, Any]:

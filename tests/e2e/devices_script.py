@@ -41,10 +41,7 @@ def main(args: argparse.Namespace) -> None:
     ),
   )
   definition = registry.workload(args.workload)
-  folder = registry.task_of(definition)
-  task = TaskCode(
-    data=folder.module('data'), model=folder.module(registry.MODEL_FILES[args.framework])
-  )
+  task = TaskCode.of(definition, args.framework)
   root = Path(args.data_dir) / definition.dataset if args.data_dir else None
   shard = (backend.rank, backend.world_size)
   if root is None and not definition.bundled:

@@ -15,17 +15,16 @@ from algorithmic_efficiency.backends.base import TaskCode
 from algorithmic_efficiency.benchmark import registry
 
 
-def _parameters(definition, backend, model):
-  task = registry.task_of(definition)
-  code = TaskCode(data=task.module('data'), model=task.module(model))
+def _parameters(definition, backend, framework):
+  code = TaskCode.of(definition, framework)
   return {one.name: one for one in backend.parameters(definition, code)}
 
 
 @pytest.mark.parametrize('definition', definitions(), ids=lambda definition: definition.name)
 def test_the_twins_agree(definition):
   small = definition.for_smoke()
-  jax_side = _parameters(small, _jax_workload, 'model_jax')
-  torch_side = _parameters(small, _torch_workload, 'model_torch')
+  jax_side = _parameters(small, _jax_workload, 'jax')
+  torch_side = _parameters(small, _torch_workload, 'pytorch')
   for name, sources in _sources(small, jax_side).items():
     if name not in torch_side:
       continue  # a buffer
@@ -45,7 +44,7 @@ def _sources(definition, jax_side):
     _put(params, name, np.full(jax_side[name].shape, index, np.float64))
   for name, shape in _state_shapes(definition):
     _put(state, name, np.full(shape, -1.0))
-  parity = registry.task_of(definition).module('parity')
+  parity = registry.module_of(definition, 'parity')
   mapped = parity.to_torch(definition, params, state)
   return {
     name: {names[int(index)] for index in np.unique(array) if index >= 0}
@@ -64,8 +63,7 @@ def _put(tree, name, array):
 def _state_shapes(definition):
   import jax
 
-  task = registry.task_of(definition)
-  code = TaskCode(data=task.module('data'), model=task.module('model_jax'))
+  code = TaskCode.of(definition, 'jax')
   model = code.model.build(definition)
   variables = jax.eval_shape(
     lambda rng, batch: _jax_workload._init_variables(model, code, rng, batch),

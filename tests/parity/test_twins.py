@@ -84,7 +84,7 @@ def test_the_outcomes_were_computed_in_float64_and_mean_something(outcomes):
 @pytest.mark.parametrize('definition', DEFINITIONS, ids=lambda definition: definition.name)
 def test_to_torch_after_to_jax_is_the_identity(definition):
   definition = definition.for_smoke()
-  parity = registry.task_of(definition).module('parity')
+  parity = registry.module_of(definition, 'parity')
   weights = twins.random_weights(definition, seed=3, dtype=np.float32)
   params, model_state = parity.to_jax(definition, weights)
   returned = parity.to_torch(definition, params, model_state)

@@ -17,6 +17,7 @@ import torch
 from flax import linen as nn
 from torch.utils import _pytree as torch_tree
 
+from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends._torch_backend import TorchBackend
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
@@ -50,7 +51,7 @@ def definitions() -> list[WorkloadDefinition]:
   return [
     definition
     for definition in registry.workloads().values()
-    if all(registry.is_runnable(definition, framework) for framework in registry.MODEL_FILES)
+    if all(registry.is_runnable(definition, framework) for framework in backends.FRAMEWORKS)
   ]
 
 
@@ -59,7 +60,7 @@ def random_weights(definition: WorkloadDefinition, seed: int, dtype: type) -> di
 
   Arrays that are tied stay so. In float64 they are those of float32.
   """
-  model = registry.task_of(definition).module('model_torch').build(definition)
+  model = registry.module_of(definition, 'pytorch').build(definition)
   random = np.random.default_rng(seed)
   drawn: dict[int, np.ndarray] = {}  # by the place in memory, which tied arrays share
   for tensor in model.state_dict().values():
@@ -80,7 +81,7 @@ def batch(
   definition: WorkloadDefinition, batch_size: int, seed: int, dtype: type
 ) -> dict[str, Any]:
   """A generated batch with floating-point leaves of `dtype`, the last rows of which are padding."""
-  data = registry.task_of(definition).module('data')
+  data = registry.module_of(definition, 'data')
   result = jax.tree.map(
     lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x,
     data.fake_batch(definition, batch_size, seed),
@@ -92,9 +93,8 @@ def batch(
 def with_jax(
   definition: WorkloadDefinition, weights: Mapping[str, np.ndarray], batch: Mapping[str, Any]
 ) -> Outcome:
-  task = registry.task_of(definition)
-  code = task.module('model_jax')
-  params, model_state = task.module('parity').to_jax(definition, weights)
+  code = registry.module_of(definition, 'jax')
+  params, model_state = registry.module_of(definition, 'parity').to_jax(definition, weights)
   model = code.build(definition, dtype=_dtype(params))
   optimizer = optax.sgd(LEARNING_RATE)
 
@@ -136,8 +136,7 @@ def with_jax(
 def with_torch(
   definition: WorkloadDefinition, weights: Mapping[str, np.ndarray], batch: Mapping[str, Any]
 ) -> Outcome:
-  task = registry.task_of(definition)
-  code, parity = task.module('model_torch'), task.module('parity')
+  code, parity = (registry.module_of(definition, kind) for kind in ('pytorch', 'parity'))
   dtype = torch.float64 if _dtype(weights) == np.float64 else torch.float32
   model = code.build(definition, dtype=dtype)
   model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})

@@ -38,7 +38,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def install(monkeypatch, places: tuple[str, ...] = ()) -> dict[str, bytes]:
   """Makes the task and the registry know this set in MNIST's place; returns the packed files."""
-  data = registry.task_of(definition()).module('data')
+  data = registry.module_of(definition(), 'data')
   packed, known = {}, {}
   for group, values in arrays().items():
     known[group] = []

@@ -253,7 +253,7 @@ def test_parameters_are_listed_without_memory(monkeypatch):
     nn.init, 'trunc_normal_', lambda t, **k: (allocated.append(t.device.type), trunc_normal(t, **k))
   )
   definition = registry.workload('mnist')
-  task = TaskCode(data=None, model=registry.task_of(definition).module('model_torch'))  # type: ignore[arg-type]
+  task = TaskCode(data=None, model=registry.module_of(definition, 'pytorch'))  # type: ignore[arg-type]
   listed = backend_torch.parameters(definition, task)
   assert [(one.name, one.shape, one.type.name, one.role.value) for one in listed] == [
     ('net.layer1.weight', (128, 784), 'WEIGHT', 'hidden_matrix'),

@@ -381,7 +381,7 @@ def test_reading_names_imports_nothing_heavy():
     'import sys; from pathlib import Path\n'
     'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_lm")\n'
-    'data = registry.task_of(definition).module("data")\n'
+    'data = registry.module_of(definition, "data")\n'
     'from algorithmic_efficiency.data import streams\n'
     'next(streams.train_stream(data, definition, Path("x"), 8, 0))\n'
     'found = {"jax", "torch", "pyarrow", "tiktoken", "regex", "pandas"} & set(sys.modules)\n'

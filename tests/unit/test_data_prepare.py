@@ -213,7 +213,10 @@ def test_verify_reads_to_the_last_byte(tmp_path, source, monkeypatch):
 
 
 def test_sets_without_code_or_preparation_are_refused(tmp_path):
-  for name, message in (('imagenet_resnet', 'no code for it yet'), ('quick_vision', 'is bundled')):
+  for name, message in (
+    ('imagenet_resnet', 'There is no code for imagenet_resnet yet'),
+    ('quick_vision', 'is bundled'),
+  ):
     with pytest.raises(errors.UserError, match=message):
       preparing.prepare(
         registry.workload(name),

@@ -30,7 +30,7 @@ def digits():
 
 @pytest.fixture(scope='module')
 def vision():
-  return registry.task_of(registry.workload('mnist')).module('data')
+  return registry.module_of(registry.workload('mnist'), 'data')
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_reading_imports_neither_frameworks_nor_scikit_learn():
     'import sys; from pathlib import Path\n'
     'from algorithmic_efficiency.benchmark import registry\n'
     'definition = registry.workload("quick_vision")\n'
-    'data = registry.task_of(definition).module("data")\n'
+    'data = registry.module_of(definition, "data")\n'
     'from algorithmic_efficiency.data import streams\n'
     'next(streams.train_stream(data, definition, Path("x"), 8, 0))\n'
     'found = {"jax", "torch", "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "pandas"}\n'

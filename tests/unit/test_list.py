@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,16 @@ from algorithmic_efficiency import backends
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import SUITES
 from algorithmic_efficiency.cli import main
+
+FORMER = """
+import dataclasses
+from workloads.vision import definition
+
+BASE = definition.WORKLOADS['quick_vision']
+WORKLOADS = {
+  'former': dataclasses.replace(BASE, name='former', base='former', task='former'),
+}
+"""
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
@@ -45,6 +56,30 @@ def test_a_workload_says_what_it_runs_on_and_where_it_goes(capsys: pytest.Captur
   assert line.split('  ')[0] == 'mnist'
   assert 'jax, pytorch' in line
   assert 'accuracy >= 0.97' in line
+
+
+def test_a_task_of_the_first_version_is_listed_with_what_it_lacks(
+  capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+  """It must not keep the others from being listed."""
+  monkeypatch.setattr(registry, '_single_tasks', [])
+  folder = tmp_path / 'former'
+  folder.mkdir()
+  (folder / 'definition.py').write_text(FORMER)
+  (folder / 'data.py').write_text('def train_stream(): ...\ndef eval_stream(): ...\n')
+  (folder / 'model_jax.py').write_text('')
+  try:
+    *_, former = listed(capsys, 'workloads', '--workload_path', str(folder))
+    assert (former['name'], former['frameworks']) == ('former', [])
+    *lines, problem = table(capsys, 'workloads', '--workload_path', str(folder))
+    [line] = [line for line in lines if line.startswith('former ')]
+    assert line.split()[:3] == ['former', 'former', '-']
+    assert problem == former['problem']
+    assert problem.startswith("The task 'former': data.py must export loader(")
+    assert 'has train_stream and eval_stream' in problem
+  finally:
+    monkeypatch.undo()
+    registry._forget()
 
 
 def test_columns_are_aligned(capsys: pytest.CaptureFixture[str]):
@@ -113,7 +148,7 @@ def test_parameters_of_a_workload_without_code(framework: str, capsys: pytest.Ca
     if not registry.is_runnable(definition, framework)
   )
   assert main(['list', 'parameters', without, '--framework', framework]) == 2
-  assert f'has no model for {framework} yet' in capsys.readouterr().err
+  assert f'There is no code for {without} yet' in capsys.readouterr().err
 
 
 def test_an_unknown_workload_has_a_nearest_match(capsys: pytest.CaptureFixture[str]):

@@ -33,8 +33,7 @@ def test_train_and_evaluation_steps_export(name, at_smoke_size):
   definition = registry.workload(name)
   (budget, *_) = definition.suites.values()
   definition = definition.for_smoke() if at_smoke_size else definition
-  modules = registry.task_of(definition)
-  task = TaskCode(data=modules.module('data'), model=modules.module('model_jax'))
+  task = TaskCode.of(definition, 'jax')
   workload = JaxWorkload(definition, task, budget, dtype=jnp.bfloat16)
   params, _ = jax.eval_shape(workload.init_model_fn, KEY)
   batch = task.data.fake_batch(definition, definition.batch_sizes.train, 0)

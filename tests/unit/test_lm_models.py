@@ -31,12 +31,11 @@ each_framework = pytest.mark.parametrize('framework', FRAMEWORKS)
 
 def task_code(framework: str) -> TaskCode:
   pytest.importorskip(FRAMEWORKS[framework])
-  task = registry.task_of(BASE)
-  return TaskCode(data=task.module('data'), model=task.module(registry.MODEL_FILES[framework]))
+  return TaskCode.of(BASE, framework)
 
 
 def batch_of(definition: WorkloadDefinition, seed: int) -> dict[str, np.ndarray]:
-  batch = registry.task_of(BASE).module('data').fake_batch(definition, BATCH, seed)
+  batch = registry.module_of(BASE, 'data').fake_batch(definition, BATCH, seed)
   return {name: batch[name] for name in ('inputs', 'targets')}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark import registry, task_folder
 from algorithmic_efficiency.errors import UserError
 
 DEFINITION = """
@@ -130,3 +131,111 @@ def test_members_are_the_base_and_held_out_workloads_of_a_suite():
     if 'algoperf_v05' in one.suites and name not in members
   }
   assert {registry.workload(name).suites['algoperf_v05'].role for name in extra} <= {'extra'}
+
+
+CONV_NET = registry.workload('quick_vision')  # its records are a ConvNet and VisionData
+MLP = registry.workload('mnist')  # its records are an Mlp and VisionData
+LOADER = 'def loader(definition, root, split): ...\n'
+
+
+class TestCode:
+  """Which file has the code of a definition."""
+
+  @pytest.fixture
+  def task(self, tmp_path):
+    """A task of two definitions whose models are of two classes."""
+    task = task_folder.Task('mixed', tmp_path, 'mixed_of_a_test')
+    (tmp_path / 'definition.py').write_text(
+      'from workloads.vision.definition import WORKLOADS as _ALL\n'
+      "WORKLOADS = {name: _ALL[name] for name in ('quick_vision', 'mnist')}\n"
+    )
+    yield task
+    for name in [name for name in sys.modules if name.startswith(task.package)]:
+      del sys.modules[name]
+    task_folder.forget_files()
+
+  @staticmethod
+  def write(task, *names: str, text: str = LOADER):
+    for name in names:
+      (task.folder / f'{name}.py').write_text(text)
+
+  def test_a_file_of_the_record_comes_before_that_of_the_task(self, task):
+    self.write(task, 'conv_net_jax', 'model_jax', 'vision_data_data', 'conv_net_parity')
+    assert task.code_file(CONV_NET, 'jax') == 'conv_net_jax'
+    assert task.code_file(MLP, 'jax') == 'model_jax'
+    assert task.code_file(CONV_NET, 'parity') == 'conv_net_parity'
+    assert task.code_file(MLP, 'parity') is None
+    assert {task.code_file(one, 'data') for one in (CONV_NET, MLP)} == {'vision_data_data'}
+
+  def test_a_model_may_exist_in_one_framework_alone(self, task):
+    self.write(task, 'conv_net_jax', 'mlp_torch', 'data')
+    problems = {
+      (one.name, framework): task.problem(one, framework)
+      for one in (CONV_NET, MLP)
+      for framework in ('jax', 'pytorch')
+    }
+    assert [key for key, problem in problems.items() if not problem] == [
+      ('quick_vision', 'jax'),
+      ('mnist', 'pytorch'),
+    ]
+    assert 'neither mlp_jax.py nor model_jax.py' in problems['mnist', 'jax']
+
+  def test_a_missing_file_is_named_with_both_of_its_names(self, task):
+    with pytest.raises(UserError, match=r'neither conv_net_torch\.py nor model_torch\.py in /'):
+      task.code(CONV_NET, 'pytorch')
+
+  def test_a_shared_file_that_no_definition_uses_is_refused(self, task):
+    """Else an edit of it would change nothing, without a word."""
+    self.write(task, 'conv_net_jax', 'mlp_jax', 'model_jax')
+    with pytest.raises(UserError, match=r'has conv_net_jax\.py and model_jax\.py, which no other'):
+      task.code(CONV_NET, 'jax')
+    assert 'which no other' in task.problem(CONV_NET, 'jax')
+
+  def test_code_is_imported_from_the_file_that_was_found(self, task):
+    self.write(task, 'conv_net_jax', text='WHICH = "own"\n')
+    self.write(task, 'model_jax', text='WHICH = "shared"\n')
+    assert [task.code(one, 'jax').WHICH for one in (CONV_NET, MLP)] == ['own', 'shared']
+
+  @pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+      (
+        'def train_stream(): ...\ndef eval_stream(): ...\n',
+        'has train_stream and eval_stream, of the first version',
+      ),
+      ('def fake_batch(): ...\n', 'has neither'),
+    ],
+  )
+  def test_a_file_of_the_first_version_is_told_what_it_must_have(self, task, text, found):
+    self.write(task, 'data', text=text)
+    for problem in (task.problem(MLP, 'data'), str(refusal(task, MLP, 'data'))):
+      assert "The task 'mixed': data.py must export loader(definition, root, split)" in problem
+      assert 'or source(definition, root, split) with transform(definition, train)' in problem
+      assert found in problem and str(task.folder / 'data.py') in problem
+
+  @pytest.mark.parametrize(
+    'text',
+    ['from .shared import source, transform\n', 'from .shared import *\n', 'loader = 1\n', '('],
+    ids=['imported', 'star', 'assigned', 'no Python'],
+  )
+  def test_a_file_that_may_have_the_exports_is_left_to_its_import(self, task, text):
+    self.write(task, 'data', text=text)
+    assert task.problem(MLP, 'data') == ''
+
+  @pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+      ('ConvNet', 'conv_net'),
+      ('Mlp', 'mlp'),
+      ('LSTMModel', 'lstm_model'),
+      ('ResNet50', 'res_net50'),
+    ],
+  )
+  def test_files_are_named_in_snake_case(self, name, expected):
+    assert task_folder._snake_case(name) == expected
+
+
+def refusal(task, definition, kind) -> UserError:
+  with pytest.raises(UserError) as caught:
+    task.code(definition, kind)
+  return caught.value

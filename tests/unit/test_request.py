@@ -161,7 +161,7 @@ class TestHardLimit:
   def test_it_is_that_of_the_suite_or_the_budget_if_that_is_longer(
     self, tmp_path, monkeypatch, changes, seconds
   ):
-    monkeypatch.setattr(request.registry, 'is_runnable', lambda *arguments: True)
+    monkeypatch.setattr(request.registry, 'obstacle', lambda *arguments: '')
     assert configs(tmp_path, **changes)[0].heartbeat_timeout_sec == seconds
 
   def test_it_must_be_positive(self, tmp_path):

@@ -15,23 +15,22 @@ QUICK = registry.workload('quick_vision')
 MNIST = registry.workload('mnist')
 SMALL = [QUICK.for_smoke(), MNIST.for_smoke()]
 SMALL_NAMES = {'ids': lambda definition: definition.name}
-TASK = registry.task_of(QUICK)
 
 
 @pytest.fixture
 def model_jax():
   pytest.importorskip('jax')
-  return TASK.module('model_jax')
+  return registry.module_of(QUICK, 'jax')
 
 
 @pytest.fixture
 def model_torch():
   pytest.importorskip('torch')
-  return TASK.module('model_torch')
+  return registry.module_of(QUICK, 'pytorch')
 
 
 def fake_batch(definition, seed=0):
-  return TASK.module('data').fake_batch(definition, 8, seed)
+  return registry.module_of(QUICK, 'data').fake_batch(definition, 8, seed)
 
 
 def torch_batch(batch):
@@ -62,7 +61,7 @@ def test_mnist_tells_its_mean_and_stddev_as_numbers():
   from algorithmic_efficiency.backends._torch_backend import TorchBackend
 
   backend = TorchBackend(torch.device('cpu'), Devices(), compiles=False)
-  task = TaskCode(data=TASK.module('data'), model=TASK.module('model_torch'))
+  task = TaskCode.of(QUICK, 'pytorch')
   workload = backend.workload(MNIST, task, MNIST.suites['algoperf_v06'])
   assert (workload.train_mean, workload.train_stddev) == (0.1307, 0.3081)
   assert workload._eval_iters == {}  # which some entries clear
@@ -163,7 +162,7 @@ def test_first_weights_have_one_distribution(model_jax, model_torch, definition)
   variables = jax_variables(model_jax, definition)
   state_dict = model_torch.build(definition).state_dict()
   state = {name: value for name, value in variables.items() if name != 'params'}
-  in_jax = TASK.module('parity').to_torch(definition, variables['params'], state)
+  in_jax = registry.module_of(QUICK, 'parity').to_torch(definition, variables['params'], state)
   for name, tensor in state_dict.items():
     left, right = in_jax[name], tensor.numpy()
     if left.ndim < 2:
@@ -182,13 +181,17 @@ NUM_STEPS = 150
 
 
 def batches(tmp_path):
-  stream = streams.train_stream(TASK.module('data'), QUICK, tmp_path, QUICK.batch_sizes.train, 1)
+  stream = streams.train_stream(
+    registry.module_of(QUICK, 'data'), QUICK, tmp_path, QUICK.batch_sizes.train, 1
+  )
   return itertools.islice(stream, NUM_STEPS)
 
 
 def validation_batch(tmp_path):
   size = QUICK.batch_sizes.eval
-  (batch,) = streams.eval_stream(TASK.module('data'), QUICK, tmp_path, 'validation', size)
+  (batch,) = streams.eval_stream(
+    registry.module_of(QUICK, 'data'), QUICK, tmp_path, 'validation', size
+  )
   return batch
 
 

@@ -90,8 +90,7 @@ def _workloads(backend: Any, dtype: torch.dtype) -> Any:
   yield 'toy', toy, (_rows(backend, torch_toy.batch(BATCH_SIZE, i)) for i in range(NUM_STEPS))
   for name in ('quick_vision', 'mnist'):
     definition = registry.workload(name).for_smoke()
-    folder = registry.task_of(definition)
-    task = TaskCode(data=folder.module('data'), model=folder.module('model_torch'))
+    task = TaskCode.of(definition, 'pytorch')
     budget = next(iter(definition.suites.values()))
     shard = (backend.rank, backend.world_size)
     stream = streams.train_stream(task.data, definition, None, BATCH_SIZE, 5, shard=shard)

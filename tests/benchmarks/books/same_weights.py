@@ -73,7 +73,7 @@ def _losses(data_dir: str, framework: str, weights: str) -> list[float]:
 def _begin_alike(run: TrialRun, framework: str, file: Path) -> None:
   """Writes the weights that JAX has drawn, or takes them over."""
   definition = registry.workload(WORKLOAD)
-  parity = registry.task_of(definition).module('parity')
+  parity = registry.module_of(definition, 'parity')
   if framework == 'jax':
     np.savez(file, **parity.to_torch(definition, run.params, run.model_state))
     return

@@ -1,0 +1,210 @@
+"""A task folder: which of its files has the code of a definition, and whether it can be used.
+
+A file that is named after the record of a definition comes before the one that the task shares. A
+definition whose `model` is a `ConvNet` has its models in `conv_net_jax.py` and `conv_net_torch.py`,
+if they exist, else in `model_jax.py` and `model_torch.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.machinery
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+
+MODEL_FILES: Mapping[str, str] = {'jax': 'model_jax', 'pytorch': 'model_torch'}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+  """A kind of code that a definition has.
+
+  Attributes:
+    record: field of the definition after whose record a file may be named.
+    ending: what follows the name of the record in the name of such a file.
+    shared: module of all records without a file of their own.
+    exports: names of which the file must export one.
+    former: what the first version of the contract had in their place.
+    remedy: what the file must have, in words.
+  """
+
+  record: str
+  ending: str
+  shared: str
+  exports: tuple[str, ...] = ()
+  former: tuple[str, ...] = ()
+  remedy: str = ''
+
+
+_KINDS: Mapping[str, _Kind] = {
+  'data': _Kind(
+    record='data',
+    ending='data',
+    shared='data',
+    exports=('loader', 'source'),
+    former=('train_stream', 'eval_stream'),
+    remedy='loader(definition, root, split), or source(definition, root, split) with '
+    'transform(definition, train)',
+  ),
+  'jax': _Kind(record='model', ending='jax', shared=MODEL_FILES['jax']),
+  'pytorch': _Kind(record='model', ending='torch', shared=MODEL_FILES['pytorch']),
+  'parity': _Kind(record='model', ending='parity', shared='parity'),
+}
+KINDS = tuple(_KINDS)
+
+
+@dataclass(frozen=True)
+class Task:
+  """A task folder, under `workloads/` or given by path, with the code of a family of workloads.
+
+  Attributes:
+    name: name of the folder.
+    folder: its path.
+    package: its import name.
+  """
+
+  name: str
+  folder: Path
+  package: str
+
+  def module(self, name: str) -> ModuleType:
+    """Imports a file of the task, such as 'definition'; `code` imports that of a definition."""
+    if self.package not in sys.modules and not self.package.startswith('workloads.'):
+      _import_folder(self.package, self.folder)
+    return importlib.import_module(f'{self.package}.{name}')
+
+  def has(self, name: str) -> bool:
+    return (self.folder / f'{name}.py').is_file()
+
+  def code(self, definition: WorkloadDefinition, kind: str) -> ModuleType:
+    """Imports the code of a definition: 'data', 'parity', or the model, 'jax' or 'pytorch'.
+
+    Raises:
+      UserError: no file has it, or it cannot be used as it is.
+    """
+    name = self.code_file(definition, kind)
+    if name is None:
+      raise errors.UserError(self._missing(definition, kind))
+    problem = self._export_problem(name, _KINDS[kind])
+    if problem:
+      raise errors.UserError(problem)
+    return self.module(name)
+
+  def code_file(self, definition: WorkloadDefinition, kind: str) -> str | None:
+    """Returns the module that has the code of a definition, not imported; None if none has.
+
+    Raises:
+      UserError: two files have it, of which one must be a leftover.
+    """
+    own, shared = _candidates(definition, kind)
+    if not self.has(own):
+      return shared if self.has(shared) else None
+    if own != shared and self.has(shared) and not self._is_used(shared, kind):
+      raise errors.UserError(
+        f'{definition.name} must have one file for {kind}; the task {self.name!r} has {own}.py and '
+        f'{shared}.py, which no other of its definitions uses. Remove one of them.'
+      )
+    return own
+
+  def problem(self, definition: WorkloadDefinition, kind: str) -> str:
+    """Says why the code of a definition cannot be used, without importing it; '' if it can."""
+    try:
+      name = self.code_file(definition, kind)
+    except errors.UserError as error:
+      return str(error)
+    if name is None:
+      return self._missing(definition, kind)
+    return self._export_problem(name, _KINDS[kind])
+
+  def _is_used(self, shared: str, kind: str) -> bool:
+    """Returns True if a definition of the task has no file of its own, and so uses `shared`."""
+    definitions = self.module('definition').WORKLOADS.values()
+    return any(
+      not self.has(_candidates(one, kind)[0]) for one in definitions if one.smoke is not None
+    )
+
+  def _missing(self, definition: WorkloadDefinition, kind: str) -> str:
+    own, shared = _candidates(definition, kind)
+    names = f'neither {own}.py nor {shared}.py' if own != shared else f'no {own}.py'
+    return (
+      f'{definition.name} has no code for {kind}: the task {self.name!r} has {names} in '
+      f'{self.folder}.'
+    )
+
+  def _export_problem(self, name: str, kind: _Kind) -> str:
+    exported = _exported(self.folder / f'{name}.py')
+    if exported is None or not kind.exports or exported & set(kind.exports):
+      return ''
+    former = [one for one in kind.former if one in exported]
+    found = (
+      f'has {" and ".join(former)}, of the first version of the contract'
+      if former
+      else ('has neither' if len(kind.exports) > 1 else 'has none')
+    )
+    return (
+      f'The task {self.name!r}: {name}.py must export {kind.remedy}; it {found}. Change '
+      f'{self.folder / name}.py as CONTRIBUTING.md says.'
+    )
+
+
+def _candidates(definition: WorkloadDefinition, kind: str) -> tuple[str, str]:
+  """Returns the modules in which the code of a definition may be, the first choice first."""
+  facts = _KINDS[kind]
+  record = type(getattr(definition, facts.record)).__name__
+  return f'{_snake_case(record)}_{facts.ending}', facts.shared
+
+
+def _snake_case(name: str) -> str:
+  return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])', '_', name).lower()
+
+
+@functools.cache
+def _exported(file: Path) -> frozenset[str] | None:
+  """Returns the names that the top level of a file binds, not run; None if that cannot be told."""
+  try:
+    body = ast.parse(file.read_bytes()).body
+  except (SyntaxError, ValueError):  # its import will say
+    return None
+  names: set[str] = set()
+  for node in body:
+    match node:
+      case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+        names.add(name)
+      case ast.Assign(targets=targets):
+        names.update(target.id for target in targets if isinstance(target, ast.Name))
+      case ast.ImportFrom(names=imported) | ast.Import(names=imported):
+        names.update(one.asname or one.name for one in imported)
+  return None if '*' in names else frozenset(names)
+
+
+def forget_files() -> None:
+  """Forgets what was read of files, which may have changed."""
+  _exported.cache_clear()
+
+
+def _import_folder(package: str, folder: Path) -> None:
+  """Imports `folder` as the package `package`."""
+  init = folder / '__init__.py'
+  locations = [str(folder)]
+  if init.is_file():
+    spec = importlib.util.spec_from_file_location(
+      package, init, submodule_search_locations=locations
+    )
+    assert spec is not None and spec.loader is not None
+  else:
+    spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = locations
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[package] = module
+  if spec.loader is not None:
+    spec.loader.exec_module(module)
