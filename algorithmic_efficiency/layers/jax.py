@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,18 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 # Types and sizes that cuDNN's attention supports.
 _FUSED_DTYPES = (jnp.bfloat16, jnp.float16)
 _FUSED_MAX_HEAD_DIM = 128
+
+
+class Outputs(NamedTuple):
+  """What `forward` returns for a model with auxiliary losses.
+
+  Attributes:
+    logits: the logits, as a model without auxiliary losses returns them.
+    auxiliary: the auxiliary losses by name, scalars.
+  """
+
+  logits: Any
+  auxiliary: Mapping[str, Any]
 
 
 def types(dtype: Any) -> dict[str, Any]:

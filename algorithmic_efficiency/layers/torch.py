@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,18 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
   'relu2': lambda x: F.relu(x).square(),
   'sigmoid': torch.sigmoid,
 }
+
+
+class Outputs(NamedTuple):
+  """What `forward` returns for a model with auxiliary losses.
+
+  Attributes:
+    logits: the logits, as a model without auxiliary losses returns them.
+    auxiliary: the auxiliary losses by name, scalars.
+  """
+
+  logits: Any
+  auxiliary: Mapping[str, Any]
 
 
 def lecun_normal_(weight: torch.Tensor) -> None:
@@ -148,6 +160,16 @@ class _SumOverRanks(torch.autograd.Function):
   @staticmethod
   def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
     return _SumOverRanks.apply(gradient)
+
+
+def sum_over_ranks(x: torch.Tensor) -> torch.Tensor:
+  """Sums a tensor over all ranks, with gradients; with one rank it returns the tensor itself.
+
+  The backward pass sums the gradients of all ranks, so each rank must run it.
+  """
+  if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    return _SumOverRanks.apply(x)
+  return x
 
 
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
