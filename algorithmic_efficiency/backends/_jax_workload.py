@@ -217,7 +217,7 @@ def _param_type(module: str, name: str) -> ParameterType:
   for norm, marks in (('batch', ('batchnorm', 'bn')), ('layer', ('layernorm', 'rmsnorm', 'ln'))):
     if any(mark in module for mark in marks):
       if (norm, name) not in _NORM_TYPES:
-        raise _unrecognised(module, name)
+        raise _unrecognized(module, name)
       return _NORM_TYPES[norm, name]
   if 'conv' in module:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
@@ -237,10 +237,10 @@ def _attention_type(module: str, name: str) -> ParameterType:
   for marks, kind in _ATTENTION_MARKS:
     if any(mark in layer for mark in marks):
       return kind
-  raise _unrecognised(module, name)
+  raise _unrecognized(module, name)
 
 
-def _unrecognised(module: str, name: str) -> ValueError:
+def _unrecognized(module: str, name: str) -> ValueError:
   return ValueError(f'The name of the parameter {module[1:]}/{name} does not tell its type.')
 
 

@@ -303,7 +303,7 @@ def _param_type(name: str) -> ParameterType:
         return scale
       if 'bias' in name:
         return bias
-      raise _unrecognised(name)
+      raise _unrecognized(name)
   if 'conv' in name:
     return ParameterType.BIAS if 'bias' in name else ParameterType.CONV_WEIGHT
   if 'embed' in name and 'weight' in name:
@@ -323,10 +323,10 @@ def _attention_type(name: str) -> ParameterType:
     return ParameterType.ATTENTION_OUT
   if 'scale' in name:
     return ParameterType.WEIGHT
-  raise _unrecognised(name)
+  raise _unrecognized(name)
 
 
-def _unrecognised(name: str) -> ValueError:
+def _unrecognized(name: str) -> ValueError:
   return ValueError(f'The name of the parameter {name} does not tell its type.')
 
 

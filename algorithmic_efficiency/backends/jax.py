@@ -142,8 +142,8 @@ def _claim(devices: Devices) -> list[Any]:
     raise errors.UserError(f'JAX cannot start on its devices: {error}') from error
   if devices.platform not in ('auto', found[0].platform):
     raise errors.UserError(
-      f'The platform {devices.platform} was asked for, but JAX finds only {found[0].platform}. '
-      f'Choose that platform, or install the accelerator build of JAX.'
+      f'--platform {devices.platform} needs such a device, and JAX finds only {found[0].platform}. '
+      f'Give --platform {found[0].platform}, or install the accelerator build of JAX.'
     )
   num_devices = len(found) if devices.num_devices is None else devices.num_devices
   if num_devices > len(found):

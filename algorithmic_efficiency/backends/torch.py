@@ -92,12 +92,12 @@ def _device(devices: Devices) -> torch.device:
 
   wanted = devices.platform
   if wanted == 'tpu':
-    raise errors.UserError('PyTorch runs on CPUs and GPUs here; use JAX for TPUs.')
+    raise errors.UserError('--platform tpu is for JAX; PyTorch runs on CPUs and GPUs here.')
   num_gpus = 0 if wanted == 'cpu' else torch.cuda.device_count()
   if wanted == 'gpu' and not num_gpus:
     raise errors.UserError(
-      'The platform gpu was asked for, but PyTorch finds no GPU. Choose the platform cpu, or '
-      'install a CUDA build of PyTorch.'
+      '--platform gpu needs a GPU, and PyTorch finds none. Give --platform cpu, or install a CUDA '
+      'build of PyTorch.'
     )
   if not num_gpus:
     return torch.device('cpu')

@@ -49,7 +49,9 @@ def test_more_devices_than_there_are_is_a_user_error(backend):
 
 
 def test_an_absent_platform_is_a_user_error(backend):
-  with pytest.raises(errors.UserError, match='tpu was asked for, but JAX finds only cpu'):
+  with pytest.raises(
+    errors.UserError, match=r'--platform tpu needs .*, and JAX finds only cpu\. Give --platform cpu'
+  ):
     backend_jax.start(Devices(platform='tpu'))
 
 
