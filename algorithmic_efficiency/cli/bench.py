@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
   if is_scored:
     _require_scoring(_output_dir(args, race))
   if args.max_hours is not None:
-    _refuse_dearer(args, race)
+    _refuse_more_expensive(args, race)
   with interrupted_when_terminated():
     result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
   return 1 if failed else 0
 
 
-def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
-  """Prices a race as `algoeff plan` does, and goes no further if it may take more than --max_hours.
+def _refuse_more_expensive(args: argparse.Namespace, race: Race) -> None:
+  """Estimates a race as `algoeff plan` does; ends if it may take more than --max_hours.
 
   Raises:
     UserError: it may.
@@ -72,12 +72,12 @@ def _refuse_dearer(args: argparse.Namespace, race: Race) -> None:
   from algorithmic_efficiency.launch.progress import say
 
   limits = estimate.BudgetLimits(max_hours=args.max_hours)
-  priced = probed(race, limits, retry_failed=args.retry_failed)
+  estimated = probed(race, limits, retry_failed=args.retry_failed)
   if not args.quiet:
-    for problem in priced.problems:
+    for problem in estimated.problems:
       say(problem)
-  limits.check(priced)
-  estimate.store(priced, race.folder)
+  limits.check(estimated)
+  estimate.store(estimated, race.folder)
 
 
 def _output_dir(args: argparse.Namespace, race: Race) -> Path:

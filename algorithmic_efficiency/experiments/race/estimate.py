@@ -246,9 +246,11 @@ def from_probes(
   stand_ins = {cell: _stand_in(cell, probes, failures) for cell in failures}
   probes |= {cell: probes[other] for cell, other in stand_ins.items()}
   records = [*state.records(race.folder if evidence is None else evidence).values()]
-  prices = {cell_of(config): _price(config, probes[cell_of(config)], records) for config in configs}
+  costs = {
+    cell_of(config): _cost_bounds(config, probes[cell_of(config)], records) for config in configs
+  }
   for cell, (other, *_) in stand_ins.items():
-    prices[cell] = replace(prices[cell], basis=f'unknown, as its first steps fail; by {other}')
+    costs[cell] = replace(costs[cell], basis=f'unknown, as its first steps fail; by {other}')
   to_do = configs if race.overwrite else _to_run(configs, retry_failed)
   num_devices = max(probe.num_devices for probe in probes.values())
   num_parallel = limits.num_parallel(num_devices, default=len(shares))
@@ -256,10 +258,10 @@ def from_probes(
   all_sec: list[Bounds] = []
   for config in to_do:
     all_sec += timings.pop((config.study, config.workload, config.framework), [])
-    all_sec.append(prices[cell_of(config)].sec)
+    all_sec.append(costs[cell_of(config)].sec)
   hours = _sum(all_sec).times(num_devices / 3600)
   return Estimate(
-    trials=_planned(configs, prices, probes),
+    trials=_planned(configs, costs, probes),
     num_runs=len(configs),
     num_done=len(configs) - len(to_do),
     num_parallel=num_parallel,
@@ -267,7 +269,7 @@ def from_probes(
     wall_sec=_wall_sec(all_sec, num_parallel),
     device_hours=hours,
     price=limits.price(hours),
-    disk_bytes=_sum([prices[cell_of(config)].disk_bytes for config in to_do]),
+    disk_bytes=_sum([costs[cell_of(config)].disk_bytes for config in to_do]),
     peak_memory_bytes=_peak_memory(race, probes, num_parallel),
     basis='steps and batches that were probed on this machine',
     left_out=('scoring and the report',),
@@ -301,21 +303,23 @@ def _to_run(configs: Sequence[TrialConfig], retry_failed: bool) -> list[TrialCon
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Price:
-  """Of one trial."""
+class _TrialCostBounds:
+  """What one trial is expected to cost, and at most."""
 
   sec: Bounds
   disk_bytes: Bounds
   basis: str
 
 
-def _price(config: TrialConfig, probe: Probe, records: Sequence[TrialRecord]) -> _Price:
+def _cost_bounds(
+  config: TrialConfig, probe: Probe, records: Sequence[TrialRecord]
+) -> _TrialCostBounds:
   rules, share = trial_estimate.rules_of(config), trial_estimate.expected_share(config, records)
   expected = trial_estimate.trial(
     rules, probe, checkpoints=config.options.save_checkpoints, share=share.share
   )
   at_most = trial_estimate.trial(rules, probe, checkpoints=config.options.save_checkpoints)
-  return _Price(
+  return _TrialCostBounds(
     sec=Bounds(expected=expected.sec, at_most=at_most.sec),
     disk_bytes=Bounds(expected=expected.disk_bytes, at_most=at_most.disk_bytes),
     basis=share.basis,
@@ -323,7 +327,9 @@ def _price(config: TrialConfig, probe: Probe, records: Sequence[TrialRecord]) ->
 
 
 def _planned(
-  configs: Sequence[TrialConfig], prices: Mapping[Cell, _Price], probes: Mapping[Cell, Probe]
+  configs: Sequence[TrialConfig],
+  costs: Mapping[Cell, _TrialCostBounds],
+  probes: Mapping[Cell, Probe],
 ) -> tuple[PlannedTrials, ...]:
   numbers = Counter(map(cell_of, configs))
   return tuple(
@@ -337,7 +343,7 @@ def _planned(
       off_clock_sec=probes[submission, workload, framework].off_clock_sec,
       basis=one.basis,
     )
-    for (submission, workload, framework), one in prices.items()
+    for (submission, workload, framework), one in costs.items()
   )
 
 

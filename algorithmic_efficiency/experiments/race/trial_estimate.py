@@ -29,8 +29,8 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Price:
-  """Of one trial: wall seconds, and bytes that stay on the disk."""
+class TrialCost:
+  """The cost of one trial: wall seconds, and bytes that stay on the disk."""
 
   sec: float
   disk_bytes: float
@@ -78,7 +78,9 @@ def rules_of(config: TrialConfig) -> StoppingRules:
   )
 
 
-def trial(rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float = 1.0) -> Price:
+def trial(
+  rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float = 1.0
+) -> TrialCost:
   """A trial that takes this share of its budget."""
   if rules.axis == 'seconds':
     training = share * _known(rules.max_sec)
@@ -94,7 +96,7 @@ def trial(rules: StoppingRules, probe: Probe, *, checkpoints: bool, share: float
   evaluating = probe.first_eval_sec + num_whole * probe.eval_sec + num_evals * probe.record_sec
   evaluating += (num_evals - num_whole) * probe.partial_eval_sec
   kept = min(num_evals, _CHECKPOINTS_KEPT) if checkpoints else 0
-  return Price(
+  return TrialCost(
     sec=probe.start_sec + training + evaluating + probe.end_sec,
     disk_bytes=probe.folder_bytes + num_evals * probe.row_bytes + kept * probe.checkpoint_bytes,
   )
