@@ -14,8 +14,20 @@ _MAX_SHOWN = 81  # letters of a value
 class UserError(Exception):
   """A mistake that the user can correct: shown as one message without a traceback, exit code 2.
 
-  The message states the rule, what was found, and what to do.
+  The message states the rule, what was found, and what to do. It is `printable`, whatever it tells
+  of others' text.
   """
+
+  def __init__(self, message: str):
+    super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+  """A text whose characters a terminal would obey or could not show are escaped as in Python.
+
+  Line breaks stay.
+  """
+  return ''.join(c if c.isprintable() or c == '\n' else ascii(c)[1:-1] for c in text)
 
 
 def shown(value: Any) -> str:

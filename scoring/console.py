@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from algorithmic_efficiency import errors
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.outputs import footnotes, leaderboard_rows, number_of
@@ -52,7 +53,9 @@ def show_leaderboard(result: Leaderboard, console: Console | None = None) -> Non
 def _places(result: Leaderboard, kind: str) -> list[str]:
   """Where the notes of a kind are, a line each; at most `_MAX_PLACES` of them."""
   notes = [note for note in result.notes if note.kind == kind]
-  lines = [f'  {note.where}: {note.detail}'.rstrip(': ') for note in notes[:_MAX_PLACES]]
+  lines = [
+    errors.printable(f'  {note.where}: {note.detail}'.rstrip(': ')) for note in notes[:_MAX_PLACES]
+  ]
   more = len(notes) - _MAX_PLACES
   return [*lines, f'  and {more} more, see leaderboard.json'] if more > 0 else lines
 

@@ -53,7 +53,7 @@ def race_arguments(parser: _flags.Parser) -> None:
 
 def _submissions(text: str) -> tuple[str, ...]:
   """The parts of a list; commas within the call of an optimizer do not separate parts."""
-  return tuple(part.strip() for part in by_name.entries_of(text) if part.strip())
+  return tuple(part.strip() for part in by_name.split_submissions(text) if part.strip())
 
 
 def race_of(args: argparse.Namespace) -> Race:

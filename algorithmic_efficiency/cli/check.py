@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.trial.run_options import RunOptions
@@ -133,7 +134,7 @@ def _print(report: CheckReport) -> None:
     ]
     table.add_row(row.title, row.framework, *cells)
   Console(highlight=False).print(table)
-  print('\n'.join(_lines(report)))
+  print(errors.printable('\n'.join(_lines(report))))
 
 
 def _lines(report: CheckReport) -> Iterator[str]:

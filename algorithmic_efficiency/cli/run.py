@@ -160,7 +160,9 @@ def _submission(args: argparse.Namespace) -> str:
     if getattr(args, name) is not None
   ]
   if args.optimizer:
-    return by_name.call(args.optimizer, args.hparam, options)
+    call = by_name.call(args.optimizer, args.hparam, options)
+    by_name.parse(call)  # a mistake in it is told first
+    return call
   if args.hparam or options:
     first = '--hparam' if args.hparam else f'--{options[0].partition("=")[0]}'
     raise errors.UserError(
@@ -172,7 +174,7 @@ def _submission(args: argparse.Namespace) -> str:
 
 def _framework_of(submission: str) -> str:
   if by_name.is_call(submission):
-    return by_name.entry_for(submission).framework
+    return by_name.submission_for(submission).framework
   raise errors.UserError(
     'A submission runs in one framework; add --framework, with one of '
     f'{", ".join(backends.FRAMEWORKS)}.'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
@@ -19,13 +21,23 @@ _STATUS_WORDS = {'finished': 'ended', 'failed': 'FAILED', 'invalid': 'INVALID'}
 
 
 def say(text: str) -> None:
-  """Prints a line. Once the reader of our output has gone (`algoeff run | head`) lines go nowhere:
-  a trial does not end for want of somebody who looks on."""
+  """Prints a line, which may tell others' text.
+
+  Lines go nowhere once the reader has gone (`algoeff run | head`), the output is closed, or its
+  disk is full. A trial does not end for want of somebody who looks on.
+  """
+  _print(text, sys.stdout)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+  if stream is None or stream.closed:
+    return
   try:
-    print(text, flush=True)
-  except BrokenPipeError:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    print(errors.printable(text), file=stream, flush=True)
+  except OSError:
+    # What the stream still holds would fail again when the process ends.
+    with open(os.devnull, 'w') as nowhere, contextlib.suppress(OSError):
+      os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class TrialDisplay:
@@ -81,7 +93,7 @@ class TrialDisplay:
     if self._quiet and outcome.status == 'finished':
       return
     if self._quiet:
-      print(self._heading(), self._how_it_ended(outcome), file=sys.stderr, sep='\n', flush=True)
+      _print(f'{self._heading()}\n{self._how_it_ended(outcome)}', sys.stderr)
       return
     if self._live is not None:
       self._live.stop()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.compat import packages
 
 _CALL = re.compile(r'[A-Za-z_][\w.]*\(.*\)', re.DOTALL)
 _RESULT = re.compile(r'GradientTransformation|Schedule')
@@ -89,7 +90,7 @@ def _package(value: Any) -> str:
   return name.partition('.')[0] if isinstance(name, str) else ''
 
 
-def absent_error(name: str, package: str, hint: str, install: str) -> errors.UserError:
+def absent_error(name: str, package: str, hint: str = '') -> errors.UserError:
   """Returns the error for a missing package, with what to do.
 
   A module in the current folder is not found by the processes of trials. The error then names
@@ -99,16 +100,17 @@ def absent_error(name: str, package: str, hint: str, install: str) -> errors.Use
     name: import name that needs the package.
     package: top-level name of the package.
     hint: empty, or a space and a sentence with a suggestion.
-    install: command that installs the package.
   """
   if Path(f'{package}.py').is_file() or Path(package).is_dir():
     return errors.UserError(
       f'{name} needs {package!r}, which is in the current folder. Add that folder to PYTHONPATH: '
       'PYTHONPATH=. algoeff ...'
     )
+  if not_installable := packages.why_not_installable(package):
+    return errors.UserError(f'{name} needs {package!r}, {not_installable}. Correct the import.')
   return errors.UserError(
     f'{name} needs the package {package!r}, which is not installed.{hint} Install it with: '
-    f'{install}'
+    f'{packages.install_command(package)}'
   )
 
 

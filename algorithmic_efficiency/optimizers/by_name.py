@@ -31,10 +31,7 @@ from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.results import files
 
 TEMPLATE = registry.HOME / 'submissions' / '_optimizer'
-_INSTALL = {
-  'torch': "pip install 'algorithmic-efficiency[torch]'",
-  'optax': "pip install 'algorithmic-efficiency[jax]'",
-}
+_LIBRARIES = ('torch', 'optax')  # in which most optimizers lie
 _PARTS = ('*.py', '*.json')  # files of a folder that this module makes
 _DRY_RUN_TIMEOUT_SEC = 300
 
@@ -79,15 +76,23 @@ def call(name: str, hyperparameters: Sequence[str], options: Sequence[str]) -> s
     name: its import name, or a call to which arguments are added.
     hyperparameters: texts such as 'lr=1e-3'.
     options: texts such as 'schedule=wsd'.
+
+  Raises:
+    UserError: the call is not closed.
   """
-  name, _, inside = name.partition('(')
+  name, bracket, inside = name.partition('(')
+  if bracket and not inside.endswith(')'):
+    raise errors.UserError(
+      f'The call of an optimizer must be closed; {errors.shown(name + bracket + inside)} lacks its '
+      'last bracket.'
+    )
   own, more = _halves(inside.removesuffix(')'))
   own = ', '.join([own, *hyperparameters] if own else hyperparameters)
   more = ', '.join([more, *options] if more else options)
   return f'{name}({own}; {more})' if more else f'{name}({own})'
 
 
-def entries_of(text: str) -> list[str]:
+def split_submissions(text: str) -> list[str]:
   """Splits a list at its commas, but not within calls of optimizers."""
   return [part for part in arguments.split(text, ',') if part]
 
@@ -102,7 +107,7 @@ def parse(text: str) -> Settings:
   if not arguments.is_name(name):
     raise errors.UserError(
       'An optimizer is named as Python imports it, as in torch.optim.AdamW or optax.adamw; '
-      f'{name!r} is no such name.'
+      f'{errors.shown(name)} is no such name.'
     )
   own, options = _halves(inside.removesuffix(')'))
   return Settings.of(name, _values(own, '--hparam'), _values(options, 'an option'))
@@ -131,7 +136,7 @@ def _values(text: str, what: str) -> dict[str, object]:
 
 
 @functools.cache
-def entry_for(text: str) -> OptimizerSubmission:
+def submission_for(text: str) -> OptimizerSubmission:
   """Returns the submission of an optimizer; makes its folder after a dry run if it is new.
 
   Raises:
@@ -154,11 +159,11 @@ def entry_for(text: str) -> OptimizerSubmission:
 
 def _check_installed(optimizer: str) -> None:
   root = optimizer.partition('.')[0]
-  if importlib.util.find_spec(root) is not None:
+  if root != '__main__' and importlib.util.find_spec(root) is not None:
     return
-  near = difflib.get_close_matches(root, _INSTALL, n=1)
+  near = difflib.get_close_matches(root, _LIBRARIES, n=1)
   hint = f' Did you mean {near[0]!r}?' if near and near[0] != root else ''
-  raise arguments.absent_error(optimizer, root, hint, _INSTALL.get(root, f'pip install {root}'))
+  raise arguments.absent_error(optimizer, root, hint)
 
 
 def _home() -> Path:
@@ -231,7 +236,11 @@ def _dry_run(wanted: Settings) -> str:
     ) from None
   if done.returncode != 0 or not done.stdout:  # an optimizer may end the process without an error
     last = (done.stderr.strip() or 'it printed nothing').splitlines()[-1]
-    raise errors.UserError(f'{wanted.optimizer} ended the process of its dry run: {last}')
+    module = wanted.optimizer.partition('.')[0]
+    raise errors.UserError(
+      f'{wanted.optimizer} ended the process of its dry run, with exit code {done.returncode}: '
+      f'{last}. Look at what its module does: python -c "import {module}"'
+    )
   answer = json.loads(done.stdout)
   if 'error' in answer:
     raise errors.UserError(answer['error'])

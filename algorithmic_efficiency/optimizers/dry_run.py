@@ -29,6 +29,9 @@ def main() -> None:
     answer = {'framework': _dry_run(settings)}
   except errors.UserError as error:
     answer = {'error': str(error)}
+  except SystemExit as error:
+    text = f'{settings.optimizer} ended its dry run with sys.exit({error.code!r}).'
+    answer = {'error': f'{text} Take that call out of its module, or name another optimizer.'}
   except Exception as error:  # an optimizer may raise any error, which is the answer
     answer = {'error': _message(settings.optimizer, error)}
   os.write(answers, json.dumps(answer).encode())
@@ -65,8 +68,10 @@ def _check_function(name: str, found: object) -> None:
 def _message(name: str, error: Exception) -> str:
   if isinstance(error, ModuleNotFoundError):
     package = (error.name or '').partition('.')[0]
-    return str(arguments.absent_error(name, package, '', f'pip install {package}'))
+    return str(arguments.absent_error(name, package))
   text = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+  if isinstance(error, SyntaxError):
+    return f'{name} cannot be imported: {text}. Correct that file, or name another optimizer.'
   if any(word in text.lower() for word in _GPU_WORDS) and not _has_gpu():
     return f'{name} needs a GPU, and this machine has none ({text}).'
   return f'{name} cannot take a step: {text}'

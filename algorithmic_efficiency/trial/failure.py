@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.compat import imports
+from algorithmic_efficiency.compat import imports, packages
 
 _CUDA_SIGNS = (
   'not compiled with cuda',
@@ -19,24 +19,6 @@ _CUDA_SIGNS = (
 )
 _GROUP_SIGN = 'process group has not been initialized'
 
-# Distributions whose name is not that of the package.
-DISTRIBUTIONS = {
-  'absl': 'absl-py',
-  'gin': 'gin-config',
-  'haiku': 'dm-haiku',
-  'sklearn': 'scikit-learn',
-  'tensorflow_datasets': 'tensorflow-datasets',
-  'yaml': 'pyyaml',
-}
-# The extra that installs a package, of those that submissions import.
-EXTRAS = {
-  **dict.fromkeys(('chex', 'flax', 'jax', 'jraph', 'optax'), 'jax'),
-  'torch': 'torch',
-  'sklearn': 'quick',
-  'tensorflow_datasets': 'data',
-  'sentencepiece': 'text',
-  'matplotlib': 'report',
-}
 _RAISE = dis.opmap['RAISE_VARARGS']  # what `raise` and a failed `assert` compile to
 
 _LONGEST_SUMMARY = 400  # characters
@@ -97,11 +79,8 @@ def summary(error: BaseException) -> str:
 
 
 def one_line(error: BaseException, file: Path) -> str:
-  """A one-line summary of an exception, with the innermost line of the submission that led to it.
-
-  Characters that are not printable are escaped as in Python.
-  """
-  text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in summary(error))
+  """An exception in one line, with the innermost line of the submission that led to it."""
+  text = errors.printable(summary(error))
   frames = _own_frames(error, file)
   return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
 
@@ -142,10 +121,10 @@ def _missing_module(name: str, line: str, file: Path) -> str | None:
     if importlib.util.find_spec(top) is None:
       return None
     return f'The submission needs {name}, which the {top} found here does not have: {line}.'
-  if top in EXTRAS:
-    install = f"pip install 'algorithmic-efficiency[{EXTRAS[top]}]'"
-  elif (requirements := file.with_name('requirements.txt')).is_file():
+  if not_installable := packages.why_not_installable(top):
+    return f'The submission imports {top}, {not_installable}. Correct the import: {line}.'
+  install = packages.install_command(top)
+  requirements = file.with_name('requirements.txt')
+  if top not in packages.EXTRAS and requirements.is_file():
     install = f'pip install -r {requirements}'
-  else:
-    install = f'pip install {DISTRIBUTIONS.get(top, top)}'
   return f'The submission needs {top}, which is not installed: {install}. {line}.'

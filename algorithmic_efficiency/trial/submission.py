@@ -31,7 +31,7 @@ def locate(name_or_path: str, ruleset: Ruleset, framework: str) -> tuple[str, Pa
     UserError: there is none, or it is not written for this framework.
   """
   if by_name.is_call(name_or_path):
-    optimizer = by_name.entry_for(name_or_path)
+    optimizer = by_name.submission_for(name_or_path)
     optimizer.check_framework(framework)
     return optimizer.name, optimizer.file
   path = Path(name_or_path).expanduser()

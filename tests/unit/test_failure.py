@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from algorithmic_efficiency.compat import imports
+from algorithmic_efficiency.compat import imports, packages
 from algorithmic_efficiency.trial import failure
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,8 @@ def file(tmp_path: Path) -> Path:
       'raise ModuleNotFoundError("x", name="flax")',
       ('needs flax', "pip install 'algorithmic-efficiency[jax]'"),
     ),
+    ('import __import__', ('imports __import__, which can be the name of no package',)),
+    ('import winreg', ('imports winreg, which is a part of Python that this one lacks',)),
     ('import json.no_such_part', ('needs json.no_such_part', 'the json found here')),
     ('raise RuntimeError("Found no NVIDIA driver on your system.")', ('needs a CUDA GPU',)),
     ('raise AssertionError("Torch not compiled with CUDA enabled")', ('needs a CUDA GPU',)),
@@ -58,6 +60,13 @@ def test_what_is_missing_is_said_with_the_place(file, code, parts):
   for part in (*parts, f'({file}, line 2)'):
     assert part in str(message)
   assert (message.file, message.line) == (str(file), 2)
+
+
+@pytest.mark.parametrize('name', ['__import__', '_x', 'x_', 'winreg', 'näme'])
+def test_nothing_is_to_be_installed_that_no_package_can_be_called(name, file):
+  """Regression: the advice was `pip install __import__`."""
+  error = failure.missing_requirement(raised(file, f'import {name}'), file)
+  assert 'pip' not in str(error) and 'Correct the import' in str(error)
 
 
 def test_requirements_are_named(file):
@@ -84,9 +93,9 @@ def test_a_part_of_algoperf_that_is_not_offered_is_told_with_what_is(file):
 
 def test_the_extra_that_is_named_installs_the_package():
   extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
-  for name, extra in failure.EXTRAS.items():
+  for name, extra in packages.EXTRAS.items():
     installed = {canonicalize_name(Requirement(line).name) for line in extras[extra]}
-    assert canonicalize_name(failure.DISTRIBUTIONS.get(name, name)) in installed
+    assert canonicalize_name(packages.DISTRIBUTIONS.get(name, name)) in installed
 
 
 @pytest.mark.parametrize(

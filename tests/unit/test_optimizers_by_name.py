@@ -30,7 +30,7 @@ def dry_runs(monkeypatch, tmp_path) -> list[Settings]:
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   monkeypatch.setattr(by_name, '_dry_run', dry_run)
   monkeypatch.setattr(by_name, '_check_installed', lambda optimizer: None)
-  by_name.entry_for.cache_clear()
+  by_name.submission_for.cache_clear()
   return tried
 
 
@@ -90,9 +90,25 @@ def test_a_wrong_text_is_a_clear_mistake(text, message):
     by_name.parse(text)
 
 
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('torch.optim.SGD(', "'torch.optim.SGD(' lacks its last bracket"),
+    ('torch.optim.SGD(lr=0.1', "'torch.optim.SGD(lr=0.1' lacks its last bracket"),
+    ('torch.optim.SGD)', "'torch.optim.SGD)' is no such name"),
+    ('.', "'.' is no such name"),
+    ('a-b.c', "'a-b.c' is no such name"),
+  ],
+)
+def test_a_name_that_is_none_is_told_as_such(name, message, dry_runs, capsys):
+  """Regression: the remedy was to add --framework, and a call that is not closed was taken."""
+  assert main(['run', '--workload', 'quick_vision', '--optimizer', name]) == 2
+  assert message in capsys.readouterr().err and not dry_runs
+
+
 def test_a_list_of_entries_may_hold_optimizers():
   text = 'nadamw, sgd=torch.optim.SGD(lr=0.1, momentum=0.9), ./folder'
-  assert by_name.entries_of(text) == [
+  assert by_name.split_submissions(text) == [
     'nadamw',
     'sgd=torch.optim.SGD(lr=0.1, momentum=0.9)',
     './folder',
@@ -103,7 +119,7 @@ def test_a_list_of_entries_may_hold_optimizers():
 
 
 def test_the_folder_is_a_submission(dry_runs):
-  entry = by_name.entry_for(ADAMW)
+  entry = by_name.submission_for(ADAMW)
   assert (entry.name, entry.framework) == ('torch.optim.AdamW', 'pytorch')
   assert sorted(path.name for path in entry.folder.iterdir()) == [
     'optimizer.json',
@@ -119,21 +135,21 @@ def test_the_folder_is_a_submission(dry_runs):
 
 def test_the_module_reads_the_settings_beside_it(dry_runs):
   pytest.importorskip('torch')
-  entry = by_name.entry_for(ADAMW)
+  entry = by_name.submission_for(ADAMW)
   loaded = submission.load(entry.file, 'pytorch')
   assert loaded.prepare_for_eval is not None
   assert loaded.init_optimizer_state.__globals__['SETTINGS'] == by_name.parse(ADAMW)
 
 
 def test_the_hash_of_a_submission_covers_the_settings(dry_runs):
-  one = by_name.entry_for('torch.optim.AdamW(lr=0.1)')
-  other = by_name.entry_for('torch.optim.AdamW(lr=0.2)')
+  one = by_name.submission_for('torch.optim.AdamW(lr=0.1)')
+  other = by_name.submission_for('torch.optim.AdamW(lr=0.2)')
   assert one.folder != other.folder
   assert submission.source_hash(one.file) != submission.source_hash(other.file)
 
 
 def test_an_optimizer_without_hyperparameters_has_one_point_without_values(dry_runs):
-  entry = by_name.entry_for('torch.optim.AdamW()')
+  entry = by_name.submission_for('torch.optim.AdamW()')
   space = search_space.load(entry.folder / 'tuning_search_space.json')
   assert search_space.points(space, 1, seed=0) == [{}]
   assert search_space.as_object({}) == ()
@@ -141,21 +157,21 @@ def test_an_optimizer_without_hyperparameters_has_one_point_without_values(dry_r
 
 def test_what_was_tried_out_once_is_not_tried_again(dry_runs, monkeypatch):
   monkeypatch.setattr(by_name, '_version', lambda package: '1.0')
-  first = by_name.entry_for(ADAMW)
-  by_name.entry_for.cache_clear()  # as in another process
-  assert by_name.entry_for(ADAMW) == first
+  first = by_name.submission_for(ADAMW)
+  by_name.submission_for.cache_clear()  # as in another process
+  assert by_name.submission_for(ADAMW) == first
   assert len(dry_runs) == 1
   monkeypatch.setattr(by_name, '_version', lambda package: '1.1')
-  by_name.entry_for.cache_clear()
-  assert by_name.entry_for(ADAMW) != first
+  by_name.submission_for.cache_clear()
+  assert by_name.submission_for(ADAMW) != first
   assert len(dry_runs) == 2
 
 
 def test_what_may_have_changed_is_tried_again(dry_runs, monkeypatch):
   monkeypatch.setattr(by_name, '_version', lambda package: None)  # a file of the user's
-  by_name.entry_for(ADAMW)
-  by_name.entry_for.cache_clear()
-  by_name.entry_for(ADAMW)
+  by_name.submission_for(ADAMW)
+  by_name.submission_for.cache_clear()
+  by_name.submission_for(ADAMW)
   assert len(dry_runs) == 2
 
 
@@ -168,19 +184,21 @@ def test_a_cache_that_cannot_be_written(dry_runs, monkeypatch, tmp_path):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
   with pytest.raises(UserError, match=r'torch\.optim\.AdamW'):
-    by_name.entry_for(ADAMW)
+    by_name.submission_for(ADAMW)
 
 
 @pytest.mark.parametrize(
   ('text', 'parts'),
   [
     ('trch.optim.AdamW()', ["package 'trch'", "Did you mean 'torch'", 'pip install trch']),
-    ('no_such_package_.Best()', ['not installed', 'pip install no_such_package_']),
+    ('no_such_package.Best()', ['not installed', 'pip install no_such_package']),
+    ('__import__.Best()', ['which can be the name of no package. Correct the import.']),
+    ('__main__.Best()', ['which can be the name of no package. Correct the import.']),
   ],
 )
 def test_a_package_that_is_not_there(text, parts):
   with pytest.raises(UserError) as caught:
-    by_name.entry_for(text)
+    by_name.submission_for(text)
   for part in parts:
     assert part in str(caught.value)
 
@@ -195,7 +213,7 @@ def test_a_module_in_the_current_folder_is_not_told_to_be_installed(
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr('sys.path', [*filter(None, sys.path), *([''] if is_found_here else [])])
   with pytest.raises(UserError, match=r"'mine_', which is in .*PYTHONPATH=\.") as caught:
-    by_name.entry_for('mine_.best.Best()')
+    by_name.submission_for('mine_.best.Best()')
   assert 'pip install' not in str(caught.value)
 
 
@@ -205,13 +223,13 @@ def test_an_edited_optimizer_is_another_submission(place, dry_runs, monkeypatch,
   source.parent.mkdir(parents=True)
   source.write_text('one')
   monkeypatch.syspath_prepend(str(tmp_path / 'sources'))
-  one = by_name.entry_for('mine_.Best()')
+  one = by_name.submission_for('mine_.Best()')
   by_name.keep(one.file, tmp_path)
-  by_name.entry_for.cache_clear()
-  assert by_name.entry_for('mine_.Best()') == one
+  by_name.submission_for.cache_clear()
+  assert by_name.submission_for('mine_.Best()') == one
   source.write_text('other')
-  by_name.entry_for.cache_clear()
-  other = by_name.entry_for('mine_.Best()')
+  by_name.submission_for.cache_clear()
+  other = by_name.submission_for('mine_.Best()')
   assert submission.source_hash(one.file) != submission.source_hash(other.file)
   assert Settings.read(other.folder / 'optimizer.json') == by_name.parse('mine_.Best()')
   with pytest.raises(UserError, match=r'began with another mine_\.Best'):
@@ -222,7 +240,7 @@ def test_an_edited_optimizer_is_another_submission(place, dry_runs, monkeypatch,
 
 
 def test_the_copy_in_a_trial_folder_is_the_same_submission(dry_runs, tmp_path):
-  entry = by_name.entry_for(ADAMW)
+  entry = by_name.submission_for(ADAMW)
   (entry.folder / '__pycache__').mkdir()
   for _ in range(2):  # a resumed trial has it already
     by_name.keep(entry.file, tmp_path)
@@ -244,11 +262,11 @@ def test_other_submissions_are_not_copied(tmp_path):
 
 
 def test_a_trial_resumes_with_the_settings_it_began_with(dry_runs, tmp_path):
-  entry = by_name.entry_for(ADAMW)
+  entry = by_name.submission_for(ADAMW)
   by_name.check_resumable(entry.file, tmp_path)
   by_name.keep(entry.file, tmp_path)
   by_name.check_resumable(entry.file, tmp_path)
-  other = by_name.entry_for('torch.optim.AdamW(lr=1e-2)')
+  other = by_name.submission_for('torch.optim.AdamW(lr=1e-2)')
   with pytest.raises(UserError, match=r'began with another torch'):
     by_name.check_resumable(other.file, tmp_path)
 
@@ -297,19 +315,19 @@ def test_the_framework_follows_and_a_contradiction_is_refused(dry_runs, capsys):
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  by_name.entry_for.cache_clear()
+  by_name.submission_for.cache_clear()
 
 
 def test_a_torch_optimizer_is_tried_out(cache):
   pytest.importorskip('torch')
-  assert by_name.entry_for('torch.optim.SGD(lr=0.1)').framework == 'pytorch'
+  assert by_name.submission_for('torch.optim.SGD(lr=0.1)').framework == 'pytorch'
   with pytest.raises(UserError, match='SparseAdam cannot run here: it takes sparse gradients'):
-    by_name.entry_for('torch.optim.SparseAdam()')
+    by_name.submission_for('torch.optim.SparseAdam()')
 
 
 def test_an_optax_optimizer_is_tried_out(cache):
   pytest.importorskip('optax')
-  assert by_name.entry_for('optax.sgd(learning_rate=0.1)').framework == 'jax'
+  assert by_name.submission_for('optax.sgd(learning_rate=0.1)').framework == 'jax'
 
 
 @pytest.mark.parametrize(
@@ -317,14 +335,16 @@ def test_an_optax_optimizer_is_tried_out(cache):
   [
     ('class Best: ...', 'mine.Best is a class without that interface'),
     ('import no_such_package', "mine.Best needs the package 'no_such_package'"),
-    ('def Best(', "mine.Best cannot take a step: SyntaxError: '\\(' was never closed"),
+    ('def Best(', "cannot be imported: SyntaxError: '\\(' .* Correct that file"),
     (
       'import optax\ndef Best(): raise RuntimeError("CUDA is not there")',
       'needs a GPU, and this machine has',
     ),
     ('def Best(): raise RuntimeError("called")', 'does not use optax, and was not called'),
     ('import os; os._exit(3)', 'ended the process of its dry run'),
-    ('import os; os._exit(0)', 'ended the process of its dry run: it printed nothing'),
+    ('import os; os._exit(0)', 'exit code 0: it printed nothing. Look at .* "import mine"'),
+    ('import sys; sys.exit(3)', r'with sys\.exit\(3\)\. Take that call out'),
+    ('raise ValueError("\\x1b[1m\\x07")', r'ValueError: \\x1b\[1m\\x07$'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
   ],
 )
@@ -334,7 +354,7 @@ def test_a_module_that_cannot_be_used(source, message, cache, monkeypatch, tmp_p
   monkeypatch.setenv('PYTHONPATH', str(tmp_path))
   monkeypatch.syspath_prepend(str(tmp_path))
   with pytest.raises(UserError, match=message):
-    by_name.entry_for('mine.Best()')
+    by_name.submission_for('mine.Best()')
 
 
 @pytest.mark.parametrize(
@@ -355,7 +375,7 @@ def test_what_is_no_optimizer_is_not_called(text, cache, monkeypatch, tmp_path):
     pytest.importorskip('optax')
   monkeypatch.chdir(tmp_path)
   with pytest.raises(UserError, match=r'was not called|is a class without that interface'):
-    by_name.entry_for(text)
+    by_name.submission_for(text)
   assert not (tmp_path / 'called').exists()
 
 
@@ -365,10 +385,10 @@ def test_an_optimizer_that_never_returns(cache, monkeypatch, tmp_path):
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.setattr(by_name, '_DRY_RUN_TIMEOUT_SEC', 0.5)
   with pytest.raises(UserError, match=r'did not finish its dry run within 0\.5 s'):
-    by_name.entry_for('endless.Best()')
+    by_name.submission_for('endless.Best()')
 
 
 def test_the_search_space_is_json(dry_runs):
-  entry = by_name.entry_for('a.b(k=True, m=text, n=none)')
+  entry = by_name.submission_for('a.b(k=True, m=text, n=none)')
   space = json.loads((entry.folder / 'tuning_search_space.json').read_text())
   assert space == [{'k': True, 'm': 'text', 'n': None}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -58,6 +59,36 @@ def test_an_earlier_evaluation_is_shown_with_its_step(tmp_path, capsys):
   )
   now = {**row, 'global_step': 20}
   assert 'validation accuracy 0.25 (target' in line_of(tmp_path, capsys, eval=now)
+
+
+def test_what_others_wrote_reaches_no_terminal_as_a_command(tmp_path, capsys):
+  """Regression: the reason of a trial could color, clear or rename a terminal."""
+  reason = 'ValueError: \x1b[31mred\x1b[0m\x07\r\udc80'
+  outcome = Outcome(folder=tmp_path, status='failed', stop_reason='failed', reason=reason)
+  own = config(tmp_path, workload='quick_vision')
+  for quiet in (False, True):
+    with progress.TrialDisplay('mine', own, 1, 1, quiet=quiet) as display:
+      display.ended(outcome)
+    captured = capsys.readouterr()
+    said = captured.err if quiet else captured.out
+    assert r'ValueError: \x1b[31mred\x1b[0m\x07\r\udc80' in said
+    assert all(letter.isprintable() for line in said.split('\n') for letter in line)
+
+
+@pytest.mark.parametrize('target', ['/dev/full', 'a pipe', 'nothing'])
+def test_a_trial_outlives_its_output(target, tmp_path, monkeypatch):
+  """Regression: a full disk or a closed output ended the race."""
+  if target == 'a pipe':
+    reader, writer = os.pipe()
+    os.close(reader)
+  else:
+    writer = os.open(target if target != 'nothing' else os.devnull, os.O_WRONLY)
+  with open(writer, 'w') as stream:
+    monkeypatch.setattr('sys.stdout', stream)
+    if target == 'nothing':
+      stream.close()
+    for text in ('one', 'two'):
+      progress.say(text)
 
 
 @pytest.mark.parametrize(
