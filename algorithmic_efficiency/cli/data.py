@@ -32,8 +32,11 @@ def arguments(parser: _flags.Parser) -> None:
   preparing.add(
     'source',
     group=_flags.RESULTS,
+    action='append',
+    default=[],
     metavar='PATH',
-    help='raw files, or the TensorFlow Datasets folder with --from tfds',
+    help='raw files, or the TensorFlow Datasets folder with --from tfds; NAME=PATH for each source '
+    'of a data set that has several (repeatable)',
     unset='fetch them',
   )
   preparing.add(
@@ -101,12 +104,13 @@ def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
   if definition.bundled:
     print(f'The data set {definition.dataset} is bundled: there is nothing to prepare.')
     return 0
+  from_tfds = args.library == 'tfds'
   with _progress() as progress:
     prepared = prepare.prepare(
       definition,
       data_dir,
-      source=Path(args.source).expanduser() if args.source else None,
-      from_tfds=args.library == 'tfds',
+      source=prepare.sources(definition, args.source, from_tfds=from_tfds),
+      from_tfds=from_tfds,
       overwrite=args.overwrite,
       progress=progress,
     )

@@ -26,9 +26,10 @@ class DataSet:
     licence: license by name.
     origin: what it is and who made it.
     folder: its folder, present or future; None for a bundled set.
-    problem: for a damaged set, what is wrong and what to do.
+    problem: for a damaged set, or one whose code cannot be used, what is wrong and what to do.
     workloads: base workloads that use it.
-    tfds: TensorFlow Datasets builder of the same data, if there is one.
+    tfds: TensorFlow Datasets builder of the same data, if there is one; or several, by name.
+    sources: names of the raw sources that `--source NAME=PATH` takes, if there are several.
   """
 
   name: str
@@ -39,7 +40,8 @@ class DataSet:
   folder: Path | None
   problem: str
   workloads: tuple[str, ...]
-  tfds: str | None
+  tfds: str | Mapping[str, str] | None
+  sources: tuple[str, ...]
 
 
 def data_sets(data_dir: Path) -> list[DataSet]:
@@ -87,7 +89,11 @@ def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
   known = has_code(definition)
   about = registry.module_of(definition, 'data').about(definition) if known else None
   root = data_dir / definition.dataset
-  status, num_bytes, problem = _status(definition, root) if known else ('planned', None, '')
+  if known:
+    status, num_bytes, problem = _status(definition, root)
+  else:
+    unusable = '' if definition.smoke is None else registry.data_obstacle(definition)
+    status, num_bytes, problem = 'planned', None, unusable
   return DataSet(
     name=definition.dataset,
     status=status,
@@ -98,6 +104,7 @@ def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
     problem=problem,
     workloads=tuple(workload.name for workload in group),
     tfds=definition.tfds,
+    sources=about.sources if about is not None else (),
   )
 
 

@@ -11,7 +11,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from algorithmic_efficiency import errors
@@ -23,15 +24,18 @@ from algorithmic_efficiency.results import files
 # Called with the name of the activity, the amount done, and the total, or None if unknown.
 Progress = Callable[[str, int, int | None], None]
 
-Source = Path | tfds.Builder | None
-"""Raw file or folder, a TensorFlow Datasets builder, or None to download."""
+Raw = Path | Mapping[str, Path]
+"""Raw file or folder; or several, by name."""
+
+Source = Raw | tfds.Builder | Mapping[str, tfds.Builder] | None
+"""Raw files, a TensorFlow Datasets builder or several by name, or None to download."""
 
 
 def prepare(
   definition: WorkloadDefinition,
   data_dir: Path,
   *,
-  source: Path | None,
+  source: Raw | None,
   from_tfds: bool,
   overwrite: bool,
   progress: Progress,
@@ -41,7 +45,8 @@ def prepare(
   Args:
     definition: definition of a workload that uses the set.
     data_dir: folder of all prepared sets.
-    source: raw file or folder; with `from_tfds`, the folder of TensorFlow Datasets; None downloads.
+    source: raw file or folder, or several by name; with `from_tfds`, the folder of TensorFlow
+      Datasets; None downloads.
     from_tfds: True to read from TensorFlow Datasets.
     overwrite: True to replace an existing set, once the new one is complete.
     progress: called with the activity, the amount done and the total.
@@ -61,7 +66,7 @@ def prepare(
       f'{root} exists already; check it with `algoeff data verify {definition.dataset} --data_dir '
       f'{data_dir}`, or replace it with --overwrite.'
     )
-  opened, inputs, key = _open_source(definition, source, from_tfds)
+  opened = _open_source(definition, source, from_tfds)
   module = registry.module_of(definition, 'data')
   staging = data_dir / f'{definition.dataset}.partial'
   with _only_one(staging):
@@ -69,10 +74,12 @@ def prepare(
       staging,
       dataset=definition.dataset,
       about=module.about(definition),
-      inputs=inputs,
-      key=f'{key} {definition.data!r} {definition.splits!r}',
+      inputs=opened.title,
+      key=f'{opened.key} {definition.data!r} {definition.splits!r}',
     )
-    module.prepare(definition, opened, out, progress)
+    module.prepare(definition, opened.source, out, progress)
+    if isinstance(opened.source, tfds.Builders):  # which were opened is known by now
+      out.inputs = _tfds_title(opened.source.title)
     out.finish()
     _put_in_place(staging, root)
   return records.open_prepared(root)
@@ -111,24 +118,114 @@ def _check_code(definition: WorkloadDefinition) -> None:
     )
 
 
-def _open_source(
-  definition: WorkloadDefinition, source: Path | None, from_tfds: bool
-) -> tuple[Source, str, str]:
-  """Returns the source, its description for the manifest, and a key that changes with it."""
-  if source is not None and not source.exists():
-    raise errors.UserError(f'--source must be a file or directory; {source} does not exist.')
-  if from_tfds:
-    if definition.tfds is None:
+def sources(definition: WorkloadDefinition, words: Sequence[str], *, from_tfds: bool) -> Raw | None:
+  """Returns the raw files that a command names: PATH, or NAME=PATH for each of several sources.
+
+  Args:
+    words: values of `--source`, in order.
+
+  Raises:
+    UserError: there is no code for the set, it has no source of such a name, or the form is wrong.
+  """
+  _check_code(definition)
+  if not words:
+    return None
+  names = _source_names(definition, from_tfds)
+  if not names or (from_tfds and len(words) == 1 and '=' not in words[0]):
+    if len(words) > 1:
       raise errors.UserError(
-        f'The data set {definition.dataset} has no builder in TensorFlow Datasets; leave out '
-        '--from tfds.'
+        f'The data set {definition.dataset} takes one --source; {len(words)} were given.'
       )
-    builder = tfds.open_builder(definition.tfds, source)
-    title = f'TensorFlow Datasets, {builder.title}'
-    return builder, title, f'{title} {_source_hash(builder.folder)}'
+    return Path(words[0]).expanduser()
+  found: dict[str, Path] = {}
+  for word in words:
+    name, sign, path = word.partition('=')
+    if not sign or name in found:
+      raise errors.UserError(
+        f'The data set {definition.dataset} has several sources; give each once, as --source '
+        f'NAME=PATH with a name of {", ".join(names)}. One is {errors.shown(word)}.'
+      )
+    if name not in names:
+      raise errors.unknown(f'source of the data set {definition.dataset}', name, names)
+    found[name] = Path(path).expanduser()
+  return found
+
+
+def _source_names(definition: WorkloadDefinition, from_tfds: bool) -> tuple[str, ...]:
+  """Returns the names of several sources; none if the data set has a single one."""
+  if from_tfds:
+    return tuple(definition.tfds) if isinstance(definition.tfds, Mapping) else ()
+  return registry.module_of(definition, 'data').about(definition).sources
+
+
+class _Given(dict[str, Path]):
+  """Raw sources by name; one that was not given is named with the flag that gives it."""
+
+  def __init__(self, dataset: str, sources: Mapping[str, Path]):
+    super().__init__(sources)
+    self._dataset = dataset
+
+  def __missing__(self, name: str) -> Path:
+    raise errors.UserError(
+      f'The data set {self._dataset} needs its source {name!r}; give it with --source {name}=PATH.'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+  """A source that `prepare` reads.
+
+  Attributes:
+    title: description for the manifest.
+    key: changes with the source.
+  """
+
+  source: Source
+  title: str
+  key: str
+
+
+def _open_source(definition: WorkloadDefinition, source: Raw | None, from_tfds: bool) -> _Opened:
+  parts = source if isinstance(source, Mapping) else {} if source is None else {'': source}
+  for path in parts.values():
+    if not path.exists():
+      raise errors.UserError(f'--source must be a file or directory; {path} does not exist.')
+  if from_tfds:
+    return _open_tfds(definition, source, parts)
   if source is None:
-    return None, 'fetched', 'fetched'
-  return source, 'given files', f'given {source.resolve()} {_source_hash(source)}'
+    return _Opened(source=None, title='fetched', key='fetched')
+  given = _Given(definition.dataset, source) if isinstance(source, Mapping) else source
+  return _Opened(source=given, title='given files', key=f'given {_key(parts)}')
+
+
+def _open_tfds(
+  definition: WorkloadDefinition, source: Raw | None, parts: Mapping[str, Path]
+) -> _Opened:
+  if definition.tfds is None:
+    raise errors.UserError(
+      f'The data set {definition.dataset} has no builder in TensorFlow Datasets; leave out '
+      '--from tfds.'
+    )
+  if isinstance(definition.tfds, Mapping):
+    builders = tfds.Builders(definition.tfds, source)
+    title = _tfds_title(', '.join(definition.tfds.values()))
+    return _Opened(source=builders, title=title, key=f'{title} {_key(parts)}')
+  assert not isinstance(source, Mapping)
+  builder = tfds.open_builder(definition.tfds, source)
+  title = _tfds_title(builder.title)
+  return _Opened(source=builder, title=title, key=f'{title} {_source_hash(builder.folder)}')
+
+
+def _tfds_title(builders: str) -> str:
+  return f'TensorFlow Datasets, {builders}'
+
+
+def _key(parts: Mapping[str, Path]) -> str:
+  """Returns a text that changes with the files of named sources."""
+  return ' '.join(
+    f'{name}{"=" if name else ""}{path.resolve()} {_source_hash(path)}'
+    for name, path in sorted(parts.items())
+  )
 
 
 def _source_hash(source: Path) -> str:

@@ -41,11 +41,14 @@ class About:
     origin: what it is and who made it.
     licence: license by name.
     num_bytes: bytes of the prepared set or of the bundled file.
+    sources: names of its raw sources, if `prepare` takes several; they are given as
+      `--source NAME=PATH`.
   """
 
   origin: str
   licence: str
   num_bytes: int
+  sources: tuple[str, ...] = ()
 
 
 class Ragged:
@@ -240,7 +243,7 @@ class Writer:
     self.folder = folder
     self._dataset = dataset
     self._about = about
-    self._inputs = inputs
+    self.inputs = inputs
     self._key = key
     self._fields: dict[str, Any] = {}
     self._files: dict[str, Any] = {}
@@ -360,7 +363,7 @@ class Writer:
       'dataset': self._dataset,
       'origin': self._about.origin,
       'licence': self._about.licence,
-      'inputs': self._inputs,
+      'inputs': self.inputs,
       'splits': splits,
       'fields': self._fields,
       'files': self._files,

@@ -7,7 +7,8 @@ error says so.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,40 @@ class Builder:
     return {name: np.concatenate(blocks) for name, blocks in parts.items()}
 
 
+class Builders(Mapping[str, Builder]):
+  """Several builders by the names that a definition gives them; each is opened when asked for.
+
+  Args:
+    names: builder of TensorFlow Datasets, by name.
+    folders: folder of each, by name, as for `open_builder`; or one for all; None is the library's
+      default.
+  """
+
+  def __init__(self, names: Mapping[str, str], folders: Path | Mapping[str, Path] | None):
+    self._names = names
+    self._folders = folders
+    self._opened: dict[str, Builder] = {}
+
+  def __getitem__(self, name: str) -> Builder:
+    """Opens a builder. Raises what `open_builder` raises, and KeyError for an unknown name."""
+    if name not in self._opened:
+      builder, folders = self._names[name], self._folders
+      folder = folders.get(name) if isinstance(folders, Mapping) else folders
+      self._opened[name] = open_builder(builder, folder)
+    return self._opened[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+  @property
+  def title(self) -> str:
+    """Names and versions of those that were opened, such as 'wmt14 1.0.0, wmt17 1.0.0'."""
+    return ', '.join(self._opened[name].title for name in self._names if name in self._opened)
+
+
 def open_builder(name: str, folder: Path | None) -> Builder:
   """Opens a builder; prepares its data first if it is not on disk.
 
@@ -88,7 +123,7 @@ def open_builder(name: str, folder: Path | None) -> Builder:
 
   if folder is not None and (folder / 'dataset_info.json').is_file():
     builder = tensorflow_datasets.builder_from_directory(str(folder))
-    if builder.info.name != name:
+    if builder.info.name != re.split('[/:]', name)[0]:  # without configuration and version
       raise errors.UserError(
         f'--source must hold the builder {name!r} of TensorFlow Datasets; {folder} holds '
         f'{builder.info.name!r}.'

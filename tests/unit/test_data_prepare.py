@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import gzip
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -193,6 +196,98 @@ def test_a_source_that_does_not_exist(tmp_path, packed):
   with pytest.raises(errors.UserError, match='nowhere does not exist'):
     prepare(tmp_path / 'data', tmp_path / 'nowhere')
   assert not (tmp_path / 'data').exists()
+
+
+# A set that takes several raw sources.
+
+
+class TestSeveralSources:
+  @pytest.fixture
+  def seen(self, monkeypatch):
+    """What `prepare` of a set with the sources 'text' and 'images' got; it reads the first."""
+    seen = {}
+
+    def fill(definition, source, out, progress):
+      seen['source'] = source
+      if source is not None:
+        out.file('text', (source['text'] / 'a').read_bytes())
+
+    about = records.About(origin='', licence='', num_bytes=0, sources=('text', 'images'))
+    module = SimpleNamespace(about=lambda definition: about, prepare=fill)
+    monkeypatch.setattr(registry, 'module_of', lambda *_: module)
+    return seen
+
+  @pytest.fixture
+  def folders(self, tmp_path):
+    for name in ('one', 'two=2'):
+      (tmp_path / name).mkdir()
+      (tmp_path / name / 'a').write_text(name)
+    return tmp_path
+
+  @staticmethod
+  def sources(*words, definition=None, from_tfds=False):
+    definition = definition or registry.workload('mnist')
+    return preparing.sources(definition, words, from_tfds=from_tfds)
+
+  def test_they_come_by_name(self, folders, seen):
+    given = self.sources(f'images={folders}/one', f'text={folders}/two=2')
+    prepared = prepare(folders / 'data', given)
+    assert dict(seen['source']) == {'images': folders / 'one', 'text': folders / 'two=2'}
+    assert prepared.manifest['inputs'] == 'given files'
+
+  def test_none_are_fetched(self, folders, seen):
+    prepare(folders / 'data', self.sources())
+    assert seen['source'] is None
+
+  def test_one_that_is_missing_is_named_once_it_is_needed(self, folders, seen):
+    with pytest.raises(errors.UserError, match=r"its source 'text'; .* --source text=PATH"):
+      prepare(folders / 'data', self.sources(f'images={folders}/one'))
+
+  def test_each_must_exist(self, folders, seen):
+    with pytest.raises(errors.UserError, match='nowhere does not exist'):
+      prepare(folders / 'data', self.sources(f'text={folders}/nowhere'))
+
+  @pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+      (['txt=x'], r"no source of the data set mnist 'txt'. Did you mean 'text'.*images, text"),
+      (['x'], r"give each once, as --source NAME=PATH with a name of text, images\. One is 'x'"),
+      (['text=x', 'text=y'], "One is 'text=y'"),
+    ],
+  )
+  def test_a_wrong_name_lists_the_choices(self, seen, words, message):
+    with pytest.raises(errors.UserError, match=message):
+      self.sources(*words)
+
+  def test_an_interrupted_preparation_goes_on_with_the_same_ones_only(self, folders, seen):
+    keys = [
+      preparing._open_source(registry.workload('mnist'), given, False).key
+      for given in (
+        {'text': folders / 'one', 'images': folders / 'two=2'},
+        {'images': folders / 'two=2', 'text': folders / 'one'},
+        {'text': folders / 'two=2', 'images': folders / 'one'},
+      )
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+  def test_builders_by_name_take_one_folder_for_all_or_one_each(self, folders, seen):
+    names = {'train': 'wmt17', 'test': 'wmt14'}
+    definition = dataclasses.replace(registry.workload('mnist'), tfds=names)
+
+    def given(*words):
+      return self.sources(*words, definition=definition, from_tfds=True)
+
+    assert given('all') == Path('all')
+    assert given('test=x') == {'test': Path('x')}
+    with pytest.raises(errors.UserError, match="no source of the data set mnist 'text'"):
+      given('text=x')
+
+
+def test_a_set_of_one_source_takes_one(source):
+  mnist = registry.workload('mnist')
+  assert preparing.sources(mnist, ['a=b'], from_tfds=False) == Path('a=b')
+  with pytest.raises(errors.UserError, match='mnist takes one --source; 2 were given'):
+    preparing.sources(mnist, ['a', 'b'], from_tfds=False)
 
 
 def test_verify_reads_to_the_last_byte(tmp_path, source, monkeypatch):

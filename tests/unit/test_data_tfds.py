@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +139,72 @@ def test_unknown_builders_splits_and_features_are_named(folder, definition, tmp_
 def test_a_definition_without_a_builder_is_refused(definition, tmp_path):
   with pytest.raises(errors.UserError, match='has no builder in TensorFlow Datasets'):
     prepare(dataclasses.replace(definition, tfds=None), tmp_path, None)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+  """Names and folders with which builders are opened, by a library that is played."""
+  calls = []
+
+  def open_builder(name, folder):
+    calls.append((name, folder))
+    return SimpleNamespace(title=f'{name} 1.0.0')
+
+  monkeypatch.setattr(tfds, 'open_builder', open_builder)
+  return calls
+
+
+def test_of_several_builders_only_those_asked_for_are_opened(opened, tmp_path):
+  builders = tfds.Builders({'train': 'wmt17', 'test': 'wmt14'}, tmp_path)
+  assert list(builders) == ['train', 'test'] and opened == []
+  assert builders['test'] is builders['test']
+  assert opened == [('wmt14', tmp_path)]
+  assert builders.title == 'wmt14 1.0.0'
+  with pytest.raises(KeyError):
+    builders['other']
+
+
+def test_each_of_several_builders_may_have_its_folder(opened, tmp_path):
+  builders = tfds.Builders({'train': 'wmt17', 'test': 'wmt14'}, {'test': tmp_path})
+  assert [builders[name].title for name in builders] == ['wmt17 1.0.0', 'wmt14 1.0.0']
+  assert opened == [('wmt17', None), ('wmt14', tmp_path)]
+
+
+def test_a_definition_of_several_builders_gives_prepare_those(opened, tmp_path, monkeypatch):
+  seen = {}
+
+  def fill(definition, source, out, progress):
+    seen.update(source)
+    out.file('notes', b'')
+
+  def read(definition, source, out, progress):
+    source['test']
+    out.file('notes', b'')
+
+  names = {'train': 'wmt17', 'test': 'wmt14'}
+  definition = dataclasses.replace(registry.workload('mnist'), tfds=names)
+  for name, function in (('all', fill), ('one', read)):
+    module = SimpleNamespace(about=registry.module_of(definition, 'data').about, prepare=function)
+    with monkeypatch.context() as patch:
+      patch.setattr(registry, 'module_of', lambda *_, module=module: module)
+      prepared = prepare(definition, tmp_path / name, None)
+    assert (
+      prepared.manifest['inputs']
+      == {
+        'all': 'TensorFlow Datasets, wmt17 1.0.0, wmt14 1.0.0',
+        'one': 'TensorFlow Datasets, wmt14 1.0.0',
+      }[name]
+    )
+  assert {name: builder.title for name, builder in seen.items()} == {
+    'train': 'wmt17 1.0.0',
+    'test': 'wmt14 1.0.0',
+  }
+
+
+def test_the_folder_of_a_version_may_be_named_with_configuration_and_version(folder, tmp_path):
+  """Regression: it was refused, as if it held another builder."""
+  version = folder / 'tiny_digits' / '1.2.0'
+  assert tfds.open_builder('tiny_digits:1.2.0', version).title == 'tiny_digits 1.2.0'
 
 
 def test_the_library_missing_is_the_install_line(monkeypatch):
