@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import reference_figures
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends.base import Devices
@@ -21,59 +23,11 @@ RUNNABLE = {
   for framework in backends.FRAMEWORKS
 }
 NAMES = {'ids': lambda definition: definition.name}
-
-# Parameters of AlgoPerf's models, by workload and framework.
-ALGOPERF_PARAMETERS = {
-  ('mnist', 'jax'): {
-    'Dense_0/bias': (128,),
-    'Dense_0/kernel': (784, 128),
-    'Dense_1/bias': (10,),
-    'Dense_1/kernel': (128, 10),
-  },
-  ('mnist', 'pytorch'): {
-    'net.layer1.weight': (128, 784),
-    'net.layer1.bias': (128,),
-    'net.layer2.weight': (10, 128),
-    'net.layer2.bias': (10,),
-  },
-  ('finewebedu_lm', 'jax'): {
-    'embed/embedding': (50_257, 1024),
-    'out_ln/scale': (1024,),
-    **{
-      f'blocks_{block}/{name}': shape
-      for block in range(12)
-      for name, shape in {
-        'RMSNorm_0/scale': (1024,),
-        'CausalAttn_0/query/kernel': (1024, 8, 128),
-        'CausalAttn_0/key/kernel': (1024, 8, 128),
-        'CausalAttn_0/value/kernel': (1024, 8, 128),
-        'CausalAttn_0/attn_scale': (),
-        'CausalAttn_0/attn_out_proj/kernel': (1024, 1024),
-        'RMSNorm_1/scale': (1024,),
-        'Mlp_0/Dense_0/kernel': (1024, 8192),
-        'Mlp_0/Dense_1/kernel': (4096, 1024),
-      }.items()
-    },
-  },
-  ('finewebedu_lm', 'pytorch'): {
-    'embed_tokens.weight': (50_257, 1024),
-    'out_norm.weight': (1024,),
-    **{
-      f'layers.{layer}.{name}': shape
-      for layer in range(12)
-      for name, shape in {
-        'attn_norm.weight': (1024,),
-        'attn.w_qkv.weight': (3 * 1024, 1024),
-        'attn.attn_scale': (),
-        'attn.w_out.weight': (1024, 1024),
-        'mlp_norm.weight': (1024,),
-        'mlp.fc1.weight': (8192, 1024),
-        'mlp.fc2.weight': (1024, 4096),
-      }.items()
-    },
-  },
+REFERENCES = {
+  name: figures
+  for task in registry.tasks().values()
+  for name, figures in reference_figures.read(task).items()
 }
-NUM_PARAMETERS = {'mnist': 101_770, 'finewebedu_lm': 252_815_372}
 
 
 class JaxModel:
@@ -245,11 +199,12 @@ def test_parameters(case):
   with without_allocating(framework):
     parameters = build(definition, framework).parameters()
   assert all(str(one.dtype).removeprefix('torch.') == 'float32' for one in parameters.values())
-  expected = ALGOPERF_PARAMETERS.get((definition.name, framework))
-  if expected:
-    assert {name: tuple(one.shape) for name, one in parameters.items()} == expected
-    num_parameters = sum(np.prod(one.shape) for one in parameters.values())
-    assert num_parameters == NUM_PARAMETERS[definition.name]
+  figures = REFERENCES.get(definition.name)
+  if figures is None:
+    return
+  shapes = {name: tuple(one.shape) for name, one in parameters.items()}
+  assert shapes == figures.parameters.get(framework, shapes)
+  assert figures.num_parameters in (None, sum(map(math.prod, shapes.values())))
 
 
 @pytest.mark.parametrize('case', CASES, **CASE_NAMES)
