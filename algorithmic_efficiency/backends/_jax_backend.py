@@ -138,8 +138,7 @@ class JaxBackend:
     key_data: np.ndarray,
   ) -> dict[str, tuple[float, float]]:
     assert isinstance(workload, JaxWorkload)
-    if self._has_device_axis:
-      params, model_state = self._flat(params, model_state)
+    params, model_state = self.evaluated(params, model_state)
     num_rows = -(-workload.eval_batch_size // self.world_size)
     totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, np.float64))
     in_flight: collections.deque[Any] = collections.deque()
@@ -157,6 +156,9 @@ class JaxBackend:
       fetch()
     sums = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
     return {**sums, 'num_examples': (sums.get('num_examples', (0.0,))[0], 1.0)}
+
+  def evaluated(self, params: Any, model_state: Any) -> tuple[Any, Any]:
+    return self._flat(params, model_state) if self._has_device_axis else (params, model_state)
 
   def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _jax_state.pack(tree) for name, tree in trees.items()}

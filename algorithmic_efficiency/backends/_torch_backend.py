@@ -147,6 +147,9 @@ class TorchBackend:
       if len(marks) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         marks.popleft().synchronize()
 
+  def evaluated(self, params: nn.Module, model_state: Any) -> tuple[nn.Module, Any]:
+    return params, model_state
+
   def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
     return _torch_state.pack(dict(trees))
 

@@ -185,6 +185,10 @@ class Evaluation(Ranks, Protocol):
 class StateCopies(Protocol):
   """Copies opaque state to plain values and back."""
 
+  def evaluated(self, params: Any, model_state: Any) -> tuple[Any, Any]:
+    """Parameters and model state as evaluation takes them: without the copies on each device."""
+    ...
+
   def pack(self, trees: Mapping[str, Any]) -> dict[str, Any]:
     """Copies named trees of any state to plain containers, scalars, strings and numpy arrays.
 

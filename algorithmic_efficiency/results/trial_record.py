@@ -55,6 +55,14 @@ class _Environment(TypedDict, total=False):
   devices: _Devices
 
 
+class KeptParams(TypedDict):
+  """Where the parameters of an evaluation are kept: a file of the trial folder, and its size."""
+
+  file: str
+  global_step: Count
+  num_bytes: Count
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
   """What became of a trial: `trial.json`.
@@ -72,6 +80,7 @@ class TrialRecord:
     options: evaluation and stopping flags of the command, by flag name; they tell deviations from
       the official rules.
     peak_memory_bytes: high-water marks by place ('host', 'device').
+    kept_params: the parameters that `--keep_params` has kept; None if it has kept none.
     notes: what a reader of the result should know.
     environment: what `environment.collect` says.
   """
@@ -100,6 +109,7 @@ class TrialRecord:
   seeds: Mapping[str, int] = field(default_factory=dict)
   buckets: Mapping[str, Seconds] = field(default_factory=dict)
   peak_memory_bytes: Mapping[str, Count] = field(default_factory=dict)
+  kept_params: KeptParams | None = None
   definition_hash: str = ''
   suite_hash: str = ''
   submission_hash: str = ''

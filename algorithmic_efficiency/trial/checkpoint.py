@@ -80,7 +80,7 @@ class Checkpoints:
     files.make_folder(self._folder)
     self._remove_leftovers()
     with files.replacing(self._folder / f'{_PREFIX}{step}') as file:
-      _write(file, {'step': step, 'payload': dict(payload)})
+      write_content(file, {'step': step, 'payload': dict(payload)})
     steps = self._steps()
     current = steps.index(step)
     for old in steps[:current] + steps[current + self._keep :]:
@@ -96,7 +96,7 @@ class Checkpoints:
     for step in self._steps():
       path = self._folder / f'{_PREFIX}{step}'
       try:
-        saved = _read(path)
+        saved = read_content(path)
         if saved['step'] != step:
           raise DamagedError(f'it holds step {saved["step"]}')
         return Loaded(step, saved['payload'], tuple(problems))
@@ -246,7 +246,12 @@ def _unpack(value: Any, blocks: list[np.ndarray]) -> Any:
 # The file.
 
 
-def _write(file: BinaryIO, content: Any) -> None:
+def write_content(file: BinaryIO, content: Any) -> None:
+  """Writes a file of the form above; `content` is as the payload of a checkpoint.
+
+  Raises:
+    TypeError: something in it is of another type; the message names its path.
+  """
   packer = _Packer()
   structure = packer.pack(content)
   file.write(_MAGIC)
@@ -273,7 +278,13 @@ def _write_block(file: BinaryIO, block: np.ndarray) -> int:
   return crc
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+  """Reads what `write_content` wrote.
+
+  Raises:
+    DamagedError: the file is not what was written.
+    OSError: it cannot be read.
+  """
   with open(path, 'rb', buffering=0) as file:
     try:
       index = _read_index(file)

@@ -26,6 +26,7 @@ from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.inputs import InputQueue, MetricsLogger
+from algorithmic_efficiency.trial.kept_params import ParamsKeeper
 from algorithmic_efficiency.trial.loop import (
   BeforeEvaluation,
   Evaluate,
@@ -235,8 +236,9 @@ def _open_recorder(
   context: Context, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
 ) -> Recorder:
   config = context.config
+  keeper = _params_keeper(config, parts)
   if parts.backend.rank != 0:
-    return NullRecorder(parts.backend, checkpoints=config.options.save_checkpoints)
+    return NullRecorder(parts.backend, checkpoints=config.options.save_checkpoints, keeper=keeper)
   record = dataclasses.replace(
     config.record(),
     batch_size=parts.batch_size,
@@ -253,6 +255,18 @@ def _open_recorder(
     report=context.report,
     checkpoints=checkpoints,
     saved=saved,
+    keeper=keeper,
+  )
+
+
+def _params_keeper(config: TrialConfig, parts: Parts) -> ParamsKeeper | None:
+  if config.options.keep_params == 'none':
+    return None
+  return ParamsKeeper(
+    config.path,
+    config.options.keep_params,
+    target=parts.definition.target,
+    eval_batch_size=parts.eval_workload.eval_batch_size,
   )
 
 

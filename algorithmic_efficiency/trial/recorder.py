@@ -20,6 +20,7 @@ from algorithmic_efficiency.results.measurements import RunLog
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.kept_params import ParamsKeeper
 from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.step_timer import median_step_sec
 
@@ -27,6 +28,10 @@ STATE = ('params', 'model_state', 'optimizer_state')
 """The names of the trees that a checkpoint holds, in the order in which they are restored."""
 
 BEGINS_ANEW = 'The trial began anew, from step 0: it had been run before, but left no checkpoint.'
+
+PARAMS_ARE_LOST = 'The parameters that the trial had kept are lost: there is no'
+
+CANNOT_BE_KEPT = 'The parameters of the trial cannot be kept.'
 
 CANNOT_BE_SAVED = 'The trial cannot be resumed: its state cannot be saved.'
 
@@ -74,9 +79,10 @@ class NullRecorder:
   It takes part in packing the state, because arrays may be spread over all processes.
   """
 
-  def __init__(self, copies: StateCopies, *, checkpoints: bool):
+  def __init__(self, copies: StateCopies, *, checkpoints: bool, keeper: ParamsKeeper | None = None):
     self._copies = copies
     self._checkpoints = checkpoints
+    self._keeper = keeper
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
     pass
@@ -85,6 +91,11 @@ class NullRecorder:
     pass
 
   def checkpoint(self, state: Mapping[str, Any]) -> None:
+    if self._keeper is not None:
+      try:
+        _pack_if_due(self._keeper, self._copies, state)
+      except TypeError:
+        self._keeper = None
     if not self._checkpoints:
       return
     try:
@@ -111,6 +122,7 @@ class TrialRecorder:
     workload: the evaluation workload, described in `meta_data_<n>.json`.
     checkpoints: None saves none.
     saved: the checkpoint that the trial resumes from; None begins anew.
+    keeper: keeps parameters beyond the end of the trial; None keeps none.
 
   Raises:
     UserError: a file could not be written, or the folder holds a trial that is not to be resumed.
@@ -126,6 +138,7 @@ class TrialRecorder:
     report: Reporter,
     checkpoints: Checkpoints | None,
     saved: Loaded | None,
+    keeper: ParamsKeeper | None = None,
   ):
     self._backend = backend
     self._report = report
@@ -141,8 +154,12 @@ class TrialRecorder:
       self._record = dataclasses.replace(self._record, **done)
     before = trial_record.read_trial(config.path) if saved else None
     if before is not None:
-      now, self._record = self._record, dataclasses.replace(self._record, notes=before.notes)
+      now = self._record
+      self._record = dataclasses.replace(now, notes=before.notes, kept_params=before.kept_params)
       self._add_notes((*now.notes, *changes(before, now)))
+    self._keeper = keeper
+    if keeper is not None:
+      self._take_up_kept(keeper, saved)
     self._log = self._open_log(config, saved)
     self._log.flush()
     self._log_offset = (config.path / measurements.LOG_FILE).stat().st_size
@@ -170,6 +187,17 @@ class TrialRecorder:
     )
     self._add_notes(losses(log.restored_steps, log.num_lost))
     return log
+
+  def _take_up_kept(self, keeper: ParamsKeeper, saved: Loaded | None) -> None:
+    """Goes on with the parameters that the trial had kept when its checkpoint was saved."""
+    rows = saved.payload['position']['eval_results'] if saved else []
+    kept = None
+    try:
+      kept = keeper.chosen(rows)
+    except FileNotFoundError as error:
+      self._add_notes([f'{PARAMS_ARE_LOST} {Path(error.filename).name}.'])
+    self._record = dataclasses.replace(self._record, kept_params=kept)
+    keeper.remove_others(rows)
 
   def _add_notes(self, notes: Sequence[str]) -> None:
     together = dict.fromkeys((*self._record.notes, *notes))
@@ -204,13 +232,27 @@ class TrialRecorder:
 
   def checkpoint(self, state: Mapping[str, Any]) -> None:
     self._log.flush()
+    if self._keeper is not None:
+      self._keep_params(self._keeper, state)
     if self._checkpoints is not None:
       self._save(self._checkpoints, state)
+    if self._keeper is not None:  # not before the checkpoint: a resume may go back behind this step
+      self._keeper.remove_others(state['position'].eval_results)
     self._record = dataclasses.replace(
       self._record,
       **progress(dataclasses.asdict(state['position']), state['buckets'], state['charged']),
     )
     self._record.write(self._folder)
+
+  def _keep_params(self, keeper: ParamsKeeper, state: Mapping[str, Any]) -> None:
+    try:
+      packed = _pack_if_due(keeper, self._backend, state)
+      if packed is not None:
+        kept = keeper.save(state['position'].global_step, packed)
+        self._record = dataclasses.replace(self._record, kept_params=kept)
+    except TypeError as error:
+      self._keeper = None
+      self._note(f'{CANNOT_BE_KEPT} {error}')
 
   def _save(self, checkpoints: Checkpoints, state: Mapping[str, Any]) -> None:
     position = state['position']
@@ -254,6 +296,16 @@ class TrialRecorder:
   def _track(self, global_step: int, row: Mapping[str, float]) -> None:
     for tracker in self._trackers:
       tracker.scalars(global_step, row)
+
+
+def _pack_if_due(
+  keeper: ParamsKeeper, copies: StateCopies, state: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """Packs the parameters, in every process of the trial, if they are those that are kept."""
+  position = state['position']
+  if not keeper.is_due(position.eval_results, position.global_step):
+    return None
+  return keeper.pack(copies, state['params'], state['model_state'])
 
 
 def progress(

@@ -20,6 +20,7 @@ from algorithmic_efficiency.option_fields import option
 
 Record = TypeVar('Record')
 StopAt = Literal['both', 'validation', 'never']
+KeepParams = Literal['none', 'last', 'best']
 
 ALL_SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -92,6 +93,12 @@ class RunOptions:
   )
   save_checkpoints: bool = option(
     True, group=_KEEP, help='save checkpoints, from which trials resume'
+  )
+  keep_params: KeepParams = option(
+    'none',
+    group=_KEEP,
+    help='keep the parameters of the last evaluation, or of the best on validation, for '
+    '`algoeff evaluate`',
   )
   trackers: tuple[str, ...] = option(
     (),

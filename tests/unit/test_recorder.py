@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.clock import BUCKETS
+from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
-from algorithmic_efficiency.trial import recorder
+from algorithmic_efficiency.trial import kept_params, recorder
 from algorithmic_efficiency.trial.checkpoint import Checkpoints
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.kept_params import ParamsKeeper
 from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.recorder import NullRecorder, TrialRecorder
 
@@ -61,6 +64,9 @@ class FakeBackend:
   def describe(self):
     return {'num_threads': 1}
 
+  def evaluated(self, params, model_state):
+    return f'evaluated {params}', model_state
+
   def scalars(self, values):
     return {name: float(value) for name, value in values.items()}
 
@@ -96,10 +102,15 @@ def config(folder: Path, *, resume: bool = False) -> TrialConfig:
   )
 
 
+def keeper(folder: Path, keep: str) -> ParamsKeeper:
+  target = WORKLOAD.definition.target  # of accuracy
+  return ParamsKeeper(folder, keep, target=target, eval_batch_size=360)
+
+
 class Trial:
   """The recorder of a trial that is run, or resumed, in a folder."""
 
-  def __init__(self, folder: Path, *, resume: bool = False):
+  def __init__(self, folder: Path, *, resume: bool = False, keep: str | None = None):
     checkpoints = Checkpoints(folder)
     self.saved = checkpoints.load() if resume else None
     self.position = Position(**self.saved.payload['position']) if self.saved else Position()
@@ -113,6 +124,7 @@ class Trial:
       report=self.report,
       checkpoints=checkpoints,
       saved=self.saved,
+      keeper=keep and keeper(folder, keep),
     )
 
   def evaluate(self, step: int, value: float = 0.5, state: Any = 'state') -> None:
@@ -125,15 +137,17 @@ class Trial:
     position.global_step, position.charged_steps = step, 2 * step
     position.step_times.append((0.5, step))
     position.eval_results.append((step, {**row, 'global_step': step}))
-    self.recorder.checkpoint(
-      {
-        **dict.fromkeys(recorder.STATE, state),
-        'position': position,
-        'data': {'next': step},
-        'buckets': dict.fromkeys(BUCKETS, 0.0) | {'update': 1.5 * step, 'setup': 1.0},
-        'charged': 0.25,
-      }
-    )
+    self.recorder.checkpoint(self.state(state))
+
+  def state(self, state: Any) -> dict[str, Any]:
+    step = self.position.global_step
+    return {
+      **dict.fromkeys(recorder.STATE, state),
+      'position': self.position,
+      'data': {'next': step},
+      'buckets': dict.fromkeys(BUCKETS, 0.0) | {'update': 1.5 * step, 'setup': 1.0},
+      'charged': 0.25,
+    }
 
   def finish(self) -> None:
     self.recorder.finish(
@@ -318,6 +332,130 @@ def test_other_processes_pack_but_write_nothing():
   other.checkpoint({**state, 'position': Position()})
   assert packed == [state]
   assert other.finish({'score': 1.0}, global_step=1) == 0
+
+
+class TestKeptParams:
+  @staticmethod
+  def kept(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix('params_')) for path in folder.glob('params_*')]
+
+  def test_nothing_is_written_unless_asked_for(self, tmp_path):
+    trial = Trial(tmp_path)
+    trial.evaluate(1)
+    assert self.kept(tmp_path) == [] and trial.record.kept_params is None
+
+  @pytest.mark.parametrize(
+    ('keep', 'steps'), [('last', [1, 10, 20, 30]), ('best', [1, 10, 10, 10])]
+  )
+  def test_one_evaluation_is_kept_and_the_record_names_it(self, tmp_path, keep, steps):
+    trial = Trial(tmp_path, keep=keep)
+    for step, value, expected in zip((1, 10, 20, 30), (0.1, 0.3, 0.3, 0.2), steps, strict=True):
+      trial.evaluate(step, value, f'state {step}')
+      assert self.kept(tmp_path) == [expected]
+    for path in tmp_path.glob('checkpoint_*'):
+      path.unlink()
+    found = trial.record.kept_params
+    assert found == {
+      'file': f'params_{steps[-1]}',
+      'global_step': steps[-1],
+      'num_bytes': (tmp_path / f'params_{steps[-1]}').stat().st_size,
+    }
+    kept = kept_params.load(tmp_path, trial.record)
+    assert (kept.global_step, kept.eval_batch_size) == (steps[-1], 360)
+    assert kept.trees == {
+      'params': f'evaluated state {steps[-1]}',
+      'model_state': f'state {steps[-1]}',
+    }
+
+  def test_the_best_is_the_least_where_the_target_is_to_be_minimized(self, tmp_path):
+    target = Target(metric='loss', direction='min', validation=1.0)
+    choose = kept_params._CHOICES['best']
+    rows = [(1, 3.0), (2, math.nan), (3, -1.0), (4, 2.0), (5, 2.0)]  # no loss is negative
+    assert choose([(step, {'validation/loss': value}) for step, value in rows], target) == 4
+    assert choose([(1, {'validation/loss': math.nan}), (2, {})], target) is None
+
+  def test_a_partial_evaluation_keeps_nothing(self, tmp_path):
+    trial = Trial(tmp_path, keep='last')
+    trial.evaluate(1)
+    trial.position.global_step = 5
+    trial.recorder.checkpoint(trial.state('later'))
+    assert self.kept(tmp_path) == [1]
+
+  def test_a_resumed_trial_keeps_the_best_it_had(self, tmp_path):
+    trial = Trial(tmp_path, keep='best')
+    for step, value in ((1, 0.1), (10, 0.9), (20, 0.5)):
+      trial.evaluate(step, value, f'state {step}')
+    trial = Trial(tmp_path, resume=True, keep='best')
+    assert trial.record.kept_params['global_step'] == 10
+    trial.evaluate(30, 0.8)
+    assert self.kept(tmp_path) == [10] and trial.record.notes == ()
+    trial.evaluate(40, 0.95)
+    assert self.kept(tmp_path) == [40]
+
+  def test_a_kill_before_the_checkpoint_loses_neither_the_old_nor_the_new_best(
+    self, tmp_path, monkeypatch
+  ):
+    trial = Trial(tmp_path, keep='best')
+    trial.evaluate(1, 0.5, 'first')
+    with monkeypatch.context() as patch:
+      patch.setattr(Checkpoints, 'save', killed)
+      with pytest.raises(KeyboardInterrupt):
+        trial.evaluate(10, 0.9)
+    assert sorted(self.kept(tmp_path)) == [1, 10]
+    (tmp_path / 'params_20.tmp').write_text('half of one')
+    trial = Trial(tmp_path, resume=True, keep='best')
+    assert [path.name for path in tmp_path.glob('params_*')] == ['params_1']
+    assert trial.record.kept_params['global_step'] == 1
+
+  def test_parameters_that_were_lost_are_noted(self, tmp_path):
+    Trial(tmp_path, keep='last').evaluate(1)
+    (tmp_path / 'params_1').unlink()
+    trial = Trial(tmp_path, resume=True, keep='last')
+    assert trial.record.notes == (f'{recorder.PARAMS_ARE_LOST} params_1.',)
+    assert trial.record.kept_params is None
+
+  def test_a_resume_without_the_option_leaves_what_is_kept(self, tmp_path):
+    Trial(tmp_path, keep='last').evaluate(1)
+    trial = Trial(tmp_path, resume=True)
+    trial.evaluate(10)
+    assert self.kept(tmp_path) == [trial.record.kept_params['global_step']] == [1]
+
+  def test_parameters_that_cannot_be_kept_are_noted_once(self, tmp_path):
+    trial = Trial(tmp_path, keep='last')
+    trial.evaluate(1, state='bad')
+    trial.evaluate(2, state='bad')
+    notes = [note for note in trial.record.notes if note.startswith(recorder.CANNOT_BE_KEPT)]
+    assert len(notes) == 1 and self.kept(tmp_path) == []
+
+  def test_other_processes_take_part(self, tmp_path):
+    backend, packed = FakeBackend(), []
+    backend.pack = lambda trees: packed.append(trees)
+    trial = Trial(tmp_path)
+    trial.evaluate(1, 0.5)
+    other = NullRecorder(backend, checkpoints=False, keeper=keeper(tmp_path, 'best'))
+    other.checkpoint(trial.state('now'))
+    assert packed == [{'params': 'evaluated now', 'model_state': 'now'}]
+    trial.evaluate(2, 0.4)
+    other.checkpoint(trial.state('later'))
+    assert len(packed) == 1 and self.kept(tmp_path) == []
+
+  def test_a_damaged_file_is_one_message(self, tmp_path):
+    trial = Trial(tmp_path, keep='last')
+    trial.evaluate(1)
+    record = trial.record
+    path = tmp_path / 'params_1'
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:-1]), path.unlink):
+      damage()
+      with pytest.raises(UserError, match=r'params_1 cannot be read .*--keep_params'):
+        kept_params.load(tmp_path, record)
+
+  def test_a_trial_that_kept_none_is_one_message(self, tmp_path):
+    with pytest.raises(UserError, match='has kept no parameters; run it with --keep_params'):
+      kept_params.load(tmp_path, record())
+
+
+def killed(*_):
+  raise KeyboardInterrupt
 
 
 def test_the_seed_in_meta_data_is_that_of_the_command(tmp_path):
