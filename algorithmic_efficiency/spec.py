@@ -218,6 +218,11 @@ class Workload(abc.ABC):
 
   @property
   @abc.abstractmethod
+  def independent_examples(self) -> bool:
+    """Whether the loss of a batch is the sum of the losses of its parts."""
+
+  @property
+  @abc.abstractmethod
   def param_shapes(self) -> ParameterShapeTree: ...
 
   @property
@@ -277,6 +282,26 @@ class Workload(abc.ABC):
 
     The loss has no regularization term and is not reduced over processes. The mean loss is
     `summed / n_valid_examples`. `mask_batch` weights examples; padding has weight 0.
+
+    A model with auxiliary losses has `parts` as well: what each adds to `summed`, and the number of
+    valid examples, by name. `per_example` has no auxiliary loss in it.
+    """
+
+  @abc.abstractmethod
+  def task_losses(
+    self,
+    label_batch: Tensor,
+    logits_batch: Tensor,
+    mask_batch: Tensor | None,
+    task_batch: Tensor,
+  ) -> Mapping[str, Tensor]:
+    """Returns `summed` and `n_valid_examples` of each task, both [num_tasks], without auxiliaries.
+
+    Their order is that of the definition's tasks. A task without examples has 0 and 0. Examples
+    whose task is out of range belong to none.
+
+    Args:
+      task_batch: number of each example's task, int [batch].
     """
 
   @abc.abstractmethod

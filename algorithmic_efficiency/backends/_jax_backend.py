@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.backends import _jax_state
+from algorithmic_efficiency.backends import _jax_frozen, _jax_state
 from algorithmic_efficiency.backends._jax_workload import JaxWorkload
 from algorithmic_efficiency.backends.base import (
   Batch,
@@ -253,10 +253,14 @@ class _Leaves:
 def _flat(params: Any, model_state: Any) -> tuple[Any, Any]:
   """Parameters and model state without their device axis: one copy, and the mean of the copies."""
 
-  def mean(x: jax.Array) -> jax.Array:
-    return x.mean(0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
+  def mean(path: Any, x: jax.Array) -> jax.Array:
+    is_frozen = getattr(path[0], 'key', None) == _jax_frozen.STATE  # the copies are equal
+    return x[0] if is_frozen or not jnp.issubdtype(x.dtype, jnp.inexact) else x.mean(0)
 
-  return jax.tree.map(lambda x: x[0], params), jax.tree.map(mean, model_state)
+  return (
+    jax.tree.map(lambda x: x[0], params),
+    jax.tree_util.tree_map_with_path(mean, model_state),
+  )
 
 
 def _all_finite(leaves: list[jax.Array]) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from flax import linen as nn
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.backends import roles
+from algorithmic_efficiency.backends import _jax_frozen, frozen, roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _NORM_TYPES = {
@@ -71,6 +73,9 @@ class JaxWorkload(DefinedWorkload):
   ) -> spec.ModelInitState:
     """Returns fresh `(params, model_state)`; the state is None for a model without one.
 
+    Frozen parameters are in the model state, under 'frozen'. Their values are those that they have
+    in a model which trains them: flax draws each from the key and its place in the model alone.
+
     Both are as the steps of the submission get them, in the layout of its backend.
 
     A dropout rate given here is the default of later calls of `model_fn`. `aux_dropout_rate` is
@@ -80,6 +85,9 @@ class JaxWorkload(DefinedWorkload):
       self._dropout_rate = dropout_rate
     variables = dict(self._init(rng, _example_batch(self._definition, self._task)))
     params = variables.pop('params')
+    if self._has_frozen:
+      names = _frozen_names(self._definition, params)
+      params, variables[_jax_frozen.STATE] = _jax_frozen.split(params, names)
     num_axes = 0 if self._num_copies is None else 1
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[num_axes:], x.dtype), params)
     self._param_shapes = jax.tree.map(lambda x: spec.ShapeTuple(x.shape), one)
@@ -119,7 +127,7 @@ class JaxWorkload(DefinedWorkload):
       use_running_average_bn = not update_batch_norm
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
-    state = model_state or {}
+    params, state = _jax_frozen.join(params, model_state)
     # A layer that normalizes by the batch always writes its running averages.
     mutable = [] if use_running_average_bn and not update_batch_norm else list(state)
     logits, updates = nn.apply(self._task.model.forward, self._model, mutable=mutable)(
@@ -130,7 +138,7 @@ class JaxWorkload(DefinedWorkload):
       dropout_rate=dropout_rate if train else 0.0,
       rngs={'dropout': rng} if train else {},
     )
-    return logits, {**state, **updates} if state and update_batch_norm else model_state
+    return logits, {**model_state, **updates} if state and update_batch_norm else model_state
 
   def loss_fn(
     self,
@@ -143,16 +151,43 @@ class JaxWorkload(DefinedWorkload):
       self._definition, label_batch, logits_batch, mask=mask_batch, label_smoothing=label_smoothing
     )
 
+  def task_losses(
+    self,
+    label_batch: spec.Tensor,
+    logits_batch: spec.Tensor,
+    mask_batch: spec.Tensor | None,
+    task_batch: spec.Tensor,
+  ) -> Mapping[str, spec.Tensor]:
+    """See the base class; traceable. In the layout with a device axis, sums are per device."""
+    is_task = task_batch[:, None] == jnp.arange(self.num_tasks)
+    losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
+    counts = jnp.ones_like(losses) if mask_batch is None else mask_batch.astype(losses.dtype)
+    counts = counts.reshape(*counts.shape, *[1] * (losses.ndim - counts.ndim))
+
+    def by_task(values: jax.Array) -> jax.Array:
+      sums = values.reshape(len(values), -1).sum(axis=1)
+      return jnp.where(is_task, sums[:, None], 0).sum(axis=0)
+
+    return {
+      'summed': by_task(losses),
+      'n_valid_examples': by_task(jnp.broadcast_to(counts, losses.shape)),
+    }
+
   def output_activation_fn(
     self, logits_batch: spec.Tensor, framework: str | None = None
   ) -> spec.Tensor:
     """The logits as predictions: probabilities where the loss is a cross entropy."""
+    if isinstance(logits_batch, layers.Outputs):
+      logits_batch = logits_batch.logits
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
       return jax.nn.softmax(logits_batch, axis=-1)
     if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
       return jax.nn.sigmoid(logits_batch)
     return logits_batch
+
+  def _hash_frozen(self, params: Any, model_state: Any) -> bytes:
+    return _jax_frozen.hash_of(model_state)
 
   def _eval_sums(
     self, params: Any, model_state: Any, batch: Batch, rng: Any
@@ -170,15 +205,40 @@ class JaxWorkload(DefinedWorkload):
 
 def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:
   """Every parameter of the model, by shape evaluation."""
-  model = _build(definition, task, None)
+  params = _shapes(definition, task, _build(definition, task, None))
+  output_keys = definition.output_params.get('jax', ())
+  found = jax.tree.leaves(described(params, param_types(params), output_keys.__contains__))
+  names = _frozen_names(definition, params)
+  return [dataclasses.replace(one, is_frozen=one.name in names) for one in found]
+
+
+def frozen_param(
+  definition: WorkloadDefinition, task: TaskCode, rng: Any, name: str, *, dtype: Any = None
+) -> jax.Array:
+  """The initial value of one frozen parameter; see `backends.jax.frozen_param`."""
+  model = _build(definition, task, dtype)
+  if name not in _frozen_names(definition, _shapes(definition, task, model)):
+    raise frozen.not_frozen_error(definition, name)
+
+  @jax.jit  # the compiler leaves out what belongs to other parameters
+  def value(rng: Any, batch: Batch) -> jax.Array:
+    return _jax_frozen.flat(_init_variables(model, task, rng, batch)['params'])[name]
+
+  return value(rng, _example_batch(definition, task))
+
+
+def _frozen_names(definition: WorkloadDefinition, params: Any) -> list[str]:
+  return frozen.chosen(definition, 'jax', _jax_frozen.flat(params), '/')
+
+
+def _shapes(definition: WorkloadDefinition, task: TaskCode, model: nn.Module) -> Any:
+  """All parameters of the model, with shapes and types instead of arrays."""
   variables = jax.eval_shape(
     lambda rng, batch: _init_variables(model, task, rng, batch),
     jax.ShapeDtypeStruct((2,), np.uint32),
     _example_batch(definition, task),
   )
-  params = variables['params']
-  output_keys = definition.output_params.get('jax', ())
-  return jax.tree.leaves(described(params, param_types(params), output_keys.__contains__))
+  return variables['params']
 
 
 def described(params: Any, types: Any, is_output: Callable[[str], bool]) -> Any:

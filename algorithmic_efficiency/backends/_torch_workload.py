@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,10 +14,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from algorithmic_efficiency import spec, trust
-from algorithmic_efficiency.backends import roles
+from algorithmic_efficiency import seeds, spec, trust
+from algorithmic_efficiency.backends import _torch_frozen, frozen, roles
 from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.spec import ParameterType
 
 _WRAPPER_PREFIXES = ('module.', '_orig_mod.')
@@ -86,21 +89,30 @@ class TorchWorkload(DefinedWorkload):
     AlgoPerf's older call style, the models have one rate. Shapes and types are known by the names
     of the module itself; with several processes, those of the module that is returned begin with
     'module.'.
+
+    Frozen parameters are buffers of the module, so its state has all names.
     """
     if dropout_rate is not None:
       self._dropout_rate = dropout_rate
     torch.manual_seed(int(rng[0]))
-    model = _build(self._definition, self._task, self._dtype)
+    model = _build(self._definition, self._task, self._dtype).to(self._device)
+    if self._has_frozen:
+      self._freeze(model, lambda name: self._initial(rng, name))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     self._param_shapes = {name: spec.ShapeTuple(shape) for name, shape in shapes.items()}
     self._param_types = param_types(shapes)
     found = described(model, self.is_output_params)
     self._param_roles = {parameter.name: parameter.role for parameter in found}
     self._matrix_views = {parameter.name: parameter.matrix_view for parameter in found}
-    model.to(self._device)
     if self._compiles:
       model.compile()  # in place, which leaves the names of the parameters as they are
     return self._parallel(model), None
+
+  def _freeze(self, model: nn.Module, value: Callable[[str], torch.Tensor]) -> None:
+    _torch_frozen.freeze(model, _torch_frozen.names(self._definition, model), value)
+
+  def _initial(self, rng: spec.RandomState, name: str) -> torch.Tensor:
+    return _drawn(self._definition, self._task, rng, name, self._dtype)
 
   def _parallel(self, model: nn.Module) -> nn.Module:
     if self._num_ranks == 1:
@@ -161,10 +173,39 @@ class TorchWorkload(DefinedWorkload):
       self._definition, label_batch, logits_batch, mask=mask_batch, label_smoothing=label_smoothing
     )
 
+  def task_losses(
+    self,
+    label_batch: spec.Tensor,
+    logits_batch: spec.Tensor,
+    mask_batch: spec.Tensor | None,
+    task_batch: spec.Tensor,
+  ) -> Mapping[str, spec.Tensor]:
+    """See the base class; the sums are those of all ranks.
+
+    A gradient is global, too, once it is averaged over the ranks. All ranks must ask for the same
+    gradients in the same order.
+    """
+    tasks = torch.arange(self.num_tasks, device=task_batch.device)
+    is_task = task_batch[:, None] == tasks
+    losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
+    counts = torch.ones_like(losses) if mask_batch is None else mask_batch.to(losses.dtype)
+    counts = counts.reshape(*counts.shape, *[1] * (losses.dim() - counts.dim()))
+
+    def by_task(values: torch.Tensor) -> torch.Tensor:
+      sums = values.flatten(1).sum(1) if values.dim() > 1 else values
+      return layers.sum_over_ranks(torch.where(is_task, sums[:, None], 0).sum(0))
+
+    return {
+      'summed': by_task(losses),
+      'n_valid_examples': by_task(counts.detach().expand(losses.shape)),
+    }
+
   def output_activation_fn(
     self, logits_batch: spec.Tensor, framework: str | None = None
   ) -> spec.Tensor:
     """The logits as predictions: probabilities where the loss is a cross entropy."""
+    if isinstance(logits_batch, layers.Outputs):
+      logits_batch = logits_batch.logits
     loss_type = self.loss_type
     if loss_type in (spec.LossType.SOFTMAX_CROSS_ENTROPY, spec.LossType.CTC_LOSS):
       return torch.softmax(logits_batch, dim=-1)
@@ -189,6 +230,8 @@ class TorchWorkload(DefinedWorkload):
     if self._own_model is None:
       with torch.random.fork_rng(devices=[]):
         self._own_model = _build(self._definition, self._task, self._dtype).to(self._device)
+      if self._has_frozen:
+        self._freeze(self._own_model, dict(_state(params)).__getitem__)
       if self._compiles:
         self._own_model.compile()
     found = dict(_state(params))
@@ -202,6 +245,18 @@ class TorchWorkload(DefinedWorkload):
         )
       own.copy_(value)
     return self._own_model
+
+  def _hash_frozen(self, params: nn.Module, model_state: Any) -> bytes:
+    found = dict(_state(params))
+    return _torch_frozen.hash_of(
+      (name, found[name]) for name in self._frozen_names if name in found
+    )
+
+  @functools.cached_property
+  def _frozen_names(self) -> list[str]:
+    """All names of the frozen parameters."""
+    model = _without_memory(self._definition, self._task, self._dtype)
+    return [name for group in _torch_frozen.names(self._definition, model) for name in group]
 
   @torch.no_grad()
   def _eval_batch(self, model: nn.Module, batch: Batch, rng: Any) -> dict[str, tuple[Any, Any]]:
@@ -265,9 +320,46 @@ def _state(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, torch.Ten
 
 def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:
   """Every parameter of the model, from a module without memory."""
+  model = _without_memory(definition, task, None)
+  found = described(model, definition.output_params.get('pytorch', ()).__contains__)
+  names = {first for first, *_ in _torch_frozen.names(definition, model)}
+  return [dataclasses.replace(one, is_frozen=one.name in names) for one in found]
+
+
+def frozen_param(
+  definition: WorkloadDefinition,
+  task: TaskCode,
+  rng: spec.RandomState,
+  name: str,
+  *,
+  dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+  """The initial value of one frozen parameter; see `backends.torch.frozen_param`."""
+  groups = _torch_frozen.names(definition, _without_memory(definition, task, dtype))
+  if name not in (first for first, *_ in groups):
+    raise frozen.not_frozen_error(definition, name)
+  return _drawn(definition, task, rng, name, dtype)
+
+
+@torch.no_grad()
+def _drawn(
+  definition: WorkloadDefinition,
+  task: TaskCode,
+  rng: spec.RandomState,
+  name: str,
+  dtype: torch.dtype | None,
+) -> torch.Tensor:
+  """A parameter of a model that is drawn from the seed and the name of this parameter."""
+  with torch.random.fork_rng(devices=[]):
+    torch.default_generator.manual_seed(seeds.derive(int(rng[0]), 'frozen', name))
+    return _build(definition, task, dtype).get_parameter(name).detach()
+
+
+def _without_memory(
+  definition: WorkloadDefinition, task: TaskCode, dtype: torch.dtype | None
+) -> nn.Module:
   with torch.device('meta'):
-    model = _build(definition, task, None)
-  return described(model, definition.output_params.get('pytorch', ()).__contains__)
+    return _build(definition, task, dtype)
 
 
 def described(model: nn.Module, is_output: Callable[[str], bool]) -> list[roles.Parameter]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
-from algorithmic_efficiency import spec
+from algorithmic_efficiency import spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.option_fields import check, option
@@ -299,6 +299,7 @@ class DefinedWorkload(spec.Workload):
     self._param_types: Any = None
     self._param_roles: Any = None
     self._matrix_views: Any = None
+    self._initial_frozen: bytes | None = None
     self._eval_iters: dict[str, Any] = {}  # AlgoPerf's cache of evaluation data, empty here
 
   def copy_metadata(self, other: DefinedWorkload) -> None:
@@ -311,6 +312,48 @@ class DefinedWorkload(spec.Workload):
   @property
   def definition(self) -> WorkloadDefinition:
     return self._definition
+
+  @property
+  def independent_examples(self) -> bool:
+    return self._definition.independent_examples
+
+  @property
+  def num_tasks(self) -> int:
+    """Number of tasks among which the examples of a batch are divided.
+
+    Raises:
+      ValueError: the definition names none.
+    """
+    if not self._definition.task_names:
+      raise ValueError(
+        f'Losses by task need a definition with task_names; {self._definition.name} has none.'
+      )
+    return len(self._definition.task_names)
+
+  def remember_frozen(self, params: Any, model_state: Any) -> None:
+    """Takes the present values of the frozen parameters for their initial ones."""
+    if self._has_frozen:
+      self._initial_frozen = self._hash_frozen(params, model_state)
+
+  def check_frozen(self, params: Any, model_state: Any) -> None:
+    """Compares the frozen parameters with their initial values; free without any.
+
+    Raises:
+      IntegrityError: a bit of them has changed, or one is missing.
+    """
+    if self._has_frozen and self._hash_frozen(params, model_state) != self._initial_frozen:
+      raise trust.IntegrityError(
+        f'Frozen parameters must keep their initial values; those of {self._definition.name} have '
+        'changed. Return the model state as model_fn returns it, and change no buffer.',
+        'frozen_params',
+      )
+
+  @property
+  def _has_frozen(self) -> bool:
+    return bool(self._definition.frozen_params.get(self.framework))
+
+  def _hash_frozen(self, params: Any, model_state: Any) -> bytes:
+    raise NotImplementedError
 
   @property
   def target_metric_name(self) -> str:

@@ -13,6 +13,9 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.results import environment
 
 if TYPE_CHECKING:
+  import jax
+  import numpy as np
+
   from algorithmic_efficiency.backends._jax_backend import JaxBackend
 
 INSTALL = "pip install 'algorithmic-efficiency[jax]'"
@@ -56,6 +59,25 @@ def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[Parameter
   from algorithmic_efficiency.backends import _jax_workload
 
   return _jax_workload.parameters(definition, task)
+
+
+def frozen_param(
+  definition: WorkloadDefinition, task: TaskCode, rng: np.ndarray, name: str, *, dtype: Any = None
+) -> jax.Array:
+  """Makes the initial value of one frozen parameter again, without the other parameters.
+
+  Args:
+    rng: the random key that `init_model_fn` got.
+    name: name of the parameter, with '/' between the names of modules.
+    dtype: the model's compute type; None takes the model's own choice.
+
+  Raises:
+    UserError: no frozen parameter has this name.
+  """
+  _require_frameworks()
+  from algorithmic_efficiency.backends import _jax_workload
+
+  return _jax_workload.frozen_param(definition, task, rng, name, dtype=dtype)
 
 
 def _require_frameworks() -> None:

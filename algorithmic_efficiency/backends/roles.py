@@ -28,13 +28,14 @@ _NO_VIEW = MatrixView(num_matrices=0, rows=0, columns=0)
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-  """A parameter, as `algoeff list parameters` shows it."""
+  """A parameter, as `algoeff list parameters` shows it; one that is frozen is not trained."""
 
   name: str
   shape: tuple[int, ...]
   type: ParameterType
   role: ParameterRole
   matrix_view: MatrixView
+  is_frozen: bool = False
 
 
 def describe(

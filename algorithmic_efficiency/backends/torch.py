@@ -14,6 +14,7 @@ from algorithmic_efficiency.backends.roles import Parameter
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
 if TYPE_CHECKING:
+  import numpy as np
   import torch
 
   from algorithmic_efficiency.backends._torch_backend import TorchBackend
@@ -73,6 +74,32 @@ def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[Parameter
   from algorithmic_efficiency.backends import _torch_workload
 
   return _torch_workload.parameters(definition, task)
+
+
+def frozen_param(
+  definition: WorkloadDefinition,
+  task: TaskCode,
+  rng: np.ndarray,
+  name: str,
+  *,
+  dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+  """Makes the initial value of one frozen parameter again, on the host.
+
+  The value depends on the key and the name alone. Making it builds the model once.
+
+  Args:
+    rng: the random key that `init_model_fn` got.
+    name: name of the parameter, with '.' between the names of modules; the first of several.
+    dtype: the model's compute type; None takes the model's own choice.
+
+  Raises:
+    UserError: no frozen parameter has this name.
+  """
+  _require_torch()
+  from algorithmic_efficiency.backends import _torch_workload
+
+  return _torch_workload.frozen_param(definition, task, rng, name, dtype=dtype)
 
 
 def _require_torch() -> None:
