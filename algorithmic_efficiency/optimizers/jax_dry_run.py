@@ -103,6 +103,7 @@ def _workload() -> Any:
   return SimpleNamespace(
     step_hint=STEP_HINT,
     metrics_logger=None,
+    independent_examples=True,
     param_shapes=jax.tree.map(lambda x: ShapeTuple(x.shape), params),
     parameter_roles=jax.tree.map(lambda one: one.role, described),
     matrix_views=jax.tree.map(lambda one: one.matrix_view, described),

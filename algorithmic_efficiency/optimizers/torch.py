@@ -13,6 +13,7 @@ from torch import distributed, nn
 from algorithmic_efficiency import errors, spec
 from algorithmic_efficiency.optimizers import arguments, requirements
 from algorithmic_efficiency.optimizers.settings import Settings
+from algorithmic_efficiency.training import options as step_options
 from algorithmic_efficiency.training import torch as training
 from algorithmic_efficiency.training.options import StepOptions
 
@@ -29,6 +30,7 @@ def start(workload: spec.Workload, model: nn.Module, settings: Settings) -> dict
   Raises:
     UserError: the optimizer or the model does not support the settings.
   """
+  step_options.check_independent(workload, settings.step.micro_batches)
   optimizer = arguments.load(settings.optimizer)
   factor = _factor(settings, workload.step_hint)
   if requirements.needs_of(optimizer).step == 'matrices':

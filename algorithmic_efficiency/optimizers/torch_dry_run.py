@@ -71,6 +71,7 @@ def _workload(model: nn.Module) -> Any:
   return SimpleNamespace(
     step_hint=STEP_HINT,
     metrics_logger=None,
+    independent_examples=True,
     parameter_roles={one.name: one.role for one in described},
     matrix_views={one.name: one.matrix_view for one in described},
     model_fn=lambda params, augmented_and_preprocessed_input_batch, **_: (

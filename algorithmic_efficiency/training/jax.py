@@ -29,10 +29,9 @@ def start(
   The update function is the whole training step, compiled once a trial.
 
   Raises:
-    UserError: the model does not support the options.
+    UserError: the workload does not support the options.
   """
-  if options.micro_batches > 1 and model_state:
-    raise step_options.batch_norm_error()
+  step_options.check_independent(workload, options.micro_batches)
   sharding = _shared_sharding(model_params)
   state = jax.jit(optimizer.init, out_shardings=sharding)(model_params)
   return state, compile_train_step(workload, _with_extra_arguments(optimizer), options, sharding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, spec
 
 LOG_PERIOD_STEPS = 100  # loss and gradient norm are logged every so many steps
 
@@ -62,12 +62,18 @@ def check_divisible(num_examples: int, micro_batches: int) -> None:
     )
 
 
-def batch_norm_error() -> errors.UserError:
-  """Returns the error for micro-batches of a model with running statistics."""
-  return errors.UserError(
-    'micro_batches needs a model whose examples do not depend on each other. This model has batch '
-    'norm, and the statistics of a part differ from those of the batch. Leave micro_batches at 1.'
-  )
+def check_independent(workload: spec.Workload, micro_batches: int) -> None:
+  """Checks that the loss of a batch is the sum of the losses of its parts, if there are several.
+
+  Raises:
+    UserError: it is not.
+  """
+  if micro_batches > 1 and not workload.independent_examples:
+    raise errors.UserError(
+      'micro_batches needs a workload whose examples do not depend on each other. The definition '
+      'of this one has independent_examples=False: its model or its loss takes statistics over the '
+      'whole batch, and those of a part differ. Leave micro_batches at 1.'
+    )
 
 
 def whole_batch_error() -> errors.UserError:

@@ -27,12 +27,8 @@ def start(
 
   Args:
     factor: schedule; maps a step to the factor of the learning rate.
-
-  Raises:
-    UserError: the model does not support the options.
+    options: those of the steps, which the first step checks.
   """
-  if options.micro_batches > 1 and _has_batch_norm(model):
-    raise step_options.batch_norm_error()
   scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
   return {'optimizer': optimizer, 'scheduler': scheduler}
 
@@ -107,7 +103,12 @@ def _gradients_in_parts(
   options: StepOptions,
   update_batch_norm: bool = True,
 ) -> torch.Tensor:
-  """Does the same as `_gradients` in parts of the batch; ranks communicate after the last part."""
+  """Does the same as `_gradients` in parts of the batch; ranks communicate after the last part.
+
+  Raises:
+    UserError: the workload does not support parts.
+  """
+  step_options.check_independent(workload, options.micro_batches)
   part_sums = []
   for index in range(options.micro_batches):
     last = index == options.micro_batches - 1
@@ -194,10 +195,6 @@ def _clipped_norm(model: nn.Module, limit: float | None) -> torch.Tensor:
     for gradient in gradients:
       gradient.mul_(scale)
   return norm
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-  return any(getattr(module, 'running_mean', None) is not None for module in model.modules())
 
 
 # Schedules: factor of the learning rate by step, from step 0.

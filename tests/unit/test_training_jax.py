@@ -104,12 +104,16 @@ def test_a_batch_that_does_not_split_evenly_is_refused():
     _gradients(StepOptions(micro_batches=3))
 
 
-def test_a_model_with_state_is_refused_in_parts():
-  state = {'batch_stats': np.zeros(3)}
-  with pytest.raises(UserError, match='batch norm'):
-    training.start(
-      toys.JaxWorkload(), _params(), state, optax.sgd(0.1), StepOptions(micro_batches=2)
-    )
+def test_examples_that_depend_on_each_other_are_refused_in_parts():
+  workload = toys.JaxWorkload(independent_examples=False)
+  with pytest.raises(UserError, match='independent_examples=False.*Leave micro_batches at 1'):
+    training.start(workload, _params(), None, optax.sgd(0.1), StepOptions(micro_batches=2))
+  training.start(workload, _params(), None, optax.sgd(0.1), StepOptions())
+
+
+def test_a_model_with_state_may_run_in_parts():
+  options = StepOptions(micro_batches=2)
+  training.start(toys.JaxWorkload(), _params(), {'frozen': {}}, optax.sgd(0.1), options)
 
 
 @pytest.mark.parametrize(('limit', 'expected'), [(0.01, 0.01), (100.0, None)])

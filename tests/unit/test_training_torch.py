@@ -87,10 +87,17 @@ def test_a_batch_that_does_not_split_evenly_is_refused():
     _gradients(StepOptions(micro_batches=3))
 
 
-def test_a_model_with_batch_norm_is_refused_in_parts():
-  model = toys.torch_model(toys.params(), batch_norm=True)
-  with pytest.raises(UserError, match='batch norm'):
-    training.start(model, _sgd(model), _constant, StepOptions(micro_batches=2))
+def test_examples_that_depend_on_each_other_are_refused_in_parts():
+  model = toys.torch_model(toys.params())
+  before = copy.deepcopy(model.state_dict())
+  workload = toys.TorchWorkload(independent_examples=False)
+  options = StepOptions(micro_batches=2)
+  with pytest.raises(UserError, match='independent_examples=False.*Leave micro_batches at 1'):
+    _step(workload, model, training.start(model, _sgd(model), _constant, options), options)
+  _assert_close(model.state_dict(), before, rtol=0.0, atol=0.0)
+  _step(
+    workload, model, training.start(model, _sgd(model), _constant, StepOptions()), StepOptions()
+  )
 
 
 @pytest.mark.parametrize(('limit', 'expected'), [(0.01, 0.01), (100.0, None)])

@@ -84,8 +84,11 @@ def update_arguments(workload: Any, point: Any, global_step: int, rng: Any) -> d
 class JaxWorkload:
   """The classifier on a nested dict of arrays; `stateful` counts its forward passes."""
 
-  def __init__(self, step_hint: int = 50, stateful: bool = False):
+  def __init__(
+    self, step_hint: int = 50, stateful: bool = False, independent_examples: bool = True
+  ):
     self.step_hint = step_hint
+    self.independent_examples = independent_examples
     self.stateful = stateful
     self.metrics_logger = None
     self.dropout_rates: list[Any] = []  # one entry for each time that the model is traced
@@ -113,7 +116,7 @@ class JaxWorkload:
     return {'summed': (per_example * mask).sum(), 'n_valid_examples': mask.sum()}
 
 
-def torch_model(values: dict[str, np.ndarray], batch_norm: bool = False) -> Any:
+def torch_model(values: dict[str, np.ndarray]) -> Any:
   import torch
   from torch import nn
 
@@ -122,8 +125,6 @@ def torch_model(values: dict[str, np.ndarray], batch_norm: bool = False) -> Any:
       super().__init__()
       for name, value in values.items():
         self.register_parameter(name, nn.Parameter(torch.tensor(value)))
-      if batch_norm:
-        self.norm = nn.BatchNorm1d(5)
 
     def forward(self, inputs):
       hidden = torch.tanh(inputs @ self.kernel_0 + self.bias_0)
@@ -141,8 +142,9 @@ def torch_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
 class TorchWorkload:
   """The classifier on a module."""
 
-  def __init__(self, step_hint: int = 50):
+  def __init__(self, step_hint: int = 50, independent_examples: bool = True):
     self.step_hint = step_hint
+    self.independent_examples = independent_examples
     self.metrics_logger = None
     self.dropout_rates: list[Any] = []
 

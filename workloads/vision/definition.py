@@ -81,6 +81,7 @@ _QUICK = WorkloadDefinition(
   batch_sizes=BatchSizes(train=128, eval=360),
   smoke=Smoke(model=_QUICK_SMOKE),
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
+  independent_examples=False,  # batch norm
   train_mean=(4.8787,),
   train_stddev=(6.0181,),
   target_source='calibration/quick_vision_jax.md, with which quick_vision_pytorch.md agrees',
@@ -135,6 +136,7 @@ WORKLOADS = {
         name='quick_vision_no_norm',
         summary='Handwritten digits of 8x8 pixels, small convolutional net without norm: accuracy',
         model=replace(_QUICK.model, norm=None),
+        independent_examples=True,
         target=replace(_QUICK.target, provisional=True),
         target_source='that of quick_vision, not calibrated for this variant',
         smoke=Smoke(model=replace(_QUICK_SMOKE, norm=None)),

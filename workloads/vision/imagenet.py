@@ -95,6 +95,7 @@ _RESNET = WorkloadDefinition(
   batch_sizes=BatchSizes(train=1024, eval=1024),
   smoke=None,
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
+  independent_examples=False,  # batch norm
   train_mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
   train_stddev=(0.229 * 255, 0.224 * 255, 0.225 * 255),
   target_source='AlgoPerf; heavy ball',
@@ -118,6 +119,7 @@ _VIT = replace(
   splits=replace(_RESNET.splits, eval_train=51_200),
   batch_sizes=BatchSizes(train=1024, eval=2048),
   output_params={'jax': ('head',), 'pytorch': ('head.weight', 'head.bias')},
+  independent_examples=True,
   target_source='AlgoPerf; NadamW',
 )
 
@@ -139,6 +141,7 @@ _CIFAR = WorkloadDefinition(
   batch_sizes=BatchSizes(train=128, eval=1024),
   smoke=None,
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
+  independent_examples=False,  # batch norm
   train_mean=(0.49139968 * 255, 0.48215827 * 255, 0.44653124 * 255),
   train_stddev=(0.24703233 * 255, 0.24348505 * 255, 0.26158768 * 255),
   target_source='AlgoPerf, for development only',
