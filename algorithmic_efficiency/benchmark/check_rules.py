@@ -113,6 +113,12 @@ KINDS: Mapping[str, Kind] = {
     what='changes parameters of the model in `init_optimizer_state`',
     remedy='Work on copies; parameters change in `update_params`.',
   ),
+  'frozen_params': Kind(
+    subject='rules',
+    found_by='running',
+    what='changes parameters that the workload has frozen',
+    remedy='Pass the model state on as `model_fn` returns it; in PyTorch, change no buffer.',
+  ),
   'init_too_long': Kind(
     subject='rules',
     found_by='running',

@@ -185,6 +185,7 @@ def _parameters(workload: str, framework: str) -> list[dict[str, Any]]:
       'shape': list(one.shape),
       'type': one.type.name,
       'role': one.role.value,
+      'frozen': one.is_frozen,
       'matrices': _matrices(one.matrix_view),
       'size': math.prod(one.shape),
     }
@@ -269,14 +270,16 @@ def _parameter_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
       entry['name'],
       'x'.join(map(str, entry['shape'])) or 'scalar',
       entry['type'],
-      entry['role'],
+      f'{entry["role"]} (frozen)' if entry['frozen'] else entry['role'],
       _matrices_text(*entry['matrices']) if entry['matrices'] else '-',
     )
     for entry in entries
   ]
   total = sum(entry['size'] for entry in entries)
   header = ('NAME', 'SHAPE', 'TYPE', 'ROLE', 'MATRICES')
-  return [*_table(header, rows), f'{total:,} parameters in {len(rows)} arrays.']
+  lines = [*_table(header, rows), f'{total:,} parameters in {len(rows)} arrays.']
+  num_frozen = sum(entry['size'] for entry in entries if entry['frozen'])
+  return [*lines, f'Frozen and not trained: {num_frozen:,}.'] if num_frozen else lines
 
 
 def _matrices_text(num_matrices: int, rows: int, columns: int) -> str:

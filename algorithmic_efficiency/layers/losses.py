@@ -36,4 +36,8 @@ def add_auxiliary(
   parts = {
     name: (weight * auxiliary[name] * num_valid, num_valid) for name, weight in weights.items()
   }
-  return {**loss, 'summed': loss['summed'] + sum(part for part, _ in parts.values()), 'parts': parts}
+  return {
+    **loss,
+    'summed': loss['summed'] + sum(part for part, _ in parts.values()),
+    'parts': parts,
+  }

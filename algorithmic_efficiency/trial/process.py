@@ -195,6 +195,7 @@ def open_trial(context: Context, parts: Parts) -> Opened:
     key = backend.key(seeds.key_data(config.seed, 'init'))
     params, model_state = parts.workload.init_model_fn(key)
     parts.eval_workload.copy_metadata(parts.workload)
+    parts.eval_workload.remember_frozen(params, model_state)
     recorder = _open_recorder(context, parts, checkpoints, saved)
     undo.pop_all()
   context.guard.arm()
@@ -345,6 +346,8 @@ def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
   restored = backend.overlay(fresh, payload, fixed=('params',))
   for name, tree in restored.items():
     setattr(run, name, tree)
+  # They were checked before they were saved; another machine may round initial values differently.
+  opened.parts.eval_workload.remember_frozen(run.params, run.model_state)
   opened.stream.restore(payload['data'])
   run.resume(_position(saved), payload['preemption_count'] + 1)
   _carry_clock(run.watch, saved)
@@ -369,6 +372,7 @@ def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
     splits: tuple[Split, ...] | None = None,
     max_batches: int | None = None,
   ) -> dict[str, float]:
+    parts.eval_workload.check_frozen(params, model_state)
     return evaluation.evaluate(
       parts.backend,
       parts.eval_workload,

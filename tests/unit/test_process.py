@@ -199,6 +199,7 @@ def test_all_that_a_checkpoint_has_is_restored(monkeypatch, tmp_path):
 
   stages.parts.backend.overlay = overlay
   stages.stream.restore = seen.append
+  stages.parts.eval_workload.remember_frozen = lambda *state: seen.append(state)
   payload = {
     **{name: name for name in ('params', 'model_state', 'optimizer_state')},
     'data': 'its position',
@@ -210,7 +211,8 @@ def test_all_that_a_checkpoint_has_is_restored(monkeypatch, tmp_path):
   run = stages.trial.run
   process._restore(run, stages.opened, Loaded(2, payload))
   fresh = {'params': 1.0, 'model_state': None, 'optimizer_state': 'state'}
-  assert seen == [(fresh, ('params',)), 'its position']
+  frozen_in = ('params restored', 'model_state restored')
+  assert seen == [(fresh, ('params',)), frozen_in, 'its position']
   assert (run.params, run.model_state) == ('params restored', 'model_state restored')
   assert run.optimizer_state == 'optimizer_state restored'
   assert (run.position.charged_steps, run.preemption_count) == (4, 4)
