@@ -106,7 +106,7 @@ def test_a_batch_that_does_not_split_evenly_is_refused():
 
 def test_examples_that_depend_on_each_other_are_refused_in_parts():
   workload = toys.JaxWorkload(independent_examples=False)
-  with pytest.raises(UserError, match='independent_examples=False.*Leave micro_batches at 1'):
+  with pytest.raises(UserError, match=r'independent_examples=False.*Leave micro_batches at 1'):
     training.start(workload, _params(), None, optax.sgd(0.1), StepOptions(micro_batches=2))
   training.start(workload, _params(), None, optax.sgd(0.1), StepOptions())
 

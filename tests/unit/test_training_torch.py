@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.errors import UserError
+from algorithmic_efficiency.layers import losses
 from algorithmic_efficiency.training.options import StepOptions
 from tests.unit import training_toys as toys
 
@@ -25,11 +26,11 @@ def _constant(step):
   return 1.0
 
 
-def _gradients(options, batch=None):
+def _gradients(options, batch=None, workload=None):
   model = toys.torch_model(toys.params())
   batch = toys.torch_batch(toys.batches(1)[0]) if batch is None else batch
   accumulate = training._gradients if options.micro_batches == 1 else training._gradients_in_parts
-  loss = accumulate(toys.TorchWorkload(), model, batch, RNG, options)
+  loss = accumulate(workload or toys.TorchWorkload(), model, batch, RNG, options)
   return {name: p.grad.clone() for name, p in model.named_parameters()}, loss
 
 
@@ -92,7 +93,7 @@ def test_examples_that_depend_on_each_other_are_refused_in_parts():
   before = copy.deepcopy(model.state_dict())
   workload = toys.TorchWorkload(independent_examples=False)
   options = StepOptions(micro_batches=2)
-  with pytest.raises(UserError, match='independent_examples=False.*Leave micro_batches at 1'):
+  with pytest.raises(UserError, match=r'independent_examples=False.*Leave micro_batches at 1'):
     _step(workload, model, training.start(model, _sgd(model), _constant, options), options)
   _assert_close(model.state_dict(), before, rtol=0.0, atol=0.0)
   _step(
@@ -188,6 +189,49 @@ def test_dropout_rate_reaches_the_model():
   for rate in (0.25, None):
     _step(workload, model, state, StepOptions(dropout_rate=rate))
   assert workload.dropout_rates == [0.25, None]
+
+
+# Losses of the whole batch.
+
+
+def test_an_auxiliary_loss_adds_its_weight_times_its_value_to_the_mean():
+  batch = toys.torch_batch(toys.batches(1)[0])
+  model, workload = toys.torch_model(toys.params()), toys.TorchWorkload(balance=2.0)
+  outputs, _ = workload.model_fn(model, batch, None, None, None, True)
+  plain = toys.TorchWorkload().loss_fn(batch['targets'], outputs.logits, batch['weights'])
+  loss = workload.loss_fn(batch['targets'], outputs, batch['weights'])
+  torch.testing.assert_close(
+    loss['summed'] / loss['n_valid_examples'],
+    plain['summed'] / plain['n_valid_examples'] + 2.0 * outputs.auxiliary['balance'],
+  )
+  summed, num_valid = loss['parts']['balance']
+  torch.testing.assert_close(summed + plain['summed'], loss['summed'])
+  assert num_valid == plain['n_valid_examples'] == 14
+
+
+def test_loss_and_gradient_with_an_auxiliary_loss_are_those_of_jax():
+  jax = pytest.importorskip('jax')
+  from algorithmic_efficiency.training import jax as jax_training
+
+  options = StepOptions(label_smoothing=0.1)
+  expected, expected_loss, _ = jax_training.mean_gradients(
+    toys.JaxWorkload(balance=2.0),
+    jax.tree.map(jax.numpy.asarray, toys.params()),
+    None,
+    toys.batches(1)[0],
+    np.array([1, 2], np.uint32),
+    options,
+  )
+  gradients, loss = _gradients(options, workload=toys.TorchWorkload(balance=2.0))
+  np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+  for name, gradient in gradients.items():
+    np.testing.assert_allclose(gradient, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_names_of_auxiliary_losses_and_of_their_weights_agree():
+  loss = {'summed': 1.0, 'n_valid_examples': 2.0}
+  with pytest.raises(ValueError, match=r"losses are \['z'\], the weights those of \['balance'\]"):
+    losses.add_auxiliary(loss, {'z': 1.0}, {'balance': 1.0})
 
 
 # Schedules.

@@ -14,18 +14,25 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch_toy
+from jax_toy import NUM_CLASSES, NUM_FEATURES
+
+from algorithmic_efficiency.backends._torch_workload import TorchWorkload
 from tests.unit import training_toys as toys
 
 NUM_STEPS = 5
+BALANCE = {'balance': 2.0}
+# Options of the ranks' training, and of the training alone that has the same outcome.
+CASES = [({}, {}), ({'micro_batches': 2}, {}), (BALANCE, BALANCE)]
 RNG = np.array([1, 2], np.int32)
 
 
-def train(rank=0, world_size=1, **options):
+def train(rank=0, world_size=1, balance=0.0, **options):
   """The parameters after some steps, and the losses; the ranks' parts have different weights."""
   # Neither clipped nor divided by its own size, so that the size of the gradient shows.
   point = type(toys.POINT)(**{**vars(toys.POINT), 'grad_clip': None, **options})
   module = toys.submission('external', 'nesterov', 'pytorch')
-  workload = toys.TorchWorkload(step_hint=NUM_STEPS)
+  workload = toys.TorchWorkload(step_hint=NUM_STEPS, balance=balance)
   workload.metrics_logger = toys.Logger()
   model = toys.torch_model(toys.params())
   wrapped = DistributedDataParallel(model) if world_size > 1 else model
@@ -44,18 +51,43 @@ def train(rank=0, world_size=1, **options):
   return {name: value.detach().numpy() for name, value in model.named_parameters()}, loss
 
 
+def task_losses(rank=0, world_size=1):
+  """Losses by task over all ranks, and the gradient of each to a weight that all ranks have."""
+  definition = torch_toy.definition(task_names=('a', 'b', 'none'))
+  workload = TorchWorkload(
+    definition, torch_toy.task(), torch_toy.BUDGET, device=torch.device('cpu')
+  )
+  rows = slice(rank * 16 // world_size, (rank + 1) * 16 // world_size)
+  batch = {name: torch.tensor(value)[rows] for name, value in torch_toy.batch(16, 0, 13).items()}
+  task = (torch.arange(16) % 2)[rows]
+  weight = torch.ones(NUM_FEATURES, NUM_CLASSES, requires_grad=True)
+  weight.data[0, 0] = 2.0
+  losses = workload.task_losses(batch['targets'], batch['inputs'] @ weight, batch['weights'], task)
+  gradients = [
+    torch.autograd.grad(summed, weight, retain_graph=True)[0] for summed in losses['summed']
+  ]
+  gradients = torch.stack(gradients)
+  if world_size > 1:  # averaged, as DistributedDataParallel does
+    distributed.all_reduce(gradients)
+    gradients /= world_size
+  return {**losses, 'gradients': gradients}
+
+
 def main(rank, world_size, store):
   torch.set_num_threads(1)
   distributed.init_process_group(
     'gloo', init_method=f'file://{store}', rank=rank, world_size=world_size
   )
-  got = [train(rank, world_size), train(rank, world_size, micro_batches=2)]
+  found = [train(rank, world_size, **options) for options, _ in CASES]
+  by_task = task_losses(rank, world_size)
   distributed.destroy_process_group()
-  expected, expected_loss = train()
-  for params, loss in got:
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+  for (options, expected_options), (params, loss) in zip(CASES, found, strict=True):
+    expected, expected_loss = train(**expected_options)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6, err_msg=str(options))
     for name, value in params.items():
       np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
+  torch.testing.assert_close(by_task, task_losses())
+  assert by_task['n_valid_examples'].tolist() == [7, 6, 0]
 
 
 main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from algorithmic_efficiency.layers import losses
+
 SUBMISSIONS = Path(__file__).resolve().parents[2] / 'submissions'
 POINT = SimpleNamespace(
   learning_rate=0.05,
@@ -82,13 +84,21 @@ def update_arguments(workload: Any, point: Any, global_step: int, rng: Any) -> d
 
 
 class JaxWorkload:
-  """The classifier on a nested dict of arrays; `stateful` counts its forward passes."""
+  """The classifier on a nested dict of arrays; `stateful` counts its forward passes.
+
+  With a weight, `balance` is an auxiliary loss that is a function of the whole batch.
+  """
 
   def __init__(
-    self, step_hint: int = 50, stateful: bool = False, independent_examples: bool = True
+    self,
+    step_hint: int = 50,
+    stateful: bool = False,
+    independent_examples: bool = True,
+    balance: float = 0.0,
   ):
     self.step_hint = step_hint
-    self.independent_examples = independent_examples
+    self.independent_examples = independent_examples and not balance
+    self.balance = balance
     self.stateful = stateful
     self.metrics_logger = None
     self.dropout_rates: list[Any] = []  # one entry for each time that the model is traced
@@ -104,12 +114,21 @@ class JaxWorkload:
       hidden = hidden * keep / (1 - dropout_rate)
     if self.stateful:
       model_state = {'calls': model_state['calls'] + 1}
-    return hidden @ params['kernel_1'] + params['bias_1'], model_state
+    logits = hidden @ params['kernel_1'] + params['bias_1']
+    if self.balance:
+      from algorithmic_efficiency.layers import jax as layers
+
+      shares = jax.nn.softmax(logits).mean(0)
+      logits = layers.Outputs(logits, {'balance': len(shares) * (shares**2).sum()})
+    return logits, model_state
 
   def loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):
     import jax
     import jax.numpy as jnp
 
+    if self.balance:
+      loss = JaxWorkload().loss_fn(label_batch, logits_batch.logits, mask_batch, label_smoothing)
+      return losses.add_auxiliary(loss, logits_batch.auxiliary, {'balance': self.balance})
     labels = jnp.eye(3)[label_batch] * (1 - label_smoothing) + label_smoothing / 3
     per_example = -(labels * jax.nn.log_softmax(logits_batch)).sum(-1)
     mask = jnp.ones(len(per_example)) if mask_batch is None else mask_batch
@@ -140,11 +159,12 @@ def torch_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 class TorchWorkload:
-  """The classifier on a module."""
+  """The classifier on a module, with the same auxiliary loss."""
 
-  def __init__(self, step_hint: int = 50, independent_examples: bool = True):
+  def __init__(self, step_hint: int = 50, independent_examples: bool = True, balance: float = 0.0):
     self.step_hint = step_hint
-    self.independent_examples = independent_examples
+    self.independent_examples = independent_examples and not balance
+    self.balance = balance
     self.metrics_logger = None
     self.dropout_rates: list[Any] = []
 
@@ -159,12 +179,24 @@ class TorchWorkload:
     dropout_rate=None,
   ):
     self.dropout_rates.append(dropout_rate)
-    return params(augmented_and_preprocessed_input_batch['inputs']), None
+    logits = params(augmented_and_preprocessed_input_batch['inputs'])
+    if self.balance:
+      import torch
+
+      from algorithmic_efficiency.layers import torch as layers
+
+      num_examples = layers.sum_over_ranks(torch.tensor(float(len(logits))))
+      shares = layers.sum_over_ranks(logits.softmax(-1).sum(0)) / num_examples
+      logits = layers.Outputs(logits, {'balance': len(shares) * (shares**2).sum()})
+    return logits, None
 
   def loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):
     import torch
     from torch.nn import functional
 
+    if self.balance:
+      loss = TorchWorkload().loss_fn(label_batch, logits_batch.logits, mask_batch, label_smoothing)
+      return losses.add_auxiliary(loss, logits_batch.auxiliary, {'balance': self.balance})
     per_example = functional.cross_entropy(
       logits_batch, label_batch.long(), reduction='none', label_smoothing=label_smoothing
     )
