@@ -20,6 +20,7 @@ from algorithmic_efficiency import errors, spec
 from algorithmic_efficiency.backends import _jax_backend, _jax_workload
 from algorithmic_efficiency.backends import jax as backend_jax
 from algorithmic_efficiency.backends.base import Devices, TaskCode
+from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.spec import ForwardPassMode, ParameterType
 
 WORDS = np.array([1, 2], np.uint32)
@@ -360,6 +361,80 @@ def test_output_activation_follows_the_loss(backend, loss_type, expected):
   workload = backend.workload(definition, jax_toy.task(), jax_toy.BUDGET)
   activated = workload.output_activation_fn(jnp.array([0.0, 2.0]), framework='jax')
   np.testing.assert_allclose(activated, expected, rtol=1e-5)
+
+
+def test_predictions_are_those_of_the_logits_beside_auxiliary_losses(toy):
+  logits = jnp.array([[0.0, 2.0, 1.0]])
+  outputs = layers.Outputs(logits, {'balance': jnp.ones(())})
+  np.testing.assert_array_equal(
+    toy[0].output_activation_fn(outputs), toy[0].output_activation_fn(logits)
+  )
+
+
+# Losses by task.
+
+
+@pytest.fixture
+def tasks(backend):
+  """A workload of three tasks, and a function of logits that gives the losses by task."""
+  definition = jax_toy.definition(task_names=('a', 'b', 'c'))
+  workload = backend.workload(definition, jax_toy.task(), jax_toy.BUDGET)
+  batch = jax_toy.batch(8, 0, 6)
+
+  def by_task(logits, task, mask=batch['weights']):
+    return workload.task_losses(batch['targets'], logits, mask, jnp.asarray(task))
+
+  return workload, batch, by_task
+
+
+LOGITS = np.random.default_rng(5).normal(size=(8, jax_toy.NUM_CLASSES)).astype(np.float32)
+TASK = np.array([0, 2, 0, 2, 2, 0, 0, 2], np.int32)
+
+
+def test_each_task_has_the_loss_of_its_examples(tasks):
+  workload, batch, by_task = tasks
+  found = jax.jit(by_task)(LOGITS, TASK)
+  for index in range(3):
+    rows = index == TASK
+    alone = workload.loss_fn(batch['targets'][rows], LOGITS[rows], batch['weights'][rows])
+    for name in ('summed', 'n_valid_examples'):
+      np.testing.assert_allclose(found[name][index], alone[name], rtol=1e-6, err_msg=name)
+  assert found['n_valid_examples'].tolist() == [3, 0, 3]
+  assert by_task(LOGITS, TASK, None)['n_valid_examples'].tolist() == [4, 0, 4]
+
+
+def test_a_task_out_of_range_belongs_to_none(tasks):
+  _, _, by_task = tasks
+  found = by_task(LOGITS, [0, 0, 0, 0, 0, -1, 3, 0])
+  assert found['n_valid_examples'].tolist() == [5, 0, 0]
+
+
+def test_a_loss_by_task_is_differentiated_by_itself(tasks):
+  workload, batch, by_task = tasks
+  found = jax.jacrev(lambda logits: by_task(logits, TASK)['summed'])(LOGITS)
+  whole = jax.grad(lambda x: workload.loss_fn(batch['targets'], x, batch['weights'])['summed'])(
+    LOGITS
+  )
+  for index, gradient in enumerate(found):
+    np.testing.assert_allclose(gradient, np.where((index == TASK)[:, None], whole, 0), rtol=1e-6)
+
+
+def test_losses_of_tokens_are_summed_over_their_sequences(backend):
+  definition = jax_toy.definition(task_names=('a', 'b'))
+  per_example = jnp.arange(6.0).reshape(2, 3)
+  task = _task(loss=lambda *_, **__: {'per_example': per_example})
+  workload = backend.workload(definition, task, jax_toy.BUDGET)
+  number = jnp.array([1, 0])
+  mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+  for given, counts in ((mask, [1, 2]), (mask[:, 0] * 2, [6, 6]), (None, [3, 3])):
+    found = workload.task_losses(None, None, given, number)
+    assert found['summed'].tolist() == [12, 3]
+    assert found['n_valid_examples'].tolist() == counts
+
+
+def test_a_definition_without_tasks_has_no_losses_by_task(toy):
+  with pytest.raises(ValueError, match='need a definition with task_names; toy has none'):
+    toy[0].task_losses(None, None, None, jnp.zeros(2, int))
 
 
 def test_parameters_are_listed_without_allocating(backend):

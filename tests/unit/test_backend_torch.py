@@ -418,6 +418,79 @@ def test_losses_and_activations(backend, toy):
     assert torch.equal(other.output_activation_fn(logits, 'pytorch'), expected)
 
 
+def test_predictions_are_those_of_the_logits_beside_auxiliary_losses(toy):
+  logits = torch.tensor([[0.0, 2.0, 1.0]])
+  outputs = layers.Outputs(logits, {'balance': torch.ones(())})
+  assert torch.equal(toy[0].output_activation_fn(outputs), torch.softmax(logits, -1))
+
+
+# Losses by task.
+
+
+@pytest.fixture
+def tasks(backend):
+  """A workload of three tasks, and a function of logits that gives the losses by task."""
+  definition = torch_toy.definition(task_names=('a', 'b', 'c'))
+  workload = backend.workload(definition, torch_toy.task(), torch_toy.BUDGET)
+  batch = backend.place(torch_toy.batch(8, 0, 6))
+
+  def by_task(logits, task, mask=batch['weights']):
+    return workload.task_losses(batch['targets'], logits, mask, torch.tensor(task))
+
+  return workload, batch, by_task
+
+
+LOGITS = torch.tensor(np.random.default_rng(5).normal(size=(8, 3)).astype(np.float32))
+TASK = [0, 2, 0, 2, 2, 0, 0, 2]
+
+
+def test_each_task_has_the_loss_of_its_examples(tasks):
+  workload, batch, by_task = tasks
+  found = by_task(LOGITS, TASK)
+  for index in range(3):
+    rows = index == torch.tensor(TASK)
+    alone = workload.loss_fn(batch['targets'][rows], LOGITS[rows], batch['weights'][rows])
+    for name in ('summed', 'n_valid_examples'):
+      torch.testing.assert_close(found[name][index], alone[name])
+  assert found['n_valid_examples'].tolist() == [3, 0, 3]
+  assert by_task(LOGITS, TASK, None)['n_valid_examples'].tolist() == [4, 0, 4]
+
+
+def test_a_task_out_of_range_belongs_to_none(tasks):
+  _, _, by_task = tasks
+  found = by_task(LOGITS, [0, 0, 0, 0, 0, -1, 3, 0])
+  assert found['n_valid_examples'].tolist() == [5, 0, 0]
+
+
+def test_a_loss_by_task_is_differentiated_by_itself(tasks):
+  workload, batch, by_task = tasks
+  logits = LOGITS.clone().requires_grad_()
+  whole = workload.loss_fn(batch['targets'], logits, batch['weights'])['summed']
+  (expected,) = torch.autograd.grad(whole, logits)
+  for index, summed in enumerate(by_task(logits, TASK)['summed']):
+    (gradient,) = torch.autograd.grad(summed, logits, retain_graph=True)
+    rows = (index == torch.tensor(TASK))[:, None]
+    torch.testing.assert_close(gradient, torch.where(rows, expected, 0))
+
+
+def test_losses_of_tokens_are_summed_over_their_sequences(backend):
+  task = torch_toy.task()
+  task.model.loss = lambda *_, **__: {'per_example': torch.arange(6.0).reshape(2, 3)}
+  definition = torch_toy.definition(task_names=('a', 'b'))
+  workload = backend.workload(definition, task, torch_toy.BUDGET)
+  number = torch.tensor([1, 0])
+  mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+  for given, counts in ((mask, [1, 2]), (mask[:, 0] * 2, [6, 6]), (None, [3, 3])):
+    found = workload.task_losses(None, None, given, number)
+    assert found['summed'].tolist() == [12, 3]
+    assert found['n_valid_examples'].tolist() == counts
+
+
+def test_a_definition_without_tasks_has_no_losses_by_task(toy):
+  with pytest.raises(ValueError, match='need a definition with task_names; toy has none'):
+    toy[0].task_losses(None, None, None, torch.zeros(2, dtype=torch.int64))
+
+
 def test_a_workload_is_hashable(toy):
   assert hash(toy[0]) == hash(toy[0])
 
