@@ -18,10 +18,11 @@ if TYPE_CHECKING:
   from rich.table import Table
 
 
-# Notes on files that could not be read as they are: the terminal names the files.
-_ABOUT_FILES = (
+# Notes on what could not be read as it is, or is missing: the terminal names each.
+_NAMED = (
   *('damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'damaged_log'),
-  *('altered_table', 'contradiction', 'impossible_metric', 'lost_record'),
+  *('altered_table', 'contradiction', 'impossible_metric', 'lost_record', 'lost_log'),
+  *('dangling_link', 'missing_study', 'study_count'),
 )
 _MAX_PLACES = 5  # of a kind of note
 _MIN_NAME = 8  # characters that are left of a name
@@ -46,7 +47,7 @@ def show_leaderboard(result: Leaderboard, console: Console | None = None) -> Non
     console.print(sentence, soft_wrap=True, markup=False)
   for kind, count in counted(result.notes).items():
     console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True, markup=False)
-    for line in _places(result, kind) if kind in _ABOUT_FILES else ():
+    for line in _places(result, kind) if kind in _NAMED else ():
       console.print(line, soft_wrap=True, markup=False)
 
 

@@ -19,7 +19,7 @@ from scoring.notes import Note
 _TIMESTAMP = re.compile(r'-\d{4}(-\d{2}){5}$')
 _WORKLOAD = re.compile(r'^(?P<workload>.+)_(?P<framework>jax|pytorch)$')
 _TRIAL = re.compile(r'^trial_[0-9]+$')
-_STUDY = re.compile(r'^study_?[0-9]+$')
+STUDY = re.compile(r'^study_?[0-9]+$')
 _NUMBER = re.compile(r'([0-9]+)')
 
 
@@ -61,6 +61,7 @@ def find_trials(
     trials = [trial for trial in trials if os.path.realpath(trial.path) in only]
   trials = _merge_timestamps(trials, notes)
   trials = _split_frameworks(trials, notes)
+  notes += tree.notes
   notes += _odd_study_names(trials)
   trials.sort(
     key=lambda one: (
@@ -79,6 +80,7 @@ class _Tree:
 
   def __init__(self) -> None:
     self._read: dict[str, list[os.DirEntry]] = {}
+    self.notes: list[Note] = []
     self._known = registry.workloads()
 
   def folders(self, parent: str | os.PathLike[str]) -> list[os.DirEntry]:
@@ -89,7 +91,7 @@ class _Tree:
     """
     path = os.fspath(parent)
     if path not in self._read:
-      self._read[path] = _folders(path)
+      self._read[path] = _folders(path, self.notes)
     return self._read[path]
 
   def workload(self, folder: os.DirEntry) -> re.Match[str] | None:
@@ -112,12 +114,15 @@ class _Tree:
     )
 
 
-def _folders(parent: str) -> list[os.DirEntry]:
+def _folders(parent: str, notes: list[Note]) -> list[os.DirEntry]:
   try:
     with os.scandir(parent) as entries:
-      found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith('.')]
+      visible = [entry for entry in entries if not entry.name.startswith('.')]
   except OSError as error:
     raise errors.UserError(f'{parent} cannot be read: {error.strerror}.') from None
+  found = [entry for entry in visible if entry.is_dir()]
+  dangling = [one.path for one in visible if one.is_symlink() and not os.path.exists(one.path)]
+  notes += [Note('dangling_link', path, f'to {os.readlink(path)}') for path in dangling]
   for entry in found:
     if not entry.name.isprintable():  # which no table could show, and no file in UTF-8 hold
       raise errors.UserError(
@@ -193,7 +198,7 @@ def _odd_study_names(trials: list[FoundTrial]) -> list[Note]:
   """Says which folders count as studies though they may have been meant as submissions."""
   found: dict[str, set[str]] = {}
   for trial in trials:
-    if not _STUDY.match(trial.study):
+    if not STUDY.match(trial.study):
       found.setdefault(trial.submission, set()).add(trial.study)
   return [Note('study_names', name, ', '.join(sorted(odd))) for name, odd in found.items()]
 

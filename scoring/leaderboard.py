@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _BROKEN = (
   *('no_data', 'damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'invalid_trial'),
   *('other_suite', 'altered_suite', 'altered_workload', 'smoke', 'stray_trial'),
-  *('absent_workload', 'missing_workload', 'study_count', 'trial_count', 'baseline'),
+  *('absent_workload', 'missing_workload', 'missing_study', 'study_count', 'trial_count'),
+  *('lost_log', 'dangling_link', 'baseline'),
 )
 
 
@@ -215,6 +216,9 @@ def _look_at_table(result: Result, frame: pd.DataFrame) -> list[Note]:
 def _look_at_counts(result: Result) -> list[Note]:
   notes, wanted = [], result.rules.tuning
   gathered = result.cells
+  table = result.outcomes
+  lost = table[table.status == 'missing_study']
+  missing = set(zip(lost.submission, lost.workload, lost.study, strict=True))
   for w, workload in enumerate(result.workloads):
     if not gathered.num_studies[:, w].any():
       notes.append(Note('absent_workload', workload))
@@ -226,11 +230,14 @@ def _look_at_counts(result: Result) -> list[Note]:
         continue
       where = f'{submission}, {workload}'
       if num_studies != wanted.num_studies:
-        notes.append(Note('study_count', where, f'{num_studies} of {wanted.num_studies} studies'))
+        names = ', '.join(gathered.studies[submission, workload])
+        detail = f'{num_studies} of {wanted.num_studies} studies: {names}'
+        notes.append(Note('study_count', where, detail))
       for study, count in zip(
         gathered.studies[submission, workload], gathered.num_trials[s, w], strict=False
       ):
-        if count != wanted.num_trials:
+        is_missing = (submission, workload, study) in missing
+        if count != wanted.num_trials and not is_missing:
           detail = f'{count} of {wanted.num_trials} trials'
           notes.append(Note('trial_count', f'{where}, {study}', detail))
   return notes

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import race_files
-from scoring import trial_files
+from scoring import missing_studies, trial_files
 from scoring.layout import find_trials
-from scoring.measurement_file import NUMERIC, Evaluations
+from scoring.measurement_file import NOTHING, NUMERIC, Evaluations
 from scoring.notes import Note
 from scoring.runs import KEYS, Runs, TrialFiles
 
@@ -55,6 +55,10 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   again = _look_at_identities(trials, notes)
   parts = [part for trial, part in zip(trials, parts, strict=True) if trial.path not in again]
   trials = [trial for trial in trials if trial.path not in again]
+  if only is None:  # whoever chooses trials has left the others out
+    missing = missing_studies.find(trials, race_of, notes)
+    trials += missing
+    parts += [NOTHING] * len(missing)
   frame = _frame(trials, parts)
   races = sorted({race_of(trial.path) for trial in trials})
   frame.attrs['runs'] = Runs(

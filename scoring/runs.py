@@ -26,7 +26,7 @@ class TrialFiles:
     entry: the name that the submission ran under.
     own_study: the folder of its study, by its record.
     host, machine: hashes of hardware and software, and of hardware alone.
-    seed, trial_seed: the seeds of the study and of the trial.
+    root_seed, seed, trial_seed: the seeds of the race, of the study and of the trial.
     step_sec: the median seconds of a step, for each batch drawn.
     wall_sec: what a finished trial took, with all that is not scored.
     hyperparameters: canonical JSON.
@@ -51,6 +51,7 @@ class TrialFiles:
   reason: str = ''
   host: str = ''
   machine: str = ''
+  root_seed: int | None = None
   seed: int | None = None
   trial_seed: int | None = None
   step_sec: float | None = None

@@ -109,6 +109,8 @@ def _table(folder: Path, metric: str) -> Evaluations | Damaged:
 def _log(folder: Path, record: TrialRecord | None, say: _Say) -> tuple[Rows | None, bool]:
   """The log of a trial, if it has one, and whether every row that was written is in it."""
   if not os.path.lexists(os.path.join(folder, measurements.LOG_FILE)):
+    if record is not None and os.path.lexists(os.path.join(folder, measurements.EVAL_FILE)):
+      say('lost_log', measurements.LOG_FILE)
     return None, False
   try:
     log = measurements.read(folder)
@@ -203,6 +205,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     'reason': record.reason,
     'host': record.environment.get('host_hash', ''),
     'machine': record.environment.get('machine_hash', ''),
+    'root_seed': record.seeds.get('seed'),
     'seed': record.seeds.get('study'),
     'trial_seed': record.seeds.get('trial'),
     'step_sec': record.step_time_sec / draws_per_step if record.step_time_sec else None,

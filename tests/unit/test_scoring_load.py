@@ -117,6 +117,15 @@ def test_folders_that_may_be_submissions_or_studies_are_studies_and_said(tmp_pat
   assert [n.detail for n in frame.attrs['runs'].notes if n.kind == 'study_names'] == ['other']
 
 
+def test_a_link_to_nothing_is_said(tmp_path):
+  """Regression: a study whose disk was not there was left out without a word."""
+  write_times(tmp_path, {'a': {WORKLOAD: 10.0}})
+  link = tmp_path / 'a' / 'study_2'
+  link.symlink_to(tmp_path / 'gone')
+  note = Note('dangling_link', str(link), f'to {tmp_path / "gone"}')
+  assert note in scoring.load(tmp_path).attrs['runs'].notes
+
+
 def test_a_known_workload_folder_without_trials_is_said(tmp_path):
   write_trial(tmp_path, 'a', WORKLOAD, GOOD)
   (tmp_path / 'a' / 'study_1' / 'wmt_jax').mkdir()
@@ -287,7 +296,7 @@ def test_what_the_runner_recorded_keeps_a_trial_from_scoring(tmp_path, changes, 
 def test_what_the_runner_remarked_is_said_and_scores(tmp_path, changes, kind):
   write_trial(tmp_path, 'a', WORKLOAD, GOOD, record=record(**changes))
   assert time_of(tmp_path) == 10.0
-  assert kinds(scoring.load(tmp_path)) == {kind: 1}
+  assert kinds(scoring.load(tmp_path)) == {kind: 1, 'lost_log': 1}
 
 
 def test_a_damaged_trial_record_is_said(tmp_path):

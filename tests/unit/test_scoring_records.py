@@ -128,6 +128,15 @@ def test_the_table_is_read_where_the_log_is_damaged(tmp_path):
   assert times == [10.0] and 'the final row is missing' in notes['damaged_log'].detail
 
 
+def test_a_log_that_is_gone_is_said(tmp_path):
+  """Regression: a table without its log, which nothing confirms, was taken without a word."""
+  folder = write_recorded_trial(tmp_path, 'a', WORKLOAD, GOOD)
+  assert 'lost_log' not in score(tmp_path)[1]
+  (folder / LOG_FILE).unlink()
+  times, notes = score(tmp_path)
+  assert times == [10.0] and notes['lost_log'] == Note('lost_log', str(folder), LOG_FILE)
+
+
 def test_where_both_are_damaged_what_is_left_counts(tmp_path):
   folder = write_recorded_trial(tmp_path, 'a', WORKLOAD, GOOD)
   (folder / EVAL_FILE).unlink()
