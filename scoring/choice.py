@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Ruleset
-from scoring.runs import Runs
+from scoring.runs import Runs, TrialFiles
 
 if TYPE_CHECKING:
   import pandas as pd
+
+
+def _file(suite: str, trials: Iterable[TrialFiles]) -> str:
+  """The file of a suite of the user's own, where the runs say that it lies.
+
+  Raises:
+    UserError: it is not there, or holds another suite by now.
+  """
+  files = sorted({trial.suite_file for trial in trials if trial.suite_file})
+  for file in files:
+    if os.path.isfile(file) and registry.suite(file).name == suite:
+      return file
+  place = f' It was {", ".join(files)}, where it is no more.' if files else ''
+  raise errors.UserError(
+    f'The runs are those of the suite {suite!r}, which is not known here.{place} Give its file '
+    'with --suite FILE.toml.'
+  )
 
 
 def suite_and_ruleset(
@@ -31,12 +50,7 @@ def suite_and_ruleset(
         f'The runs do not tell one suite (they say {found}); give it with --suite, one of '
         f'{", ".join(registry.suites())}.'
       )
-    if suites[0] not in registry.suites():
-      raise errors.UserError(
-        f'The runs are those of the suite {suites[0]!r}, which is not known here; give its file '
-        'with --suite FILE.toml.'
-      )
-    suite = suites[0]
+    suite = suites[0] if suites[0] in registry.suites() else _file(suites[0], trials)
   suite = registry.suite(suite).name
   if ruleset is None:
     rulesets = {t.ruleset for t in trials if t.ruleset and t.suite == suite}

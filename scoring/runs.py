@@ -60,6 +60,7 @@ class TrialFiles:
   smoke: bool = False
   definition_hash: str = ''
   suite_hash: str = ''
+  suite_file: str = ''
   submission_hash: str = ''
   environment: Mapping[str, Any] | None = None
 

@@ -213,6 +213,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     'smoke': record.smoke,
     'definition_hash': record.definition_hash,
     'suite_hash': record.suite_hash,
+    'suite_file': record.suite_file,
     'submission_hash': record.submission_hash,
     'environment': record.environment or None,
   }

@@ -79,6 +79,7 @@ class TrialRecord:
     buckets: seconds by bucket; they sum to the wall time.
     options: evaluation and stopping flags of the command, by flag name; they tell deviations from
       the official rules.
+    suite_file: the file of a user's own suite; '' for a suite of ours.
     peak_memory_bytes: high-water marks by place ('host', 'device').
     kept_params: the parameters that `--keep_params` has kept; None if it has kept none.
     notes: what a reader of the result should know.
@@ -112,6 +113,7 @@ class TrialRecord:
   kept_params: KeptParams | None = None
   definition_hash: str = ''
   suite_hash: str = ''
+  suite_file: str = ''
   submission_hash: str = ''
   notes: tuple[str, ...] = ()
   environment: Mapping[str, Any] = field(default_factory=dict)

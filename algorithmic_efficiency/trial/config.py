@@ -105,6 +105,7 @@ class TrialConfig:
       hyperparameters=self.hyperparameters,
       seeds=self.seeds,
       options=self.options.recorded(),
+      suite_file=self.suite_file,
     )
 
 

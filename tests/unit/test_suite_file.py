@@ -309,6 +309,37 @@ def test_the_template_is_a_suite_as_it_is_and_names_every_field(tmp_path, capsys
   assert command.split()[:4] == ['algoeff', 'bench', '--suite', str(file)]
 
 
+@pytest.mark.parametrize('verb', ['score', 'report'])
+def test_scoring_finds_the_file_where_the_runs_say_that_it_lies(
+  verb, tmp_path, capsys, monkeypatch
+):
+  """Regression: the runs did not say where the file of their suite lies."""
+  file = tmp_path / 'mine.toml'
+  new.make_suite(file, framework='jax', ruleset='self')
+  suite = suite_file.load(file, registry.workloads())
+  name, definition = next(iter(suite.workloads.items()))
+  scoring_runs.write_recorded_trial(
+    tmp_path / 'runs',
+    'adamw',
+    name,
+    scoring_runs.hit_at(name, 10.0),
+    suite=suite.name,
+    ruleset='self',
+    suite_hash=suite.rules_hash('self'),
+    definition_hash=definition.content_hash(),
+    suite_file=str(file),
+  )
+  words = ['--allow_provisional', '--output_dir', str(tmp_path / 'out'), '--resamples', '5']
+  monkeypatch.setattr(registry, '_read_suites', {})
+  assert cli.main([verb, str(tmp_path / 'runs'), *words]) == 0
+  monkeypatch.setattr(registry, '_read_suites', {})
+  file.unlink()
+  assert cli.main([verb, str(tmp_path / 'runs'), *words]) == 2
+  assert (
+    f'It was {file}, where it is no more. Give its file with --suite' in capsys.readouterr().err
+  )
+
+
 def test_the_defaults_in_the_template_are_the_defaults(tmp_path):
   new.make_suite(tmp_path / 'short.toml', framework='jax', ruleset='self')
   lines = (tmp_path / 'short.toml').read_text().splitlines()
