@@ -204,6 +204,27 @@ class TestMistakes:
       expand(race(tmp_path, workloads=workloads, allow_provisional=False))
     assert list(tmp_path.iterdir()) == []
 
+  @pytest.mark.parametrize('is_known', [False, True])
+  def test_a_baseline_of_a_suite_file_that_nobody_knows(self, is_known, tmp_path):
+    """Regression: it was told when the race was over, by a note of its score."""
+    file = tmp_path / 'own.toml'
+    file.write_text(
+      f"""
+      name = 'own_suite'
+      title = 'Own'
+      axis = 'cost_adjusted_steps'
+      hardware = 'any'
+      baselines = ['baseline', '{'momentum' if is_known else 'momentun'}']
+      rulesets.external.studies = 1
+      workloads.quick_vision = {{}}
+      """
+    )
+    if is_known:
+      assert expand(race(tmp_path / 'runs', 'nadamw', suite=str(file)))
+      return
+    with pytest.raises(errors.UserError, match=r"no baseline 'momentun'\. Did you mean 'momentum'"):
+      expand(race(tmp_path / 'runs', 'nadamw', suite=str(file)))
+
   def test_an_unknown_framework(self, tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(errors.UserError, match=r"no framework 'jaks'\. Did you mean 'jax'"):

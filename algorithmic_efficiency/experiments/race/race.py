@@ -12,7 +12,7 @@ from typing import Any
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.suites import Ruleset
+from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
@@ -117,6 +117,7 @@ def expand(race: Race) -> list[TrialConfig]:
     for config in request.trials(_request(race, entry, workload, framework), root_seed)
   ]
   _check_names(race, configs)
+  _check_baselines(race, configs)
   _check_folder(race, configs, found)
   return sorted(
     configs, key=lambda config: (config.study, config.trial)
@@ -215,6 +216,15 @@ def _check_names(race: Race, configs: list[TrialConfig]) -> None:
       f'{len(race.entries)} submissions race under {len(names)} name(s), {", ".join(names)}; tell '
       'them apart with NAME=SUBMISSION.'
     )
+
+
+def _check_baselines(race: Race, configs: list[TrialConfig]) -> None:
+  """Makes sure that the baselines that a suite file names are submissions."""
+  suite = registry.suite(race.suite)
+  known = {name for _, name in registry.submissions()} | {config.submission for config in configs}
+  for name in suite.baselines:
+    if suite.file and name not in known and name not in Suite.baselines:
+      raise errors.UserError(f'{suite.file}: {errors.unknown("baseline", name, known)}')
 
 
 def _check_folder(
