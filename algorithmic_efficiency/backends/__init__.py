@@ -40,11 +40,16 @@ def num_processes(
   """
   if num_processes is not None:
     return num_processes
-  if framework == 'jax':
+  if not has_process_per_device(framework):
     return 1
   if num_devices is not None:
     return num_devices
   return max(1, len(visible_gpus())) if platform in ('auto', 'gpu') else 1
+
+
+def has_process_per_device(framework: str) -> bool:
+  """True if each process of the framework drives one device; JAX's drives any number."""
+  return framework != 'jax'
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -85,6 +85,14 @@ def whole(text: str) -> int:
   return _number(text, int, 'a whole number')
 
 
+def seed(text: str) -> int:
+  """A whole number from 0 on."""
+  value = whole(text)
+  if value < 0:
+    raise argparse.ArgumentTypeError(f'must not be negative; it is {errors.shown(value)}')
+  return value
+
+
 def number(text: str) -> float:
   """A finite number."""
   return _number(text, float, 'a finite number')
@@ -174,7 +182,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
   },
   'seed': {
     'group': TUNING,
-    'type': whole,
+    'type': seed,
     'metavar': 'N',
     'help': 'seed from which all others follow',
     'unset': 'the seed of the runs found, else a new one, which is recorded',

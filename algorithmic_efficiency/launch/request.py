@@ -10,20 +10,22 @@ import importlib.util
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency import backends, errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
+from algorithmic_efficiency.data import records
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.option_fields import check_folder, check_number
 from algorithmic_efficiency.results import trackers, trial_record
+from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
@@ -32,7 +34,10 @@ from algorithmic_efficiency.trial.run_options import RunOptions, are_same, data_
 _PACKAGES: Mapping[str, tuple[str, ...]] = {'jax': ('jax', 'flax'), 'pytorch': ('torch',)}
 _EXTRAS: Mapping[str, str] = {'jax': 'jax', 'pytorch': 'torch'}
 _MAX_TRIALS = 100_000  # of one request
-_MAX_ON_A_HOST = 1_024  # threads of a process, and processes
+_MAX_THREADS = 1_024  # of a process
+# More processes than these starve each other: each imports a framework and holds its own model.
+_MAX_PROCESSES_PER_CPU = 4
+_MIN_PROCESSES = 8
 _MAX_NAME_BYTES = 200
 _SCORED_NAME = re.compile(r'(?!.*_(jax|pytorch)$)[A-Za-z0-9][\w.+-]*')
 
@@ -105,7 +110,23 @@ def configs(request: Request) -> list[TrialConfig]:
       recover(folder)
   result = _trials(request, subject, _seeds(request, subject.folders))
   _check_folders(request, result)
+  check_data(result)
   return result
+
+
+def check_data(configs: Iterable[TrialConfig]) -> None:
+  """Makes sure that the prepared data sets that trials read are complete.
+
+  Raises:
+    UserError: one is missing or incomplete.
+  """
+  roots = {
+    config.data_dir / registry.workload(config.workload).dataset
+    for config in configs
+    if not (config.options.smoke or registry.workload(config.workload).bundled)
+  }
+  for root in sorted(roots):
+    records.check_sizes(root, records.read_manifest(root))
 
 
 def check_scored_name(name: str, remedy: str) -> None:
@@ -294,14 +315,10 @@ def _check_numbers(request: Request) -> None:
     value = getattr(request, name)
     if value is not None:
       check_number(name, value, rule='not negative')
-  check_number('num_processes', request.devices.world_size)
-  for name, number in (
-    ('num_threads', request.devices.num_threads),
-    ('num_processes', request.devices.world_size),
-  ):
-    if number is not None and number > _MAX_ON_A_HOST:
-      raise errors.UserError(f'--{name} must be at most {_MAX_ON_A_HOST:,}; it is {number:,}.')
+  _check_devices(request)
   check_folder('--experiment_dir', request.experiment_dir)
+  if request.options.data_dir is not None:
+    check_folder('--data_dir', request.options.data_dir, must_exist=True)
   for name in request.options.trackers:
     if '.' not in name and name not in trackers.names():
       raise errors.unknown('tracker', name, trackers.names())
@@ -310,6 +327,29 @@ def _check_numbers(request: Request) -> None:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')
   if request.resume and request.overwrite:
     raise errors.UserError('--resume and --overwrite exclude each other; give one of them.')
+
+
+def _check_devices(request: Request) -> None:
+  """Makes sure that this host can have as many processes and threads."""
+  devices = request.devices
+  check_number('num_processes', devices.world_size)
+  if devices.num_threads is not None and devices.num_threads > _MAX_THREADS:
+    raise errors.UserError(
+      f'--num_threads must be at most {_MAX_THREADS:,}; it is {devices.num_threads:,}.'
+    )
+  if devices.address:
+    return  # the processes of other hosts are among them
+  flag = 'num_processes' if devices.num_devices is None else 'num_devices'
+  num_gpus = len(backends.visible_gpus()) if devices.platform in ('auto', 'gpu') else 0
+  num_cpus = num_usable_cpus()
+  most, why = max(_MIN_PROCESSES, int(_MAX_PROCESSES_PER_CPU * num_cpus)), f'{num_cpus:g} CPUs'
+  if num_gpus and backends.has_process_per_device(request.framework):
+    most, why = num_gpus, f'{num_gpus} GPUs, one for each process'
+  if devices.world_size > most:
+    raise errors.UserError(
+      f'--{flag} must be at most {most} on this host, which has {why}; it is '
+      f'{devices.world_size:,}.'
+    )
 
 
 def _check_splits(request: Request, suite: Suite) -> None:

@@ -87,8 +87,13 @@ def _locate_path(path: Path, framework: str) -> tuple[str, Path]:
       names = f'{registry.SUBMISSION_FILES[framework]} or submission.py'
       raise errors.UserError(f'A submission folder must hold {names}; {path} holds neither.')
     return entry.name, file
-  if not os.path.isfile(path):
+  if not os.path.exists(path):
     raise errors.UserError(f'The submission file {path} does not exist.')
+  if path.suffix != '.py' or not os.path.isfile(path):
+    raise errors.UserError(
+      'A submission is a Python file, a folder that holds submission.py or '
+      f'submission_{framework}.py, or a name of `algoeff list submissions`; {path} is none.'
+    )
   generic = path.stem.startswith('submission')
   return (_given(path).parent.name if generic else path.stem), path.resolve()
 

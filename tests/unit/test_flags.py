@@ -109,8 +109,12 @@ def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys)
     (['--num_devices', '0'], '--num_devices must be positive; it is 0'),
     (['--num_threads', '-1'], '--num_threads must be positive; it is -1'),
     (['--num_threads', '1025'], '--num_threads must be at most 1,024; it is 1,025'),
-    (['--num_processes', '2000'], '--num_processes must be at most 1,024; it is 2,000'),
+    (['--num_processes', '2000'], '--num_processes must be at most 8 on this host'),
+    (['--num_processes', '9'], 'which has 2 CPUs; it is 9'),
     (['--num_processes', '0'], '--num_processes must be positive; it is 0'),
+    (['--data_dir', 'nowhere'], "--data_dir must be a directory; 'nowhere' is not: No such file"),
+    (['--submission', '/etc/hostname'], 'is a Python file, a folder that holds submission.py or'),
+    (['--submission', '/dev/null'], 'submission_jax.py, or a name of `algoeff list submissions`'),
     (['--submission', 'x' * 5000], "There is no self-tuning submission 'xxx"),
     (['--submission', 'x' * 5000 + '/submission.py'], 'does not exist'),
     (['--log', 'tensorbord'], "There is no tracker 'tensorbord'. Did you mean 'tensorboard'?"),
@@ -122,10 +126,26 @@ def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys)
 )
 def test_a_value_that_a_request_refuses_is_one_short_line(words, message, capsys, monkeypatch):
   monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+  monkeypatch.setattr(request, 'num_usable_cpus', lambda: 2.0)
   assert main([*RUN, '--smoke', '--ruleset', 'self', *words]) == 2
   shown = capsys.readouterr()
   assert shown.out == '' and message in shown.err
   assert shown.err.count('\n') == 1 and len(shown.err) < 600
+
+
+def test_no_verb_takes_a_negative_seed():
+  """Regression: `compare --seed -1` was taken."""
+  seeds = {
+    verb: action
+    for verb, parser in parsers().items()
+    for _, action in flags(parser)
+    if action.dest == 'seed'
+  }
+  assert {'run', 'bench', 'score', 'compare', 'plan', 'calibrate'} <= set(seeds)
+  for action in seeds.values():
+    assert action.type('0') == 0
+    with pytest.raises(argparse.ArgumentTypeError, match='must not be negative; it is -1'):
+      action.type('-1')
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results.trial_record import TrialRecord
@@ -162,6 +164,7 @@ class TestHardLimit:
     self, tmp_path, monkeypatch, changes, seconds
   ):
     monkeypatch.setattr(request.registry, 'obstacle', lambda *arguments: '')
+    monkeypatch.setattr(request, 'check_data', lambda trials: None)
     assert configs(tmp_path, **changes)[0].heartbeat_timeout_sec == seconds
 
   def test_it_must_be_positive(self, tmp_path):
@@ -184,6 +187,43 @@ class TestExperiment:
   def test_the_study_may_be_part_of_it_where_no_folder_stands_for_it(self, tmp_path):
     [config] = configs(tmp_path, experiment='mine/study_2', nested=False)
     assert config.path == tmp_path / 'mine' / 'study_2' / 'quick_vision_jax' / 'trial_1'
+
+
+@pytest.mark.parametrize(
+  ('framework', 'gpus', 'most', 'flag'),
+  [
+    ('pytorch', '0,1,2', 3, 'num_processes'),
+    ('pytorch', '0,1,2', 3, 'num_devices'),
+    ('jax', '0,1,2', 8, 'num_processes'),
+    ('pytorch', '', 8, 'num_processes'),
+  ],
+)
+def test_a_host_has_as_many_processes_as_can_work(
+  framework, gpus, most, flag, tmp_path, monkeypatch
+):
+  """Regression: 77 processes on 2 CPUs were started, and failed after a minute."""
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
+  monkeypatch.setattr(request, 'num_usable_cpus', lambda: 2.0)
+
+  def asked(number: int) -> Devices:
+    own = {'num_devices': number} if flag == 'num_devices' else {}
+    return Devices(world_size=number, **own)
+
+  configs(tmp_path, framework=framework, devices=asked(most))
+  with pytest.raises(
+    errors.UserError, match=rf'--{flag} must be at most {most} .* it is {most + 1}'
+  ):
+    configs(tmp_path, framework=framework, devices=asked(most + 1))
+  elsewhere = dataclasses.replace(asked(most + 1), address='host:1')
+  configs(tmp_path, framework=framework, devices=elsewhere)
+
+
+def test_data_that_are_not_prepared_are_told_before_a_trial_begins(tmp_path):
+  """Regression: the heading of the trial came first."""
+  with pytest.raises(errors.UserError, match='The data set mnist is not prepared'):
+    configs(tmp_path, workload='mnist', smoke=False, data_dir=str(tmp_path))
+  assert configs(tmp_path, workload='mnist', data_dir=str(tmp_path))
+  assert configs(tmp_path, smoke=False, allow_provisional=True, data_dir=str(tmp_path))
 
 
 def test_one_study_and_several_exclude_each_other(tmp_path):

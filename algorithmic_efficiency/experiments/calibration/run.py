@@ -112,7 +112,7 @@ def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | No
   _check(asked)
   race = _search(asked)
   configs = expand(race)
-  race_run.check_data(configs)
+  request.check_data(configs)
   left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(configs))
   done = [record.status for record in state.records(asked.folder / _RERUN).values()]
   num_reruns = max(0, asked.seeds - done.count('finished'))

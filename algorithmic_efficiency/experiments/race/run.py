@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.data import records
 from algorithmic_efficiency.experiments.race import state, step_cost
 from algorithmic_efficiency.experiments.race.progress import RaceDisplay, RaceProgress
 from algorithmic_efficiency.experiments.race.race import Race, expand
 from algorithmic_efficiency.experiments.race.state import TrialState
-from algorithmic_efficiency.launch import pool, trial_folder
+from algorithmic_efficiency.launch import pool, request, trial_folder
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot, slots
@@ -69,7 +67,7 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     UserError: something in the race is wrong or missing, and nothing was started.
     KeyboardInterrupt: the race was interrupted; the records of the running trials say so.
   """
-  check_data(expand(race))  # a mistake leaves nothing behind
+  request.check_data(expand(race))  # a mistake leaves nothing behind
   with _locked(race.folder):
     configs = expand(race)  # another process may have raced here until now
     states = state.begun_anew(configs) if race.overwrite else state.scan(configs)
@@ -86,21 +84,6 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
     problems=tuple(outcome.reason for outcome in measured if outcome.reason),
   )
-
-
-def check_data(configs: Sequence[TrialConfig]) -> None:
-  """Makes sure that the prepared data sets that the trials read are complete.
-
-  Raises:
-    UserError: one is missing or incomplete.
-  """
-  roots = {
-    config.data_dir / registry.workload(config.workload).dataset
-    for config in configs
-    if not (config.options.smoke or registry.workload(config.workload).bundled)
-  }
-  for root in sorted(roots):
-    records.check_sizes(root, records.read_manifest(root))
 
 
 def _jobs(
