@@ -44,7 +44,7 @@ def show_leaderboard(result: Leaderboard, console: Console | None = None) -> Non
   console.width = max(console.width, _width(console, table))  # rich would cut numbers, too
   console.print(table)
   for sentence in footnotes(result):
-    console.print(sentence, soft_wrap=True, markup=False)
+    console.print(errors.printable(sentence), soft_wrap=True, markup=False)
   for kind, count in counted(result.notes).items():
     console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True, markup=False)
     for line in _places(result, kind) if kind in _NAMED else ():
@@ -67,7 +67,10 @@ def _table(rows: Sequence[dict[str, str]], title: str) -> Table:
   from rich.text import Text
 
   table = Table(
-    box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify='left'
+    box=rich.box.SIMPLE_HEAD,
+    padding=(0, 1, 0, 0),
+    title=Text(errors.printable(title)),
+    title_justify='left',
   )
   for name in rows[0]:
     right = name in ('#', 'score', 'scored on')

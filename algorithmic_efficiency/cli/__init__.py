@@ -54,7 +54,7 @@ def _parser(argv: Sequence[str]) -> _flags.Parser:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-  print(f'algoeff: {message}', file=sys.stderr)
+  print(errors.printable(f'algoeff: {message}'), file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

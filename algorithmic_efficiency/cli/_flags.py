@@ -57,7 +57,8 @@ class Parser(argparse.ArgumentParser):
     self._by_title[group].add_argument(f'--{name}', help=text.replace('%', '%%'), **facts)
 
   def error(self, message: str) -> Never:
-    self.exit(USER_ERROR, f'{self.prog}: {errors.brief(message)}. See {self.prog} --help.\n')
+    text = errors.brief(errors.printable(message))
+    self.exit(USER_ERROR, f'{self.prog}: {text}. See {self.prog} --help.\n')
 
 
 def _shown(default: Any) -> str:

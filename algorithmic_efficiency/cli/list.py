@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps(entries, indent=2))
   else:
-    print('\n'.join(_LINES[args.what](entries)))
+    print(errors.printable('\n'.join(_LINES[args.what](entries))))
   return 0
 
 

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
   limits.check(estimate)
   if not args.from_budget:
     estimates.store(estimate, race.folder)
-  print(json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate)))
+  text = json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate))
+  print(errors.printable(text))
   return 0
 
 

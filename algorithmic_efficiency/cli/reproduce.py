@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.trial.run_options import RunOptions
@@ -130,9 +131,13 @@ def _show(report: ReproductionReport) -> None:
   console.width = max(console.width, _MIN_WIDTH)
   console.print(table)
   for why in report.left_out:
-    print(f'Left out: {why}.')
+    print(errors.printable(f'Left out: {why}.'))
   for name in report.not_compared:
-    print(f'Not compared: {name}, which the logs have and the workload does not report.')
+    print(
+      errors.printable(
+        f'Not compared: {name}, which the logs have and the workload does not report.'
+      )
+    )
   print(f'Run: {report.folder}')
   print(_sentence(report))
 

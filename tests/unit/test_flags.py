@@ -86,6 +86,7 @@ def test_defaults_are_shown_as_values():
     ),
     (['--experiment_dir', 'x' * 5000], 'is not: File name too long'),
     (['--no_such_flag'], 'unrecognized arguments: --no_such_flag'),
+    (['--no\x1b[1m'], r'unrecognized arguments: --no\x1b[1m. See'),
   ],
 )
 def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys):

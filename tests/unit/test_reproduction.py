@@ -10,7 +10,7 @@ from published_logs import POINT, STEPS, loss, write_log, write_logs
 
 from algorithmic_efficiency import cli
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.launch import session
+from algorithmic_efficiency.launch import request, session
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.trial.config import TrialConfig, budget_of
 from algorithmic_efficiency.trial.run_options import RunOptions
@@ -273,7 +273,8 @@ def test_logs_of_two_frameworks_need_a_choice(fake, tmp_path, capsys):
   assert reproduce('--framework', 'jax') == 0
 
 
-def test_a_workload_of_several_suites_needs_a_choice(fake, tmp_path, capsys):
+def test_a_workload_of_several_suites_needs_a_choice(fake, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(request, 'check_data', lambda trials: None)
   write_logs(tmp_path / 'logs', workload='mnist_jax')
   command = ['reproduce', 'mnist', '--submission', 'nadamw', '--against', 'logs']
   assert cli.main(command) == 2

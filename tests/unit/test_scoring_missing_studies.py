@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -75,6 +76,21 @@ def test_the_terminal_and_the_files_name_the_submission_the_workload_and_the_stu
   line = f'fast, {WORKLOAD} (jax): study_2 of {race}'
   assert f'  {line}\n' in shown.getvalue()
   assert line in outputs.markdown(result) or 'study_2' in json.dumps(outputs.as_json(result))
+
+
+def test_what_others_wrote_reaches_no_terminal_as_a_command(race):
+  """Regression: the reason of a trial, or the title of a suite, could clear the screen."""
+  frame = scoring.load(race)
+  result = scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD], num_resamples=10)
+  suite = dataclasses.replace(result.rules.suite, title='\x1b[2Jtitle')
+  notes = (Note('damaged', 'a\x1b[1mb', '\x07'),)
+  rules = dataclasses.replace(result.rules, suite=suite, changes=('\x1b]0;name\x07',))
+  shown = io.StringIO()
+  console.show_leaderboard(
+    dataclasses.replace(result, rules=rules, notes=notes), rich.console.Console(file=shown)
+  )
+  assert all(letter.isprintable() for letter in shown.getvalue().replace('\n', ''))
+  assert r'\x1b[2Jtitle' in shown.getvalue() and r'a\x1b[1mb: \x07' in shown.getvalue()
 
 
 def cost(name: str, study: int) -> StepCost:
