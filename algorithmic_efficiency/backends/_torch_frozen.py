@@ -41,11 +41,12 @@ def freeze(
   for group in groups:
     parameter = model.get_parameter(group[0])
     parameter.copy_(value(group[0]))
+    buffer = parameter.detach()
     for name in group:
       module, _, leaf = name.rpartition('.')
       owner = model.get_submodule(module)
       del owner._parameters[leaf]
-      owner.register_buffer(leaf, parameter.detach())
+      owner.register_buffer(leaf, buffer)
 
 
 def hash_of(tensors: Iterable[tuple[str, torch.Tensor]]) -> bytes:

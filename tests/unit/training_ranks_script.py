@@ -18,6 +18,8 @@ import torch_toy
 from jax_toy import NUM_CLASSES, NUM_FEATURES
 
 from algorithmic_efficiency.backends._torch_workload import TorchWorkload
+from algorithmic_efficiency.training import torch as training
+from algorithmic_efficiency.training.options import StepOptions
 from tests.unit import training_toys as toys
 
 NUM_STEPS = 5
@@ -73,6 +75,28 @@ def task_losses(rank=0, world_size=1):
   return {**losses, 'gradients': gradients}
 
 
+def train_frozen(rank=0, world_size=1):
+  """The state of a module after three steps; its first layer is frozen."""
+  definition = torch_toy.definition(frozen_params={'pytorch': ('dense',)}, dropout_rate=0.0)
+  workload = TorchWorkload(
+    definition,
+    torch_toy.task(),
+    torch_toy.BUDGET,
+    device=torch.device('cpu'),
+    world_size=world_size,
+  )
+  model, _ = workload.init_model_fn(RNG)
+  workload.remember_frozen(model, None)
+  optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+  state = training.start(model, optimizer, lambda step: 1.0, StepOptions())
+  for step in range(3):
+    rows = slice(rank * 16 // world_size, (rank + 1) * 16 // world_size)
+    batch = {name: torch.tensor(value)[rows] for name, value in torch_toy.batch(16, step).items()}
+    training.train_step(workload, model, batch, RNG, state, StepOptions(), step)
+  workload.check_frozen(model, None)
+  return {name.removeprefix('module.'): value for name, value in model.state_dict().items()}
+
+
 def main(rank, world_size, store):
   torch.set_num_threads(1)
   distributed.init_process_group(
@@ -80,12 +104,14 @@ def main(rank, world_size, store):
   )
   found = [train(rank, world_size, **options) for options, _ in CASES]
   by_task = task_losses(rank, world_size)
+  frozen = train_frozen(rank, world_size)
   distributed.destroy_process_group()
   for (options, expected_options), (params, loss) in zip(CASES, found, strict=True):
     expected, expected_loss = train(**expected_options)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6, err_msg=str(options))
     for name, value in params.items():
       np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
+  torch.testing.assert_close(frozen, train_frozen())
   torch.testing.assert_close(by_task, task_losses())
   assert by_task['n_valid_examples'].tolist() == [7, 6, 0]
 
