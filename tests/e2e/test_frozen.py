@@ -22,22 +22,38 @@ OPTIMIZERS = {
 THIEVES = {
   'jax': """
 import jax
-from submissions.self_tuning.nadamw.submission_jax import *
-from submissions.self_tuning.nadamw.submission_jax import update_params as honest
+import optax
+from algorithmic_efficiency.training import jax as training
+from algorithmic_efficiency.training.jax import data_selection
+from algorithmic_efficiency.training.options import StepOptions
+
+def get_batch_size(workload_name):
+  return 128
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+  return training.start(workload, model_params, model_state, optax.sgd(0.1), StepOptions())
 
 def update_params(**arguments):
-  state, params, model_state = honest(**arguments)
+  state, params, model_state = training.update_params(**arguments)
   frozen = jax.tree.map(lambda x: x * 1.0001, model_state['frozen'])
   return state, params, {**model_state, 'frozen': frozen}
 """,
   'pytorch': """
-from submissions.self_tuning.nadamw.submission_pytorch import *
-from submissions.self_tuning.nadamw.submission_pytorch import update_params as honest
+import torch
+from algorithmic_efficiency.training import torch as training
+from algorithmic_efficiency.training.options import StepOptions
+from algorithmic_efficiency.training.torch import data_selection
+
+def get_batch_size(workload_name):
+  return 128
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+  optimizer = torch.optim.SGD(model_params.parameters(), lr=0.1)
+  return training.start(model_params, optimizer, lambda step: 1.0, StepOptions())
 
 def update_params(**arguments):
-  result = honest(**arguments)
   arguments['current_param_container'].conv1.weight.mul_(1.0001)
-  return result
+  return training.update_params(**arguments)
 """,
 }
 
