@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from algorithmic_efficiency.layers._jax_plain import is_plain
 from algorithmic_efficiency.layers.chunks import chunk_length
 
 _NUM_ARRAYS = 2  # the logits of a chunk, and their gradient
@@ -50,7 +51,12 @@ def vocab_logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _factors(logits: jax.Array) -> Factors | None:
-  """Hidden states and kernel of large logits that are traced; None for any other array."""
+  """Hidden states and kernel of large logits that are traced; None for any other array.
+
+  None within `plain_kernels`, too.
+  """
+  if is_plain():
+    return None
   reference, factors = _factors_by_id.get(id(logits), (None, None))
   return factors if reference is not None and reference() is logits else None
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from algorithmic_efficiency.layers._torch_logits import Factors, LazyLogits, product
+from algorithmic_efficiency.layers._torch_plain import is_plain
 from algorithmic_efficiency.layers.chunks import chunk_length
 
 # Arrays as large as the logits of a chunk that are held at once.
@@ -33,7 +34,7 @@ def vocab_logits(hidden: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     hidden: [batch, length, dim], in the type in which the logits are computed.
     kernel: [vocab, dim], in the type of the parameters, in which its gradient is accumulated.
   """
-  if _chunk_length(hidden, kernel) < hidden.shape[1]:
+  if not is_plain() and _chunk_length(hidden, kernel) < hidden.shape[1]:
     return LazyLogits.of(hidden, kernel)
   return product(hidden, kernel)
 
@@ -116,8 +117,11 @@ def token_sums(
 
 
 def _factors(logits: torch.Tensor) -> Factors | None:
-  """Hidden states and kernel of logits that are still to be computed; None for any other tensor."""
-  return logits.factors() if isinstance(logits, LazyLogits) else None
+  """Hidden states and kernel of logits that are still to be computed; None for any other tensor.
+
+  None within `plain_kernels`, too.
+  """
+  return logits.factors() if isinstance(logits, LazyLogits) and not is_plain() else None
 
 
 def _loss_dtype(tensor: torch.Tensor) -> torch.dtype:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from algorithmic_efficiency.layers.configs import FeedForwardConfig
 from algorithmic_efficiency.layers.positions import rotary_table
 
 FRAMEWORKS = ['jax', 'torch']
@@ -224,18 +225,18 @@ def test_the_mlp_is_that_of_its_twin(framework, activation):
   x = draw(BATCH, LENGTH, dim)
   first = draw(dim, hidden_dim * (2 if activation == 'glu' else 1), seed=1)
   second = draw(hidden_dim, dim, seed=2)
-  options = {'activation': activation, 'stddev': 0.02, 'out_stddev': 0.01}
+  config = FeedForwardConfig(hidden_dim=hidden_dim, activation=activation, use_bias=False)
   if framework == 'jax':
     import jax
 
-    module = layers.Mlp(hidden_dim, dtype=jax.numpy.float32, **options)
+    module = layers.FeedForward(config, jax.numpy.float32)
     params = {'Dense_0': {'kernel': np.float32(first)}, 'Dense_1': {'kernel': np.float32(second)}}
     found = call(framework, lambda x: module.apply({'params': params}, x), x, dtype='float32')
   else:
     import torch
 
-    module = layers.Mlp(dim, hidden_dim, dtype=torch.float32, **options)
-    weights = {'fc1.weight': torch.tensor(first.T), 'fc2.weight': torch.tensor(second.T)}
+    module = layers.FeedForward(config, dim=dim, dtype=torch.float32)
+    weights = {'linear1.weight': torch.tensor(first.T), 'linear2.weight': torch.tensor(second.T)}
     module.load_state_dict(weights)
     found = call(framework, module, x, dtype='float32')
   assert_near(found, plain_mlp(x, first, second, activation), 'float32')

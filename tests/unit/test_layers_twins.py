@@ -43,7 +43,7 @@ def test_projections_to_heads_are_merged_and_joined():
   random = np.random.default_rng(0)
   kernels = {name: random.normal(size=(5, 2, 3)) for name in ('query', 'key')}
   params = {name: {'kernel': kernel} for name, kernel in kernels.items()}
-  pairs = [twins.projections(('query', 'key'), 'w', heads=2)]
+  pairs = twins.projections(('query', 'key'), 'w', heads=2)
   result = twins.to_torch(pairs, params, None)
   assert result['w.weight'].shape == (12, 5)
   x = random.normal(size=5)

@@ -6,8 +6,7 @@ Shapes: tokens [batch, length], hidden states [batch, length, dim], kernel [voca
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,62 +17,8 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.layers.positions import rotary_table
 
+from .blocks import JAX_NAMES, block_config
 from .definition import Decoder, TokenWindows
-
-
-class _CausalAttn(nn.Module):
-  config: Decoder
-  length: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array, table: jax.Array, mask: jax.Array | None) -> jax.Array:
-    config, types = self.config, layers.types(self.dtype)
-
-    def heads(name: str) -> jax.Array:
-      init = nn.initializers.normal(config.init_stddev)
-      features = (config.num_heads, config.head_dim)
-      return nn.DenseGeneral(features, use_bias=False, kernel_init=init, name=name, **types)(x)
-
-    query = layers.rotate(heads('query'), table)
-    key = layers.rotate(heads('key'), table)
-    value = heads('value')
-    scale = config.head_dim**-0.5
-    if config.qk_norm:
-      init = nn.initializers.constant(math.log2(self.length**2 - self.length))
-      learned = self.param('attn_scale', init, (), types['param_dtype'])
-      query = (layers.normalize(query, config.qk_norm_epsilon) * learned).astype(self.dtype)
-      key = layers.normalize(key, config.qk_norm_epsilon).astype(self.dtype)
-      scale = 1.0
-    out = layers.attention(query, key, value, scale=scale, causal=True, mask=mask)
-    project = layers.linear(
-      config.dim, stddev=config.residual_stddev, dtype=self.dtype, name='attn_out_proj'
-    )
-    return project(out.reshape(x.shape))
-
-
-class _Block(nn.Module):
-  config: Decoder
-  length: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array, table: jax.Array, mask: jax.Array | None) -> jax.Array:
-    config = self.config
-    attention = _CausalAttn(config, self.length, self.dtype, name='CausalAttn_0')
-    mlp = layers.Mlp(
-      config.mlp_dim,
-      activation=config.mlp,
-      stddev=config.init_stddev,
-      out_stddev=config.residual_stddev,
-      dtype=self.dtype,
-    )
-    x = self._add(x, lambda x: attention(x, table, mask))
-    return self._add(x, mlp)
-
-  def _add(self, x: jax.Array, part: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    norm = _norm(self.config, self.dtype)
-    return x + part(norm(x)) if self.config.norm_position == 'pre' else norm(x + part(x))
 
 
 class _Kernel(nn.Module):
@@ -102,9 +47,8 @@ class _Decoder(nn.Module):
       embedding_init=nn.initializers.normal(config.init_stddev),
       param_dtype=layers.types(self.dtype)['param_dtype'],
     )
-    self.blocks = [
-      _Block(config, data.sequence_length, self.dtype) for _ in range(config.num_layers)
-    ]
+    block = block_config(config, data.sequence_length)
+    self.blocks = [layers.Block(block, JAX_NAMES, self.dtype) for _ in range(config.num_layers)]
     if config.norm_position == 'pre':
       self.out_ln = _norm(config, self.dtype)
     if not config.tied_embeddings:
@@ -115,21 +59,19 @@ class _Decoder(nn.Module):
     config = self.config
     table = rotary_table(tokens.shape[1], config.head_dim, config.rope_theta)
     table = jnp.asarray(table, layers.types(self.dtype)['param_dtype'])
-    mask = None
-    if segments is not None:
-      mask = (segments[:, :, None] == segments[:, None, :])[:, None]
+    mask = None if segments is None else layers.segment_mask(segments)
     # Cast after the look-up: gradients of frequent tokens are long sums.
     x = self.embed(tokens).astype(self.dtype)
     for block in self.blocks:
-      x = block(x, table, mask)
+      x = block(x, table=table, mask=mask)
     if config.norm_position == 'pre':
       x = self.out_ln(x)
     kernel = self.embed.embedding if config.tied_embeddings else self.output_proj().T
     return x, kernel
 
 
-def _norm(config: Decoder, dtype: Any) -> nn.RMSNorm:
-  return nn.RMSNorm(epsilon=config.rms_norm_epsilon, **layers.types(dtype))
+def _norm(config: Decoder, dtype: Any) -> nn.Module:
+  return layers.RMSNorm(epsilon=config.rms_norm_epsilon, **layers.types(dtype))
 
 
 def build(definition: WorkloadDefinition, *, dtype: Any = jnp.float32) -> nn.Module:

@@ -7,8 +7,7 @@ Shapes: tokens [batch, length], hidden states [batch, length, dim], kernel [voca
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -17,81 +16,28 @@ from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.layers.positions import rotary_table
 
+from .blocks import TORCH_NAMES, block_config
 from .definition import Decoder, TokenWindows
-
-
-class _CausalAttn(nn.Module):
-  def __init__(self, config: Decoder, length: int, dtype: torch.dtype):
-    super().__init__()
-    self.config = config
-    self.w_qkv = layers.Linear(
-      config.dim, 3 * config.dim, bias=False, stddev=config.init_stddev, dtype=dtype
-    )
-    self.w_out = layers.Linear(
-      config.dim, config.dim, bias=False, stddev=config.residual_stddev, dtype=dtype
-    )
-    if config.qk_norm:
-      begin = torch.tensor(math.log2(length**2 - length), dtype=layers.param_dtype(dtype))
-      self.attn_scale = nn.Parameter(begin)
-
-  def forward(
-    self, x: torch.Tensor, table: torch.Tensor, mask: torch.Tensor | None
-  ) -> torch.Tensor:
-    config = self.config
-    qkv = self.w_qkv(x).unflatten(-1, (3, config.num_heads, config.head_dim))
-    query, key, value = qkv.unbind(2)
-    query, key = layers.rotate(query, table), layers.rotate(key, table)
-    scale = config.head_dim**-0.5
-    if config.qk_norm:
-      query = (layers.normalize(query, config.qk_norm_epsilon) * self.attn_scale).to(value.dtype)
-      key = layers.normalize(key, config.qk_norm_epsilon).to(value.dtype)
-      scale = 1.0
-    out = layers.attention(query, key, value, scale=scale, causal=True, mask=mask)
-    return self.w_out(out.flatten(2))
-
-
-class _Block(nn.Module):
-  def __init__(self, config: Decoder, length: int, dtype: torch.dtype):
-    super().__init__()
-    self.norm_position = config.norm_position
-    self.attn = _CausalAttn(config, length, dtype)
-    self.attn_norm = _norm(config, dtype)
-    self.mlp = layers.Mlp(
-      config.dim,
-      config.mlp_dim,
-      activation=config.mlp,
-      stddev=config.init_stddev,
-      out_stddev=config.residual_stddev,
-      dtype=dtype,
-    )
-    self.mlp_norm = _norm(config, dtype)
-
-  def forward(
-    self, x: torch.Tensor, table: torch.Tensor, mask: torch.Tensor | None
-  ) -> torch.Tensor:
-    x = self._add(x, lambda x: self.attn(x, table, mask), self.attn_norm)
-    return self._add(x, self.mlp, self.mlp_norm)
-
-  def _add(
-    self, x: torch.Tensor, part: Callable[[torch.Tensor], torch.Tensor], norm: nn.Module
-  ) -> torch.Tensor:
-    return x + part(norm(x)) if self.norm_position == 'pre' else norm(x + part(x))
 
 
 class _Decoder(nn.Module):
   def __init__(self, config: Decoder, data: TokenWindows, dtype: torch.dtype):
     super().__init__()
     self.config = config
-    sizes = {'stddev': config.init_stddev, 'dtype': dtype}
-    self.embed_tokens = layers.Embedding(data.vocab_size, config.dim, **sizes)
+    self.embed_tokens = layers.Embedding(
+      data.vocab_size, config.dim, stddev=config.init_stddev, dtype=dtype
+    )
+    block = block_config(config, data.sequence_length)
     self.layers = nn.ModuleList(
-      _Block(config, data.sequence_length, dtype) for _ in range(config.num_layers)
+      layers.Block(block, TORCH_NAMES, dtype=dtype) for _ in range(config.num_layers)
     )
     if config.norm_position == 'pre':
       self.out_norm = _norm(config, dtype)
     # A tied weight is not drawn twice, so that none is allocated before it is tied.
     with torch.device('meta') if config.tied_embeddings else contextlib.nullcontext():
-      self.lm_head = layers.Linear(config.dim, data.vocab_size, bias=False, **sizes)
+      self.lm_head = layers.Linear(
+        config.dim, data.vocab_size, bias=False, init=config.init_stddev, dtype=dtype
+      )
     if config.tied_embeddings:
       self.lm_head.weight = self.embed_tokens.weight
     table = rotary_table(data.sequence_length, config.head_dim, config.rope_theta)
@@ -102,12 +48,10 @@ class _Decoder(nn.Module):
     self, tokens: torch.Tensor, segments: torch.Tensor | None = None
   ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the last hidden states and the kernel whose product are the logits."""
-    mask = None
-    if segments is not None:
-      mask = (segments[:, :, None] == segments[:, None, :])[:, None]
+    mask = None if segments is None else layers.segment_mask(segments)
     x = self.embed_tokens(tokens)
     for layer in self.layers:
-      x = layer(x, self.rotary_table, mask)
+      x = layer(x, table=self.rotary_table, mask=mask)
     if self.config.norm_position == 'pre':
       x = self.out_norm(x)
     return x, self.lm_head.weight
