@@ -328,3 +328,105 @@ def test_a_step_in_chunks_and_in_micro_batches_is_that_of_the_whole(monkeypatch,
     assert in_chunks.called
     for ours, theirs in zip(found, expected, strict=True):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+# Second derivatives.
+
+
+def hessian_products_in_jax(definition: WorkloadDefinition, code: Any) -> dict[str, Any]:
+  """Products of the loss's Hessian with one direction, in several ways, and its derivative."""
+  import jax
+  from flax import linen as nn
+  from jax.flatten_util import ravel_pytree
+
+  from algorithmic_efficiency.layers import jax as layers
+
+  options = {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}
+  batch = batch_of(definition, 4)
+  with jax.enable_x64(True), layers.plain_kernels():
+    model = code.build(definition, dtype=jax.numpy.float64)
+    init = nn.init(code.forward, model)
+    variables = jax.jit(lambda key: init(key, batch, **options))(jax.random.key(0))
+    weights, tree_of = ravel_pytree(jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, variables))
+    direction = jax.numpy.asarray(direction_of(len(weights)))
+
+    def loss(weights: Any) -> Any:
+      logits = nn.apply(code.forward, model)(tree_of(weights), batch, **options)
+      return code.loss(definition, batch['targets'], logits)['summed']
+
+    @jax.jit
+    def products(weights: Any) -> Any:
+      return {
+        'gradient': jax.grad(loss)(weights),
+        'forward over reverse': jax.jvp(jax.grad(loss), (weights,), (direction,))[1],
+        'reverse over reverse': jax.grad(lambda x: jax.grad(loss)(x) @ direction)(weights),
+        'forward': jax.jvp(loss, (weights,), (direction,))[1],
+      }
+
+    def gradient(step: float) -> jax.Array:
+      return products(weights + step * direction)['gradient']
+
+    found = products(weights)
+    found['along'] = found.pop('gradient') @ direction
+    return found | {'differences': differences(gradient)}
+
+
+def hessian_products_in_torch(definition: WorkloadDefinition, code: Any) -> dict[str, Any]:
+  """See `hessian_products_in_jax`."""
+  import torch
+  from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+  from algorithmic_efficiency.layers import torch as layers
+
+  torch.manual_seed(0)
+  batch = {name: torch.tensor(array) for name, array in batch_of(definition, 4).items()}
+  model = code.build(definition, dtype=torch.float64)
+  parameters = list(model.parameters())
+  with torch.no_grad():
+    for parameter in parameters:
+      parameter.mul_(8 if parameter.dim() > 1 else 1)
+  weights = parameters_to_vector(parameters).detach()
+  direction = torch.tensor(direction_of(len(weights)))
+
+  def gradient(step: float, **options: Any) -> torch.Tensor:
+    vector_to_parameters(weights + step * direction, parameters)
+    logits = code.forward(model, batch, train=False, use_running_average=True, dropout_rate=0.0)
+    loss = code.loss(definition, batch['targets'], logits)['summed']
+    return parameters_to_vector(torch.autograd.grad(loss, parameters, **options))
+
+  with layers.plain_kernels():
+    found = {'differences': differences(gradient)}
+    along = gradient(0.0, create_graph=True) @ direction
+    product = torch.autograd.grad(along, parameters)
+  return found | {'reverse over reverse': parameters_to_vector(product).detach()}
+
+
+def direction_of(size: int) -> np.ndarray:
+  direction = np.random.default_rng(5).normal(size=size)
+  return direction / np.linalg.norm(direction)
+
+
+def differences(gradient: Callable[[float], Any]) -> np.ndarray:
+  """The derivative of the gradient, by central differences of fourth order."""
+  near, far = (np.asarray(gradient(h)) - np.asarray(gradient(-h)) for h in (1e-3, 2e-3))
+  return (8 * near - far) / 12e-3
+
+
+IN_JAX = pytest.param('jax', marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize('framework', [IN_JAX, 'pytorch'])
+def test_plain_kernels_give_hessian_vector_products(monkeypatch, framework):
+  code = task_code(framework).model
+  definition = BASE.for_smoke()
+  definition = replace(definition, model=replace(definition.model, num_layers=1))
+  monkeypatch.setattr(chunks, '_WORK_BYTES', 2_048)  # the loss would be cut
+  name = f'hessian_products_in_{FRAMEWORKS[framework]}'
+  found = {key: np.asarray(one) for key, one in globals()[name](definition, code).items()}
+  expected = found.pop('differences')
+  if 'along' in found:
+    assert found.pop('forward') == pytest.approx(found.pop('along'), rel=1e-9)
+  largest = abs(expected).max()
+  assert largest > 1e-3
+  for way, product in found.items():
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-6 * largest, err_msg=way)
