@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,60 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+  for name, text in (
+    ('--workload_path', 'test the task in the folder DIR only (repeatable)'),
+    ('--path', 'test the tasks below DIR/workloads only (repeatable)'),
+  ):
+    parser.addoption(name, action='append', default=[], metavar='DIR', help=text)
+
+
 def pytest_configure(config: pytest.Config) -> None:
   """Without `-m gpu` the frameworks see the CPU alone, on every machine."""
   if config.option.markexpr != 'gpu':
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
+  _find_tasks_of_others(config)
+
+
+def _find_tasks_of_others(config: pytest.Config) -> None:
+  """Adds the folders of --path and --workload_path before the tests of each task are collected."""
+  from algorithmic_efficiency import errors
+  from algorithmic_efficiency.benchmark import registry
+
+  try:
+    for folder in config.option.path:
+      registry.add_root(folder)
+    for folder in config.option.workload_path:
+      registry.add_task(folder)
+  except errors.UserError as error:
+    raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+  """With --path or --workload_path, leaves the tests of the tasks that they add."""
+  if not (config.option.path or config.option.workload_path):
+    return
+  from algorithmic_efficiency.benchmark import registry
+
+  added = {task.name for task in registry.tasks().values() if task.folder.parents[1] != ROOT}
+  others = [item for item in items if not added & set(_tasks_of(item))]
+  config.hook.pytest_deselected(items=others)
+  items[:] = [item for item in items if item not in others]
+
+
+def _tasks_of(item: pytest.Item) -> Iterator[str]:
+  """The names of the tasks that the parameters of a test belong to."""
+  from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+  from algorithmic_efficiency.benchmark.task_folder import Task
+
+  found = [*item.callspec.params.values()] if hasattr(item, 'callspec') else []
+  for value in found:
+    match value:
+      case WorkloadDefinition(task=name) | Task(name=name):
+        yield name
+      case tuple() | list():
+        found += value
 
 
 @pytest.fixture(scope='session')

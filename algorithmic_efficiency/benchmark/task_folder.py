@@ -160,8 +160,10 @@ class Task:
 def _candidates(definition: WorkloadDefinition, kind: str) -> tuple[str, str]:
   """Returns the modules in which the code of a definition may be, the first choice first."""
   facts = _KINDS[kind]
-  record = type(getattr(definition, facts.record)).__name__
-  return f'{_snake_case(record)}_{facts.ending}', facts.shared
+  record = getattr(definition, facts.record)
+  if record is None:
+    return facts.shared, facts.shared
+  return f'{_snake_case(type(record).__name__)}_{facts.ending}', facts.shared
 
 
 def _snake_case(name: str) -> str:

@@ -1,0 +1,58 @@
+"""A task in a folder of its own passes the contract tests, or they say what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = ROOT / 'tests' / 'contracts' / 'own_task'
+
+
+def check(option: str, folder: Path, tests: Sequence[str]) -> tuple[int, str]:
+  """Runs contract tests on a task as its author does; gives the exit code and the output."""
+  command = [sys.executable, '-m', 'pytest', '-q', '-rfE', '-p', 'no:cacheprovider', *tests]
+  done = subprocess.run(
+    [*command, option, str(folder)],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+  return shutil.copytree(TASK, tmp_path / 'workloads' / TASK.name)
+
+
+FILES = ('tests/contracts/test_definitions.py', 'tests/contracts/test_task_exports.py')
+
+
+def test_what_is_wrong_with_a_task_elsewhere_is_found(task):
+  (task / 'linear_model_jax.py').rename(task / 'linear_modle_jax.py')
+  code, output = check('--path', task.parents[1], FILES)
+  failed = {line.split('::')[1].split(' - ')[0] for line in output.splitlines() if '::' in line}
+  assert code == 1, output
+  assert failed == {
+    'test_the_files_of_a_definition_come_together[corners]',
+    'test_every_file_that_looks_like_code_of_a_definition_is_that_of_one[own_task]',
+  }
+  assert ' passed' in output and 'quick_vision' not in output
+
+
+@pytest.mark.slow
+def test_a_task_elsewhere_passes_every_contract_test(task):
+  pytest.importorskip('jax')
+  pytest.importorskip('torch')
+  code, output = check('--workload_path', task, ('tests/contracts', 'tests/parity'))
+  assert code == 0, output
+  assert ' skipped' not in output and int(output.split(' passed')[0].split()[-1]) > 60
