@@ -42,6 +42,19 @@ def test_records_are_frozen_and_keyword_only(definition):
 
 
 @each(DEFINITIONS)
+def test_what_both_records_state_is_the_same(definition):
+  """A size such as `vocab_size` stands in both in some definitions, whose hashes hold them."""
+  for one in (definition, definition.for_smoke() if definition.smoke else definition):
+    model, data = (_fields(record) for record in (one.model, one.data))
+    shared = model.keys() & data.keys()
+    assert {name: model[name] for name in shared} == {name: data[name] for name in shared}
+
+
+def _fields(record):
+  return {one.name: getattr(record, one.name) for one in dataclasses.fields(record)}
+
+
+@each(DEFINITIONS)
 def test_sizes(definition):
   splits, batch_sizes = definition.splits, definition.batch_sizes
   assert min(splits.train, splits.eval_train, splits.validation) > 0

@@ -89,6 +89,7 @@ _CONFORMER = WorkloadDefinition(
   batch_sizes=BatchSizes(train=256, eval=256),
   smoke=None,
   output_params={'jax': ('Dense_0',), 'pytorch': ('lin.weight', 'lin.bias')},
+  independent_examples=False,  # batch norm in the convolution of each block
   dropout_rate=0.1,
   target_source='AlgoPerf; NadamW',
 )
@@ -163,6 +164,7 @@ WORKLOADS = {
         decoder_layer_norm=False,
         spec_augment=SpecAugment(num_freq_masks=4, num_time_masks=15),
       ),
+      independent_examples=True,
       batch_sizes=BatchSizes(train=256, eval=128),
       target=_target(0.14342, 0.090976),
     ),
