@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +41,8 @@ def attention(
 ) -> jax.Array:
   """Computes scaled dot-product attention, with the softmax in float32 or wider.
 
-  On a GPU it uses cuDNN's fused kernel if that supports the type and the size of the heads, there
-  is no dropout, and the caller is not within `plain_kernels`.
+  On a GPU it uses cuDNN's fused kernel if that supports the type and the size of the heads. Dropout
+  and `plain_kernels` prevent that.
 
   Args:
     query: [batch, query_length, heads, head_dim].
@@ -206,26 +207,25 @@ class MultiHeadAttention(nn.Module):
     Returns:
       The output [batch, length, dim]; with a cache, the output and the new cache.
     """
-    dropout = None
+    options: dict[str, Any] = {'mask': mask, 'bias': bias}
     if is_dropping(dropout_rate, train=train):
-      dropout = lambda weights: self._dropout(weights, dropout_rate, train=True)  # noqa: E731
-    has_memory = cache is not None and 'index' not in cache
-    query = self._query(x)
-    if has_memory or context is not None:
-      held = cache if has_memory else self.memory(context)
-      out = self._attend(self._scaled(query), held, False, mask, bias, dropout)
-      return (out, cache) if has_memory else out
-    key, value = self._key(x), self._value(x)
+      drop: Any = self._dropout
+      options['dropout'] = functools.partial(drop, rate=dropout_rate, train=True)
+    if cache is not None and 'index' not in cache:
+      return self._attend(self._scaled(self._query(x)), cache, **options), cache
+    if context is not None:
+      return self._attend(self._scaled(self._query(x)), self.memory(context), **options)
+    query, key, value = self._query(x), self._key(x), self._value(x)
     if cache is not None and positions is None:
       positions = _positions(cache, x.shape[1])
     if table is not None:
       query, key = rotate(query, table, positions), rotate(key, table, positions)
     query, held = self._scaled(query), {'key': self._normalized(key), 'value': value}
     if cache is None:
-      return self._attend(query, held, self.config.causal, mask, bias, dropout)
+      return self._attend(query, held, causal=self.config.causal, **options)
     cache, seen = extend_cache(cache, held)
-    mask = seen if mask is None else mask & seen
-    return self._attend(query, cache, False, mask, bias, dropout), cache
+    options['mask'] = seen if mask is None else mask & seen
+    return self._attend(query, cache, **options), cache
 
   def memory(self, context: jax.Array) -> Cache:
     """Returns the keys and values of a context, which can be given as the cache of later calls."""
@@ -242,7 +242,7 @@ class MultiHeadAttention(nn.Module):
 
   def _out_layer(self) -> nn.Module:
     config, name = self.config, self.names.out
-    options = {'use_bias': config.use_bias, 'name': name}
+    options: dict[str, Any] = {'use_bias': config.use_bias, 'name': name}
     if not config.out_by_heads:
       return linear(self.dim, init=config.out_init, dtype=self.dtype, **options)
     init = initializer(config.out_init)
@@ -259,25 +259,8 @@ class MultiHeadAttention(nn.Module):
     norm = self.config.query_key_norm
     return key if norm is None else normalize(key, norm.epsilon).astype(self.dtype)
 
-  def _attend(
-    self,
-    query: jax.Array,
-    held: Cache,
-    causal: bool,
-    mask: jax.Array | None,
-    bias: jax.Array | None,
-    dropout: Callable[[jax.Array], jax.Array] | None,
-  ) -> jax.Array:
-    out = attention(
-      query,
-      held['key'],
-      held['value'],
-      scale=self.config.factor,
-      causal=causal,
-      mask=mask,
-      bias=bias,
-      dropout=dropout,
-    )
+  def _attend(self, query: jax.Array, held: Cache, **options: Any) -> jax.Array:
+    out = attention(query, held['key'], held['value'], scale=self.config.factor, **options)
     return self._out(out if self.config.out_by_heads else out.reshape(*out.shape[:2], -1))
 
 

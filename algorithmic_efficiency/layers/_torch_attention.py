@@ -205,13 +205,11 @@ class MultiHeadAttention(nn.Module):
     Returns:
       The output [batch, length, dim]; with a cache, the output and the new cache.
     """
-    has_memory = cache is not None and 'index' not in cache
-    if has_memory or context is not None:
-      (query,) = self._project(x, 'query')
-      query = self._scaled(query)
-      cache = cache if has_memory else self.memory(context)
-      out = self._attend(query, cache, False, mask, bias, dropout_rate)
-      return (out, cache) if has_memory else out
+    options: dict[str, Any] = {'mask': mask, 'bias': bias, 'dropout_rate': dropout_rate}
+    if cache is not None and 'index' not in cache:
+      return self._attend(self._query(x), cache, **options), cache
+    if context is not None:
+      return self._attend(self._query(x), self.memory(context), **options)
     query, key, value = self._project(x, 'query', 'key', 'value')
     if cache is not None and positions is None:
       positions = _positions(cache, x.shape[1])
@@ -219,10 +217,10 @@ class MultiHeadAttention(nn.Module):
       query, key = rotate(query, table, positions), rotate(key, table, positions)
     query, held = self._scaled(query), {'key': self._normalized(key), 'value': value}
     if cache is None:
-      return self._attend(query, held, self.config.causal, mask, bias, dropout_rate)
+      return self._attend(query, held, causal=self.config.causal, **options)
     cache, seen = extend_cache(cache, held)
-    mask = seen if mask is None else mask & seen
-    return self._attend(query, cache, False, mask, bias, dropout_rate), cache
+    options['mask'] = seen if mask is None else mask & seen
+    return self._attend(query, cache, **options), cache
 
   def memory(self, context: torch.Tensor) -> Cache:
     """Returns the keys and values of a context, which can be given as the cache of later calls."""
@@ -231,7 +229,7 @@ class MultiHeadAttention(nn.Module):
 
   def _project(self, x: torch.Tensor, *wanted: str) -> list[torch.Tensor]:
     """The projections [batch, length, heads, head_dim]."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for name, projections in self.names.layers.items():
       if set(projections) <= set(wanted):
         parts = getattr(self, name)(x).split([self.widths[one] for one in projections], dim=-1)
@@ -243,6 +241,10 @@ class MultiHeadAttention(nn.Module):
         )
     return [found[name].unflatten(-1, (-1, self.config.head_dim)) for name in wanted]
 
+  def _query(self, x: torch.Tensor) -> torch.Tensor:
+    (query,) = self._project(x, 'query')
+    return self._scaled(query)
+
   def _scaled(self, query: torch.Tensor) -> torch.Tensor:
     norm = self.config.query_key_norm
     if norm is None:
@@ -253,25 +255,8 @@ class MultiHeadAttention(nn.Module):
     norm = self.config.query_key_norm
     return key if norm is None else normalize(key, norm.epsilon).to(key.dtype)
 
-  def _attend(
-    self,
-    query: torch.Tensor,
-    held: Cache,
-    causal: bool,
-    mask: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    dropout_rate: float,
-  ) -> torch.Tensor:
-    out = attention(
-      query,
-      held['key'],
-      held['value'],
-      scale=self.config.factor,
-      causal=causal,
-      mask=mask,
-      bias=bias,
-      dropout_rate=dropout_rate,
-    )
+  def _attend(self, query: torch.Tensor, held: Cache, **options: Any) -> torch.Tensor:
+    out = attention(query, held['key'], held['value'], scale=self.config.factor, **options)
     return getattr(self, self.names.out)(out.flatten(2))
 
 

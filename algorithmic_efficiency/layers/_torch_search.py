@@ -89,16 +89,13 @@ def beam_search(
   tokens = start_tokens.repeat_interleave(num_beams)
   live = torch.zeros((batch_size, num_beams, max_length), dtype=tokens.dtype, device=device)
   ended = live.clone()
-  live_scores = ended_scores = None
+  live_scores = torch.full((batch_size, num_beams), -torch.inf, device=device)
+  ended_scores = live_scores.clone()
+  live_scores[:, 0] = 0  # all beams are equal at first, so that one counts
   penalties = length_penalties(max_length, length_penalty)
   rows = torch.arange(batch_size, device=device)[:, None]
   for position in range(max_length):
     log_probs, cache = step(tokens, cache)
-    if live_scores is None:
-      log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-      live_scores = log_probs.new_full((batch_size, num_beams), -torch.inf)
-      ended_scores = live_scores.clone()
-      live_scores[:, 0] = 0  # all beams are equal at first, so that one counts
     vocab_size = log_probs.shape[-1]
     scores = (live_scores[..., None] + log_probs.view(batch_size, num_beams, -1)).flatten(1)
     # Even if as many as there are beams end here, as many go on.

@@ -86,8 +86,8 @@ class FeedForwardConfig:
     hidden_dim: width after the activation.
     activation: a name of `ACTIVATIONS`; 'glu' has a gate of its own, so that the first layer is
       twice as wide.
-    gate: 'input' multiplies the hidden units by a linear function of the layer's input, as WMT's
-      GLU does; 'hidden' by a linear function of the hidden units, as that of ViT does.
+    gate: 'input' multiplies the hidden units by a linear function of the layer's input, as in WMT's
+      GLU. With 'hidden' it is a function of the hidden units, as in the GLU of ViT.
     use_bias: whether all layers have biases.
     init, out_init: how the kernels begin; `out_init` is that of the last.
     bias_stddev: standard deviation of the initial biases.
