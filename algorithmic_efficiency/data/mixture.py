@@ -69,6 +69,7 @@ class Mixed:
   def __init__(self, mixture: Mixture, *, batch_size: int, seed: int, shard: Shard = (0, 1)):
     sizes = [len(source) for source in mixture.sources.values()]
     check_sizes(min(sizes), batch_size, shard)
+    self.num_examples = sum(sizes)
     self._batch_size = batch_size
     self._seed = seed
     self._shard = shard
@@ -87,11 +88,16 @@ class Mixed:
 
   def rows(self, batch: int) -> ShardRows:
     start, stop = bounds(batch, self._batch_size, self._shard)
-    parts, drawn = self._parts(start, stop)
-    indices, epochs = np.empty(len(parts), np.int64), np.empty(len(parts), np.int64)
-    for part, passes in enumerate(self._passes):
-      chosen = np.flatnonzero(parts == part)
-      indices[chosen], epochs[chosen] = passes.examples(int(drawn[part]), len(chosen))
+    return self.examples(start, stop - start)
+
+  def examples(self, first: int, number: int) -> ShardRows:
+    parts, drawn = self._parts(first, first + number)
+    indices, epochs = np.empty(number, np.int64), np.empty(number, np.int64)
+    by_part = np.argsort(parts, kind='stable')
+    present, starts = np.unique(parts[by_part], return_index=True)
+    for part, chosen in zip(present.tolist(), np.split(by_part, starts[1:]), strict=True):
+      found = self._passes[part].examples(int(drawn[part]), len(chosen))
+      indices[chosen], epochs[chosen] = found
     return ShardRows(indices, epochs, None, parts)
 
   def identity(self) -> dict[str, int]:
@@ -137,11 +143,18 @@ class Mixed:
 
 
 class OneAfterTheOther:
-  """One pass over the sources of a mixture in order; the last batch is padded."""
+  """One pass over the sources of a mixture in order; the last batch is padded.
 
-  def __init__(self, mixture: Mixture, *, batch_size: int, shard: Shard = (0, 1)):
-    check_sizes(len(mixture), batch_size, shard)
-    self.num_batches: int | None = math.ceil(len(mixture) / batch_size)
+  Args:
+    num_examples: fewer examples than there are come from evenly spaced positions.
+  """
+
+  def __init__(
+    self, mixture: Mixture, num_examples: int, *, batch_size: int, shard: Shard = (0, 1)
+  ):
+    check_sizes(num_examples, batch_size, shard)
+    self.num_batches: int | None = math.ceil(num_examples / batch_size)
+    self._num_examples = num_examples
     self._ends = np.cumsum([len(source) for source in mixture.sources.values()])
     self._batch_size = batch_size
     self._shard = shard
@@ -149,16 +162,20 @@ class OneAfterTheOther:
 
   def rows(self, batch: int) -> ShardRows:
     positions = np.arange(*bounds(batch, self._batch_size, self._shard), dtype=np.int64)
-    total = int(self._ends[-1])
-    weights = (positions < total).astype(np.float32)
-    positions = np.minimum(positions, total - 1)
+    weights = (positions < self._num_examples).astype(np.float32)
+    positions = np.minimum(positions, self._num_examples - 1)
+    positions = positions * int(self._ends[-1]) // self._num_examples
     parts = np.searchsorted(self._ends, positions, side='right').astype(np.int64)
     starts = np.concatenate([[0], self._ends[:-1]])
     indices = positions - starts[parts]
     return ShardRows(indices, np.zeros_like(indices), weights, parts)
 
   def identity(self) -> dict[str, int]:
-    return {'mixture': self._hash, 'batch_size': self._batch_size}
+    return {
+      'mixture': self._hash,
+      'num_examples': self._num_examples,
+      'batch_size': self._batch_size,
+    }
 
 
 def _hash(mixture: Mixture) -> int:

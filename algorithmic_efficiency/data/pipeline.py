@@ -1,4 +1,4 @@
-"""The input pipeline of both frameworks: order, load, pad and prefetch, with a position to save.
+"""The input pipeline of both frameworks: order, load, pad and make ahead, with a position to save.
 
 A batch is a pure function of its number. An order determines the examples of batch k, and a loader
 turns them into arrays. Global batches are therefore bit-equal for any number of shards and worker
@@ -7,18 +7,21 @@ processes, and a position is a single number.
 
 from __future__ import annotations
 
+import collections
 import math
-import sys
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from algorithmic_efficiency import errors, seeds
-from algorithmic_efficiency.data.prefetch import Ahead
 from algorithmic_efficiency.data.workers import Workers
 
-Batch = dict[str, Any]  # numpy arrays with the same leading dimension, or tuples of them
+AHEAD_PER_WORKER = 2  # batches that are made ahead, for each worker process
+
+Batch = dict[str, Any]  # a tree of numpy arrays with the same leading dimension
 Shard = tuple[int, int]  # (index, count): the index-th of `count` contiguous parts of a batch
 
 
@@ -26,17 +29,25 @@ class ShardRows(NamedTuple):
   """The examples of one shard of a batch, in order.
 
   Attributes:
-    indices: int64 [rows], positions in the split.
-    epochs: int64 [rows], number of complete passes over the split before the row.
-    weights: float32 [rows], 1 for an example and 0 for padding; None in training, which has no
+    indices: int64 [examples], positions in the split, or in their source of a mixture.
+    epochs: int64 [examples], number of complete passes over the split before the example.
+    weights: float32 [examples], 1 for an example and 0 for padding; None in training, which has no
       padding.
-    parts: int64 [rows], index of the source in the mixture; None without a mixture.
+    parts: int64 [examples], index of the source in the mixture; None without a mixture.
+    edges: int64 [rows + 1]; packed row r holds the examples from edges[r] to edges[r + 1]. None
+      where each example is a row.
   """
 
   indices: np.ndarray
   epochs: np.ndarray
   weights: np.ndarray | None
   parts: np.ndarray | None = None
+  edges: np.ndarray | None = None
+
+  @property
+  def num_rows(self) -> int:
+    """The leading dimension of the batch."""
+    return len(self.indices) if self.edges is None else len(self.edges) - 1
 
 
 class Order(Protocol):
@@ -53,6 +64,16 @@ class Order(Protocol):
     ...
 
 
+class Endless(Order, Protocol):
+  """An endless order, which gives the examples of any positions."""
+
+  num_examples: int
+
+  def examples(self, first: int, number: int) -> ShardRows:
+    """Returns the examples of the positions from `first` on."""
+    ...
+
+
 Load = Callable[[ShardRows], Batch]  # returns new arrays in each call; picklable for workers
 
 
@@ -63,11 +84,11 @@ class Stream(Protocol):
 
   def __next__(self) -> Batch: ...
 
-  def state(self) -> dict[str, int]:
-    """Returns the position after the last batch taken; prefetched batches do not count."""
+  def state(self) -> dict[str, Any]:
+    """Returns the position after the last batch taken; batches made ahead do not count."""
     ...
 
-  def restore(self, state: dict[str, int]) -> None:
+  def restore(self, state: dict[str, Any]) -> None:
     """Continues from a position that `state` returned.
 
     Raises:
@@ -75,7 +96,13 @@ class Stream(Protocol):
     """
     ...
 
-  def close(self) -> None: ...
+  def pause(self) -> None:
+    """Drops batches made ahead, and waits until no worker process runs; the position stays."""
+    ...
+
+  def close(self) -> None:
+    """Ends the worker processes. Idempotent."""
+    ...
 
 
 class Passes:
@@ -122,7 +149,7 @@ class Shuffled:
 
   def __init__(self, *, num_examples: int, batch_size: int, seed: int, shard: Shard = (0, 1)):
     check_sizes(num_examples, batch_size, shard)
-    self._num_examples = num_examples
+    self.num_examples = num_examples
     self._batch_size = batch_size
     self._seed = seed
     self._shard = shard
@@ -130,11 +157,14 @@ class Shuffled:
 
   def rows(self, batch: int) -> ShardRows:
     start, stop = bounds(batch, self._batch_size, self._shard)
-    return ShardRows(*self._passes.examples(start, stop - start), None)
+    return self.examples(start, stop - start)
+
+  def examples(self, first: int, number: int) -> ShardRows:
+    return ShardRows(*self._passes.examples(first, number), None)
 
   def identity(self) -> dict[str, int]:
     return {
-      'num_examples': self._num_examples,
+      'num_examples': self.num_examples,
       'batch_size': self._batch_size,
       'seed': self._seed,
     }
@@ -185,40 +215,68 @@ class Maker:
 class Batches:
   """A stream of the batches of an order.
 
+  With workers, `AHEAD_PER_WORKER` batches for each are made ahead after each batch taken, and no
+  more until the next: so what is made while a clock stands is bounded.
+
   Args:
     order: determines the examples of each batch.
     load: turns the examples of a batch into arrays.
-    prefetch: number of batches that a background thread makes ahead; 0 makes each on demand.
-    num_workers: number of worker processes that make batches; 0 makes them in this process. Each
-      worker implies a prefetch of at least 2.
+    workers: make the batches, also those of other streams; None makes them on demand here. Who
+      made them closes them.
+    num_ahead: number of batches that workers make ahead; by default as above.
+    name: of task and split, for messages.
   """
 
-  def __init__(self, order: Order, load: Load, *, prefetch: int = 0, num_workers: int = 0):
+  def __init__(
+    self,
+    order: Order,
+    load: Load,
+    *,
+    workers: Workers | None = None,
+    num_ahead: int | None = None,
+    name: str = 'the stream',
+  ):
     self._order = order
     self._position = 0
     self._closed = False
     self._make = Maker(order, load)
-    self._depth = max(prefetch, 2 * num_workers)
-    self._ahead: Ahead | None = None
-    self._workers = Workers(self._make, num_workers) if num_workers else None
+    self._workers = workers
+    if num_ahead is None and workers is not None:
+      num_ahead = AHEAD_PER_WORKER * workers.num_workers
+    self._num_ahead = num_ahead or 0
+    self._name = name
+    self._stream: int | None = None  # its number among those of the workers
+    self._ahead: collections.deque[Future[Batch]] = collections.deque()
 
   def __iter__(self) -> Batches:
     return self
 
   def __next__(self) -> Batch:
-    if self._closed:
-      raise StopIteration
-    if self._order.num_batches is not None and self._position >= self._order.num_batches:
+    if self._closed or self._is_past_end(self._position):
       self.close()
       raise StopIteration
-    batch = self._take() if self._depth else self._make(self._position)
+    batch = self._make(self._position) if self._workers is None else self._receive(self._workers)
     self._position += 1
     return batch
 
-  def state(self) -> dict[str, int]:
+  @property
+  def num_ahead(self) -> int:
+    """The number of batches that are made ahead, or are being made."""
+    return len(self._ahead)
+
+  def make_ahead(self, number: int) -> None:
+    """Has workers make batches, until `number` are ahead."""
+    if self._workers is None:
+      return
+    if self._stream is None:
+      self._stream = self._workers.add(self._make, self._name)
+    while len(self._ahead) < number and not self._is_past_end(self._position + len(self._ahead)):
+      self._ahead.append(self._workers.submit(self._stream, self._position + len(self._ahead)))
+
+  def state(self) -> dict[str, Any]:
     return {'num_batches': self._position, **self._order.identity()}
 
-  def restore(self, state: dict[str, int]) -> None:
+  def restore(self, state: dict[str, Any]) -> None:
     expected = self._order.identity()
     found = {name: state.get(name) for name in expected}
     if found != expected:
@@ -226,46 +284,36 @@ class Batches:
         f'A stream continues only from a position of the same order: the stream has {expected}, '
         f'the position has {found}.'
       )
-    self._stop_ahead()
+    self._drop()
     self._position = state['num_batches']
 
+  def pause(self) -> None:
+    futures.wait(self._drop())
+
   def close(self) -> None:
-    """Ends the background thread and the worker processes. Idempotent."""
     self._closed = True
-    if self._workers is not None:
-      self._workers.close()
-    self._stop_ahead()
+    self._drop()
 
-  def __del__(self) -> None:
-    # Daemon threads cannot be joined while the interpreter exits.
-    if hasattr(self, '_workers') and not sys.is_finalizing():
-      self.close()
+  def _receive(self, workers: Workers) -> Batch:
+    """Takes the next batch from the workers.
 
-  def _take(self) -> Batch:
-    if self._ahead is None:
-      self._ahead = Ahead(self._batches_from(self._position), self._depth)
-    try:
-      return self._ahead.take()
-    except BaseException:
-      self._stop_ahead()
-      raise
+    Raises:
+      WorkerError: a worker has died, whatever it was making.
+    """
+    self.make_ahead(self._num_ahead + 1)
+    batch = self._ahead[0].result()
+    workers.check()
+    self._ahead.popleft()
+    return batch
 
-  def _batches_from(self, first: int) -> Iterator[Batch]:
-    if self._workers is not None:
-      return self._workers.results(first, self._order.num_batches)
-    return _made(self._make, first, self._order.num_batches)
+  def _drop(self) -> list[Future[Batch]]:
+    """Drops the batches made ahead; returns those that are being made."""
+    dropped = [future for future in self._ahead if not future.cancel()]
+    self._ahead.clear()
+    return dropped
 
-  def _stop_ahead(self) -> None:
-    if self._ahead is not None:
-      self._ahead.close()
-      self._ahead = None
-
-
-def _made(make: Maker, first: int, stop: int | None) -> Iterator[Batch]:
-  batch = first
-  while stop is None or batch < stop:
-    yield make(batch)
-    batch += 1
+  def _is_past_end(self, position: int) -> bool:
+    return self._order.num_batches is not None and position >= self._order.num_batches
 
 
 def _masked(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:

@@ -6,17 +6,24 @@ calls. A `Source` gives one example at a time; `Mapped` transforms each example 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import random_numbers, trees
-from algorithmic_efficiency.data.pipeline import Batch, ShardRows
+from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
 from algorithmic_efficiency.data.random_numbers import ExampleRandom
 
 Example = Mapping[str, Any]
 Transform = Callable[[Example, ExampleRandom | None], Example]
 Collate = Callable[[list[Example]], Batch]
+
+_NUM_NAMED = 3  # examples of a batch that a message names
+
+
+class ExampleError(RuntimeError):
+  """Code of a task failed on an example; the message names task, split and example."""
 
 
 class Source(Protocol):
@@ -53,65 +60,151 @@ class Arrays:
     return trees.gather(self._fields, rows.indices)
 
 
-class Mapped:
-  """A loader that transforms each example and joins the results.
+class Loaded:
+  """A loader of a task, whose mistakes are told with task, split and examples.
 
   Args:
-    sources: the sources of a mixture, or a single source.
-    transform: called with an example and its random numbers, or None in evaluation. They depend
-      only on seed, epoch and position.
-    collate: joins the transformed examples of a batch; None stacks them.
-    seed: seed of the random numbers; None in evaluation.
+    load: the loader.
     name: name of task and split, for messages.
   """
 
-  def __init__(
-    self,
-    sources: Sequence[Source],
-    transform: Transform,
-    collate: Collate | None,
-    *,
-    seed: int | None,
-    name: str,
-  ):
-    self._sources = tuple(sources)
-    self._transform = transform
-    self._collate = collate or trees.stack
-    self._seed = seed
+  def __init__(self, load: Load, name: str):
+    self._load = load
     self._name = name
 
   def __call__(self, rows: ShardRows) -> Batch:
     """Returns the batch of some rows.
 
     Raises:
-      UserError: an example is no tree of arrays, or examples differ in structure.
+      UserError: it is no tree of arrays.
+      ExampleError: the loader failed.
     """
-    examples = []
-    parts = [0] * len(rows.indices) if rows.parts is None else rows.parts.tolist()
-    for part, index, random in zip(parts, rows.indices.tolist(), self._random(rows), strict=True):
-      example = self._transform(self._sources[part][index], random)
-      self._check(example, part, index)
-      examples.append(example)
     try:
-      return self._collate(examples)
-    except trees.TreeError as error:
-      numbers = ', '.join(map(str, rows.indices[:3]))
-      raise errors.UserError(
-        f'{self._name}: the examples {numbers}, ... do not make a batch: {error}'
-      ) from None
+      batch = self._load(rows)
+    except Exception as error:
+      _fail(_examples(self._name, rows), error)
+    return _checked(batch, self._name, rows)
 
-  def _check(self, example: Any, part: int, index: int) -> None:
+
+class Mapped:
+  """A loader that transforms each example and joins the results.
+
+  Args:
+    sources: the sources of a mixture by name, or a single source under the name ''.
+    transform: called with an example and its random numbers, or None in evaluation. They depend
+      only on seed, epoch and position.
+    collate: joins the transformed examples, or packed rows, of a batch; None stacks them.
+    seed: seed of the random numbers; None in evaluation.
+    name: name of task and split, for messages.
+    join: joins the examples of a packed row.
+  """
+
+  def __init__(
+    self,
+    sources: Mapping[str, Source],
+    transform: Transform,
+    collate: Collate | None,
+    *,
+    seed: int | None,
+    name: str,
+    join: Callable[[list[Example]], Example] | None = None,
+  ):
+    self._sources = tuple(sources.items())
+    self._transform = transform
+    self._collate = collate or trees.stack
+    self._seed = seed
+    self._name = name
+    self._join = join
+
+  def __call__(self, rows: ShardRows) -> Batch:
+    """Returns the batch of some rows.
+
+    Raises:
+      UserError: an example is no tree of arrays, or examples differ in structure.
+      ExampleError: the source or a function of the task failed.
+    """
+    num_examples = len(rows.indices)
+    parts = [0] * num_examples if rows.parts is None else rows.parts.tolist()
+    places = list(zip(parts, rows.indices.tolist(), strict=True))
+    examples = [
+      self._example(*place, random)
+      for place, random in zip(places, self._random(rows), strict=True)
+    ]
+    if rows.edges is not None:
+      edges = rows.edges.tolist()
+      examples = [
+        self._row(examples[first:last], places[first:last])
+        for first, last in itertools.pairwise(edges)
+      ]
+      places = [places[first] for first in edges[:-1]]
     try:
+      batch = self._collate(examples)
+    except Exception as error:
+      self._fail(error, places, rows)
+    return _checked(batch, self._name, rows)
+
+  def _example(self, part: int, index: int, random: ExampleRandom | None) -> Example:
+    try:
+      example = self._transform(self._sources[part][1][index], random)
       for _ in trees.leaves(example):
         pass
-    except trees.TreeError as error:
-      source = f' of source {part}' if len(self._sources) > 1 else ''
-      raise errors.UserError(f'{self._name}, example {index}{source}: {error}') from None
+    except Exception as error:
+      _fail(self._place(part, index), error)
+    return example
 
-  def _random(self, rows: ShardRows) -> list[ExampleRandom | None]:
+  def _row(self, examples: list[Example], places: list[tuple[int, int]]) -> Example:
+    assert self._join is not None, 'only packed rows have edges'
+    try:
+      return self._join(examples)
+    except Exception as error:
+      row = getattr(error, 'row', None) or 0
+      _fail(f'{self._place(*places[row])}, in a packed row', error)
+
+  def _fail(self, error: Exception, places: list[tuple[int, int]], rows: ShardRows) -> NoReturn:
+    row = getattr(error, 'row', None)
+    where = _examples(self._name, rows) if row is None else self._place(*places[row])
+    _fail(where, error)
+
+  def _place(self, part: int, index: int) -> str:
+    source = self._sources[part][0]
+    return f'{self._name}, example {index}{f" of source {source}" if source else ""}'
+
+  def _random(self, rows: ShardRows) -> Sequence[ExampleRandom | None]:
     if self._seed is None:
       return [None] * len(rows.indices)
     # Equal positions of different sources are different examples.
     numbers = rows.indices if rows.parts is None else rows.indices + (rows.parts << 40)
     keys = random_numbers.keys(self._seed, rows.epochs, numbers)
     return [ExampleRandom(key) for key in keys.tolist()]
+
+
+def _checked(batch: Any, name: str, rows: ShardRows) -> Batch:
+  try:
+    if not isinstance(batch, dict):
+      raise trees.TreeError(f'a batch must be a dict of arrays; it is {type(batch).__name__}.')
+    for _ in trees.leaves(batch):
+      pass
+  except trees.TreeError as error:
+    _fail(_examples(name, rows), error)
+  return batch
+
+
+def _examples(name: str, rows: ShardRows) -> str:
+  shown = ', '.join(map(str, rows.indices[:_NUM_NAMED].tolist()))
+  more = ', ...' if len(rows.indices) > _NUM_NAMED else ''
+  return f'{name}, the batch of the examples {shown}{more}'
+
+
+def _fail(where: str, error: Exception) -> NoReturn:
+  """Raises an exception of a task's code again, with the place where it was raised.
+
+  Raises:
+    UserError, MemoryError: as they are.
+    UserError: examples are no trees of arrays of one structure.
+    ExampleError: any other.
+  """
+  if isinstance(error, (errors.UserError, MemoryError)):
+    raise error
+  if isinstance(error, trees.TreeError):
+    raise errors.UserError(f'{where}: {error}') from None
+  raise ExampleError(f'{where}: {type(error).__name__}: {error}') from error

@@ -14,7 +14,15 @@ Tree = Any
 
 
 class TreeError(ValueError):
-  """A value is no tree of arrays, or two trees differ; the message names the path."""
+  """A value is no tree of arrays, or two trees differ; the message names the path.
+
+  Attributes:
+    row: which of several trees is wrong; None where that is not known.
+  """
+
+  def __init__(self, message: str, row: int | None = None):
+    super().__init__(message)
+    self.row = row
 
 
 def leaves(tree: Tree, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
@@ -67,13 +75,30 @@ def stack(examples: list[Tree]) -> Tree:
   Raises:
     TreeError: a leaf is no array, or the examples differ in structure, shape or type.
   """
-  forms = [[(path, leaf.shape, leaf.dtype) for path, leaf in leaves(one)] for one in examples]
-  for number, form in enumerate(forms):
+  require_same(examples)
+  return map_leaves(lambda *arrays: np.stack(arrays), *examples)
+
+
+def require_same(examples: list[Tree], *, first_axis: bool = True) -> None:
+  """Checks that examples have one structure, and leaves of one type and shape.
+
+  Args:
+    first_axis: False lets the lengths of the first axis differ.
+
+  Raises:
+    TreeError: a leaf is no array, or an example differs from the first.
+  """
+  begin = 0 if first_axis else 1
+  forms = [
+    [(path, leaf.shape[begin:], leaf.dtype) for path, leaf in leaves(one)] for one in examples
+  ]
+  for row, form in enumerate(forms):
     if form != forms[0]:
       raise TreeError(
-        f'example {number} of the batch is {_form(form)}, the first {_form(forms[0])}.'
+        f'examples must have one structure; it is {_form(form)}, the first of its batch '
+        f'{_form(forms[0])}.',
+        row,
       )
-  return map_leaves(lambda *arrays: np.stack(arrays), *examples)
 
 
 def gather(tree: Tree, indices: np.ndarray) -> Tree:

@@ -1,56 +1,169 @@
-"""Worker processes that make batches, in order, without shared state.
+"""Worker processes that make batches ahead, without shared state.
 
-A worker receives the number of a batch and sends its arrays, as raw bytes into newly allocated
-memory. Workers are spawned, find the same task folders as the parent, and end with it.
+A worker is told how a stream makes its batches once, and receives the numbers of batches. It sends
+the arrays of a batch as raw bytes into newly allocated memory. Workers are spawned with the first
+request, find the same task folders as the parent, and end with it.
+
+Grain was weighed against this: it mixes, packs, prefetches in processes and saves its state as
+well. It took 17.3 ms where this pipeline took 13.1, for a batch of 128 examples mapped one by one,
+and adds 0.5 s to the start of a trial. Its order of examples would replace the one under which
+targets were calibrated, and its state is no single number. So the order and the workers stay ours.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import pickle
+import queue
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
 from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import trust
+from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.benchmark import registry
+
+Make = Callable[[int], Any]  # makes batch k; picklable, also from a task folder outside the tree
 
 _IN_FLIGHT = 2  # for each worker: one in progress and one queued
 _EXIT_SEC = 5.0
+_TRACE_BYTES = 1 << 14  # of the stack that a crashing worker prints
 
 
 class WorkerError(RuntimeError):
   """A worker process ended before it had sent its batches."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+  stream: int
+  number: int
+  future: Future[Any] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Worker:
+  """A process, its pipe, the pipe of its last words, and what it has been asked for."""
+
+  process: Any
+  connection: Connection
+  crash: Connection
+  told: set[int] = field(default_factory=set)  # streams whose `make` it has
+  asked: collections.deque[_Request] = field(default_factory=collections.deque)
+
+
 class Workers:
-  """A pool of worker processes that call `make(k)`.
+  """A pool of worker processes, for any number of streams.
 
   Args:
-    make: picklable function of the batch number, also from a task folder outside the tree.
-    num_workers: number of processes.
+    num_workers: number of processes; they start with the first request.
   """
 
-  def __init__(self, make: Callable[[int], Any], num_workers: int):
+  def __init__(self, num_workers: int):
+    self.num_workers = num_workers
+    self._payloads: list[bytes] = []
+    self._names: list[str] = []
+    self._workers: list[_Worker] = []
+    self._waiting: collections.deque[_Request] = collections.deque()
+    self._lock = threading.RLock()
+    self._broken: BaseException | None = None
+    self._closed = False
+    self._thread: threading.Thread | None = None
+
+  def add(self, make: Make, name: str) -> int:
+    """Adds a stream, which `submit` knows by the number that is returned.
+
+    Args:
+      name: of task and split, for messages.
+
+    Raises:
+      UserError: `make` cannot be sent to another process.
+    """
+    try:
+      payload = pickle.dumps(make)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+      raise errors.UserError(
+        f'{name}: worker processes need a source, transform and collate that can be pickled, such '
+        f'as functions of a module: {error}. Without workers, --num_data_workers 0, any will do.'
+      ) from None
+    self._payloads.append(payload)
+    self._names.append(name)
+    return len(self._payloads) - 1
+
+  def submit(self, stream: int, number: int) -> Future[Any]:
+    """Asks for a batch of a stream. Batches are begun in the order in which they are asked for.
+
+    Returns:
+      The batch, or the exception of `make`.
+
+    Raises:
+      WorkerError: a worker has died.
+    """
+    self.check()
+    request = _Request(stream=stream, number=number)
+    with self._lock:
+      if not self._workers:
+        self._start()
+      self._waiting.append(request)
+      self._dispatch()
+    return request.future
+
+  def results(self, stream: int, numbers: range) -> Iterator[Any]:
+    """Yields the batches of a stream in order, each as soon as it is made.
+
+    Raises:
+      WorkerError: a worker has died.
+    """
+    ahead: collections.deque[Future[Any]] = collections.deque()
+    for number in numbers:
+      ahead.append(self.submit(stream, number))
+      if len(ahead) > _IN_FLIGHT * self.num_workers:
+        yield ahead.popleft().result()
+    while ahead:
+      yield ahead.popleft().result()
+
+  def check(self) -> None:
+    """
+    Raises:
+      WorkerError: a worker has died.
+    """
+    if self._broken is not None:
+      raise self._broken
+
+  def close(self) -> None:
+    """Ends the processes. Idempotent."""
+    with self._lock:
+      self._closed = True
+      workers, self._workers = self._workers, []
+    for worker in workers:
+      worker.process.terminate()
+    for worker in workers:
+      worker.process.join(_EXIT_SEC)
+      if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+    if self._thread is not None:
+      self._thread.join()
+
+  def _start(self) -> None:
     context = multiprocessing.get_context('spawn')
-    payload = pickle.dumps(make)
-    self._processes: list[Any] = []
-    self._connections: list[Connection] = []
-    self._outstanding: collections.deque[int] = collections.deque()
-    for number in range(num_workers):
+    for number in range(self.num_workers):
       ours, theirs = context.Pipe()
+      last_words, crash = context.Pipe(duplex=False)
       process = context.Process(
         target=_work,
-        args=(theirs, registry.roots()),
+        args=(theirs, crash, registry.roots()),
         name=f'algoeff-data-{number}',
         daemon=True,
       )
@@ -58,85 +171,110 @@ class Workers:
       assert process.pid is not None
       trust.trust_process(process.pid)
       theirs.close()
-      self._processes.append(process)
-      self._connections.append(ours)
-    # Not passed as an argument: if the process dies at once, a payload larger than the pipe blocks.
-    for connection in self._connections:
-      _tell(connection.send_bytes, payload)
+      crash.close()
+      self._workers.append(_Worker(process=process, connection=ours, crash=last_words))
+    self._thread = threading.Thread(
+      target=self._listen, args=(tuple(self._workers),), name='algoeff-data', daemon=True
+    )
+    self._thread.start()
 
-  def results(self, first: int, stop: int | None) -> Iterator[Any]:
-    """Yields `make(first)`, `make(first + 1)` and so on, up to but without `stop`.
-
-    An exception of `make` is raised here.
-
-    Raises:
-      WorkerError: a worker has died.
-    """
-    while self._outstanding:  # results of an earlier call that was abandoned
-      self._receive(raises=False)
-    asked = first
-    while True:
-      while len(self._outstanding) < _IN_FLIGHT * len(self._processes) and asked != stop:
-        self._ask(asked)
-        asked += 1
-      if not self._outstanding:
+  def _dispatch(self) -> None:
+    """Sends waiting requests to the workers that have the least to do."""
+    while self._waiting and self._workers and self._broken is None:
+      worker = min(self._workers, key=lambda one: len(one.asked))
+      if len(worker.asked) >= _IN_FLIGHT:
         return
-      yield self._receive()
+      request = self._waiting.popleft()
+      if not request.future.set_running_or_notify_cancel():
+        continue
+      worker.asked.append(request)
+      # Not an argument of the process: if that dies at once, more than a pipe holds would block.
+      if request.stream not in worker.told:
+        worker.told.add(request.stream)
+        _tell(worker, (request.stream, self._payloads[request.stream], request.number))
+      else:
+        _tell(worker, (request.stream, None, request.number))
 
-  def close(self) -> None:
-    """Ends the processes. Idempotent."""
-    for process in self._processes:
-      process.terminate()
-    for process in self._processes:
-      process.join(_EXIT_SEC)
-      if process.is_alive():
-        process.kill()
-        process.join()
-
-  def _ask(self, number: int) -> None:
-    worker = number % len(self._processes)
-    _tell(self._connections[worker].send, number)
-    self._outstanding.append(worker)
-
-  def _receive(self, *, raises: bool = True) -> Any:
-    worker = self._outstanding.popleft()
+  def _listen(self, workers: tuple[_Worker, ...]) -> None:
+    """Passes on what the workers send, until one of them ends."""
+    trust.trust_this_thread()
+    by_connection = {worker.connection: worker for worker in workers}
     try:
-      result, error = _receive(self._connections[worker])
-    except (EOFError, OSError) as lost:
-      raise self._death(worker) from lost
-    if error is not None and raises:
-      raise error
-    return result
+      while True:
+        for ready in wait(list(by_connection)):
+          self._take(by_connection[ready])  # type: ignore[index]
+    except BaseException as error:  # whoever waits for a batch gets to see it
+      self._break(error, workers)
 
-  def _death(self, worker: int) -> WorkerError:
-    process = self._processes[worker]
+  def _take(self, worker: _Worker) -> None:
+    try:
+      result, error = _receive(worker.connection)
+    except (EOFError, OSError):
+      raise self._death(worker) from None
+    with self._lock:
+      request = worker.asked.popleft()
+      self._dispatch()
+    if error is None:
+      request.future.set_result(result)
+    else:
+      request.future.set_exception(error)
+
+  def _break(self, error: BaseException, workers: tuple[_Worker, ...]) -> None:
+    with self._lock:
+      self._broken = error
+      left = [request for worker in workers for request in worker.asked]
+      left += [one for one in self._waiting if one.future.set_running_or_notify_cancel()]
+      self._waiting.clear()
+    for request in left:
+      request.future.set_exception(error)
+
+  def _death(self, worker: _Worker) -> WorkerError:
+    if self._closed:
+      return WorkerError('The data workers have been closed.')
+    process = worker.process
     process.join(_EXIT_SEC)
-    return WorkerError(f'The data worker {process.name} ended with exit code {process.exitcode}.')
+    asked = [f'batch {one.number} of {self._names[one.stream]}' for one in worker.asked]
+    doing = f' while it was making {asked[0]}' if asked else ''
+    printed = os.read(worker.crash.fileno(), _TRACE_BYTES) if worker.crash.poll() else b''
+    stack = f'\n{printed.decode(errors="replace").rstrip()}' if printed else ''
+    return WorkerError(f'The data worker {process.name} {_ended(process.exitcode)}{doing}.{stack}')
 
 
-def _tell(send: Callable[[Any], None], message: Any) -> None:
-  # A dead worker is noticed later, when its result is received.
+def _ended(exit_code: int | None) -> str:
+  if exit_code is None:
+    return 'closed its pipe'
+  if exit_code >= 0:
+    return f'ended with exit code {exit_code}'
+  name = signal.Signals(-exit_code).name
+  cause = ', most likely as there was not enough memory,' if exit_code == -signal.SIGKILL else ''
+  return f'was ended by {name}{cause}'
+
+
+def _tell(worker: _Worker, message: Any) -> None:
+  # A dead worker is noticed where its results are received.
   with contextlib.suppress(OSError):
-    send(message)
+    worker.connection.send(message)
 
 
-def _work(connection: Connection, roots: tuple[list[str], list[str]]) -> None:
-  """Runs a worker: receives `make`, then numbers, and sends results until the parent closes."""
+def _work(connection: Connection, crash: Connection, roots: tuple[list[str], list[str]]) -> None:
+  """Runs a worker: receives requests and sends results until the parent closes."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
-  threading.Thread(target=_end_with_parent, name='algoeff-parent', daemon=True).start()
+  faulthandler.enable(crash.fileno())
+  requests: queue.SimpleQueue[tuple[int, bytes | None, int]] = queue.SimpleQueue()
+  # In a thread, so that a parent that tells never waits for a worker that sends.
+  threading.Thread(target=_hear, args=(connection, requests), daemon=True).start()
   _find_tasks(*roots)
-  payload = None
-  make = None
-  answer: tuple[Any, Exception | None]
+  payloads: dict[int, bytes] = {}
+  makes: dict[int, Make] = {}
   while True:
+    stream, payload, number = requests.get()
+    if payload is not None:
+      payloads[stream] = payload
+    answer: tuple[Any, Exception | None]
     try:
-      payload = connection.recv_bytes() if payload is None else payload
-      number = connection.recv()
-    except EOFError:
-      return
-    try:
-      make = pickle.loads(payload) if make is None else make
-      answer = (make(number), None)
+      if stream not in makes:
+        makes[stream] = pickle.loads(payloads[stream])
+      answer = (makes[stream](number), None)
     except Exception as error:  # the parent raises it again
       answer = (None, _portable(error))
     try:
@@ -145,10 +283,15 @@ def _work(connection: Connection, roots: tuple[list[str], list[str]]) -> None:
       return
 
 
-def _end_with_parent() -> None:
+def _hear(connection: Connection, requests: queue.SimpleQueue[Any]) -> None:
+  """Passes on what the parent tells, and ends the process with it."""
   parent = parent_process()
   assert parent is not None
-  wait([parent.sentinel])
+  while parent.sentinel not in wait([connection, parent.sentinel]):
+    try:
+      requests.put(connection.recv())
+    except (EOFError, OSError):
+      break
   os._exit(1)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ class Numbers:
 
 
 def mapped(source: Source, transform: Transform, seed: int | None = None) -> Mapped:
-  return Mapped([source], transform, None, seed=seed, name='toy, train')
+  return Mapped({'': source}, transform, None, seed=seed, name='toy, train')
 
 
 def jitter(example: dict[str, Any], random: ExampleRandom | None) -> dict[str, Any]:
@@ -59,17 +61,40 @@ def load_or_fail(rows: ShardRows) -> Batch:
   return load_numbers(rows)
 
 
-def load_or_die(rows: ShardRows) -> Batch:
+def load_or_die(rows: ShardRows, how: str) -> Batch:
   if 5 in rows.indices:
+    die(how)
+  return load_numbers(rows)
+
+
+def die(how: str) -> None:
+  if how == 'exit':
     os._exit(7)
+  os.kill(os.getpid(), signal.SIGSEGV if how == 'crash' else signal.SIGKILL)
+
+
+def load_with(rows: ShardRows, ballast: np.ndarray) -> Batch:
+  return load_numbers(rows)
+
+
+def load_slowly(rows: ShardRows, folder: str) -> Batch:
+  """Leaves a file when it begins, and another when it ends."""
+  name = note(folder)
+  time.sleep(0.05)
+  name.with_suffix('.done').touch()
   return load_numbers(rows)
 
 
 def load_and_note(rows: ShardRows, folder: str) -> Batch:
   """Leaves a file in the folder for each batch that it is asked for."""
-  descriptor, _ = tempfile.mkstemp(dir=folder)
-  os.close(descriptor)
+  note(folder)
   return load_numbers(rows)
+
+
+def note(folder: str) -> Path:
+  descriptor, name = tempfile.mkstemp(dir=folder)
+  os.close(descriptor)
+  return Path(name)
 
 
 def load_once(rows: ShardRows) -> Batch:

@@ -60,8 +60,9 @@ def test_a_batch_is_a_function_of_its_number_for_any_number_of_shards():
 def test_a_position_continues_only_the_same_mixture():
   def stream(weights=WEIGHTS):
     order = Mixed(mixture(weights), batch_size=10, seed=1)
-    sources = list(mixture().sources.values())
-    return Batches(order, Mapped(sources, data_examples.jitter, None, seed=5, name='toy, train'))
+    return Batches(
+      order, Mapped(mixture().sources, data_examples.jitter, None, seed=5, name='toy, train')
+    )
 
   first, again = stream(), stream()
   taken = [next(first) for _ in range(3)]
@@ -72,17 +73,15 @@ def test_a_position_continues_only_the_same_mixture():
 
 
 def test_equal_positions_of_two_sources_have_other_random_numbers():
-  sources = [data_examples.Numbers(5), data_examples.Numbers(5)]
+  sources = {name: data_examples.Numbers(5) for name in 'ab'}
   load = Mapped(sources, data_examples.jitter, None, seed=5, name='toy, train')
-  order = OneAfterTheOther(
-    Mixture(dict(zip('ab', sources, strict=True)), {'a': 1, 'b': 1}, name=''), batch_size=10
-  )
+  order = OneAfterTheOther(Mixture(sources, {'a': 1, 'b': 1}, name=''), 10, batch_size=10)
   noise = load(order.rows(0)._replace(weights=None))['inputs'][:, 0]
   assert not np.isclose(noise[:5], noise[5:]).any()
 
 
 def test_evaluation_passes_over_the_sources_in_their_order_and_pads():
-  order = OneAfterTheOther(mixture(), batch_size=600)
+  order = OneAfterTheOther(mixture(), 1107, batch_size=600)
   rows = [order.rows(batch) for batch in range(order.num_batches)]
   parts, indices = (
     np.concatenate([getattr(one, name) for one in rows]) for name in ('parts', 'indices')
@@ -91,6 +90,22 @@ def test_evaluation_passes_over_the_sources_in_their_order_and_pads():
   assert weights.sum() == 1107 and (weights[:1107] == 1).all()
   assert indices[:107].tolist() == [*range(100), *range(7)] and indices[1106] == 999
   assert np.bincount(parts[:1107]).tolist() == [100, 7, 1000]
+
+
+def test_a_part_of_an_evaluation_has_the_same_share_of_each_source():
+  rows = OneAfterTheOther(mixture(), 111, batch_size=120).rows(0)
+  assert np.bincount(rows.parts[:111]).tolist() == [11, 0, 100]
+  places = {*zip(rows.parts[:111].tolist(), rows.indices[:111].tolist(), strict=True)}
+  assert len(places) == 111 and rows.weights.sum() == 111
+
+
+def test_a_batch_of_many_sources_costs_what_it_draws_of():
+  """As many epochs are shuffled as sources are drawn from: here 64 of 1,000 at most."""
+  sources = {f's{number}': data_examples.Numbers(50) for number in range(1000)}
+  order = Mixed(Mixture(sources, dict.fromkeys(sources, 1), name=''), batch_size=64, seed=1)
+  rows = order.rows(3)
+  shuffled = [part for part, passes in enumerate(order._passes) if passes._permutations]
+  assert shuffled == sorted(set(rows.parts.tolist()))
 
 
 @pytest.mark.parametrize('weight', [0, -1, float('nan'), float('inf'), '1', None])

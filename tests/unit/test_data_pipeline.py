@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 
 import data_examples
 import numpy as np
@@ -20,14 +19,14 @@ from algorithmic_efficiency.data.pipeline import (
 from algorithmic_efficiency.data.sources import Arrays
 
 
-def train(num_examples=10, batch_size=4, seed=3, shard=(0, 1), load=None, **options):
+def train(num_examples=10, batch_size=4, seed=3, shard=(0, 1), load=None):
   order = Shuffled(num_examples=num_examples, batch_size=batch_size, seed=seed, shard=shard)
-  return Batches(order, load or data_examples.load_numbers, **options)
+  return Batches(order, load or data_examples.load_numbers)
 
 
-def evaluation(num_examples=10, batch_size=4, shard=(0, 1), load=None, **options):
+def evaluation(num_examples=10, batch_size=4, shard=(0, 1), load=None):
   order = InOrder(num_examples=num_examples, batch_size=batch_size, shard=shard)
-  return Batches(order, load or data_examples.load_numbers, **options)
+  return Batches(order, load or data_examples.load_numbers)
 
 
 def take(stream, number):
@@ -95,10 +94,9 @@ def test_reference_fault_17_the_order_comes_from_the_seed_alone():
   assert not np.array_equal(next(train(seed=2))['inputs'], first[0]['inputs'])
 
 
-@pytest.mark.parametrize('options', [{}, {'prefetch': 3}, {'num_workers': 2}], ids=str)
-def test_reference_fault_32_a_restored_stream_continues_in_the_same_order(options):
+def test_reference_fault_32_a_restored_stream_continues_in_the_same_order():
   number = 8
-  stream = train(**options)
+  stream = train()
   expected, states = [], [stream.state()]
   for _ in range(number):
     expected.append(next(stream))
@@ -111,29 +109,11 @@ def test_reference_fault_32_a_restored_stream_continues_in_the_same_order(option
 
 
 def test_restoring_twice_in_a_row_and_before_the_first_batch():
-  stream = train(prefetch=2)
+  stream = train()
   expected = take(train(), 6)
   stream.restore({**stream.state(), 'num_batches': 2})
   stream.restore({**stream.state(), 'num_batches': 4})
   assert_equal(take(stream, 2), expected[4:])
-  stream.close()
-
-
-def test_batches_made_ahead_do_not_count():
-  made = []
-
-  def load(rows):
-    made.append(rows)
-    return data_examples.load_numbers(rows)
-
-  stream = train(load=load, prefetch=3)
-  next(stream)
-  deadline = threading.Event()
-  while len(made) < 4:
-    deadline.wait(0.01)
-  deadline.wait(0.05)
-  assert len(made) == 4  # the one taken, and three ahead
-  assert stream.state()['num_batches'] == 1
   stream.close()
 
 
@@ -164,14 +144,6 @@ def test_evaluation_is_in_order_and_pads_at_the_end():
     np.concatenate([batch['inputs'] for batch in batches]), [*range(10), 9, 9]
   )
   np.testing.assert_array_equal(batches[2]['weights'], [1, 1, 0, 0])
-
-
-@pytest.mark.parametrize('options', [{'prefetch': 2}, {'num_workers': 1}], ids=str)
-def test_evaluation_with_prefetch_is_the_same_and_cleans_up(options):
-  stream = evaluation(10, 4, **options)
-  assert_equal(list(stream), list(evaluation(10, 4)))
-  assert list(stream) == []
-  assert not [t for t in threading.enumerate() if t.name.startswith('algoeff-')]
 
 
 def test_reference_fault_24_padding_leaves_the_loaded_batch_alone():
@@ -240,32 +212,13 @@ def test_records_with_tuples_are_stacked():
   np.testing.assert_array_equal(batch['inputs'][1], range(5))
 
 
-def test_an_error_in_the_thread_is_raised_in_its_turn_and_again():
-  stream = evaluation(10, 2, load=data_examples.load_or_fail, prefetch=4)
-  take(stream, 2)
-  for _ in range(2):
-    with pytest.raises(ValueError, match='example 5 is bad'):
-      next(stream)
-  assert stream.state()['num_batches'] == 2
-  stream.close()
-
-
-def test_a_closed_stream_gives_nothing_more_and_leaves_no_thread():
-  stream = train(prefetch=2)
+def test_a_closed_stream_gives_nothing_more():
+  stream = train()
   next(stream)
-  assert [t.name for t in threading.enumerate() if t.name.startswith('algoeff-')]
   stream.close()
   stream.close()
-  assert not [t for t in threading.enumerate() if t.name.startswith('algoeff-')]
   with pytest.raises(StopIteration):
     next(stream)
-
-
-def test_a_forgotten_stream_leaves_no_thread():
-  stream = train(prefetch=2)
-  next(stream)
-  del stream
-  assert not [t for t in threading.enumerate() if t.name.startswith('algoeff-')]
 
 
 def test_sizes_that_cannot_be():

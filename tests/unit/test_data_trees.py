@@ -49,7 +49,7 @@ def test_examples_are_stacked_leaf_by_leaf():
   ],
 )
 def test_what_is_no_tree_is_named_with_task_split_and_example(value, said):
-  load = Mapped([[{}] * 9], lambda *_: value, None, seed=None, name='toy, train')
+  load = Mapped({'': [{}] * 9}, lambda *_: value, None, seed=None, name='toy, train')
   with pytest.raises(errors.UserError, match=f'toy, train, example 7: {said}'):
     load(ShardRows(np.array([7]), np.array([0]), None))
 
@@ -65,9 +65,9 @@ def test_what_is_no_tree_is_named_with_task_split_and_example(value, said):
 )
 def test_examples_that_differ_are_told(other):
   source = [{'a': np.zeros(2)}, other]
-  load = Mapped([source], lambda example, _: example, None, seed=None, name='toy, train')
+  load = Mapped({'': source}, lambda example, _: example, None, seed=None, name='toy, train')
   with pytest.raises(
-    errors.UserError, match=r'toy, train: the examples 0, 1.*example 1 of the batch'
+    errors.UserError, match='toy, train, example 1: examples must have one structure; it is'
   ):
     load(ShardRows(np.array([0, 1]), np.array([0, 0]), None))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -7,84 +8,159 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import data_examples
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.pipeline import Batches, InOrder, Shuffled
-from algorithmic_efficiency.data.workers import WorkerError
+from algorithmic_efficiency.data.workers import WorkerError, Workers
 
 
-def shuffled(load, num_workers=0, seed=3):
-  return Batches(Shuffled(num_examples=10, batch_size=4, seed=seed), load, num_workers=num_workers)
+def shuffled(load, workers=None):
+  order = Shuffled(num_examples=10, batch_size=4, seed=3)
+  return Batches(order, load, workers=workers, name='toy, train')
 
 
-def in_order(load, num_workers):
-  return Batches(InOrder(num_examples=10, batch_size=1), load, num_workers=num_workers)
+def in_order(load, workers):
+  return Batches(InOrder(num_examples=10, batch_size=1), load, workers=workers, name='toy, train')
 
 
-@pytest.mark.parametrize('num_workers', [1, 3])
-def test_batches_are_the_same_for_any_number_of_workers(num_workers):
-  load = data_examples.mapped(data_examples.Numbers(10), data_examples.jitter, seed=9)
-  alone, shared = shuffled(load), shuffled(load, num_workers)
-  for _ in range(8):
-    one, other = next(alone), next(shared)
-    assert one.keys() == other.keys()
-    for name in one:
-      np.testing.assert_array_equal(one[name], other[name])
-      assert one[name].dtype == other[name].dtype
-  shared.close()
+@pytest.fixture(scope='module')
+def two():
+  """Two workers that no test ends."""
+  with contextlib.closing(Workers(2)) as workers:
+    yield workers
 
 
-def test_workers_are_seen_by_name_and_end_with_the_stream():
-  stream = shuffled(data_examples.load_numbers, 2)
+@pytest.fixture
+def one():
+  with contextlib.closing(Workers(1)) as workers:
+    yield workers
+
+
+def test_workers_start_with_the_first_batch_are_trusted_and_end_when_closed():
+  workers = Workers(1)
+  stream = shuffled(data_examples.load_numbers, workers)
+  before = multiprocessing.active_children()
   next(stream)
-  names = sorted(child.name for child in multiprocessing.active_children())
-  assert names == ['algoeff-data-0', 'algoeff-data-1']
-  stream.close()
-  assert not multiprocessing.active_children()
+  [child] = [one for one in multiprocessing.active_children() if one not in before]
+  assert child.name == 'algoeff-data-0' and child.pid in trust.processes
+  [thread] = [one for one in threading.enumerate() if one.name == 'algoeff-data']
+  assert thread.native_id in trust.threads
+  workers.close()
+  workers.close()
+  assert child not in multiprocessing.active_children() and not thread.is_alive()
 
 
-def test_a_worker_is_two_batches_ahead_of_what_waits_and_no_more(tmp_path):
-  """Two wait for the training, one is being made, and one is asked for."""
-  stream = shuffled(functools.partial(data_examples.load_and_note, folder=str(tmp_path)), 1)
+def test_two_batches_a_worker_are_made_ahead_and_no_more(tmp_path, one):
+  load = functools.partial(data_examples.load_and_note, folder=str(tmp_path))
+  stream = shuffled(load, one)
   for number in range(1, 4):
     next(stream)
+    for _ in range(200):
+      if len(list(tmp_path.iterdir())) == number + 2:
+        break
+      time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) == number + 2
+  assert stream.state()['num_batches'] == 3  # those ahead do not count
+  stream.pause()
+  next(stream)
+  time.sleep(0.05)
+  assert stream.num_ahead == 2
+
+
+def test_no_worker_runs_while_a_stream_is_paused_and_it_stays_where_it_is(tmp_path, one):
+  load = functools.partial(data_examples.load_slowly, folder=str(tmp_path))
+  stream, alone = shuffled(load, one), shuffled(data_examples.load_numbers)
+  for _ in range(3):
+    np.testing.assert_array_equal(next(stream)['inputs'], next(alone)['inputs'])
+    stream.pause()
+    assert stream.num_ahead == 0
+    begun = {path.name for path in tmp_path.iterdir()}
+    assert {name for name in begun if name.endswith('.done')} == {
+      f'{name}.done' for name in begun if not name.endswith('.done')
+    }
     time.sleep(0.1)
-    assert number <= len(list(tmp_path.iterdir())) <= number + 4
-  stream.close()
+    assert {path.name for path in tmp_path.iterdir()} == begun
 
 
-def test_large_batches_pass_and_are_writable():
-  stream = in_order(data_examples.load_large, 2)
+def test_streams_share_workers(two):
+  """A batch of one is not taken for a batch of the other, and large code does not block."""
+  large = np.zeros(1 << 20, np.uint8)
+  first = in_order(data_examples.load_large, two)
+  second = in_order(functools.partial(data_examples.load_with, ballast=large), two)
+  for number in range(10):
+    assert next(first)['inputs'].shape == (1, 1 << 16)
+    np.testing.assert_array_equal(next(second)['inputs'], [number])
+
+
+def test_code_that_cannot_be_sent_is_told(two):
+  with pytest.raises(
+    errors.UserError, match=r'toy, train: .* can be pickled.*--num_data_workers 0'
+  ):
+    next(shuffled(lambda rows: {}, two))
+
+
+def test_large_batches_pass_and_are_writable(two):
+  stream = in_order(data_examples.load_large, two)
   for number, batch in enumerate(stream):
     assert batch['inputs'].shape == (1, 1 << 16)
     assert (batch['inputs'] == number).all()
     batch['inputs'] += 1
 
 
-def test_an_error_in_a_worker_is_raised_in_its_turn_with_its_traceback():
-  stream = in_order(data_examples.load_or_fail, 2)
+def test_an_error_in_a_worker_is_raised_in_its_turn_and_again_with_its_traceback(two):
+  stream = in_order(data_examples.load_or_fail, two)
   for number in range(5):
     assert next(stream)['inputs'] == number
-  with pytest.raises(ValueError, match='example 5 is bad') as caught:
-    next(stream)
+  for _ in range(2):
+    with pytest.raises(ValueError, match='example 5 is bad') as caught:
+      next(stream)
   assert 'load_or_fail' in caught.value.__notes__[0]
-  stream.close()
+  assert stream.state()['num_batches'] == 5
 
 
-def test_a_worker_that_dies_is_an_error_and_no_hang():
-  stream = in_order(data_examples.load_or_die, 2)
-  for _ in range(5):
+@pytest.mark.parametrize(
+  ('how', 'said'),
+  [
+    ('exit', 'algoeff-data-0 ended with exit code 7 while it was making batch 5 of toy, train'),
+    ('crash', '(?s)was ended by SIGSEGV while it was making batch 5 .*in die'),
+    (
+      'kill',
+      'was ended by SIGKILL, most likely as there was not enough memory, while it was making',
+    ),
+  ],
+)
+def test_a_worker_that_dies_is_named_with_its_batch_and_stack(one, how, said):
+  stream = in_order(functools.partial(data_examples.load_or_die, how=how), one)
+  with pytest.raises(WorkerError, match=said):
+    for _ in range(6):
+      next(stream)
+  with pytest.raises(WorkerError, match=said):  # nor does it go on
     next(stream)
-  with pytest.raises(WorkerError, match='algoeff-data-1 ended with exit code 7'):
+
+
+def test_the_death_of_an_idle_worker_is_noticed_at_the_next_batch(one):
+  stream = in_order(data_examples.load_numbers, one)
+  next(stream)
+  stream.pause()
+  [process] = [child for child in multiprocessing.active_children() if child.pid == pid_of(one)]
+  process.kill()
+  process.join()
+  one._thread.join(60)
+  with pytest.raises(WorkerError, match=r'algoeff-data-0 was ended by SIGKILL.*memory,\.'):
     next(stream)
-  stream.close()
+
+
+def pid_of(workers):
+  return workers._workers[0].process.pid
 
 
 def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
@@ -97,11 +173,12 @@ def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
       sys.path.insert(0, {os.path.dirname(data_examples.__file__)!r})
       import data_examples
       from algorithmic_efficiency.data.pipeline import Batches, Shuffled
+      from algorithmic_efficiency.data.workers import Workers
       if __name__ != '__main__':
         raise SystemExit(3)
       order = Shuffled(num_examples=10, batch_size=4, seed=1)
       order.ballast = bytes(1 << 20)
-      next(Batches(order, data_examples.load_numbers, num_workers=2))
+      next(Batches(order, data_examples.load_numbers, workers=Workers(2)))
       """
     )
   )
@@ -112,16 +189,18 @@ def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
     timeout=300,
     env={**os.environ, 'PYTHONPATH': str(registry.HOME)},
   )
-  assert 'WorkerError: The data worker algoeff-data-0 ended with exit code 3' in ended.stderr
+  assert 'WorkerError: The data worker algoeff-data-' in ended.stderr
+  assert 'ended with exit code 3 while it was making batch' in ended.stderr
 
 
 @pytest.mark.timeout(120)  # where it waits, it does so for ten minutes
 def test_closing_does_not_wait_for_work_ahead():
-  stream = shuffled(data_examples.load_once, 1)
+  workers = Workers(1)
+  stream = shuffled(data_examples.load_once, workers)
   for _ in range(2):  # of the first pass; the next batch never comes
     next(stream)
-  [worker] = multiprocessing.active_children()
-  stream.close()
+  [worker] = [child for child in multiprocessing.active_children() if child.pid == pid_of(workers)]
+  workers.close()
   assert worker.exitcode == -signal.SIGTERM  # at once, and not by a kill after some patience
 
 
@@ -136,9 +215,10 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path, load):
       sys.path.insert(0, {os.path.dirname(data_examples.__file__)!r})
       import data_examples
       from algorithmic_efficiency.data.pipeline import Batches, Shuffled
+      from algorithmic_efficiency.data.workers import Workers
       if __name__ == '__main__':
         order = Shuffled(num_examples=10, batch_size=4, seed=1)
-        stream = Batches(order, data_examples.{load}, num_workers=2)
+        stream = Batches(order, data_examples.{load}, workers=Workers(2))
         next(stream)
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)
         time.sleep(60)
@@ -187,14 +267,13 @@ def outside_task(tmp_path):
   registry._forget()
 
 
-def test_workers_find_a_task_outside_the_tree(outside_task):
-  stream = shuffled(outside_task.module('data').Loader(), 1)
+def test_workers_find_a_task_outside_the_tree(outside_task, one):
+  stream = shuffled(outside_task.module('data').Loader(), one)
   expected = next(shuffled(data_examples.load_numbers))['inputs'] * 2
   np.testing.assert_array_equal(next(stream)['inputs'], expected)
-  stream.close()
 
 
-def test_workers_read_prepared_records(tmp_path):
+def test_workers_read_prepared_records(tmp_path, two):
   about = records.About(origin='here', licence='none', num_bytes=0)
   out = records.Writer(tmp_path / 'set', dataset='set', about=about, inputs='', key='')
   texts = [np.arange(length, dtype=np.uint8) for length in (3, 0, 5, 1, 2, 4, 7, 6, 8, 9)]
@@ -204,7 +283,7 @@ def test_workers_read_prepared_records(tmp_path):
   stream = Batches(
     InOrder(num_examples=10, batch_size=5),
     data_examples.mapped(source, length_of),
-    num_workers=1,
+    workers=two,
   )
   found = np.concatenate([batch['length'] for batch in stream])
   np.testing.assert_array_equal(found, [len(text) for text in texts])
@@ -214,14 +293,14 @@ def length_of(example, random):
   return {'length': np.int32(len(example['inputs']))}
 
 
-def test_a_user_error_stays_one_across_the_processes(tmp_path):
+def test_a_user_error_stays_one_across_the_processes(tmp_path, two):
   source = records.Records.__new__(records.Records)
   source._prepared = type('Place', (), {'root': tmp_path / 'gone'})()
   source._split = 'train'
   stream = Batches(
     InOrder(num_examples=2, batch_size=1),
     data_examples.mapped(source, length_of),
-    num_workers=1,
+    workers=two,
   )
   with pytest.raises(errors.UserError, match='algoeff data prepare gone'):
     next(stream)

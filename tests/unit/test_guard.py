@@ -278,8 +278,9 @@ def test_a_process_is_trusted_for_who_started_it_and_not_for_its_name(is_ours, m
   monkeypatch.setattr(trust, 'processes', set())
   process: Any
   if is_ours:
-    workers = Workers(abs, 1)
-    [process] = workers._processes
+    workers = Workers(1)
+    assert workers.submit(workers.add(abs, 'toy'), -3).result() == 3
+    process = workers._workers[0].process
   else:
     context = multiprocessing.get_context('spawn')
     process = context.Process(target=time.sleep, args=(60,), name='algoeff-data-0')

@@ -213,8 +213,8 @@ def _each(
   with contextlib.ExitStack() as stack:
     results: Iterator[Any] = map(make, range(first, len(chunks)))
     if num_workers > 1:
-      workers = stack.enter_context(contextlib.closing(Workers(make, num_workers)))
-      results = workers.results(first, len(chunks))
+      workers = stack.enter_context(contextlib.closing(Workers(num_workers)))
+      results = workers.results(workers.add(make, stage), range(first, len(chunks)))
     for chunk in chunks[first:]:
       result = next(results)
       done += chunk.num_bytes

@@ -1,0 +1,322 @@
+"""Packing: several examples of different lengths share a row of a batch.
+
+Rows are planned for a pass: as many examples as the source or mixture has, in its order. For a
+single source, a pass is an epoch. Every example of a pass is in exactly one of its rows. Only the
+numbers of examples by length decide what lengths a row holds (as in M. M. Krell et al. 2021): the
+longest go first, each into a row with the most space, so that rows resemble each other. Which
+example of a length goes where, and the order of the rows, are random. The rows of a pass are a pure
+function of seed and pass, so positions are exact.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.data import trees
+from algorithmic_efficiency.data.mixture import Mixture
+from algorithmic_efficiency.data.pipeline import Endless, Shard, ShardRows, bounds, check_sizes
+from algorithmic_efficiency.data.sources import Example, Source
+
+Join = Callable[..., Example]  # called with the examples of a row, and `row_length=`
+Pattern = tuple[int, tuple[tuple[int, int], ...]]  # number of rows; (length, number in each row)
+
+_KEPT_PLANS = 2  # a batch may need the current pass and the next
+
+
+def concatenated(examples: list[Example], row_length: int) -> Example:
+  """Joins examples along the first axis of their leaves, and pads the row with zeros.
+
+  Returns:
+    The leaves as [row_length, ...]; `segments` int32 [row_length], the number of the example in its
+    row from 1, 0 in padding; `positions` int32 [row_length], the position within the example.
+
+  Raises:
+    TreeError: the examples differ in structure, the leaves of one differ in length, or the examples
+      are longer than the row.
+  """
+  lengths = []
+  for row, example in enumerate(examples):
+    found = {leaf.shape[:1] for _, leaf in trees.leaves(example)}
+    if len(found) != 1 or found == {()}:
+      raise trees.TreeError('the leaves of a packed example must have one length.', row)
+    if not example.keys().isdisjoint(('segments', 'positions')):
+      raise trees.TreeError(
+        'packing adds `segments` and `positions`; the example has such a leaf.', row
+      )
+    lengths.append(found.pop()[0])
+  if sum(lengths) > row_length:
+    raise trees.TreeError(
+      f'it and the other examples of its row must have {row_length} entries at most; they have '
+      f'{sum(lengths)}, so the stored lengths are wrong.',
+      0,
+    )
+  trees.require_same(examples, first_axis=False)
+  numbers = np.arange(1, len(lengths) + 1, dtype=np.int32)
+  starts = np.cumsum([0, *lengths[:-1]])
+  tree = {
+    'examples': trees.map_leaves(lambda *arrays: np.concatenate(arrays), *examples),
+    'segments': np.repeat(numbers, lengths),
+    'positions': (np.arange(sum(lengths)) - np.repeat(starts, lengths)).astype(np.int32),
+  }
+  padded = trees.map_leaves(lambda leaf: _padded(leaf, row_length), tree)
+  return {**padded.pop('examples'), **padded}
+
+
+def _padded(leaf: np.ndarray, row_length: int) -> np.ndarray:
+  row = np.zeros((row_length, *leaf.shape[1:]), leaf.dtype)
+  row[: len(leaf)] = leaf
+  return row
+
+
+@dataclass(frozen=True)
+class Packed:
+  """A source or mixture whose training examples are packed into rows; evaluation never packs.
+
+  Attributes:
+    source: gives the examples.
+    lengths: the length of each example as `prepare` stored it, int [num_examples]; of a mixture, by
+      the name of the source.
+    row_length: largest sum of the lengths of a row.
+    join: joins the transformed examples of a row; called with them and `row_length=`.
+  """
+
+  source: Source | Mixture
+  lengths: np.ndarray | Mapping[str, np.ndarray]
+  row_length: int
+  join: Join = concatenated
+
+  def checked_lengths(self, name: str) -> dict[str, np.ndarray]:
+    """Returns the lengths of each source, int64 [num_examples], by its name; '' without a mixture.
+
+    Args:
+      name: of task and split, for messages.
+
+    Raises:
+      UserError: there is no length for each example, or one is not between 1 and the row length.
+    """
+    sources: Mapping[str, Source]
+    if isinstance(self.source, Mixture):
+      sources, lengths = self.source.sources, self.lengths
+    else:
+      sources, lengths = {'': self.source}, {'': self.lengths}  # type: ignore[dict-item]
+    if not isinstance(lengths, Mapping) or lengths.keys() != sources.keys():
+      raise errors.UserError(
+        f'{name}: packing a mixture needs lengths for each of its sources: {", ".join(sources)}.'
+      )
+    return {
+      one: _checked(
+        lengths[one], len(source), self.row_length, name, f' of source {one}' * bool(one)
+      )
+      for one, source in sources.items()
+    }
+
+
+def _checked(lengths: Any, expected: int, row_length: int, name: str, where: str) -> np.ndarray:
+  lengths = np.asarray(lengths)
+  if lengths.shape != (expected,) or lengths.dtype.kind not in 'iu':
+    raise errors.UserError(
+      f'{name}: packing needs a whole number for each example{where}, of which there are '
+      f'{expected}; the lengths are {lengths.dtype}{list(lengths.shape)}.'
+    )
+  wrong = np.flatnonzero((lengths < 1) | (lengths > row_length))
+  if len(wrong):
+    raise errors.UserError(
+      f'{name}, example {wrong[0]}{where}: a packed example must have a length from 1 to '
+      f'{row_length}, the length of a row; it has {lengths[wrong[0]]}. Cut or leave out such '
+      'examples when preparing.'
+    )
+  return lengths.astype(np.int64)
+
+
+class _Plan(NamedTuple):
+  """The examples of a pass, row after row, and where rows begin: int64 [rows + 1]."""
+
+  examples: ShardRows
+  edges: np.ndarray
+
+
+class PackedRows:
+  """The endless order of packed rows.
+
+  A position is a number of rows, so it depends on how many rows each earlier pass has. These counts
+  are found without planning the rows, and kept. A single source needs one, as its passes have the
+  same lengths. A mixture needs the lengths of each earlier pass once.
+
+  Args:
+    order: of the examples, for one shard.
+    lengths: of the examples of each source, as `Packed.checked_lengths` returns them.
+    seed: seed of what goes where.
+  """
+
+  num_batches: int | None = None
+
+  def __init__(
+    self,
+    order: Endless,
+    lengths: Sequence[np.ndarray],
+    row_length: int,
+    *,
+    batch_size: int,
+    seed: int,
+    shard: Shard = (0, 1),
+  ):
+    check_sizes(order.num_examples, batch_size, shard)
+    self._order = order
+    self._lengths = np.concatenate(lengths)
+    self._offsets = np.cumsum([0, *map(len, lengths)])[:-1]
+    self._row_length = row_length
+    self._batch_size = batch_size
+    self._seed = seed
+    self._shard = shard
+    self._patterns: dict[bytes, list[Pattern]] = {}
+    self._rows_before = [0]  # of each pass
+    self._plans: dict[int, _Plan] = {}
+
+  def rows(self, batch: int) -> ShardRows:
+    row, stop = bounds(batch, self._batch_size, self._shard)
+    pieces: list[ShardRows] = []
+    sizes: list[np.ndarray] = []
+    while row < stop:
+      number = self._pass_of(row)
+      examples, edges = self._plan(number)
+      first = row - self._rows_before[number]
+      last = min(first + stop - row, len(edges) - 1)
+      pieces.append(_slice(examples, edges[first], edges[last]))
+      sizes.append(np.diff(edges[first : last + 1]))
+      row += last - first
+    indices, epochs, _, parts, _ = zip(*pieces, strict=True)
+    return ShardRows(
+      np.concatenate(indices),
+      np.concatenate(epochs),
+      None,
+      None if parts[0] is None else np.concatenate(parts),
+      np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
+    )
+
+  def identity(self) -> dict[str, int]:
+    content = hashlib.sha256(self._lengths.tobytes())
+    content.update(repr((self._row_length, self._offsets.tolist())).encode())
+    return {**self._order.identity(), 'packing': int.from_bytes(content.digest()[:6], 'little')}
+
+  def _pass_of(self, row: int) -> int:
+    while self._rows_before[-1] <= row:
+      number = len(self._rows_before) - 1
+      is_single = len(self._offsets) == 1
+      lengths = self._lengths if is_single else self._lengths_of(self._examples(number))
+      num_rows = sum(count for count, _ in self._patterns_of(lengths))
+      self._rows_before.append(self._rows_before[-1] + num_rows)
+    return bisect.bisect_right(self._rows_before, row) - 1
+
+  def _lengths_of(self, examples: ShardRows) -> np.ndarray:
+    if examples.parts is None:
+      return self._lengths[examples.indices]
+    return self._lengths[self._offsets[examples.parts] + examples.indices]
+
+  def _examples(self, number: int) -> ShardRows:
+    size = self._order.num_examples
+    return self._order.examples(number * size, size)
+
+  def _patterns_of(self, lengths: np.ndarray) -> list[Pattern]:
+    histogram = np.bincount(lengths)
+    key = histogram.tobytes()
+    if key not in self._patterns:
+      self._patterns.clear()
+      self._patterns[key] = patterns(histogram, self._row_length)
+    return self._patterns[key]
+
+  def _plan(self, number: int) -> _Plan:
+    if number not in self._plans:
+      if len(self._plans) == _KEPT_PLANS:
+        del self._plans[min(self._plans)]
+      examples = self._examples(number)
+      lengths = self._lengths_of(examples)
+      random = seeds.generator(self._seed, 'packing', number)
+      order, edges = planned(lengths, self._patterns_of(lengths), random)
+      parts = None if examples.parts is None else examples.parts[order]
+      self._plans[number] = _Plan(
+        ShardRows(examples.indices[order], examples.epochs[order], None, parts), edges
+      )
+    return self._plans[number]
+
+
+def patterns(histogram: np.ndarray, row_length: int) -> list[Pattern]:
+  """Chooses the lengths that rows hold: the longest first, each into a row with the most space.
+
+  Args:
+    histogram: number of examples of each length, int [longest + 1].
+  """
+  total = int(histogram @ np.arange(len(histogram)))
+  rows: dict[int, list[tuple[int, dict[int, int]]]] = {}  # by the space that is left
+  spaces: list[int] = []  # their keys, ascending
+
+  def put(space: int, num_rows: int, content: dict[int, int]) -> None:
+    if space not in rows:
+      rows[space] = []
+      bisect.insort(spaces, space)
+    rows[space].append((num_rows, content))
+
+  put(row_length, math.ceil(total / row_length), {})
+  for length in np.flatnonzero(histogram)[::-1].tolist():
+    left = int(histogram[length])
+    while left:
+      if spaces[-1] < length:
+        put(row_length, max(1, left * length // row_length), {})
+      space = spaces[-1]
+      num_rows, content = rows[space].pop()
+      if not rows[space]:
+        del rows[space], spaces[-1]
+      filled = min(num_rows, left)
+      if filled < num_rows:
+        put(space, num_rows - filled, content)
+      put(space - length, filled, {**content, length: content.get(length, 0) + 1})
+      left -= filled
+  return [
+    (num_rows, tuple(content.items()))
+    for space in spaces
+    for num_rows, content in rows[space]
+    if content
+  ]
+
+
+def planned(
+  lengths: np.ndarray, of_rows: Sequence[Pattern], random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+  """Fills rows with the examples of a pass.
+
+  Args:
+    lengths: of the examples, int64 [examples], in an order that is random already.
+    of_rows: the patterns of these lengths.
+    random: sets the order of the rows.
+
+  Returns:
+    The positions of the examples, row after row, int64 [examples], in each row ascending; and where
+    rows begin, int64 [rows + 1].
+  """
+  by_length = np.argsort(lengths, kind='stable')
+  used = np.concatenate([[0], np.cumsum(np.bincount(lengths))]).tolist()
+  chosen, in_row = [], []
+  num_rows = 0
+  for number, content in of_rows:
+    numbers = np.arange(num_rows, num_rows + number)
+    for length, each in content:
+      first, used[length] = used[length], used[length] + number * each
+      chosen.append(by_length[first : used[length]])
+      in_row.append(np.repeat(numbers, each))
+    num_rows += number
+  positions, rows = np.concatenate(chosen), random.permutation(num_rows)[np.concatenate(in_row)]
+  order = np.lexsort((positions, rows))
+  edges = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))])
+  return positions[order], edges
+
+
+def _slice(examples: ShardRows, first: int, last: int) -> ShardRows:
+  parts = None if examples.parts is None else examples.parts[first:last]
+  return ShardRows(examples.indices[first:last], examples.epochs[first:last], None, parts)
