@@ -77,6 +77,10 @@ class TrialRecord:
     num_out_of_memory: how many times in a row, on this host, its memory ended it.
     seeds: named seeds, among them the trial's and its study's.
     buckets: seconds by bucket; they sum to the wall time.
+    num_data_workers: processes that made batches, for each process of the trial; None in records of
+      former versions.
+    data_wait_sec: for how long training waited for batches that were not ready, in the first
+      process of the trial. It is part of the buckets, mostly of `data`; None in former records.
     options: evaluation and stopping flags of the command, by flag name; they tell deviations from
       the official rules.
     suite_file: the file of a user's own suite; '' for a suite of ours.
@@ -109,6 +113,8 @@ class TrialRecord:
   num_out_of_memory: Count = 0
   seeds: Mapping[str, int] = field(default_factory=dict)
   buckets: Mapping[str, Seconds] = field(default_factory=dict)
+  num_data_workers: Count | None = None
+  data_wait_sec: Seconds | None = None
   peak_memory_bytes: Mapping[str, Count] = field(default_factory=dict)
   kept_params: KeptParams | None = None
   definition_hash: str = ''

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from time import perf_counter
 from typing import Any
 
 from algorithmic_efficiency import trust
@@ -11,28 +12,67 @@ from algorithmic_efficiency import trust
 class InputQueue:
   """An iterator over placed batches that counts how many were drawn.
 
+  No batch is placed ahead. Copies to a device are asynchronous in both frameworks, and the host is
+  up to `step_timer.MAX_IN_FLIGHT` steps ahead of it. So a batch is on its way while earlier steps
+  compute. Placing ahead could only hide what the host does itself. In PyTorch that is a copy into
+  pinned memory: a measurement on a GPU should compare its time with that of a step.
+
   Args:
-    stream: gives numpy batches, and its own position with `state()`.
+    stream: the batches of the training split, as `streams.train_stream` returns them.
     place: puts a batch onto the devices.
+
+  Attributes:
+    num_drawn: batches drawn, of the training split and of single sources.
+    wait_sec: seconds for which training waited for a batch that was not ready. Without workers, it
+      is the time in which the batches were made.
   """
 
   def __init__(self, stream: Any, place: Callable[[Any], Any]):
     self._stream = stream
     self._place = place
     self.num_drawn = 0
+    self.wait_sec = 0.0
 
   def __iter__(self) -> Iterator[Any]:
     return self
 
   def __next__(self) -> Any:
+    return self._draw(self._stream.__next__)
+
+  def source(self, name: str) -> Iterator[Any]:
+    """Returns an iterator over batches of one source of a mixture.
+
+    They have the size of the other batches, count as drawn like them, and come in shuffled epochs
+    of their own. The position of each source is saved and restored.
+
+    Raises:
+      UserError: the workload has no such source.
+    """
     with trust.harness():
-      batch = self._place(next(self._stream))
+      self._stream.open_source(name)
+    return iter(lambda: self._draw(lambda: self._stream.next_of(name)), None)
+
+  def _draw(self, take: Callable[[], Any]) -> Any:
+    with trust.harness():
+      begin = perf_counter()
+      batch = take()
+      self.wait_sec += perf_counter() - begin
+      batch = self._place(batch)
     self.num_drawn += 1
     return batch
 
-  def state(self) -> Any:
-    """The position behind the last batch drawn, as the stream restores it."""
-    return self._stream.state()
+  def pause(self) -> None:
+    """Drops batches made ahead, and waits until no data worker runs; the position stays."""
+    self._stream.pause()
+
+  def state(self) -> dict[str, Any]:
+    """The position behind the last batch drawn, and what was waited until then."""
+    return {**self._stream.state(), 'wait_sec': self.wait_sec}
+
+  def restore(self, state: dict[str, Any]) -> None:
+    """Continues from what `state` returned, also in an older version."""
+    self._stream.restore(state)
+    self.wait_sec = state.get('wait_sec', 0.0)
 
 
 class MetricsLogger:

@@ -21,6 +21,7 @@ from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import Split
 from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.results import former_names
+from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.trial import evaluation, failure, guard, stopping
 from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
@@ -66,7 +67,7 @@ class Opened:
   """
 
   parts: Parts
-  stream: Any
+  stream: streams.TrainStream
   recorder: Recorder
   saved: Loaded | None
   params: Any
@@ -166,7 +167,8 @@ class TrialProcess:
         bucket = 'log'
         opened.stream.close()
         run.write_what_was_logged()
-        log_offset = _close_recorder(context, opened, run.position, bucket, outcome)
+        waited = {'data_wait_sec': run.queue.wait_sec}
+        log_offset = _close_recorder(context, opened, run.position, bucket, outcome, **waited)
     context.watch.lap(bucket)
     context.report.send(
       'ended', **outcome, wall_sec=context.watch.session_sec, log_offset=log_offset
@@ -186,8 +188,9 @@ def open_trial(context: Context, parts: Parts) -> Opened:
   """
   config, backend = context.config, parts.backend
   with contextlib.ExitStack() as undo:
+    num_workers = _num_data_workers(config, parts)
     with context.guard.learning():
-      stream = _open_stream(config, parts)
+      stream = _open_stream(config, parts, num_workers)
     undo.callback(stream.close)
     checkpoints = Checkpoints(config.path) if config.options.save_checkpoints else None
     saved = _saved(config, parts, checkpoints)
@@ -196,7 +199,7 @@ def open_trial(context: Context, parts: Parts) -> Opened:
     params, model_state = parts.workload.init_model_fn(key)
     parts.eval_workload.copy_metadata(parts.workload)
     parts.eval_workload.remember_frozen(params, model_state)
-    recorder = _open_recorder(context, parts, checkpoints, saved)
+    recorder = _open_recorder(context, parts, checkpoints, saved, num_workers)
     undo.pop_all()
   context.guard.arm()
   return Opened(
@@ -209,12 +212,27 @@ def open_trial(context: Context, parts: Parts) -> Opened:
   )
 
 
-def _open_stream(config: TrialConfig, parts: Parts) -> Any:
+def _num_data_workers(config: TrialConfig, parts: Parts) -> int:
+  """The data workers of this process: as the option says, or chosen by data and cores."""
+  asked = config.options.num_data_workers
+  if asked is not None:
+    return asked
+  num_cpus = max(1, int(num_usable_cpus()) // parts.backend.world_size)
+  return streams.num_workers(parts.task.data, parts.root, num_cpus)
+
+
+def _open_stream(config: TrialConfig, parts: Parts, num_workers: int) -> streams.TrainStream:
   shard = (parts.backend.rank, parts.backend.world_size)
   seed = seeds.derive(config.seed, 'data')
   data = parts.task.data
   return streams.train_stream(
-    data, parts.definition, parts.root, parts.batch_size, seed, shard=shard
+    data,
+    parts.definition,
+    parts.root,
+    parts.batch_size,
+    seed,
+    shard=shard,
+    num_workers=num_workers,
   )
 
 
@@ -234,7 +252,11 @@ def _saved(config: TrialConfig, parts: Parts, checkpoints: Checkpoints | None) -
 
 
 def _open_recorder(
-  context: Context, parts: Parts, checkpoints: Checkpoints | None, saved: Loaded | None
+  context: Context,
+  parts: Parts,
+  checkpoints: Checkpoints | None,
+  saved: Loaded | None,
+  num_workers: int,
 ) -> Recorder:
   config = context.config
   keeper = _params_keeper(config, parts)
@@ -243,6 +265,7 @@ def _open_recorder(
   record = dataclasses.replace(
     config.record(),
     batch_size=parts.batch_size,
+    num_data_workers=num_workers,
     definition_hash=parts.definition.content_hash(),
     suite_hash=registry.suite(config.suite).rules_hash(config.ruleset),
     submission_hash=submissions.source_hash(parts.submission.file),
@@ -348,7 +371,7 @@ def _restore(run: TrialRun, opened: Opened, saved: Loaded) -> None:
     setattr(run, name, tree)
   # They were checked before they were saved; another machine may round initial values differently.
   opened.parts.eval_workload.remember_frozen(run.params, run.model_state)
-  opened.stream.restore(payload['data'])
+  run.queue.restore(payload['data'])
   run.resume(_position(saved), payload['preemption_count'] + 1)
   _carry_clock(run.watch, saved)
 
@@ -399,12 +422,18 @@ def _reseed(backend: Backend, value: int) -> None:
 
 
 def _close_recorder(
-  context: Context, opened: Opened, position: Position, bucket: str, outcome: dict[str, str]
+  context: Context,
+  opened: Opened,
+  position: Position,
+  bucket: str,
+  outcome: dict[str, str],
+  **fields: Any,
 ) -> int:
   """Writes how the trial ended. Returns where the rows of this process begin in the log, in bytes.
 
   Args:
     bucket: what the time since the last lap is charged to.
+    fields: further fields of the record.
   """
   watch = context.watch
   is_finished = outcome['status'] == 'finished'
@@ -413,6 +442,7 @@ def _close_recorder(
   return opened.recorder.finish(
     final,
     **outcome,
+    **fields,
     global_step=position.global_step,
     charged_steps=position.charged_steps,
     submission_time_sec=watch.submission_time,

@@ -151,7 +151,7 @@ class TrialRecorder:
     if saved is not None:
       payload = saved.payload
       done = progress(payload['position'], payload['buckets'], payload['charged'])
-      self._record = dataclasses.replace(self._record, **done)
+      self._record = dataclasses.replace(self._record, **done, **waited(payload['data']))
     before = trial_record.read_trial(config.path) if saved else None
     if before is not None:
       now = self._record
@@ -241,6 +241,7 @@ class TrialRecorder:
     self._record = dataclasses.replace(
       self._record,
       **progress(dataclasses.asdict(state['position']), state['buckets'], state['charged']),
+      **waited(state['data']),
     )
     self._record.write(self._folder)
 
@@ -325,6 +326,15 @@ def progress(
     'buckets': buckets,
     'submission_time_sec': sum(buckets[name] for name in SUBMISSION_BUCKETS) + charged_sec,
   }
+
+
+def waited(data: Mapping[str, Any]) -> dict[str, Any]:
+  """How long training has waited for data, as a field of the record.
+
+  Args:
+    data: the state of the input queue; empty where a former version saved it.
+  """
+  return {'data_wait_sec': data['wait_sec']} if 'wait_sec' in data else {}
 
 
 def _has_rows(folder: Path) -> bool:

@@ -24,6 +24,8 @@ KeepParams = Literal['none', 'last', 'best']
 
 ALL_SPLITS: tuple[Split, ...] = get_args(Split)
 
+_MAX_DATA_WORKERS = 256
+
 _RUN, _END, _KEEP = 'what to run', 'evaluation and stopping', 'data and results'
 
 
@@ -91,6 +93,15 @@ class RunOptions:
     unset='$ALGOEFF_DATA_DIR, else ~/data',
     is_folder=True,
   )
+  num_data_workers: int | None = option(
+    None,
+    group=_KEEP,
+    metavar='N',
+    rule='not negative',
+    help='processes that make batches ahead, in each process of a trial; 0 for none',
+    unset='none for vectorized data and on one core, else one core fewer than the slot has, '
+    'at most 8',
+  )
   save_checkpoints: bool = option(
     True, group=_KEEP, help='save checkpoints, from which trials resume'
   )
@@ -113,6 +124,11 @@ class RunOptions:
     options.check(self)
     if 'validation' not in self.splits:
       raise errors.UserError('The targets are on validation; name it among --splits.')
+    if (self.num_data_workers or 0) > _MAX_DATA_WORKERS:
+      raise errors.UserError(
+        f'--num_data_workers must be at most {_MAX_DATA_WORKERS}; it is '
+        f'{errors.shown(self.num_data_workers)}.'
+      )
 
   def recorded(self) -> dict[str, Any]:
     """The options that `trial.json` states, as JSON."""

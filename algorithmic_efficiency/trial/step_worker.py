@@ -64,6 +64,8 @@ def main(argv: list[str]) -> int:
 def obey(run: TrialRun, *, num_steps: int, max_batches: int | None) -> dict[str, Any]:
   """Runs an interval: steps, and an evaluation at its end if asked for.
 
+  It begins without batches made ahead, and no data worker runs after it.
+
   Args:
     max_batches: batches of each split in the evaluation; None evaluates nothing.
 
@@ -76,6 +78,7 @@ def obey(run: TrialRun, *, num_steps: int, max_batches: int | None) -> dict[str,
   first = position.global_step
   rules = run.rules.for_interval(first + num_steps, evaluate=max_batches is not None)
   run.run_interval(rules, max_batches=max_batches)
+  run.queue.pause()  # other trials are timed while this one waits
   return {
     'num_steps': position.global_step - first,
     'charged_steps': position.charged_steps - charged_before,

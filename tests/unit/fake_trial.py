@@ -30,6 +30,7 @@ class FakeClock:
 class FakeStream:
   def __init__(self) -> None:
     self.position = 0
+    self.num_pauses = 0
 
   def __next__(self) -> dict[str, int]:
     self.position += 1
@@ -37,6 +38,12 @@ class FakeStream:
 
   def state(self) -> dict[str, int]:
     return {'position': self.position}
+
+  def restore(self, state: dict[str, int]) -> None:
+    self.position = state['position']
+
+  def pause(self) -> None:
+    self.num_pauses += 1
 
 
 class FakeMachine:
@@ -156,6 +163,7 @@ class FakeTrial:
     self.clock = FakeClock()
     self.machine = FakeMachine(self.clock)
     self.recorder = FakeRecorder(self.clock, log_sec)
+    self.stream = FakeStream()
     self.calls: list[dict[str, Any]] = []
     self.seen: list[tuple[Any, int]] = []
     self.seeds: list[int] = []
@@ -198,7 +206,7 @@ class FakeTrial:
       ),
       workload=FakeWorkload(),  # type: ignore[arg-type]
       hyperparameters=None,
-      queue=InputQueue(FakeStream(), lambda batch: batch),
+      queue=InputQueue(self.stream, lambda batch: batch),
       params=1.0,
       model_state=None,
       optimizer_state='state',

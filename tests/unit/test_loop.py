@@ -144,7 +144,7 @@ class TestRecords:
     trial = FakeTrial(step_rules(max_steps=5))
     trial.run.run()
     [first, last] = trial.recorder.checkpoints
-    assert first['data'] == {'position': 1} and last['data'] == {'position': 5}
+    assert first['data']['position'] == 1 and last['data']['position'] == 5
     assert first['buckets']['update'] == 0.125 and last['buckets']['update'] == 0.625
     assert last['position'].next_eval_steps == 10
     assert (first['params'], first['optimizer_state'], first['charged']) == (1.0, 'state', 0.0)

@@ -15,6 +15,7 @@ from algorithmic_efficiency.trial import process
 from algorithmic_efficiency.trial.checkpoint import Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.process import Assembled, Opened, TrialProcess
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 FAILED = {'status': 'failed', 'stop_reason': 'failed', 'reason': 'why'}
 FINISHED = {'status': 'finished', 'stop_reason': 'step_limit', 'reason': ''}
@@ -70,7 +71,7 @@ class FakeStages:
       definition=None,
       rules=rules(),
       backend=FakeBackend(),
-      task=SimpleNamespace(),
+      task=SimpleNamespace(data=None),
       submission=SimpleNamespace(file=folder / 'submission.py'),
       batch_size=8,
       workload=SimpleNamespace(),
@@ -172,6 +173,7 @@ def test_one_that_has_run_is_recorded_where_it_stands(monkeypatch, tmp_path):
   stages.trial.run.logger.append_scalar_metrics({'loss': 1.0}, 2)
   stages.process.finish(**FINISHED)
   found = stages.recorder.finished
+  assert found['data_wait_sec'] == stages.trial.run.queue.wait_sec > 0
   assert found['global_step'] == found['charged_steps'] == 3
   assert found['step_time_sec'] == 0.125 and found['peak_memory_bytes'] == {'host': 5}
   assert sum(found['buckets'].values()) == pytest.approx(found['wall_sec'])
@@ -198,11 +200,10 @@ def test_all_that_a_checkpoint_has_is_restored(monkeypatch, tmp_path):
     return {name: f'{packed[name]} restored' for name in fresh}
 
   stages.parts.backend.overlay = overlay
-  stages.stream.restore = seen.append
   stages.parts.eval_workload.remember_frozen = lambda *state: seen.append(state)
   payload = {
     **{name: name for name in ('params', 'model_state', 'optimizer_state')},
-    'data': 'its position',
+    'data': {'position': 5, 'wait_sec': 1.5},
     'position': {'global_step': 2, 'charged_steps': 4},
     'buckets': {'update': 30.0},
     'charged': 1.0,
@@ -212,11 +213,34 @@ def test_all_that_a_checkpoint_has_is_restored(monkeypatch, tmp_path):
   process._restore(run, stages.opened, Loaded(2, payload))
   fresh = {'params': 1.0, 'model_state': None, 'optimizer_state': 'state'}
   frozen_in = ('params restored', 'model_state restored')
-  assert seen == [(fresh, ('params',)), frozen_in, 'its position']
+  assert seen == [(fresh, ('params',)), frozen_in]
+  assert run.queue.state() == payload['data']
   assert (run.params, run.model_state) == ('params restored', 'model_state restored')
   assert run.optimizer_state == 'optimizer_state restored'
   assert (run.position.charged_steps, run.preemption_count) == (4, 4)
   assert run.watch.submission_time == 31.0
+
+
+def test_a_checkpoint_of_a_former_version_says_nothing_of_waiting(monkeypatch, tmp_path):
+  queue = FakeStages(monkeypatch, tmp_path).trial.run.queue
+  queue.restore({'position': 5})
+  assert queue.state() == {'position': 5, 'wait_sec': 0.0}
+
+
+@pytest.mark.parametrize(
+  ('asked', 'num_cpus', 'world_size', 'expected'),
+  [(None, 8, 1, 7), (None, 8, 2, 3), (None, 1.5, 2, 0), (3, 1, 1, 3), (0, 8, 1, 0)],
+)
+def test_data_workers_are_chosen_by_the_cores_of_a_process_unless_they_are_given(
+  monkeypatch, tmp_path, asked, num_cpus, world_size, expected
+):
+  stages = FakeStages(monkeypatch, tmp_path)
+  stages.parts.backend.world_size = world_size
+  parts = dataclasses.replace(stages.parts, root=tmp_path, task=SimpleNamespace(data=object()))
+  options = RunOptions(num_data_workers=asked)
+  config = dataclasses.replace(stages.process._context.config, options=options)
+  monkeypatch.setattr(process, 'num_usable_cpus', lambda: num_cpus)
+  assert process._num_data_workers(config, parts) == expected
 
 
 def test_data_are_closed_again_if_the_rest_cannot_be_opened(monkeypatch, tmp_path):

@@ -144,7 +144,7 @@ class Trial:
     return {
       **dict.fromkeys(recorder.STATE, state),
       'position': self.position,
-      'data': {'next': step},
+      'data': {'next': step, 'wait_sec': step / 4},
       'buckets': dict.fromkeys(BUCKETS, 0.0) | {'update': 1.5 * step, 'setup': 1.0},
       'charged': 0.25,
     }
@@ -156,9 +156,7 @@ class Trial:
 
   @property
   def record(self) -> TrialRecord:
-    found = trial_record.read_trial(self.folder)
-    assert found is not None
-    return found
+    return read(self.folder)
 
   @property
   def evals(self) -> list[tuple[int, float]]:
@@ -182,6 +180,20 @@ def test_a_log_that_is_whole_is_resumed_without_a_word(tmp_path):
   trial = Trial(tmp_path, resume=True)
   assert trial.evals == ALL
   assert trial.record.notes == ()
+
+
+def test_what_was_waited_for_data_is_recorded_up_to_the_checkpoint(tmp_path):
+  interrupted(tmp_path)
+  assert read(tmp_path).data_wait_sec == 5.0
+  trial = Trial(tmp_path, resume=True)
+  assert trial.record.data_wait_sec == 5.0
+  assert recorder.waited({'next': 3}) == {}  # as former versions saved it
+
+
+def read(folder: Path) -> TrialRecord:
+  found = trial_record.read_trial(folder)
+  assert found is not None
+  return found
 
 
 def without(*numbers: int):

@@ -251,6 +251,14 @@ def test_places_that_are_or_may_become_directories(odd_places):
       check_folder('it', place, must_exist=True)
 
 
+@pytest.mark.parametrize('number', [-1, 257, 2**70, 1.0, True, '2'])
+def test_numbers_of_data_workers_that_cannot_be(number: Any):
+  with pytest.raises(errors.UserError, match='--num_data_workers must'):
+    RunOptions(num_data_workers=number)
+  for number in (None, 0, 256):
+    RunOptions(num_data_workers=number)
+
+
 def test_a_record_of_a_trial_states_what_its_results_depend_on():
   assert RunOptions(stop_on_divergence=True, data_dir='somewhere').recorded() == {
     'stop_at': 'both',

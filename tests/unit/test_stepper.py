@@ -231,6 +231,12 @@ class TestObey:
       assert interval.buckets['eval'] == pytest.approx(max_batches)
     assert [row['global_step'] for row in trial.rows] == [1, 5]
 
+  def test_no_data_worker_runs_after_it(self):
+    trial = FakeTrial(step_rules(), step_sec=0.25)
+    for number in (1, 2):
+      self.interval(trial, 3)
+      assert (trial.stream.num_pauses, trial.stream.position) == (number, 3 * number)
+
   def test_waiting_for_the_order_is_no_time_of_the_trial(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)
     self.interval(trial, 1)
