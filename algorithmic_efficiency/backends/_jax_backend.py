@@ -30,6 +30,8 @@ from algorithmic_efficiency.backends.base import (
   Batch,
   DefinedWorkload,
   Devices,
+  Generating,
+  OnOutputs,
   TaskCode,
 )
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
@@ -95,6 +97,9 @@ class JaxBackend:
       sharding=self._batch_sharding if self._has_device_axis else self._replicated,
       num_copies=self.num_devices if self._has_device_axis else None,
       dtype=dtype,
+      eval_shardings=(
+        None if self._replicated is None else (self._replicated, self._batch_sharding)
+      ),
     )
 
   def key(self, key_data: np.ndarray) -> np.ndarray:
@@ -136,26 +141,41 @@ class JaxBackend:
     model_state: Any,
     batches: Iterable[Batch],
     key_data: np.ndarray,
-  ) -> dict[str, tuple[float, float]]:
+    *,
+    on_outputs: OnOutputs | None = None,
+    generating: Generating | None = None,
+  ) -> dict[str, Any]:
     assert isinstance(workload, JaxWorkload)
     params, model_state = self.evaluated(params, model_state)
     num_rows = -(-workload.eval_batch_size // self.world_size)
-    totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2, np.float64))
+    totals: dict[str, Any] = {}
     in_flight: collections.deque[Any] = collections.deque()
 
     def fetch() -> None:
-      for name, sum_and_weight in jax.device_get(in_flight.popleft()).items():
-        totals[name] += np.asarray(sum_and_weight, np.float64)
+      batch, sums, outputs = in_flight.popleft()
+      for name, found in jax.device_get(sums).items():
+        totals[name] = _added(totals.get(name), found)
+      if on_outputs is not None:
+        on_outputs(batch, self._own_rows(outputs, len(batch['weights'])))
 
-    for batch in batches:
+    for number, batch in enumerate(batches):
       placed = self._place_over_devices(_pad_rows(batch, num_rows, len(self._local_devices)))
-      in_flight.append(workload._eval_step(params, model_state, placed, key_data))
+      sums, outputs = workload._eval_step(params, model_state, placed, key_data)
+      if generating is not None and generating.covers(number):
+        outputs |= workload._generate(params, model_state, placed, is_last=generating.is_last)
+      in_flight.append((batch, sums, outputs))
       if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         fetch()
     while in_flight:
       fetch()
-    sums = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
-    return {**sums, 'num_examples': (sums.get('num_examples', (0.0,))[0], 1.0)}
+    result = jax.tree.map(lambda total: total if total.ndim else float(total), totals)
+    return {**result, 'num_examples': (result.get('num_examples', (0.0,))[0], 1.0)}
+
+  def _own_rows(self, outputs: Mapping[str, jax.Array], num_rows: int) -> dict[str, np.ndarray]:
+    """The rows of this process, without those that were added to a batch of `num_rows`."""
+    if self.world_size == 1:
+      return {name: rows[:num_rows] for name, rows in jax.device_get(dict(outputs)).items()}
+    return {name: _addressable(rows)[:num_rows] for name, rows in outputs.items()}
 
   def evaluated(self, params: Any, model_state: Any) -> tuple[Any, Any]:
     return self._flat(params, model_state) if self._has_device_axis else (params, model_state)
@@ -202,6 +222,15 @@ class JaxBackend:
   def barrier(self) -> None:
     if self.world_size > 1:
       multihost_utils.sync_global_devices('barrier')
+
+  def gather(self, content: bytes) -> list[bytes]:
+    if self.world_size == 1:
+      return [content]
+    lengths = multihost_utils.process_allgather(np.array([len(content)], np.int32)).reshape(-1)
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    return [row[:length].tobytes() for row, length in zip(gathered, lengths, strict=True)]
 
   def peak_memory_bytes(self) -> dict[str, int]:
     peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -261,6 +290,19 @@ def _flat(params: Any, model_state: Any) -> tuple[Any, Any]:
     jax.tree.map(lambda x: x[0], params),
     jax.tree_util.tree_map_with_path(mean, model_state),
   )
+
+
+def _added(total: Any, found: Any) -> Any:
+  """The sums of one more batch, added in float64 to those before; None before the first."""
+  if total is None:
+    total = jax.tree.map(lambda array: 0.0, found)
+  return jax.tree.map(lambda before, array: np.add(before, array, dtype=np.float64), total, found)
+
+
+def _addressable(rows: jax.Array) -> np.ndarray:
+  """The rows [rows, ...] of an array cut over its first axis that are on this process's devices."""
+  shards = sorted(rows.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+  return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def _all_finite(leaves: list[jax.Array]) -> jax.Array:

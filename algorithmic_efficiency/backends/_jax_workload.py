@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,9 +14,10 @@ from flax import linen as nn
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import _jax_frozen, frozen, roles
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
+from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode, generator
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import jax as layers
+from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import ParameterType
 
 _NORM_TYPES = {
@@ -43,6 +45,7 @@ class JaxWorkload(DefinedWorkload):
       device, so that what a submission makes next to them compiles to the same program.
     num_copies: fresh parameters and model state have a leading axis of this length; None for none.
     dtype: the model's compute type; None takes the model's own choice.
+    eval_shardings: those of sums and of outputs in evaluation; None for one device.
   """
 
   framework = 'jax'
@@ -57,13 +60,19 @@ class JaxWorkload(DefinedWorkload):
     sharding: jax.sharding.Sharding | None = None,
     num_copies: int | None = None,
     dtype: Any = None,
+    eval_shardings: tuple[jax.sharding.Sharding, jax.sharding.Sharding] | None = None,
   ):
     super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
     self._dropout_rate = definition.dropout_rate
     self._model = _build(definition, task, dtype)
     self._num_copies = num_copies
     self._init = jax.jit(self._init_copies, out_shardings=sharding)
-    self._eval_step = jax.jit(self._eval_sums)
+    self._eval_step = jax.jit(self._eval_batch, out_shardings=eval_shardings)
+    self._generate = jax.jit(
+      self._generate_batch,
+      static_argnames='is_last',
+      out_shardings=None if eval_shardings is None else eval_shardings[1],
+    )
 
   def init_model_fn(
     self,
@@ -189,18 +198,31 @@ class JaxWorkload(DefinedWorkload):
   def _hash_frozen(self, params: Any, model_state: Any) -> bytes:
     return _jax_frozen.hash_of(model_state)
 
-  def _eval_sums(
+  def _eval_batch(
     self, params: Any, model_state: Any, batch: Batch, rng: Any
-  ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Sum and weight of every metric over one global batch."""
+  ) -> tuple[dict[str, Any], dict[str, jax.Array]]:
+    """Sums of every metric over one global batch, and outputs [batch, ...]."""
     logits, _ = self.model_fn(
       params, batch, model_state, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
-    sums = dict(self._task.model.eval_sums(self._definition, batch, logits))
+    found, outputs = self._task.model.eval_step(self._definition, batch, logits)
     weights = batch['weights']  # [batch], or [batch, ...] where parts of an example count apart
+    check_rows(outputs, len(weights))
     counts = (weights != 0).any(axis=tuple(range(1, weights.ndim)))
-    sums['num_examples'] = (counts.sum(), jnp.ones(()))
-    return sums
+    return {**found, 'num_examples': (counts.sum(), jnp.ones(()))}, dict(outputs)
+
+  def _generate_batch(
+    self, params: Any, model_state: Any, batch: Batch, *, is_last: bool
+  ) -> dict[str, jax.Array]:
+    """What the model generates for one global batch, without dropout: outputs [batch, ...]."""
+    generate = functools.partial(generator(self._task), self._definition)
+
+    def bound(model: nn.Module) -> Mapping[str, jax.Array]:
+      return generate(model, batch, is_last=is_last)
+
+    outputs = nn.apply(bound, self._model)({'params': params, **(model_state or {})})
+    check_rows(outputs, len(batch['weights']))
+    return dict(outputs)
 
 
 def parameters(definition: WorkloadDefinition, task: TaskCode) -> list[roles.Parameter]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import distributed, nn
+from torch.utils import _pytree as tree
 
 from algorithmic_efficiency.backends import _torch_state
 from algorithmic_efficiency.backends._torch_workload import TorchWorkload, unwrap
@@ -19,6 +20,8 @@ from algorithmic_efficiency.backends.base import (
   Batch,
   DefinedWorkload,
   Devices,
+  Generating,
+  OnOutputs,
   TaskCode,
 )
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
@@ -116,36 +119,63 @@ class TorchBackend:
     model_state: Any,
     batches: Iterable[Batch],
     key_data: np.ndarray,
-  ) -> dict[str, tuple[float, float]]:
+    *,
+    on_outputs: OnOutputs | None = None,
+    generating: Generating | None = None,
+  ) -> dict[str, Any]:
     assert isinstance(workload, TorchWorkload)
     model, key = workload._eval_copy(params), self.key(key_data)
     num_examples = 0
-    names: list[str] = []
-    sums: list[torch.Tensor] = []  # for each batch [2 * metrics], on the device
-    marks: collections.deque[Any] = collections.deque()
-    for batch in batches:
+    totals = _Totals(self._stacked)
+    in_flight: collections.deque[Any] = collections.deque()
+
+    def fetch() -> None:
+      mark, batch, outputs = in_flight.popleft()
+      if mark is not None:
+        mark.synchronize()
+      if on_outputs is not None:
+        on_outputs(batch, {name: rows.numpy() for name, rows in outputs.items()})
+
+    for number, batch in enumerate(batches):
       num_examples += _num_examples(batch['weights'])
-      results = workload._eval_batch(model, self.place(batch), key)
-      names = sorted(results)
-      sums.append(self._stacked(number for name in names for number in results[name]))
-      self._bound_work_in_flight(marks)
-    totals = torch.stack(sums).sum(0).tolist() if sums else []
-    totals = self._over_ranks([*totals, num_examples], 'SUM')
-    result = {name: (totals[2 * i], totals[2 * i + 1]) for i, name in enumerate(names)}
-    return {**result, 'num_examples': (totals[-1], 1.0)}
+      placed = self.place(batch)
+      sums, outputs = workload._eval_batch(model, placed, key)
+      if generating is not None and generating.covers(number):
+        outputs |= workload._generate_batch(model, placed, is_last=generating.is_last)
+      totals.add(sums)
+      fetched = {} if on_outputs is None else self._to_host(outputs)
+      in_flight.append((self._mark(), batch, fetched))
+      if len(in_flight) > (_MAX_EVAL_BATCHES_IN_FLIGHT if self._on_cuda else 0):
+        fetch()
+    while in_flight:
+      fetch()
+    numbers = self._over_ranks([*totals.numbers(), num_examples], 'SUM')
+    return {**totals.tree(numbers[:-1]), 'num_examples': (numbers[-1], 1.0)}
+
+  def _to_host(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Begins to copy tensors to the host; numpy knows no bfloat16, so that becomes float32."""
+    return {
+      name: (rows.float() if rows.dtype == torch.bfloat16 else rows)
+      .detach()
+      .to('cpu', non_blocking=True)
+      for name, rows in outputs.items()
+    }
+
+  def _mark(self) -> torch.cuda.Event | None:
+    """Marks the work so far, so that the device is behind by a few batches at most.
+
+    Host memory is held until the device has read it.
+    """
+    if not self._on_cuda:
+      return None
+    mark = torch.cuda.Event()
+    mark.record()
+    return mark
 
   def _stacked(self, numbers: Iterable[Any]) -> torch.Tensor:
     """Scalars of any kind as float64 [n] on the device."""
     scalars = [torch.as_tensor(n, dtype=torch.float64, device=self.device) for n in numbers]
     return torch.stack([scalar.detach().reshape(()) for scalar in scalars])
-
-  def _bound_work_in_flight(self, marks: collections.deque[Any]) -> None:
-    """Lets the device be behind by a few batches, as host memory is held until it has read them."""
-    if self._on_cuda:
-      marks.append(torch.cuda.Event())
-      marks[-1].record()
-      if len(marks) > _MAX_EVAL_BATCHES_IN_FLIGHT:
-        marks.popleft().synchronize()
 
   def evaluated(self, params: nn.Module, model_state: Any) -> tuple[nn.Module, Any]:
     return params, model_state
@@ -201,6 +231,13 @@ class TorchBackend:
     if self.world_size > 1:
       distributed.barrier(device_ids=[self.device.index] if self._on_cuda else None)
 
+  def gather(self, content: bytes) -> list[bytes]:
+    if self.world_size == 1:
+      return [content]
+    gathered: list[Any] = [None] * self.world_size
+    distributed.all_gather_object(gathered, content)
+    return gathered
+
   def peak_memory_bytes(self) -> dict[str, int]:
     peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if self._on_cuda:
@@ -230,6 +267,55 @@ class TorchBackend:
   def stop(self) -> None:
     if self.world_size > 1:
       distributed.destroy_process_group()
+
+
+class _Totals:
+  """Adds the sums of batches in float64 on the device.
+
+  Scalars are kept for each batch and added at the end, in one order whatever their number. Arrays
+  would take the memory of all batches, so they are added at once.
+
+  Args:
+    stacked: makes scalars of any kind a tensor [n] on the device.
+  """
+
+  def __init__(self, stacked: Callable[[Iterable[Any]], torch.Tensor]):
+    self._stacked = stacked
+    self._structure: Any = None
+    self._shapes: list[torch.Size] = []
+    self._scalars: list[torch.Tensor] = []  # for each batch [scalars]
+    self._arrays: list[torch.Tensor] = []
+
+  def add(self, sums: Mapping[str, Any]) -> None:
+    leaves, self._structure = tree.tree_flatten({name: sums[name] for name in sorted(sums)})
+    self._shapes = [torch.as_tensor(leaf).shape for leaf in leaves]
+    parts = [*zip(leaves, self._shapes, strict=True)]
+    if scalars := [leaf for leaf, shape in parts if not shape]:
+      self._scalars.append(self._stacked(scalars))
+    arrays = [leaf.detach().double() for leaf, shape in parts if shape]
+    if self._arrays:
+      arrays = [before + array for before, array in zip(self._arrays, arrays, strict=True)]
+    self._arrays = arrays
+
+  def numbers(self) -> list[float]:
+    """All totals: the scalars, then the arrays."""
+    scalars = torch.stack(self._scalars).sum(0).tolist() if self._scalars else []
+    return [*scalars, *(number for array in self._arrays for number in array.flatten().tolist())]
+
+  def tree(self, numbers: list[float]) -> dict[str, Any]:
+    """The totals of `numbers` in the structure of the sums."""
+    if self._structure is None:
+      return {}
+    num_scalars = sum(not shape for shape in self._shapes)
+    scalars, arrays = iter(numbers[:num_scalars]), numbers[num_scalars:]
+    leaves: list[Any] = []
+    for shape in self._shapes:
+      if not shape:
+        leaves.append(next(scalars))
+        continue
+      leaves.append(np.array(arrays[: shape.numel()], np.float64).reshape(shape))
+      arrays = arrays[shape.numel() :]
+    return tree.tree_unflatten(leaves, self._structure)
 
 
 def _num_examples(weights: np.ndarray) -> int:

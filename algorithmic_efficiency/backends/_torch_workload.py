@@ -16,9 +16,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from algorithmic_efficiency import seeds, spec, trust
 from algorithmic_efficiency.backends import _torch_frozen, frozen, roles
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode
+from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode, generator
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
+from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import ParameterType
 
 _WRAPPER_PREFIXES = ('module.', '_orig_mod.')
@@ -259,12 +260,26 @@ class TorchWorkload(DefinedWorkload):
     return [name for group in _torch_frozen.names(self._definition, model) for name in group]
 
   @torch.no_grad()
-  def _eval_batch(self, model: nn.Module, batch: Batch, rng: Any) -> dict[str, tuple[Any, Any]]:
-    """Sum and weight of every metric over this process's rows of one batch."""
+  def _eval_batch(
+    self, model: nn.Module, batch: Batch, rng: Any
+  ) -> tuple[Mapping[str, Any], dict[str, torch.Tensor]]:
+    """Sums of every metric over this process's rows of one batch, and outputs [rows, ...]."""
     logits, _ = self.model_fn(
       model, batch, None, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
-    return self._task.model.eval_sums(self._definition, batch, logits)
+    sums, outputs = self._task.model.eval_step(self._definition, batch, logits)
+    check_rows(outputs, len(batch['weights']))
+    return sums, dict(outputs)
+
+  @torch.no_grad()
+  def _generate_batch(
+    self, model: nn.Module, batch: Batch, *, is_last: bool
+  ) -> dict[str, torch.Tensor]:
+    """What the module generates for this process's rows of one batch: outputs [rows, ...]."""
+    model.eval()
+    outputs = generator(self._task)(self._definition, model, batch, is_last=is_last)
+    check_rows(outputs, len(batch['weights']))
+    return dict(outputs)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 from algorithmic_efficiency import spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
+from algorithmic_efficiency.metrics.metric import MetricError
 from algorithmic_efficiency.option_fields import check, option
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
@@ -77,10 +78,11 @@ class Devices:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCode:
-  """The modules of a task for one framework."""
+  """The modules of a task for one framework; `metrics` is None for a task without that file."""
 
   data: ModuleType
   model: ModuleType
+  metrics: ModuleType | None = None
 
   @classmethod
   def of(cls, definition: WorkloadDefinition, framework: str) -> TaskCode:
@@ -89,9 +91,47 @@ class TaskCode:
     Raises:
       UserError: no file has it, or it cannot be used as it is.
     """
+    folder = registry.task_of(definition)
     return cls(
-      data=registry.module_of(definition, 'data'), model=registry.module_of(definition, framework)
+      data=registry.module_of(definition, 'data'),
+      model=registry.module_of(definition, framework),
+      metrics=folder.module('metrics') if folder.has('metrics') else None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generating:
+  """What an evaluation generates.
+
+  Attributes:
+    num_batches: the first so many batches; None for all.
+    is_last: whether no evaluation of the trial follows, so that a costlier search may be used.
+  """
+
+  num_batches: int | None = None
+  is_last: bool = False
+
+  def covers(self, batch: int) -> bool:
+    """Returns True if outputs are generated for batch number `batch`, from 0."""
+    return self.num_batches is None or batch < self.num_batches
+
+
+OnOutputs = Callable[[Batch, Mapping[str, np.ndarray]], None]
+"""Called for each batch, in order: with the batch as it came, and a row of outputs for each row."""
+
+
+def generator(task: TaskCode) -> Callable[..., Any]:
+  """The `generate` of the task's model file.
+
+  Raises:
+    MetricError: there is none.
+  """
+  if not hasattr(task.model, 'generate'):
+    raise MetricError(
+      'The definition has generated metrics, so the model file must have '
+      'generate(definition, model, batch, *, is_last); it has none.'
+    )
+  return task.model.generate
 
 
 class Ranks(Protocol):
@@ -110,6 +150,10 @@ class Ranks(Protocol):
 
   def barrier(self) -> None:
     """Waits until every process has called this."""
+    ...
+
+  def gather(self, content: bytes) -> list[bytes]:
+    """What every process has passed, in the order of their ranks; each process gets all of it."""
     ...
 
 
@@ -169,15 +213,26 @@ class Evaluation(Ranks, Protocol):
     model_state: Any,
     batches: Iterable[Batch],
     key_data: np.ndarray,
-  ) -> dict[str, tuple[float, float]]:
-    """Sum and weight of every metric over all batches and all processes, in float64.
+    *,
+    on_outputs: OnOutputs | None = None,
+    generating: Generating | None = None,
+  ) -> dict[str, Any]:
+    """The sums that `eval_step` gives, over all batches and all processes, in float64.
 
     Args:
       batches: this process's rows. `weights` is 1 for an example that counts and 0 for padding.
       key_data: uint32 [2].
+      on_outputs: is given the outputs of this process's rows, those of `generate` among them; None
+        leaves outputs on the devices.
+      generating: the batches for which `generate` is called; None for none.
 
     Returns:
-      Sum and weight by metric; `num_examples` is among them, with weight 1.
+      The sums of each metric as trees of floats and float64 arrays; `num_examples` is among them,
+      with weight 1.
+
+    Raises:
+      MetricError: the first axis of an output is not that of the batch, or the task must generate
+        and has no `generate`.
     """
     ...
 

@@ -6,13 +6,20 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from algorithmic_efficiency.metrics.means import mean_of
+from algorithmic_efficiency.metrics.metric import OfSums, State, Sums
+
 
 @dataclass(frozen=True, kw_only=True)
-class Derived:
+class Derived(OfSums):
   """A metric that is a function of the mean of the metric `source`."""
 
+  name: str
   source: str
   function: Callable[[float], float]
+
+  def compute(self, sums: Sums, state: State) -> dict[str, float]:
+    return {self.name: self.function(mean_of(sums, self.source))}
 
 
 def perplexity(loss: float) -> float:
@@ -23,15 +30,11 @@ def perplexity(loss: float) -> float:
     return math.inf
 
 
-DERIVED: Mapping[str, Derived] = {'ppl': Derived(source='loss', function=perplexity)}
+DERIVED: Mapping[str, Derived] = {
+  'ppl': Derived(name='ppl', source='loss', function=perplexity),
+}
 
 
 def summed(metrics: Iterable[str]) -> tuple[str, ...]:
-  """Returns the metrics among `metrics` that a model sums over examples."""
+  """Returns the metrics among `metrics` that are not derived from others."""
   return tuple(name for name in metrics if name not in DERIVED)
-
-
-def from_means(metrics: Iterable[str], means: Mapping[str, float]) -> dict[str, float]:
-  """Returns the derived metrics among `metrics`, computed from the means of their sources."""
-  chosen = {name: DERIVED[name] for name in metrics if name in DERIVED}
-  return {name: one.function(means[one.source]) for name, one in chosen.items()}

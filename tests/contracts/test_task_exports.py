@@ -24,15 +24,16 @@ ARGUMENTS = {
     'build': ['definition', '*dtype'],
     'forward': ['model', 'batch', '*train', '*use_running_average', '*dropout_rate'],
     'loss': ['definition', 'targets', 'logits', 'mask', 'label_smoothing'],
-    'eval_sums': ['definition', 'batch', 'logits'],
-    'predict': None,  # its arguments are the metric's business
+    'eval_step': ['definition', 'batch', 'logits'],
+    'generate': ['definition', 'model', 'batch', '*is_last'],
   },
+  'metrics': {'metrics': ['definition', 'root']},
   'parity': {
     'to_torch': ['definition', 'params', 'model_state'],
     'to_jax': ['definition', 'state_dict'],
   },
 }
-OPTIONAL = {'predict', 'loader', 'source', 'transform', 'collate'}
+OPTIONAL = {'generate', 'loader', 'source', 'transform', 'collate'}
 DEFAULTS = {'mask': None, 'label_smoothing': 0.0}
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
@@ -53,7 +54,7 @@ FILES = list(
   dict.fromkeys(
     (registry.task_of(one), name, kind) for one in DEFINITIONS for kind, name in files(one).items()
   )
-)
+) + [(task, 'metrics', 'metrics') for task in registry.tasks().values() if task.has('metrics')]
 
 
 def each_file():
@@ -96,7 +97,7 @@ def test_a_file_exports_the_functions_of_its_kind_and_nothing_else(task, name, k
 def test_exported_functions_take_the_agreed_arguments(task, name, kind):
   module = import_or_skip(task, name, kind)
   for function, expected in expected_of(kind).items():
-    if expected is None or (function in OPTIONAL and not hasattr(module, function)):
+    if function in OPTIONAL and not hasattr(module, function):
       continue
     parameters = inspect.signature(getattr(module, function)).parameters.values()
     found = [

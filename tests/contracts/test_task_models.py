@@ -78,7 +78,7 @@ class JaxModel:
     @jax.jit
     def evaluate(batch: Any) -> Any:
       logits, _ = self.logits(variables, batch, train=False)
-      return logits, self.code.eval_sums(self.definition, batch, logits)
+      return logits, self.code.eval_step(self.definition, batch, logits)[0]
 
     return lambda batch: jax.tree.map(np.asarray, evaluate(batch))
 
@@ -111,7 +111,7 @@ class TorchModel:
       logits = self.code.forward(
         self.model, batch, train=False, use_running_average=True, dropout_rate=0.0
       )
-      sums = self.code.eval_sums(self.definition, batch, logits)
+      sums, _ = self.code.eval_step(self.definition, batch, logits)
       return tree.tree_map(lambda x: x.numpy(), (logits, sums))
 
     return evaluate
@@ -322,7 +322,7 @@ def test_the_train_and_evaluation_steps_export_for_tpu(definition):
 
   def eval_step(variables, batch):
     logits, _ = model.logits(variables, batch, train=False)
-    return model.code.eval_sums(definition, batch, logits)
+    return model.code.eval_step(definition, batch, logits)
 
   batch = fake_batch(definition, 8)
   train_arguments = (model.shapes, batch, model.key)

@@ -127,7 +127,7 @@ def with_jax(
       'model_state': new_state,
       'params': new_params,
       'eval_logits': eval_logits,
-      'eval_sums': code.eval_sums(definition, batch, eval_logits),
+      'eval_sums': code.eval_step(definition, batch, eval_logits)[0],
     }
 
   return Outcome(**jax.tree.map(np.asarray, jax.jit(run)(params, model_state, batch)))
@@ -164,7 +164,7 @@ def with_torch(
     model_state=model_state,
     params=params,
     eval_logits=_numpy(eval_logits),
-    eval_sums=_numpy(code.eval_sums(definition, batch, eval_logits)),
+    eval_sums=_numpy(code.eval_step(definition, batch, eval_logits)[0]),
   )
 
 

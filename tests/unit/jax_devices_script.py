@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import jax_toy
+import metric_toys
 import numpy as np
 
 from algorithmic_efficiency import spec
@@ -46,6 +47,11 @@ def main(num_devices: int, world_size: int = 1, rank: int = 0, address: str = ''
     ).tolist()
     if bits == 32:
       result['eval'] = {size: _evaluate(backend, params, state, size) for size in (7, 8, 13, 50)}
+      result['metrics'] = {
+        size: metric_toys.evaluate(backend, jax_toy.task(), params, state, size)
+        for size in (14, 64)
+      }
+      result['gathered'] = [one.decode() for one in backend.gather(b'rank' * rank + b'.')]
   result['sync_max'] = backend.sync_max(1 + rank + 2**-40)
   result['packed'] = float(
     np.abs(backend.pack({'params': params})['params']["['Dense_1']['kernel']"]).sum()

@@ -98,13 +98,14 @@ def _model() -> SimpleNamespace:
       'per_example': per_example * mask,
     }
 
-  def eval_sums(definition, batch, logits):
+  def eval_step(definition, batch, logits):
     weights = batch['weights']
     result = loss(definition, batch['targets'], logits, weights)
     correct = (logits.argmax(-1) == batch['targets']) * weights
-    return {
+    sums = {
       'loss': (result['summed'], result['n_valid_examples']),
       'accuracy': (correct.sum(), weights.sum()),
     }
+    return sums, {}
 
-  return SimpleNamespace(build=build, forward=forward, loss=loss, eval_sums=eval_sums)
+  return SimpleNamespace(build=build, forward=forward, loss=loss, eval_step=eval_step)

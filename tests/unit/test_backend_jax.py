@@ -595,7 +595,7 @@ def test_evaluation_leaves_the_caller_s_batches_alone(backend, toy):
 def test_evaluation_counts_examples_whose_parts_have_weights(backend, toy):
   """Tokens have weights of their own; an example counts if any of them does."""
   _, params, state, _ = toy
-  task = _task(eval_sums=lambda definition, batch, logits: {})
+  task = _task(eval_step=lambda definition, batch, logits: ({}, {}))
   workload = backend.workload(jax_toy.definition(), task, jax_toy.BUDGET, eval_batch_size=4)
   batch = jax_toy.batch(3, 0)
   batch['weights'] = np.array([[1, 1], [1, 0], [0, 0]], np.float32)

@@ -54,11 +54,17 @@ def _assert_same_metrics(result: dict, single: dict) -> None:
     assert sums['accuracy'] == single['eval']['50']['accuracy'], size
     assert sums['loss'][0] == pytest.approx(single['eval']['50']['loss'][0], rel=1e-5), size
     assert sums['loss'][1] == 50.0, size
+  expected = single['metrics']['64']
+  for size, numbers in result['metrics'].items():
+    assert numbers == pytest.approx(expected, rel=1e-6), size
+    counted = {name: numbers[name] for name in numbers if 'loss' not in name}
+    assert counted == {name: expected[name] for name in counted}, size
 
 
 def test_eight_devices_train_and_evaluate_as_one(single):
   result = _result(_start(8))
   assert result['num_devices'] == 8
+  assert result['gathered'] == ['.']
   _assert_same_training(result, single)
   _assert_same_metrics(result, single)
 
@@ -77,6 +83,7 @@ def test_two_processes_of_two_devices_train_and_evaluate_as_one(single):
   assert ranks[1].returncode == 0, err
   assert result['num_devices'] == 4
   assert result['sync_max'] == 2 + 2**-40
+  assert result['gathered'] == ['.', 'rank.']
   assert result['packed'] == pytest.approx(single['packed'], rel=1e-5)
   _assert_same_training(result, single)
   _assert_same_metrics(result, single)

@@ -564,7 +564,7 @@ def _counting(backend, eval_sums):
   code = SimpleNamespace(
     build=model.build,
     forward=model.forward,
-    eval_sums=lambda definition, batch, logits: eval_sums(batch),
+    eval_step=lambda definition, batch, logits: (eval_sums(batch), {}),
   )
   task = TaskCode(data=None, model=code)  # type: ignore[arg-type]
   return backend.workload(torch_toy.definition(), task, torch_toy.BUDGET)

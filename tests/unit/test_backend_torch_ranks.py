@@ -100,6 +100,16 @@ def test_every_example_is_evaluated_once_whatever_the_batch_size(one, two):
       assert sums['loss'] == pytest.approx(expected['loss'], rel=1e-5), size
 
 
+def test_metrics_of_every_kind_are_those_of_one_rank_whatever_the_batch_size(one, two):
+  expected = one['metrics']['64']
+  for result in (one, *two):
+    assert result['gathered'] == (['.'] if result is one else ['.', 'rank.'])
+    for size, numbers in result['metrics'].items():
+      assert numbers == pytest.approx(expected, rel=1e-6), size
+      counted = {name: numbers[name] for name in numbers if 'loss' not in name}
+      assert counted == {name: expected[name] for name in counted}, size
+
+
 def test_wrapped_parameters_are_known_by_their_own_names(one, two):
   for result in two:
     assert result['names'] == [f'module.{name}' for name in one['names']]

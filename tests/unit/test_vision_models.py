@@ -214,7 +214,7 @@ def test_quick_vision_learns_in_pytorch(model_torch, tmp_path):
   logits = model_torch.forward(
     model, batch, train=False, use_running_average=True, dropout_rate=0.0
   )
-  correct, count = model_torch.eval_sums(QUICK, batch, logits)['accuracy']
+  correct, count = model_torch.eval_step(QUICK, batch, logits)[0]['accuracy']
   assert count == QUICK.splits.validation
   assert 0.9 < correct / count <= 1
 
@@ -257,6 +257,6 @@ def test_quick_vision_learns_in_jax(model_jax, tmp_path):
     use_running_average=True,
     dropout_rate=0.0,
   )
-  correct, count = model_jax.eval_sums(QUICK, batch, logits)['accuracy']
+  correct, count = model_jax.eval_step(QUICK, batch, logits)[0]['accuracy']
   assert count == QUICK.splits.validation
   assert 0.9 < correct / count <= 1

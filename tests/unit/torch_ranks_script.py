@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import metric_toys
 import numpy as np
 import torch
 import torch_toy
@@ -77,6 +78,11 @@ def _everything(backend: Any) -> dict[str, Any]:
       result[f'{name}_norms_{bits}'] = [value.double().tolist() for value in norms]
       if name == 'toy' and bits == 32:
         result['eval'] = {size: _evaluate(backend, model, size) for size in (7, 8, 13, 50)}
+        result['metrics'] = {
+          size: metric_toys.evaluate(backend, torch_toy.task(), model, None, size)
+          for size in (14, 64)
+        }
+        result['gathered'] = [one.decode() for one in backend.gather(b'rank' * backend.rank + b'.')]
         result['names'] = [name for name, _ in model.named_parameters()]
         result['packed'] = list(backend.pack({'params': model})['params']['data'])
         result['types'] = list(workload.model_params_types)

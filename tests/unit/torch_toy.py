@@ -62,15 +62,16 @@ def task(norm: type[nn.BatchNorm1d] = layers.BatchNorm1d) -> TaskCode:
       'per_example': per_example * mask,
     }
 
-  def eval_sums(definition, batch, logits):
+  def eval_step(definition, batch, logits):
     weights = batch['weights']
     result = loss(definition, batch['targets'], logits, weights)
     correct = (logits.argmax(-1) == batch['targets']) * weights
-    return {
+    sums = {
       'loss': (result['summed'], result['n_valid_examples']),
       'accuracy': (correct.sum(), weights.sum()),
     }
+    return sums, {}
 
-  model = SimpleNamespace(build=build, forward=forward, loss=loss, eval_sums=eval_sums)
+  model = SimpleNamespace(build=build, forward=forward, loss=loss, eval_step=eval_step)
   data = SimpleNamespace(fake_batch=lambda definition, batch_size, seed: batch(batch_size, seed))
   return TaskCode(data=data, model=model)  # type: ignore[arg-type]

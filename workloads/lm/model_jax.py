@@ -103,15 +103,15 @@ def loss(
   return layers.token_loss(targets, logits, mask, label_smoothing)
 
 
-def eval_sums(
+def eval_step(
   definition: WorkloadDefinition,
   batch: Mapping[str, jax.Array],
   logits: jax.Array,
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Sum and weight of every metric over the tokens that count."""
+) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
+  """Sum and weight of every metric over the tokens that count, and no outputs."""
   targets = batch['targets']
   weights = _of_tokens(batch['weights'], targets)
-  return layers.token_sums(targets, logits, weights, batch['target_bytes'])
+  return layers.token_sums(targets, logits, weights, batch['target_bytes']), {}
 
 
 def _of_tokens(weights: jax.Array, targets: jax.Array) -> jax.Array:

@@ -90,15 +90,15 @@ def loss(
   return layers.token_loss(targets, logits, mask, label_smoothing)
 
 
-def eval_sums(
+def eval_step(
   definition: WorkloadDefinition,
   batch: Mapping[str, torch.Tensor],
   logits: torch.Tensor,
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-  """Sum and weight of every metric over the tokens that count."""
+) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
+  """Sum and weight of every metric over the tokens that count, and no outputs."""
   targets = batch['targets']
   weights = _of_tokens(batch['weights'], targets)
-  return layers.token_sums(targets, logits, weights, batch['target_bytes'])
+  return layers.token_sums(targets, logits, weights, batch['target_bytes']), {}
 
 
 def _of_tokens(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -115,14 +115,15 @@ def loss(
   }
 
 
-def eval_sums(
+def eval_step(
   definition: WorkloadDefinition, batch: Mapping[str, jax.Array], logits: jax.Array
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Returns sum and weight of every metric over the valid examples."""
+) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
+  """Returns sum and weight of every metric over the valid examples, and no outputs."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
   is_correct = jnp.argmax(logits, axis=-1) == batch['targets']
-  return {
+  sums = {
     'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
     'loss': (losses['summed'], losses['n_valid_examples']),
   }
+  return sums, {}

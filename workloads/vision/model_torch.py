@@ -128,14 +128,15 @@ def loss(
   }
 
 
-def eval_sums(
+def eval_step(
   definition: WorkloadDefinition, batch: Mapping[str, torch.Tensor], logits: torch.Tensor
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-  """Returns sum and weight of every metric over the valid examples."""
+) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
+  """Returns sum and weight of every metric over the valid examples, and no outputs."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
   is_correct = logits.argmax(dim=-1) == batch['targets']
-  return {
+  sums = {
     'accuracy': ((is_correct * weights).sum(), weights.sum()),
     'loss': (losses['summed'], losses['n_valid_examples']),
   }
+  return sums, {}

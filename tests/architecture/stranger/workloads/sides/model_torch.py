@@ -25,8 +25,9 @@ def loss(definition, targets, logits, mask=None, label_smoothing=0.0):
   }
 
 
-def eval_sums(definition, batch, logits):
+def eval_step(definition, batch, logits):
   weights = batch['weights']
   correct = logits.argmax(-1) == batch['targets']
   total = loss(definition, batch['targets'], logits, weights)['summed']
-  return {'accuracy': ((correct * weights).sum(), weights.sum()), 'loss': (total, weights.sum())}
+  sums = {'accuracy': ((correct * weights).sum(), weights.sum()), 'loss': (total, weights.sum())}
+  return sums, {}
