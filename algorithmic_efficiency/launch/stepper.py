@@ -92,9 +92,15 @@ class Stepper:
     """Waits until the trial is ready for its first step."""
     self.start = self._answer(Ready)
 
-  def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
-    """Makes steps, and then evaluates `max_batches` batches of each split, if it is not None."""
-    order = json.dumps({'num_steps': num_steps, 'max_batches': max_batches})
+  def go(
+    self, num_steps: int, *, max_batches: int | None = None, generate: bool = False
+  ) -> Interval:
+    """Makes steps, and then evaluates `max_batches` batches of each split, if it is not None.
+
+    Args:
+      generate: whether the evaluation generates what the definition has generated.
+    """
+    order = json.dumps({'num_steps': num_steps, 'max_batches': max_batches, 'generate': generate})
     for rank in self._ranks:
       rank.tell(order)
     return self._answer(Interval)

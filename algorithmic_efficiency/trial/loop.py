@@ -7,7 +7,6 @@ loop with a clock that is set by hand.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +37,8 @@ class Evaluate(Protocol):
   Args:
     splits: None for those of the trial.
     max_batches: of each split; None for all of them.
+    generate: whether outputs are generated, and the metrics that need them given.
+    is_last: whether the trial ends with this evaluation.
   """
 
   def __call__(
@@ -48,6 +49,8 @@ class Evaluate(Protocol):
     *,
     splits: tuple[Split, ...] | None = None,
     max_batches: int | None = None,
+    generate: bool = False,
+    is_last: bool = False,
   ) -> dict[str, float]: ...
 
 
@@ -153,7 +156,12 @@ class TrialRun:
       The reason that ended the interval. Raises what `run` raises.
     """
     self.position.stop_reason = None
-    return self._run(rules, functools.partial(self.hooks.evaluate, max_batches=max_batches))
+
+    def evaluate(*state: Any, **options: Any) -> dict[str, float]:
+      """Evaluates as amid a trial, which no interval ends."""
+      return self.hooks.evaluate(*state, **options | {'max_batches': max_batches, 'is_last': False})
+
+    return self._run(rules, evaluate)
 
   def _run(self, rules: StoppingRules, evaluate: Evaluate) -> str:
     position = self.position
@@ -291,7 +299,9 @@ class TrialRun:
     """Runs a full or partial evaluation.
 
     A partial one takes the first validation batch. The full one follows if that batch reaches the
-    target or is not finite. Partial results are logged as metrics and count nowhere else.
+    target or is not finite. Partial results are logged as metrics and count nowhere else. A full
+    one that is the first to reach a target generates outputs, too, even if it was not its turn.
+    A target on a generated metric has all its values by one search, that of before the end.
 
     Returns:
       The metrics; None if a partial evaluation was due and needs no full one.
@@ -300,13 +310,32 @@ class TrialRun:
     position.num_evals += 1
     self.hooks.before_evaluation(self.params, position.global_step)
     state = (self.params, self.model_state, position.global_step)
+    on_target = stopping.generates_for(rules, self.target.metric)
     if stopping.is_partial(rules, position, reason):
-      partial = evaluate(*state, splits=('validation',), max_batches=1)
+      partial = evaluate(*state, splits=('validation',), max_batches=1, generate=on_target)
       row = {f'partial/{name}': value for name, value in partial.items()}
       self.recorder.metrics([(position.global_step, row)])  # not the submission's: past its logger
       if stopping.decides_nothing(self.target, partial):
         return None
-    return evaluate(*state)
+    generate = stopping.generates(rules, position, reason)
+    values = evaluate(*state, generate=generate, is_last=reason is not None and not on_target)
+    reaches_a_target = self._note_targets(values)
+    if rules.generation is None or generate or not reaches_a_target:
+      return values
+    is_last = stopping.target_reason(rules, position) is not None
+    return {**evaluate(*state, generate=True, is_last=is_last), **values}
+
+  def _note_targets(self, values: Mapping[str, float]) -> bool:
+    """Notes the targets that a full evaluation reaches. Returns True if it is the first to do so.
+
+    A target once reached stays so.
+    """
+    position = self.position
+    before = (position.validation_reached, position.test_reached)
+    validation, test = stopping.targets_reached(self.target, values)
+    position.validation_reached |= validation
+    position.test_reached |= test
+    return (position.validation_reached, position.test_reached) != before
 
   def _prepare_for_eval(self) -> None:
     prepare = self.submission.prepare_for_eval
@@ -354,12 +383,8 @@ class TrialRun:
     self._report_progress()
 
   def _reason_in(self, rules: StoppingRules, values: Mapping[str, float]) -> str | None:
-    """The stop reason that an evaluation gives, if it gives one. A target once reached stays so."""
-    position = self.position
-    validation, test = stopping.targets_reached(self.target, values)
-    position.validation_reached |= validation
-    position.test_reached |= test
-    reason = stopping.target_reason(rules, position)
+    """The stop reason that an evaluation gives, if it gives one."""
+    reason = stopping.target_reason(rules, self.position)
     if reason is not None or not rules.stop_on_divergence:
       return reason
     return 'diverged' if not stopping.is_finite(values) or self._has_bad_params() else None

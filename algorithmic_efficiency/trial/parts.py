@@ -74,7 +74,7 @@ def gather(config: TrialConfig, watch: Stopwatch) -> Parts:
   init_sec = watch.lap('setup') - start
   return Parts(
     definition=definition,
-    rules=StoppingRules.of(config, suite, budget),
+    rules=StoppingRules.of(config, suite, budget, definition.generation),
     backend=backend,
     task=task,
     submission=submission,

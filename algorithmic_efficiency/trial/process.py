@@ -394,6 +394,8 @@ def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
     *,
     splits: tuple[Split, ...] | None = None,
     max_batches: int | None = None,
+    generate: bool = False,
+    is_last: bool = False,
   ) -> dict[str, float]:
     parts.eval_workload.check_frozen(params, model_state)
     return evaluation.evaluate(
@@ -406,6 +408,8 @@ def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
       key_data=seeds.key_data(config.seed, 'eval', global_step),
       splits=splits or config.options.splits,
       max_batches=max_batches,
+      generate=generate,
+      is_last=is_last,
     )
 
   return evaluate

@@ -61,13 +61,16 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def obey(run: TrialRun, *, num_steps: int, max_batches: int | None) -> dict[str, Any]:
+def obey(
+  run: TrialRun, *, num_steps: int, max_batches: int | None, generate: bool = False
+) -> dict[str, Any]:
   """Runs an interval: steps, and an evaluation at its end if asked for.
 
   It begins without batches made ahead, and no data worker runs after it.
 
   Args:
     max_batches: batches of each split in the evaluation; None evaluates nothing.
+    generate: whether the evaluation generates what the definition has generated.
 
   Returns:
     The steps, charged steps, and seconds by bucket of the clock that the interval took.
@@ -76,7 +79,9 @@ def obey(run: TrialRun, *, num_steps: int, max_batches: int | None) -> dict[str,
   watch.lap('setup')  # waiting for the order is none of the trial's time
   before, charged_before = watch.buckets(), position.charged_steps
   first = position.global_step
-  rules = run.rules.for_interval(first + num_steps, evaluate=max_batches is not None)
+  rules = run.rules.for_interval(
+    first + num_steps, evaluate=max_batches is not None, generate=generate
+  )
   run.run_interval(rules, max_batches=max_batches)
   run.queue.pause()  # other trials are timed while this one waits
   return {

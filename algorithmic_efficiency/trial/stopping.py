@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from algorithmic_efficiency import errors, trust
-from algorithmic_efficiency.benchmark.definition import Budget, Target
+from algorithmic_efficiency.benchmark.definition import Budget, Generation, Target
 from algorithmic_efficiency.benchmark.suites import Axis, Suite
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.position import Position
@@ -30,6 +30,7 @@ class StoppingRules:
     evaluate: whether there are evaluations at all.
     full_eval_every: every so-many-th evaluation is a full one; those between are partial.
     eval_steps: evaluate after these steps, instead of after the periods.
+    generation: which metrics need generated outputs, and in which evaluations; None for none.
   """
 
   axis: Axis
@@ -44,9 +45,16 @@ class StoppingRules:
   evaluate: bool = True
   full_eval_every: int = 1
   eval_steps: tuple[int, ...] = ()
+  generation: Generation | None = None
 
   @classmethod
-  def of(cls, config: TrialConfig, suite: Suite, budget: Budget) -> StoppingRules:
+  def of(
+    cls,
+    config: TrialConfig,
+    suite: Suite,
+    budget: Budget,
+    generation: Generation | None = None,
+  ) -> StoppingRules:
     """The rules of a trial in a suite; `budget` is the one of its ruleset (`budget_of`)."""
     options = config.options
     rules = cls(
@@ -62,17 +70,21 @@ class StoppingRules:
       evaluate=options.evaluate,
       full_eval_every=options.full_eval_every,
       eval_steps=options.eval_steps,
+      generation=generation,
     )
     if not options.eval_steps:
       return rules
     last = options.eval_steps[-1]
     return dataclasses.replace(rules, max_sec=None, max_steps=None, max_global_steps=last)
 
-  def for_interval(self, last_step: int, *, evaluate: bool) -> StoppingRules:
+  def for_interval(
+    self, last_step: int, *, evaluate: bool, generate: bool = False
+  ) -> StoppingRules:
     """The rules of an interval that ends after `last_step`, whatever was spent by then.
 
     Args:
       evaluate: whether an evaluation ends the interval. One follows the trial's first step, too.
+      generate: whether evaluations generate what the definition has generated.
     """
     return dataclasses.replace(
       self,
@@ -81,6 +93,7 @@ class StoppingRules:
       eval_period_sec=math.inf,
       max_global_steps=last_step,
       evaluate=evaluate,
+      generation=self.generation if generate else None,
     )
 
 
@@ -141,6 +154,24 @@ def next_eval_steps(rules: StoppingRules, position: Position) -> int:
 def is_partial(rules: StoppingRules, position: Position, reason: str | None) -> bool:
   """Whether evaluation number `position.num_evals`, from 1, is partial; never the last one."""
   return reason is None and (position.num_evals - 1) % rules.full_eval_every != 0
+
+
+def generates(rules: StoppingRules, position: Position, reason: str | None) -> bool:
+  """Whether the full evaluation that is due generates outputs.
+
+  The first one does, every so-many-th after it, and that of a trial which then ends.
+  """
+  generation = rules.generation
+  if generation is None:
+    return False
+  number = len(position.eval_results)  # of full evaluations, which a checkpoint keeps
+  is_nth = generation.every is not None and number % generation.every == 0
+  return number == 0 or is_nth or reason is not None
+
+
+def generates_for(rules: StoppingRules, metric: str) -> bool:
+  """Whether a metric needs generated outputs."""
+  return rules.generation is not None and metric in rules.generation.metrics
 
 
 def decides_nothing(target: Target, partial: Mapping[str, float]) -> bool:

@@ -142,6 +142,10 @@ class FakeTrial:
     accuracy: the validation accuracy that an evaluation at a step gives.
     test_accuracy: that on test; None for the same.
     partial: what one that looks at a few batches gives.
+    generated: a metric that an evaluation has if it generates, or None for the accuracy itself.
+
+  Attributes:
+    evaluations: each one: step, whether partial, whether it generates, and whether as the last.
   """
 
   def __init__(
@@ -154,6 +158,7 @@ class FakeTrial:
     accuracy: Callable[[int], float] = lambda step: 0.0,
     test_accuracy: Callable[[int], float] | None = None,
     partial: Callable[[int], float] = lambda step: 0.0,
+    generated: str | None = 'bleu',
     step_sec: float = 0.125,
     queued_sec: float = 0.0,
     eval_sec: float = 1.0,
@@ -167,6 +172,7 @@ class FakeTrial:
     self.calls: list[dict[str, Any]] = []
     self.seen: list[tuple[Any, int]] = []
     self.seeds: list[int] = []
+    self.evaluations: list[tuple[int, bool, bool, bool]] = []
 
     def update_params(**arguments: Any) -> Any:
       self.calls.append(arguments)
@@ -181,14 +187,19 @@ class FakeTrial:
       step: int,
       splits: tuple[str, ...] = ('validation', 'test'),
       max_batches: int | None = None,
+      generate: bool = False,
+      is_last: bool = False,
     ) -> dict[str, float]:
+      self.evaluations.append((step, max_batches is not None, generate, is_last))
       self.machine.synchronize()  # an evaluation waits for what is in flight
       self.clock.spend(eval_sec)
       value = accuracy(step) if max_batches is None else partial(step)
       values = {f'{split}/accuracy': value for split in splits}
       if test_accuracy is not None and 'test' in splits:
         values['test/accuracy'] = test_accuracy(step)
-      return values
+      if generated is None:
+        return values if generate else {}
+      return values | ({f'validation/{generated}': float(step)} if generate else {})
 
     self.run = loop.TrialRun(
       rules=rules,

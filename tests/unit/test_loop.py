@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algorithmic_efficiency import clock, errors, spec
+from algorithmic_efficiency.benchmark.definition import Generation
 from algorithmic_efficiency.clock import BUCKETS, Stopwatch
 from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.step_timer import median_step_sec
@@ -92,6 +93,126 @@ class TestEvaluationTimes:
     trial = FakeTrial(rules(evaluate=False, max_sec=1.0))
     assert trial.run.run() == 'budget_spent'
     assert trial.rows == []
+
+
+class TestGeneration:
+  """Which evaluations generate outputs; `bleu` is the step at which they were generated."""
+
+  def generating(self, trial: FakeTrial) -> list[tuple[int, bool]]:
+    """Step of each evaluation that generates, and whether it knows to be the last."""
+    return [(step, is_last) for step, _, generates, is_last in trial.evaluations if generates]
+
+  @pytest.mark.parametrize(
+    ('every', 'expected'),
+    [
+      (1, [1, 5, 10, 15, 20, 22]),
+      (2, [1, 10, 20, 22]),
+      (3, [1, 15, 22]),
+      (5, [1, 22]),
+      (100, [1, 22]),
+      (None, [1, 22]),
+    ],
+  )
+  def test_the_first_every_nth_and_the_last_full_evaluation(self, every, expected):
+    given = step_rules(22, generation=Generation(metrics=('bleu',), every=every))
+    trial = FakeTrial(given)
+    assert trial.run.run() == 'budget_spent'
+    assert self.generating(trial) == [(step, step == 22) for step in expected]
+    assert [row['global_step'] for row in trial.rows if 'validation/bleu' in row] == expected
+    assert steps(trial) == [1, 5, 10, 15, 20, 22]
+    assert len(trial.evaluations) == 6
+
+  def test_without_generated_metrics_none_does(self):
+    trial = FakeTrial(step_rules(22))
+    trial.run.run()
+    assert self.generating(trial) == []
+
+  def test_partial_evaluations_do_not_and_do_not_count(self):
+    given = step_rules(40, 5, full_eval_every=3, generation=Generation(metrics=('bleu',), every=2))
+    trial = FakeTrial(given)
+    trial.run.run()
+    assert steps(trial) == [1, 15, 30, 40]
+    assert self.generating(trial) == [(1, False), (30, False), (40, True)]
+
+  def test_one_that_is_the_first_to_reach_a_target_does_though_it_is_not_its_turn(self):
+    """With the validation target reached at 10 and that of test at 25, which ends the trial."""
+    trial = FakeTrial(
+      step_rules(60, 5, generation=Generation(metrics=('bleu',), every=None)),
+      accuracy=lambda step: 0.95 if step >= 10 else 0.0,
+      test_accuracy=lambda step: 0.85 if step >= 25 else 0.0,
+    )
+    assert trial.run.run() == 'targets_reached'
+    assert self.generating(trial) == [(1, False), (10, False), (25, True)]
+    assert [row.get('validation/bleu') for row in trial.rows] == [1, None, 10, None, None, 25]
+
+  def test_the_values_that_reached_the_target_stay_those_of_the_row(self):
+    """An evaluation that is repeated to generate may differ in the last bits on a GPU."""
+    values = iter([0.0, 0.95, 0.85])  # the first, the second, and that again
+    trial = FakeTrial(
+      step_rules(60, 5, generation=Generation(metrics=('bleu',), every=None)),
+      accuracy=lambda step: next(values),
+    )
+    assert trial.run.run() == 'targets_reached'
+    assert [row['validation/accuracy'] for row in trial.rows] == [0.0, 0.95]
+    assert trial.rows[-1]['validation/bleu'] == 5
+
+  def test_generation_is_time_of_evaluation(self):
+    trial = FakeTrial(
+      step_rules(60, 5, generation=Generation(metrics=('bleu',), every=None)),
+      accuracy=lambda step: 0.95 if step == 5 else 0.0,
+    )
+    trial.run.run()
+    assert trial.run.watch.buckets()['eval'] == pytest.approx(1.0 + 2 * 1.0)
+
+  @pytest.mark.parametrize('num_evals', [1, 2, 3, 4])
+  def test_a_resumed_trial_keeps_the_turns(self, num_evals):
+    given = step_rules(40, 5, generation=Generation(metrics=('bleu',), every=3))
+    whole = FakeTrial(given)
+    whole.run.run()
+    saved = whole.rows[num_evals - 1]['global_step']
+    resumed = FakeTrial(given)
+    results = [(row['global_step'], row) for row in whole.rows[:num_evals]]
+    position = Position(
+      global_step=saved,
+      charged_steps=saved,
+      next_eval_steps=(saved // 5 + 1) * 5,
+      num_evals=num_evals,
+      eval_results=results,
+    )
+    resumed.run.resume(position, 1)
+    resumed.run.run()
+    assert resumed.evaluations == [one for one in whole.evaluations if one[0] > saved]
+
+  def test_a_missing_generated_metric_is_not_divergence(self):
+    given = step_rules(
+      22, stop_on_divergence=True, generation=Generation(metrics=('bleu',), every=None)
+    )
+    trial = FakeTrial(given)
+    assert trial.run.run() == 'budget_spent'
+    assert 'validation/bleu' not in trial.rows[1]
+
+
+class TestGeneratedTarget:
+  """A target on a metric that only evaluations have which generate."""
+
+  def trial(self, **options) -> FakeTrial:
+    changes = {'full_eval_every': 100, 'stop_on_divergence': True}
+    given = step_rules(40, 5, generation=Generation(metrics=('accuracy',)), **changes)
+    return FakeTrial(given, generated=None, **options)
+
+  def test_a_partial_evaluation_generates_its_batch(self):
+    trial = self.trial(partial=lambda step: 0.5)
+    assert trial.run.run() == 'budget_spent'
+    assert steps(trial) == [1, 40]
+    assert all(generates for _, _, generates, _ in trial.evaluations)
+    assert not any(is_last for _, _, _, is_last in trial.evaluations)
+    assert [step for step, _ in trial.recorder.logged] == [5, 10, 15, 20, 25, 30, 35]
+
+  def test_one_at_the_target_becomes_a_full_one_that_ends_the_trial(self):
+    trial = self.trial(partial=lambda step: 0.95, accuracy=lambda step: 0.95 * (step >= 10))
+    assert trial.run.run() == 'targets_reached'
+    assert steps(trial) == [1, 5, 10]
+    assert trial.evaluations[-2:] == [(10, True, True, False), (10, False, True, False)]
 
 
 class TestHooks:

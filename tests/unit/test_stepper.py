@@ -16,6 +16,7 @@ from test_local_launch import config
 
 from algorithmic_efficiency import clock, errors
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark.definition import Generation
 from algorithmic_efficiency.launch import ranks, stepper
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError, moved
@@ -205,13 +206,20 @@ def test_everything_that_a_trial_writes_is_back_up(tmp_path):
 class TestObey:
   """What the process does with an order, by the real loop on a clock set by hand."""
 
-  def interval(self, trial: FakeTrial, num_steps: int, max_batches: int | None = None) -> Interval:
-    def evaluate(params, model_state, step, max_batches):
+  def interval(
+    self,
+    trial: FakeTrial,
+    num_steps: int,
+    max_batches: int | None = None,
+    generate: bool = False,
+  ) -> Interval:
+    def evaluate(params, model_state, step, max_batches, generate, is_last):
+      trial.evaluations.append((step, max_batches, generate, is_last))
       trial.clock.spend(float(max_batches))
       return {'validation/accuracy': 1.0, 'test/accuracy': 1.0}  # which reaches every target
 
     trial.run.hooks = Hooks(evaluate=evaluate, reseed=lambda value: None)
-    found = obey(trial.run, num_steps=num_steps, max_batches=max_batches)
+    found = obey(trial.run, num_steps=num_steps, max_batches=max_batches, generate=generate)
     return Interval(**found, peak_memory_bytes={})
 
   @pytest.mark.parametrize('given', [rules(max_sec=1.0, eval_period_sec=0.1), step_rules(2, 1)])
@@ -236,6 +244,13 @@ class TestObey:
     for number in (1, 2):
       self.interval(trial, 3)
       assert (trial.stream.num_pauses, trial.stream.position) == (number, 3 * number)
+
+  def test_it_generates_when_it_is_told_to_and_never_as_the_last_time(self):
+    trial = FakeTrial(step_rules(generation=Generation(metrics=('accuracy',), every=1)))
+    for generate in (False, True, False):
+      self.interval(trial, 1, 1, generate)
+    expected = [(1, 1, False, False), (2, 1, True, False), (3, 1, False, False)]
+    assert trial.evaluations == expected
 
   def test_waiting_for_the_order_is_no_time_of_the_trial(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)

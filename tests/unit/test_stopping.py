@@ -8,7 +8,7 @@ import pytest
 from fake_trial import rules, step_rules
 
 from algorithmic_efficiency import errors, trust
-from algorithmic_efficiency.benchmark.definition import Target
+from algorithmic_efficiency.benchmark.definition import Generation, Target
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.trial import stopping
 from algorithmic_efficiency.trial.position import Position
@@ -136,6 +136,31 @@ class TestPartialEvaluations:
   def test_one_at_the_target_or_not_finite_calls_for_a_full_one(self, direction, value, expected):
     target = Target(metric='m', direction=direction, validation=0.5, test=None)
     assert stopping.decides_nothing(target, {'validation/m': value}) is expected
+
+
+class TestGeneration:
+  @pytest.mark.parametrize(
+    ('every', 'expected'),
+    [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 2, 4]), (3, [0, 3]), (6, [0]), (None, [0])],
+  )
+  def test_every_nth_full_evaluation_and_the_first_and_the_last(self, every, expected):
+    given = step_rules(generation=Generation(metrics=('m',), every=every))
+    done = [Position(num_evals=99, eval_results=[(1, {})] * number) for number in range(6)]
+    found = [n for n in range(6) if stopping.generates(given, done[n], None)]
+    assert found == expected
+    assert all(stopping.generates(given, position, 'budget_spent') for position in done)
+
+  def test_where_no_metric_is_generated_none_does(self):
+    assert not stopping.generates(step_rules(), Position(), 'budget_spent')
+    assert not stopping.generates_for(step_rules(), 'm')
+    given = step_rules(generation=Generation(metrics=('m',)))
+    assert stopping.generates_for(given, 'm') and not stopping.generates_for(given, 'loss')
+
+  def test_an_interval_generates_if_it_is_told_to(self):
+    generation = Generation(metrics=('m',))
+    given = step_rules(generation=generation)
+    assert given.for_interval(3, evaluate=True).generation is None
+    assert given.for_interval(3, evaluate=True, generate=True).generation == generation
 
 
 class TestTargets:
