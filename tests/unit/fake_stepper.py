@@ -26,6 +26,7 @@ class FakeHost:
     draws: batches that a call draws, of those that draw more than one.
     drift: by how much the host becomes slower in a second, as an exponent.
     fails: submissions that fail, with the reason.
+    generation_sec: of the outputs of an evaluation; the first time it takes 1 s more.
     calls: every interval: submission, steps, batches of an evaluation.
     alive, most_alive: trials in memory, now and at most.
   """
@@ -37,6 +38,7 @@ class FakeHost:
   drift: float = 0.0
   start_sec: float = 2.0
   eval_sec: Callable[[int], float] = lambda num_batches: 0.5
+  generation_sec: Callable[[int], float] = lambda num_batches: 0.0
   num_devices: int = 1
   now: float = 0.0
   calls: list[tuple[str, int, int | None]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class FakeStepper:
     self._host = host
     self._name = config.submission
     self._done = 0
+    self._has_generated = False
 
   def __enter__(self) -> Self:
     self._folder = tempfile.TemporaryDirectory()
@@ -70,7 +73,9 @@ class FakeStepper:
     self._host.now += self._host.start_sec
     self.start = Ready(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
 
-  def go(self, num_steps: int, *, max_batches: int | None = None) -> Interval:
+  def go(
+    self, num_steps: int, *, max_batches: int | None = None, generate: bool = False
+  ) -> Interval:
     host = self._host
     host.calls.append((self._name, num_steps, max_batches))
     if self._name in host.fails:
@@ -80,6 +85,9 @@ class FakeStepper:
     buckets['prepare_for_eval'] = host.prepare_sec.get(self._name, 0.0)
     if max_batches is not None:
       buckets['eval'] = host.eval_sec(max_batches) + (self._done == 0)  # the first takes 1 s more
+      if generate:
+        buckets['eval'] += host.generation_sec(max_batches) + (not self._has_generated)
+        self._has_generated = True
       buckets['log'], buckets['checkpoint'] = 0.125, 0.125
       for name in (measurements.LOG_FILE, measurements.ALL_FILE):
         with open(self.folder / name, 'ab') as file:

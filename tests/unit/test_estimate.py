@@ -14,6 +14,7 @@ from fake_stepper import FakeHost
 from fake_trial import rules, step_rules
 
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import Generation
 from algorithmic_efficiency.cli import main
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.experiments.race import (
@@ -105,6 +106,42 @@ class TestProbe:
     found = probe.probe(self.one(tmp_path, options=RunOptions(splits=('validation',))), Slot())
     assert found.eval_sec == pytest.approx(3 * (0.5 + 3 * 0.1))
 
+  def generation(self, monkeypatch, metric: str, **changes: Any) -> None:
+    """Gives the workload another definition, of which a metric is generated."""
+    definition = registry.workload('quick_vision', 'quick')
+    one = dataclasses.replace(
+      definition,
+      generation=Generation(metrics=(metric,), **changes),
+      metrics=('accuracy', 'bleu', 'loss'),
+    )
+    monkeypatch.setattr(probe, '_definition', lambda config: one)
+
+  @pytest.mark.parametrize(
+    ('changes', 'num_batches'),
+    [({}, 4 + 4), ({'max_examples': 101}, 2 + 2), ({'splits': ('test',)}, 4)],
+  )
+  def test_generation_is_measured_apart(self, host, tmp_path, monkeypatch, changes, num_batches):
+    """One batch takes 2 s; of 359 examples in batches of 100 there are four, in two splits."""
+    num_splits = len(changes.get('splits', ('validation', 'test')))
+    host.generation_sec = lambda max_batches: 2.0 * num_splits * max_batches
+    before = probe.probe(self.one(tmp_path), Slot())
+    assert (before.generation_sec, before.first_generation_sec) == (0.0, 0.0)
+    self.generation(monkeypatch, 'bleu', **changes)
+    found = probe.probe(self.one(tmp_path), Slot())
+    assert found.generation_sec == pytest.approx(2.0 * num_batches)
+    assert found.first_generation_sec == pytest.approx(1.0)
+    for name in ('eval_sec', 'partial_eval_sec', 'first_eval_sec', 'step_sec'):
+      assert getattr(found, name) == pytest.approx(getattr(before, name)), name
+
+  def test_where_the_target_is_generated_a_partial_evaluation_generates_a_batch(
+    self, host, tmp_path, monkeypatch
+  ):
+    host.generation_sec = lambda max_batches: 2.0 * 2 * max_batches
+    before = probe.probe(self.one(tmp_path), Slot()).partial_eval_sec
+    self.generation(monkeypatch, 'accuracy')
+    found = probe.probe(self.one(tmp_path), Slot())
+    assert found.partial_eval_sec == pytest.approx(before + 2.0)
+
   def test_it_ends_when_its_time_is_over(self, host, tmp_path):
     probe.probe(self.one(tmp_path), Slot(), limit_sec=1.0)
     short = len(host.calls)
@@ -180,6 +217,29 @@ class TestPriceOfATrial:
     found = trial_estimate.trial(given, PROBE, checkpoints=True)
     whole = trial_estimate.trial(step_rules(20, 5), PROBE, checkpoints=True)
     assert whole.sec - found.sec == 2 * (3.0 - 0.25)
+
+  @pytest.mark.parametrize(
+    ('every', 'full_eval_every', 'number'),
+    [(1, 1, 5), (2, 1, 3), (3, 1, 3), (4, 1, 2), (None, 1, 2), (2, 2, 2), (1, 2, 3), (None, 99, 1)],
+  )
+  def test_evaluations_that_generate_cost_more(self, every, full_eval_every, number):
+    """Of five evaluations with every=3 there are those of number 0, 3 and the last, 4."""
+    given = dataclasses.replace(step_rules(20, 5), full_eval_every=full_eval_every)
+    costly = dataclasses.replace(PROBE, generation_sec=7.0, first_generation_sec=4.0)
+    without = trial_estimate.trial(given, costly, checkpoints=True).sec
+    given = dataclasses.replace(given, generation=Generation(metrics=('bleu',), every=every))
+    found = trial_estimate.trial(given, costly, checkpoints=True).sec
+    assert found - without == 4.0 + number * 7.0
+
+  def test_the_rules_of_a_trial_say_what_is_generated(self, tmp_path, monkeypatch):
+    generation = Generation(metrics=('loss',))
+    definition = dataclasses.replace(
+      registry.workload('quick_vision', 'quick'), generation=generation
+    )
+    config = expand(race(tmp_path))[0]
+    assert trial_estimate.rules_of(config).generation is None
+    monkeypatch.setattr(registry, 'workload', lambda *names: definition)
+    assert trial_estimate.rules_of(config).generation == generation
 
 
 class TestExpectation:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.launch import pool
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
@@ -41,7 +42,9 @@ class Probe:
     step_sec: a charged step after that, as the median over bursts.
     first_eval_sec: the excess of the first evaluation over the others.
     eval_sec: a full evaluation, estimated from one or two batches of each split.
-    partial_eval_sec: one batch of the validation split.
+    partial_eval_sec: one batch of the validation split, with outputs if the target needs them.
+    first_generation_sec: the excess of the first evaluation that generates outputs.
+    generation_sec: the outputs of a full evaluation, estimated from one batch of each split.
     record_sec, row_bytes: time for rows and checkpoint, and size of the rows, of an evaluation.
     end_sec: from the last step until its processes are gone.
     off_clock_sec: the part of `start_sec` and `end_sec` that is not on the trial's own clock.
@@ -66,6 +69,8 @@ class Probe:
   peak_memory_bytes: Mapping[str, int]
   num_devices: int
   host: str
+  first_generation_sec: float = 0.0
+  generation_sec: float = 0.0
 
 
 def probe_all(
@@ -167,28 +172,36 @@ def _probe(
     first = stepper.go(1, max_batches=1)
     warm = stepper.go(_WARM_UP_STEPS)
     intervals = _bursts(stepper, _num_steps(config, warm), begin + limit_sec)
-    batches = _num_batches(config, stepper.start.eval_batch_size)
+    batch_size = stepper.start.eval_batch_size
+    batches = _num_batches(config, batch_size)
     further = [stepper.go(1, max_batches=2)] if max(batches) > 1 else []
+    generated = _num_generated_batches(config, batch_size)
+    num_times = 2 if generated else 0  # the first compiles
+    generating = [stepper.go(1, max_batches=1, generate=True) for _ in range(num_times)]
     environment = stepper.environment()
     end_sec = stepper.close()
     sizes = {path.name: path.stat().st_size for path in stepper.folder.rglob('*') if path.is_file()}
   checkpoints = [size for name, size in sizes.items() if name.startswith('checkpoint_')]
   rows = [size for name, size in sizes.items() if name in _ROW_FILES]
+  others = [*intervals, *further, *generating]
   eval_sec = _median(intervals, 'eval')
+  first_sec, batch_sec = _generation_sec(generating, eval_sec, len(generated))
   return Probe(
     start_sec=ready - begin,
     first_step_sec=first.sec,
     step_sec=statistics.median(interval.step_sec for interval in intervals),
     first_eval_sec=max(0.0, first.buckets['eval'] - eval_sec),
     eval_sec=eval_sec + sum(_rest_sec(interval, eval_sec, batches) for interval in further),
-    partial_eval_sec=eval_sec / len(batches),
+    partial_eval_sec=eval_sec / len(batches) + batch_sec * _target_is_generated(config),
+    first_generation_sec=first_sec,
+    generation_sec=batch_sec * sum(generated),
     record_sec=_median(intervals, 'prepare_for_eval', 'log', 'checkpoint'),
     end_sec=end_sec,
     off_clock_sec=ready - begin - stepper.start.clock_sec + end_sec,
     checkpoint_bytes=max(checkpoints, default=0),
-    row_bytes=sum(rows) / len([first, *intervals, *further]),
+    row_bytes=sum(rows) / len([first, *others]),
     folder_bytes=sum(sizes.values()) - sum(checkpoints) - sum(rows),
-    peak_memory_bytes=dict([*intervals, *further][-1].peak_memory_bytes),
+    peak_memory_bytes=dict(others[-1].peak_memory_bytes),
     num_devices=int(environment['devices'].get('num_devices', 1)),
     host=environment['host_hash'],
   )
@@ -210,13 +223,54 @@ def _num_steps(config: TrialConfig, warm: Interval) -> int:
   return enough if period is None else min(period, enough)
 
 
+def _definition(config: TrialConfig) -> WorkloadDefinition:
+  definition = registry.workload(config.workload, config.suite)
+  return definition.for_smoke() if config.options.smoke else definition
+
+
 def _num_batches(config: TrialConfig, batch_size: int) -> list[int]:
   """Counts the batches of each split that is evaluated."""
-  definition = registry.workload(config.workload, config.suite)
-  splits = (definition.for_smoke() if config.options.smoke else definition).splits
+  splits = _definition(config).splits
   return [
     math.ceil((splits.num_examples(split) or 0) / batch_size) for split in config.options.splits
   ]
+
+
+def _num_generated_batches(config: TrialConfig, batch_size: int) -> list[int]:
+  """Counts the batches of each split for which a full evaluation may generate outputs."""
+  definition = _definition(config)
+  generation = definition.generation
+  if generation is None:
+    return []
+  limit = math.inf if generation.max_examples is None else generation.max_examples
+  sizes = [
+    min(limit, definition.splits.num_examples(split) or 0)
+    for split in config.options.splits
+    if split in generation.splits
+  ]
+  return [math.ceil(size / batch_size) for size in sizes if size]
+
+
+def _target_is_generated(config: TrialConfig) -> bool:
+  definition = _definition(config)
+  generation = definition.generation
+  return generation is not None and definition.target.metric in generation.metrics
+
+
+def _generation_sec(
+  intervals: Sequence[Interval], one_sec: float, num_splits: int
+) -> tuple[float, float]:
+  """Estimates the seconds that generation takes: the excess of the first time, and a batch.
+
+  Args:
+    intervals: two with an evaluation that generates outputs for a batch of each of `num_splits`
+      splits; none if nothing is generated.
+    one_sec: seconds of the same evaluation without generated outputs.
+  """
+  if not intervals:
+    return 0.0, 0.0
+  first, second = (interval.buckets['eval'] for interval in intervals)
+  return max(0.0, first - second), max(0.0, second - one_sec) / num_splits
 
 
 def _rest_sec(two: Interval, one_sec: float, batches: Sequence[int]) -> float:

@@ -73,9 +73,8 @@ def _share(record: TrialRecord, rules: StoppingRules) -> float:
 def rules_of(config: TrialConfig) -> StoppingRules:
   suite = registry.suite(config.suite)
   definition = registry.workload(config.workload, config.suite)
-  return StoppingRules.of(
-    config, suite, budget_of(definition, suite, config.ruleset, config.options.smoke)
-  )
+  budget = budget_of(definition, suite, config.ruleset, config.options.smoke)
+  return StoppingRules.of(config, suite, budget, definition.generation)
 
 
 def trial(
@@ -95,6 +94,7 @@ def trial(
   num_whole = math.ceil(num_evals / rules.full_eval_every)
   evaluating = probe.first_eval_sec + num_whole * probe.eval_sec + num_evals * probe.record_sec
   evaluating += (num_evals - num_whole) * probe.partial_eval_sec
+  evaluating += _generating_sec(rules, probe, num_whole)
   kept = min(num_evals, _CHECKPOINTS_KEPT) if checkpoints else 0
   return TrialCost(
     sec=probe.start_sec + training + evaluating + probe.end_sec,
@@ -104,6 +104,17 @@ def trial(
 
 def _steps_sec(probe: Probe, num_steps: int) -> float:
   return probe.first_step_sec + (num_steps - 1) * probe.step_sec
+
+
+def _generating_sec(rules: StoppingRules, probe: Probe, num_whole: int) -> float:
+  """What outputs take: in the first full evaluation, in every so-many-th, and in the last."""
+  generation = rules.generation
+  if generation is None:
+    return 0.0
+  last = num_whole - 1
+  number = 1 if generation.every is None else 1 + last // generation.every
+  is_apart = last > 0 and (generation.every is None or last % generation.every != 0)
+  return probe.first_generation_sec + (number + is_apart) * probe.generation_sec
 
 
 def _known(value: float | None) -> float:
