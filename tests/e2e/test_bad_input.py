@@ -222,8 +222,12 @@ def test_a_submission_that_returns_nan_parameters(tmp_path: Path):
 def test_data_that_are_not_there(tmp_path: Path):
   command = changed(workload='mnist', experiment_dir='runs', data_dir='empty')
   command.remove('--smoke')
-  result = algoeff(*command, '--quiet', cwd=tmp_path)
+  result = algoeff(*command, cwd=tmp_path)
+  check(result.stderr, result.returncode, "--data_dir must be a directory; 'empty' is not")
+  (tmp_path / 'empty').mkdir()
+  result = algoeff(*command, cwd=tmp_path)
   check(result.stderr, result.returncode, 'algoeff data prepare mnist')
+  assert not result.stdout and not (tmp_path / 'runs').exists()
 
 
 @pytest.fixture(scope='module')
