@@ -91,6 +91,20 @@ def test_shapes_have_no_device_axis(flat):
   assert workload.model_params_types == wanted.model_params_types
 
 
+def test_parameters_are_kept_without_the_device_axis(flat):
+  """So that any backend evaluates them."""
+  with_axis = flat.for_submission(PMAP)
+  _, params, model_state = begin(with_axis)
+  kept = with_axis.pack(
+    dict(zip(('params', 'model_state'), with_axis.evaluated(params, model_state), strict=True))
+  )
+  _, *fresh = begin(flat)
+  names = ('params', 'model_state')
+  restored = flat.overlay(dict(zip(names, fresh, strict=True)), kept, fixed=names)
+  jax.tree.map(np.testing.assert_array_equal, restored['params'], fresh[0])
+  assert flat.evaluated(params, model_state) == (params, model_state)
+
+
 def test_it_needs_all_devices_in_one_process(flat, monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 4)
   with pytest.raises(errors.UserError, match=r'jax\.pmap must have all devices .* 1 of'):
