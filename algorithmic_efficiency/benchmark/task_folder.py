@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
@@ -46,6 +47,11 @@ class _Kind:
   remedy: str = ''
 
 
+_EVALUATION: Any = {
+  'exports': ('eval_step',),
+  'former': ('eval_sums', 'predict'),
+  'remedy': 'eval_step(definition, batch, logits), which returns sums and outputs',
+}
 _KINDS: Mapping[str, _Kind] = {
   'data': _Kind(
     record='data',
@@ -56,8 +62,8 @@ _KINDS: Mapping[str, _Kind] = {
     remedy='loader(definition, root, split), or source(definition, root, split) with '
     'transform(definition, train)',
   ),
-  'jax': _Kind(record='model', ending='jax', shared=MODEL_FILES['jax']),
-  'pytorch': _Kind(record='model', ending='torch', shared=MODEL_FILES['pytorch']),
+  'jax': _Kind(record='model', ending='jax', shared=MODEL_FILES['jax'], **_EVALUATION),
+  'pytorch': _Kind(record='model', ending='torch', shared=MODEL_FILES['pytorch'], **_EVALUATION),
   'parity': _Kind(record='model', ending='parity', shared='parity'),
 }
 KINDS = tuple(_KINDS)

@@ -60,6 +60,18 @@ def test_it_is_one_message_that_names_the_new_exports(folder, capsys, command):
   assert not list(folder.parent.glob('*/*/trial.json'))
 
 
+@pytest.mark.parametrize('name', ['run', 'check', 'plan', 'calibrate', 'list parameters'])
+@pytest.mark.parametrize('former', ['eval_sums', 'predict'])
+def test_so_are_models_of_the_first_version(folder, capsys, name, former):
+  (folder / 'data.py').write_text('def loader(): ...\n')
+  (folder / 'model_jax.py').write_text(f'def loss(): ...\ndef {former}(): ...\n')
+  [command] = [command for command in COMMANDS if command.startswith(name)]
+  assert cli.main([*command.split(), '--workload_path', str(folder)]) == 2
+  [line] = capsys.readouterr().err.splitlines()
+  assert "The task 'former': model_jax.py must export eval_step(definition, batch, logits)" in line
+  assert f'it has {former}, of the first version' in line
+
+
 def test_lists_show_it_with_the_reason(folder, capsys):
   for command in ('list workloads', 'data list'):
     assert cli.main([*command.split(), '--workload_path', str(folder)]) == 0

@@ -135,7 +135,7 @@ def test_members_are_the_base_and_held_out_workloads_of_a_suite():
 
 CONV_NET = registry.workload('quick_vision')  # its records are a ConvNet and VisionData
 MLP = registry.workload('mnist')  # its records are an Mlp and VisionData
-LOADER = 'def loader(definition, root, split): ...\n'
+EXPORTS = 'def loader(): ...\ndef eval_step(): ...\n'
 
 
 class TestCode:
@@ -155,7 +155,7 @@ class TestCode:
     task_folder.forget_files()
 
   @staticmethod
-  def write(task, *names: str, text: str = LOADER):
+  def write(task, *names: str, text: str = EXPORTS):
     for name in names:
       (task.folder / f'{name}.py').write_text(text)
 
@@ -192,8 +192,8 @@ class TestCode:
     assert 'which no other' in task.problem(CONV_NET, 'jax')
 
   def test_code_is_imported_from_the_file_that_was_found(self, task):
-    self.write(task, 'conv_net_jax', text='WHICH = "own"\n')
-    self.write(task, 'model_jax', text='WHICH = "shared"\n')
+    self.write(task, 'conv_net_jax', text='WHICH = eval_step = "own"\n')
+    self.write(task, 'model_jax', text='WHICH = eval_step = "shared"\n')
     assert [task.code(one, 'jax').WHICH for one in (CONV_NET, MLP)] == ['own', 'shared']
 
   @pytest.mark.parametrize(

@@ -43,9 +43,13 @@ def loss(definition, targets, logits, mask=None, label_smoothing=0.0):
   }
 
 
-def eval_sums(definition, batch, logits):
-  """Returns sum and weight of each metric."""
+def eval_step(definition, batch, logits):
+  """Returns sum and weight of each metric, and no outputs."""
   weights = batch['weights']
   is_correct = logits.argmax(-1) == batch['targets']
   total = loss(definition, batch['targets'], logits, weights)['summed']
-  return {'accuracy': ((is_correct * weights).sum(), weights.sum()), 'loss': (total, weights.sum())}
+  sums = {
+    'accuracy': ((is_correct * weights).sum(), weights.sum()),
+    'loss': (total, weights.sum()),
+  }
+  return sums, {}
