@@ -258,6 +258,62 @@ def test_blocks_are_those_of_the_twin_and_agree_in_their_gradients(name):
     np.testing.assert_allclose(jax_gradients[key], gradient, rtol=0, atol=1e-9 * largest + 1e-12)
 
 
+# Dropout.
+
+
+@each_framework
+def test_dropout_of_everything_leaves_the_input(framework):
+  """Of hidden units and outputs; that of attention leaves what does not come from attention."""
+  pytest.importorskip('jax')  # it names the parameters
+  case = CASES['vision']
+  params, names = case.params, case.jax_names
+  after_attention = case.x + params[names.self_attention]['out']['bias']
+  normed = twin.norm('layer', params[names.norms[1]], after_attention, 1e-6)
+  feed_forward = twin.feed_forward(case.config.feed_forward, params[names.feed_forward], normed)
+  for rates, expected in (
+    ({'dropout_rate': 1.0}, case.x),
+    ({'attention_dropout_rate': 1.0}, after_attention + feed_forward),
+  ):
+    if framework == 'jax':
+      import jax
+
+      from algorithmic_efficiency.layers import jax as layers
+
+      module = layers.Block(case.config, names, np.float32)
+      rngs = {'dropout': jax.random.key(0)}
+      run = functools.partial(module.apply, {'params': params}, np.float32(case.x), rngs=rngs)
+      out = run(train=True, **rates)
+      still = run(train=False, **rates)
+      np.testing.assert_allclose(still, twin.block(case.config, names, params, case.x), atol=1e-5)
+    else:
+      block = torch_block(case)
+      out = block(*tensors(case.x), **rates).detach()
+    np.testing.assert_allclose(np.asarray(out), expected, atol=1e-5)
+
+
+@each_framework
+def test_dropout_of_hidden_units_leaves_the_last_bias(framework):
+  pytest.importorskip(framework)
+  config, x = CASES['vision'].config.feed_forward, np.float32(draw(2, 3, DIM))
+  if framework == 'jax':
+    import jax
+
+    from algorithmic_efficiency.layers import jax as layers
+
+    module = layers.FeedForward(replace(config, bias_stddev=0.5), np.float32)
+    rngs = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
+    out, variables = module.init_with_output(rngs, x, train=True, dropout_rate=1.0)
+    bias = variables['params']['Dense_2']['bias']
+  else:
+    torch = pytest.importorskip('torch')
+    from algorithmic_efficiency.layers import torch as layers  # type: ignore[no-redef]
+
+    module = layers.FeedForward(replace(config, bias_stddev=0.5), dim=DIM, dtype=torch.float32)
+    out, bias = module(torch.tensor(x), dropout_rate=1.0).detach(), module.linear2.bias.detach()
+  assert np.asarray(bias).std() > 0.1
+  np.testing.assert_array_equal(np.asarray(out), np.broadcast_to(bias, x.shape))
+
+
 # Caches.
 
 

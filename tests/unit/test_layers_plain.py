@@ -107,6 +107,25 @@ def test_plain_logits_of_a_large_vocabulary_are_ordinary_ones(framework, monkeyp
   )
 
 
+def test_no_custom_rule_is_traced_within_the_context(monkeypatch):
+  layers, _ = modules('jax')
+  import jax
+
+  from algorithmic_efficiency.layers import chunks
+
+  monkeypatch.setattr(chunks, '_WORK_BYTES', 64)
+  hidden, kernel = np.ones((2, 8, 3), np.float32), np.ones((11, 3), np.float32)
+  targets = np.zeros((2, 8), np.int32)
+
+  def loss(hidden):
+    return layers.token_loss(targets, layers.vocab_logits(hidden, kernel))['summed']
+
+  assert 'custom_jvp_call' in str(jax.make_jaxpr(loss)(hidden))
+  with layers.plain_kernels():
+    text = str(jax.make_jaxpr(loss)(hidden))
+  assert 'custom_jvp_call' not in text and 'scan' not in text
+
+
 def test_a_sum_over_one_rank_is_the_array_itself():
   layers, _ = modules('torch')
   import torch

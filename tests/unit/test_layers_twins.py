@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.layers import twins
+from algorithmic_efficiency.layers.configs import AttentionConfig, AttentionNames
 
 PAIRS = [*twins.conv2d('Conv_0', 'conv', bias=False), *twins.batch_norm('Norm', 'bn')]
 PARAMS = {
@@ -51,6 +52,31 @@ def test_projections_to_heads_are_merged_and_joined():
   for found, kernel in zip(heads, kernels.values(), strict=True):
     np.testing.assert_allclose(found, np.einsum('d,dhe->he', x, kernel))
   np.testing.assert_equal(twins.to_jax(pairs, result)[0], params)
+
+
+def test_attention_with_fewer_heads_of_keys_goes_there_and_back():
+  """One layer for all projections, with biases, and an output kernel by heads."""
+  random = np.random.default_rng(0)
+  config = AttentionConfig(num_heads=4, head_dim=3, num_kv_heads=2, use_bias=True)
+  heads = {'query': 4, 'key': 2, 'value': 2}
+  params = {
+    name: {'kernel': random.normal(size=(5, num, 3)), 'bias': random.normal(size=(num, 3))}
+    for name, num in heads.items()
+  }
+  params['out'] = {'kernel': random.normal(size=(4, 3, 5)), 'bias': random.normal(size=5)}
+  names = AttentionNames(query='w', key='w', value='w', out='w_out')
+  pairs = twins.attention(
+    'attention', 'attn', config, jax_names=AttentionNames(), torch_names=names
+  )
+  result = twins.to_torch(pairs, {'attention': params}, None)
+  x, hidden = random.normal(size=5), random.normal(size=(4, 3))
+  parts = np.split(result['attn.w.weight'] @ x + result['attn.w.bias'], [12, 18])
+  for part, (name, num) in zip(parts, heads.items(), strict=True):
+    kernel, bias = params[name]['kernel'], params[name]['bias']
+    np.testing.assert_allclose(part.reshape(num, 3), np.einsum('d,dhe->he', x, kernel) + bias)
+  found = result['attn.w_out.weight'] @ hidden.ravel()
+  np.testing.assert_allclose(found, np.einsum('he,hed->d', hidden, params['out']['kernel']))
+  np.testing.assert_equal(twins.to_jax(pairs, result)[0], {'attention': params})
 
 
 def test_a_tied_array_has_two_names_in_pytorch_and_one_value():
