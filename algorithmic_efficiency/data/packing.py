@@ -1,9 +1,10 @@
 """Packing: several examples of different lengths share a row of a batch.
 
 Rows are planned for a pass: as many examples as the source or mixture has, in its order. For a
-single source, a pass is an epoch. Every example of a pass is in exactly one of its rows. Only the
-numbers of examples by length decide what lengths a row holds (as in M. M. Krell et al. 2021): the
-longest go first, each into a row with the most space, so that rows resemble each other. Which
+single source, a pass is an epoch. Every example of a pass is in exactly one of its rows.
+
+Only the numbers of examples by length decide what lengths a row holds, as in Krell et al. (2021).
+The longest go first, each into a row with the most space. So rows resemble each other. Which
 example of a length goes where, and the order of the rows, are random. The rows of a pass are a pure
 function of seed and pass, so positions are exact.
 """

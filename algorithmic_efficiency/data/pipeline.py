@@ -215,8 +215,8 @@ class Maker:
 class Batches:
   """A stream of the batches of an order.
 
-  With workers, `AHEAD_PER_WORKER` batches for each are made ahead after each batch taken, and no
-  more until the next: so what is made while a clock stands is bounded.
+  With workers, `AHEAD_PER_WORKER` batches for each are made ahead of the last batch taken, and no
+  more. So what is made while a clock stands is bounded, and the same for all submissions.
 
   Args:
     order: determines the examples of each batch.

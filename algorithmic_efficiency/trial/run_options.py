@@ -98,9 +98,8 @@ class RunOptions:
     group=_KEEP,
     metavar='N',
     rule='not negative',
-    help='processes that make batches ahead, in each process of a trial; 0 for none',
-    unset='none for vectorized data and on one core, else one core fewer than the slot has, '
-    'at most 8',
+    help='processes that make batches ahead',
+    unset='0 for vectorized data, else one for each core but one, at most 8',
   )
   save_checkpoints: bool = option(
     True, group=_KEEP, help='save checkpoints, from which trials resume'
