@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
@@ -29,6 +29,8 @@ class TrialFiles:
     root_seed, seed, trial_seed: the seeds of the race, of the study and of the trial.
     step_sec: the median seconds of a step, for each batch drawn.
     wall_sec: what a finished trial took, with all that is not scored.
+    buckets: the same by bucket of its clock.
+    data_wait_sec: for how long its training waited for data.
     hyperparameters: canonical JSON.
   """
 
@@ -56,6 +58,8 @@ class TrialFiles:
   trial_seed: int | None = None
   step_sec: float | None = None
   wall_sec: float | None = None
+  buckets: Mapping[str, float] = field(default_factory=dict)
+  data_wait_sec: float | None = None
   hyperparameters: str = ''
   smoke: bool = False
   definition_hash: str = ''

@@ -210,6 +210,8 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     'trial_seed': record.seeds.get('trial'),
     'step_sec': record.step_time_sec / draws_per_step if record.step_time_sec else None,
     'wall_sec': sum(record.buckets.values()) if record.status == 'finished' else None,
+    'buckets': record.buckets if record.status == 'finished' else {},
+    'data_wait_sec': record.data_wait_sec,
     'smoke': record.smoke,
     'definition_hash': record.definition_hash,
     'suite_hash': record.suite_hash,

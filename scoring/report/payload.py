@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring import planned
+from scoring import planned, spent
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Leaderboard
@@ -59,6 +59,7 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
     'speedup_reference': speedups.reference_of(result),
     'sensitivity': list(_statistics(result).sensitivity.sentences),
     'step_costs': _step_costs(result),
+    'spent': _spent(result),
     'forecasts': [planned.sentence(one) for one in planned.forecasts(result)],
     'ledger': _ledger(result),
     'tuning_exact': _statistics(result).tuning_curves.exact,
@@ -141,6 +142,27 @@ def _cost(one: costs.CostSummary | None) -> str:
     return 'not timed'
   spread = '' if one.low == one.high else f' ({one.low:.2f} to {one.high:.2f})'
   return f'{one.cost:.2f}{spread}'
+
+
+def _spent(result: Leaderboard) -> dict[str, Any] | None:
+  """A row a workload and submission, in percent of the wall time; None where none is known."""
+  found = spent.of(result)
+  if not found:
+    return None
+  buckets = list(dict.fromkeys(name for one in found for name in one.shares))
+  return {
+    'buckets': buckets,
+    'rows': [
+      {
+        'submission': one.submission,
+        'workload': one.workload,
+        'num_trials': one.num_trials,
+        'values': [f'{one.shares.get(name, 0.0):.1%}' for name in buckets],
+        'waited': '' if math.isnan(one.waited) else f'{one.waited:.1%}',
+      }
+      for one in found
+    ],
+  }
 
 
 def _ledger(result: Leaderboard) -> list[dict[str, Any]]:

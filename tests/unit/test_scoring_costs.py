@@ -15,7 +15,7 @@ import scoring
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
-from scoring import console, outputs, planned, report
+from scoring import console, outputs, planned, report, spent
 from scoring.report import payload
 from scoring.statistics import costs, verdicts
 
@@ -365,6 +365,39 @@ class TestReport:
     assert shown['step_costs']['floors'] == ['from the runs']
     page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
     assert 'Planned and taken' not in page.read_text()
+
+
+class TestSpent:
+  """Shares of the wall time of finished trials, and the part that was waited for data."""
+
+  def runs(self, root: Path, **waited: float | None) -> None:
+    buckets = {'data': 3.0, 'update': 6.0, 'eval': 1.0}
+    for name, seconds in waited.items():
+      run(root, {name: 100}, studies=2, buckets=buckets, data_wait_sec=seconds)
+
+  def test_shares_are_of_all_trials_together(self, tmp_path):
+    self.runs(tmp_path, nadamw=2.0, slow=None)
+    known, unknown = spent.of(scored(tmp_path, statistics=False))
+    assert (known.submission, known.workload, known.num_trials) == ('nadamw', 'quick_vision', 2)
+    assert known.shares == pytest.approx({'data': 0.3, 'update': 0.6, 'eval': 0.1})
+    assert known.waited == pytest.approx(0.2)
+    assert math.isnan(unknown.waited) and unknown.shares == known.shares
+
+  def test_they_stand_on_the_page(self, tmp_path):
+    self.runs(tmp_path, nadamw=2.0, slow=None)
+    result = scored(tmp_path)
+    rows = payload.build(scoring.load(tmp_path), result)['spent']['rows']
+    assert [row['waited'] for row in rows] == ['20.0%', '']
+    page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
+    text = page.read_text()
+    assert 'Where the time went' in text and '60.0%' in text and '20.0%' in text
+
+  def test_trials_without_a_clock_have_no_shares(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 150}, studies=2, buckets={})
+    result = scored(tmp_path)
+    assert spent.of(result) == ()
+    page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
+    assert 'Where the time went' not in page.read_text()
 
 
 def test_logs_of_a_cost_are_symmetric():
