@@ -75,8 +75,8 @@ def train_stream(
     batch_size: examples, or packed rows, of a global batch; the stream yields those of its shard.
     seed: seed of the order and of augmentation.
     shard: index and number of the shards of a batch.
-    num_workers: processes that make batches ahead, started with the first batch; 0 makes each on
-      demand.
+    num_workers: processes that make batches ahead, started with the first batch or with `start`; 0
+      makes each on demand.
 
   Raises:
     UserError: the data is missing or damaged, or cannot be mixed or packed as the task says.
@@ -134,6 +134,11 @@ class TrainStream:
 
   def __next__(self) -> Batch:
     return next(self._main)
+
+  def start(self) -> None:
+    """Starts the workers, if there are any, so that the first batch need not wait for that."""
+    if self._workers is not None:
+      self._workers.start()
 
   def open_source(self, name: str) -> None:
     """Opens a source of the mixture, at its first batch.

@@ -1,8 +1,8 @@
 """Worker processes that make batches ahead, without shared state.
 
 A worker is told how a stream makes its batches once, and receives the numbers of batches. It sends
-the arrays of a batch as raw bytes into newly allocated memory. Workers are spawned with the first
-request, find the same task folders as the parent, and end with it.
+the arrays of a batch as raw bytes into newly allocated memory. Workers are spawned, find the same
+task folders as the parent, and end with it.
 
 Grain was weighed against this: it mixes, packs, makes batches in processes and saves its state,
 too. A batch of 128 examples that are mapped one by one took 17.3 ms with it, and 13.1 with this
@@ -68,7 +68,7 @@ class Workers:
   """A pool of worker processes, for any number of streams.
 
   Args:
-    num_workers: number of processes; they start with the first request.
+    num_workers: number of processes; they start with the first request, or with `start`.
   """
 
   def __init__(self, num_workers: int):
@@ -113,9 +113,8 @@ class Workers:
     """
     self.check()
     request = _Request(stream=stream, number=number)
+    self.start()
     with self._lock:
-      if not self._workers:
-        self._start()
       self._waiting.append(request)
       self._dispatch()
     return request.future
@@ -156,6 +155,12 @@ class Workers:
         worker.process.join()
     if self._thread is not None:
       self._thread.join()
+
+  def start(self) -> None:
+    """Starts the processes, without waiting until they are ready. Idempotent."""
+    with self._lock:
+      if not self._workers and not self._closed:
+        self._start()
 
   def _start(self) -> None:
     context = multiprocessing.get_context('spawn')
@@ -260,7 +265,7 @@ def _tell(worker: _Worker, message: Any) -> None:
 def _work(connection: Connection, crash: Connection, roots: tuple[list[str], list[str]]) -> None:
   """Runs a worker: receives requests and sends results until the parent closes."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
-  faulthandler.enable(crash.fileno())
+  faulthandler.enable(crash.fileno(), all_threads=False)
   requests: queue.SimpleQueue[tuple[int, bytes | None, int]] = queue.SimpleQueue()
   # In a thread, so that a parent that tells never waits for a worker that sends.
   threading.Thread(target=_hear, args=(connection, requests), daemon=True).start()

@@ -192,6 +192,7 @@ def open_trial(context: Context, parts: Parts) -> Opened:
     with context.guard.learning():
       stream = _open_stream(config, parts, num_workers)
     undo.callback(stream.close)
+    stream.start()
     checkpoints = Checkpoints(config.path) if config.options.save_checkpoints else None
     saved = _saved(config, parts, checkpoints)
     _reseed(backend, seeds.derive(config.seed, 'setup'))

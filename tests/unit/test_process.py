@@ -30,7 +30,10 @@ class FakeReport:
 
 
 class FakeStream:
-  is_closed = False
+  is_started = is_closed = False
+
+  def start(self) -> None:
+    self.is_started = True
 
   def close(self) -> None:
     self.is_closed = True
@@ -254,4 +257,4 @@ def test_data_are_closed_again_if_the_rest_cannot_be_opened(monkeypatch, tmp_pat
   monkeypatch.setattr(process, '_saved', damaged)
   with pytest.raises(errors.UserError, match='damaged'):
     process.open_trial(stages.process._context, stages.parts)
-  assert stages.stream.is_closed
+  assert stages.stream.is_started and stages.stream.is_closed
