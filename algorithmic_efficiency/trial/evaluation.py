@@ -52,7 +52,8 @@ def evaluate(
     max_batches: evaluate the first few batches of each split only; None evaluates all.
     generate: whether outputs are generated where the definition says so; else the metrics that need
       them are left out.
-    is_last: whether no evaluation of the trial follows; see `Generating`.
+    is_last: whether no evaluation of the trial follows, so that a costlier search may be used. A
+      target on a generated metric has all its values by one search, and so never a costlier one.
 
   Returns:
     Metric by `<prefix>/<metric>`, or by `<prefix>/<metric>/<part>`; NaN where no example counted.
@@ -77,7 +78,7 @@ def evaluate(
         itertools.islice(stream, max_batches),
         key_data,
         on_outputs=metrics.reader((backend.rank, backend.world_size)),
-        generating=_generating(metrics, is_last=is_last),
+        generating=_generating(definition, metrics, is_last=is_last),
       )
       num_examples, _ = sums.pop('num_examples')
       numbers = metrics.numbers(sums, backend.gather)
@@ -123,10 +124,16 @@ def _metrics(
   )
 
 
-def _generating(metrics: SplitMetrics, *, is_last: bool) -> Generating | None:
-  if not metrics.generates:
+def _generating(
+  definition: WorkloadDefinition, metrics: SplitMetrics, *, is_last: bool
+) -> Generating | None:
+  generation = definition.generation
+  if generation is None or not metrics.generates:
     return None
-  return Generating(num_batches=metrics.num_generated_batches, is_last=is_last)
+  return Generating(
+    num_batches=metrics.num_generated_batches,
+    is_last=is_last and definition.target.metric not in generation.metrics,
+  )
 
 
 @contextlib.contextmanager
@@ -148,7 +155,7 @@ def _stream(
   definition: WorkloadDefinition,
   task: TaskCode,
   root: Path | None,
-  split: Any,
+  split: str,
   batch_size: int,
   ranks: Ranks,
 ) -> Any:

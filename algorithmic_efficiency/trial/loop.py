@@ -301,7 +301,6 @@ class TrialRun:
     A partial one takes the first validation batch. The full one follows if that batch reaches the
     target or is not finite. Partial results are logged as metrics and count nowhere else. A full
     one that is the first to reach a target generates outputs, too, even if it was not its turn.
-    A target on a generated metric has all its values by one search, that of before the end.
 
     Returns:
       The metrics; None if a partial evaluation was due and needs no full one.
@@ -310,15 +309,15 @@ class TrialRun:
     position.num_evals += 1
     self.hooks.before_evaluation(self.params, position.global_step)
     state = (self.params, self.model_state, position.global_step)
-    on_target = stopping.generates_for(rules, self.target.metric)
     if stopping.is_partial(rules, position, reason):
-      partial = evaluate(*state, splits=('validation',), max_batches=1, generate=on_target)
+      generate = stopping.generates_for(rules, self.target.metric)
+      partial = evaluate(*state, splits=('validation',), max_batches=1, generate=generate)
       row = {f'partial/{name}': value for name, value in partial.items()}
       self.recorder.metrics([(position.global_step, row)])  # not the submission's: past its logger
       if stopping.decides_nothing(self.target, partial):
         return None
     generate = stopping.generates(rules, position, reason)
-    values = evaluate(*state, generate=generate, is_last=reason is not None and not on_target)
+    values = evaluate(*state, generate=generate, is_last=reason is not None)
     reaches_a_target = self._note_targets(values)
     if rules.generation is None or generate or not reaches_a_target:
       return values

@@ -239,6 +239,13 @@ class TestOutputs:
     found = self.evaluate(4, rank=rank, world_size=2, definition=definition)
     assert (found['validation/words'], found['validation/words/last']) == (number, last)
 
+  def test_a_target_on_a_generated_metric_has_all_its_values_by_one_search(self):
+    self.evaluate(definition=self.generated(), is_last=True)
+    assert self.generating.is_last
+    target = Target(metric='words', direction='max', validation=1.0)
+    self.evaluate(definition=dataclasses.replace(self.generated(), target=target), is_last=True)
+    assert not self.generating.is_last
+
   def test_generated_metrics_are_left_out_where_nothing_is_generated(self):
     for options in (
       {'definition': self.generated(), 'generate': False},

@@ -97,6 +97,14 @@ def test_what_is_generated_is_of_the_first_examples_and_told_which_time_is_the_l
   assert toy.evaluate(is_last=True)['validation/bleu'] != whole['validation/bleu']
 
 
+def test_a_probe_has_its_own_examples_and_metrics(toy):
+  found = toy.evaluate(7, splits=('faint',))
+  parts = [f'faint/accuracy/{part}' for part in metric_toys.PARTS]
+  assert found.keys() == {'faint/accuracy', *parts, 'faint/bleu', 'faint/num_examples'}
+  assert found['faint/num_examples'] == 20
+  assert found == pytest.approx(toy.evaluate(64, splits=('faint',)), rel=1e-6)
+
+
 def test_nothing_is_generated_that_nobody_asks_for(toy):
   def generate(*arguments, **options):
     raise AssertionError

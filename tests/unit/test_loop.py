@@ -205,7 +205,6 @@ class TestGeneratedTarget:
     assert trial.run.run() == 'budget_spent'
     assert steps(trial) == [1, 40]
     assert all(generates for _, _, generates, _ in trial.evaluations)
-    assert not any(is_last for _, _, _, is_last in trial.evaluations)
     assert [step for step, _ in trial.recorder.logged] == [5, 10, 15, 20, 25, 30, 35]
 
   def test_one_at_the_target_becomes_a_full_one_that_ends_the_trial(self):
