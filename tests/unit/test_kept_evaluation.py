@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithmic_efficiency import cli, seeds
-from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency import backends, cli, seeds
+from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Probe
 from algorithmic_efficiency.errors import UserError
@@ -21,14 +21,16 @@ from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import kept_evaluation, kept_params
 
 QUICK = registry.workload('quick_vision')
+PLAIN = {'params': 'p', 'model_state': 's'}
+OWN_TASK = Path(__file__).parents[1] / 'contracts' / 'own_task'
 VALUES = {'validation/accuracy': 0.5, 'validation/num_examples': 359}
 
 
-def write_trial(folder: Path, *, framework: str = 'jax', **fields: Any) -> Path:
+def write_trial(folder: Path, *, framework: str = 'jax', kept: Any = PLAIN, **fields: Any) -> Path:
   """A trial that has kept its parameters after step 40."""
   folder.mkdir(parents=True, exist_ok=True)
   keeper = kept_params.ParamsKeeper(folder, 'last', target=QUICK.target, eval_batch_size=72)
-  kept = keeper.save(40, {'params': 'p', 'model_state': 's'})
+  described = keeper.save(40, kept)
   TrialRecord(
     **{
       'workload': 'quick_vision',
@@ -38,7 +40,7 @@ def write_trial(folder: Path, *, framework: str = 'jax', **fields: Any) -> Path:
       'study': 1,
       'trial': 1,
       'seeds': {'trial': 7},
-      'kept_params': kept,
+      'kept_params': described,
       'framework': framework,
       **fields,
     }
@@ -139,10 +141,7 @@ class TestEvaluate:
     assert calls['definition'] == QUICK
 
   def test_parameters_that_do_not_fit_are_one_message(self, tmp_path, calls):
-    folder = write_trial(tmp_path)
-    content = {'params': 'misfit', 'model_state': 's'}
-    keeper = kept_params.ParamsKeeper(folder, 'last', target=QUICK.target, eval_batch_size=72)
-    keeper.save(40, content)
+    folder = write_trial(tmp_path, kept={'params': 'misfit', 'model_state': 's'})
     with pytest.raises(
       UserError, match=r'those of quick_vision do not fit mnist\. a has the shape'
     ):
@@ -184,3 +183,46 @@ class TestEvaluate:
     ):
       assert cli.main(['evaluate', str(tmp_path), *words]) == 2
       assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('framework', 'package'), [('jax', 'jax'), ('pytorch', 'torch')])
+def test_a_probe_is_evaluated_on_real_parameters(tmp_path, monkeypatch, framework, package):
+  pytest.importorskip(package)
+  monkeypatch.setattr(registry, '_single_tasks', [])
+  registry.add_task(OWN_TASK)
+  try:
+    definition, devices = registry.workload('corners'), Devices(platform='cpu', num_devices=1)
+    backend = backends.start(framework, devices)
+    workload = backend.workload(
+      definition, TaskCode.of(definition, framework), definition.suites['quick']
+    )
+    model = workload.init_model_fn(backend.key(seeds.key_data(3, 'init')))
+    folder = write_trial(
+      tmp_path,
+      framework=framework,
+      workload='corners',
+      kept=backend.pack(dict(zip(('params', 'model_state'), model, strict=True))),
+    )
+
+    def evaluate(*splits, **options):
+      return kept_evaluation.evaluate(
+        kept_evaluation.find(folder),
+        splits,
+        data_dir=tmp_path,
+        devices=devices,
+        **options,
+      )
+
+    values = evaluate('far', 'validation').values
+    assert (values['far/num_examples'], values['validation/num_examples']) == (40, 64)
+    assert {name for name in values if name.startswith('far/')} == {
+      'far/accuracy',
+      'far/num_examples',
+    }
+    in_other_batches = evaluate('far', batch_size=7).values
+    assert in_other_batches['far/accuracy'] == values['far/accuracy']
+    with pytest.raises(UserError, match='those of corners do not fit quick_vision'):
+      evaluate('test', workload='quick_vision')
+  finally:
+    monkeypatch.undo()
+    registry._forget()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
   Budget,
+  Probe,
   Smoke,
   Splits,
   Target,
@@ -47,5 +48,10 @@ WORKLOADS = {
     smoke=Smoke(model=LinearModel()),
     output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
     target_source='made up for a test',
+    probes={
+      'far': Probe(
+        num_examples=40, metrics=('accuracy',), summary='points farther from the corners'
+      )
+    },
   )
 }

@@ -19,14 +19,19 @@ def prepare(definition, source, out, progress):
 
 
 def loader(definition, root, split):
-  """Returns the loader of a split."""
-  num_examples = getattr(definition.splits, split)
-  return Arrays(fake_batch(definition, num_examples, len(split)))
+  """Returns the loader of a split; the points of the probe have three times the noise."""
+  if split == 'far':
+    return Arrays(_points(definition, definition.probes[split].num_examples, 0, noise=3))
+  return Arrays(_points(definition, getattr(definition.splits, split), len(split)))
 
 
 def fake_batch(definition, batch_size, seed):
   """Returns `inputs` float32 [batch, dims] and `targets` int32 [batch]."""
+  return _points(definition, batch_size, seed)
+
+
+def _points(definition, batch_size, seed, noise=1):
   random = seeds.generator(seed, 'points')
   targets = random.integers(2, size=batch_size, dtype=np.int32)
-  noise = random.standard_normal((batch_size, definition.data.num_dims), np.float32)
-  return {'inputs': noise + (2 * targets[:, None] - 1).astype(np.float32), 'targets': targets}
+  away = noise * random.standard_normal((batch_size, definition.data.num_dims), np.float32)
+  return {'inputs': away + (2 * targets[:, None] - 1).astype(np.float32), 'targets': targets}
