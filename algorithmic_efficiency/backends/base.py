@@ -91,11 +91,10 @@ class TaskCode:
     Raises:
       UserError: no file has it, or it cannot be used as it is.
     """
-    folder = registry.task_of(definition)
     return cls(
       data=registry.module_of(definition, 'data'),
       model=registry.module_of(definition, framework),
-      metrics=folder.module('metrics') if folder.has('metrics') else None,
+      metrics=registry.metrics_of(definition),
     )
 
 

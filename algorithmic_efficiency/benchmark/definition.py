@@ -195,7 +195,7 @@ class Probe:
   Attributes:
     num_examples: examples of the split.
     metrics: names of its metrics.
-    summary: one line for `algoeff evaluate --help` and `algoeff list`.
+    summary: one line for `algoeff list`.
   """
 
   num_examples: int

@@ -20,7 +20,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import suite_file
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
-from algorithmic_efficiency.benchmark.task_folder import MODEL_FILES, Task, forget_files
+from algorithmic_efficiency.benchmark.task_folder import Task, forget_files
 from algorithmic_efficiency.option_fields import check_folder
 
 HOME = Path(__file__).resolve().parents[2]
@@ -267,12 +267,21 @@ def budget(definition: WorkloadDefinition, suite_name: str) -> Budget:
 
 
 def module_of(definition: WorkloadDefinition, kind: str) -> ModuleType:
-  """Imports the code of a definition: 'data', 'parity', or the model, 'jax' or 'pytorch'.
+  """Imports the code of a definition.
+
+  Args:
+    kind: 'data', 'parity', 'metrics', or the model in a framework: 'jax' or 'pytorch'.
 
   Raises:
     UserError: no file has it, or it cannot be used as it is.
   """
   return task_of(definition).code(definition, kind)
+
+
+def metrics_of(definition: WorkloadDefinition) -> ModuleType | None:
+  """Imports the metrics of a definition; None if its task has no file for them."""
+  has_metrics = task_of(definition).code_file(definition, 'metrics') is not None
+  return module_of(definition, 'metrics') if has_metrics else None
 
 
 def data_obstacle(definition: WorkloadDefinition) -> str:
@@ -292,7 +301,7 @@ def obstacle(definition: WorkloadDefinition, framework: str) -> str:
 
 def is_runnable(definition: WorkloadDefinition, framework: str | None = None) -> bool:
   """Returns True if the workload has code for `framework`, or for any framework if None."""
-  frameworks = (framework,) if framework else tuple(MODEL_FILES)
+  frameworks = (framework,) if framework else tuple(SUBMISSION_FILES)
   return not all(obstacle(definition, name) for name in frameworks)
 
 

@@ -23,8 +23,6 @@ from typing import Any
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 
-MODEL_FILES: Mapping[str, str] = {'jax': 'model_jax', 'pytorch': 'model_torch'}
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
@@ -62,9 +60,10 @@ _KINDS: Mapping[str, _Kind] = {
     remedy='loader(definition, root, split), or source(definition, root, split) with '
     'transform(definition, train)',
   ),
-  'jax': _Kind(record='model', ending='jax', shared=MODEL_FILES['jax'], **_EVALUATION),
-  'pytorch': _Kind(record='model', ending='torch', shared=MODEL_FILES['pytorch'], **_EVALUATION),
+  'jax': _Kind(record='model', ending='jax', shared='model_jax', **_EVALUATION),
+  'pytorch': _Kind(record='model', ending='torch', shared='model_torch', **_EVALUATION),
   'parity': _Kind(record='model', ending='parity', shared='parity'),
+  'metrics': _Kind(record='model', ending='metrics', shared='metrics'),
 }
 KINDS = tuple(_KINDS)
 
@@ -93,7 +92,7 @@ class Task:
     return (self.folder / f'{name}.py').is_file()
 
   def code(self, definition: WorkloadDefinition, kind: str) -> ModuleType:
-    """Imports the code of a definition: 'data', 'parity', or the model, 'jax' or 'pytorch'.
+    """Imports the code of a definition of a kind: one of `KINDS`.
 
     Raises:
       UserError: no file has it, or it cannot be used as it is.

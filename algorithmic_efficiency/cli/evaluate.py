@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from algorithmic_efficiency.trial.kept_evaluation import Evaluated
 
 SUMMARY = 'evaluate the parameters that a trial has kept'
+CHANGED = 'The definition of the workload has been changed since the trial ran.'
 
 
 def arguments(parser: _flags.Parser) -> None:
@@ -78,16 +79,20 @@ def run(args: argparse.Namespace) -> int:
   )
   print('\n'.join(lines(found)))
   if args.output:
-    files.write_json_atomic(Path(args.output).expanduser(), dataclasses.asdict(found))
+    content = files.encode(dataclasses.asdict(found), indent=2) + '\n'
+    with files.replacing(Path(args.output).expanduser(), then='repeat the command') as file:
+      file.write(content.encode())
   return 0
 
 
 def lines(found: Evaluated) -> list[str]:
-  """A heading, and a line for each value."""
+  """A heading, a line for each value, and whether the workload is what it was."""
   trained = f', trained on {found.trained_on}' if found.trained_on != found.workload else ''
   width = max(map(len, found.values))
+  is_changed = not trained and found.definition_hash != found.trained_on_hash
   return [
     f'{found.workload} ({found.framework}){trained}: parameters after step {found.global_step:,} '
     f'of {found.trial}',
     *(f'{name:<{width}}  {value:.6g}' for name, value in found.values.items()),
+    *([CHANGED] if is_changed else ()),
   ]

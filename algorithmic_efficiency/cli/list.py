@@ -85,6 +85,7 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
       'frameworks': _frameworks(definition),
       'problem': _problem(definition),
       'target': _target(definition.target),
+      'probes': {name: probe.summary for name, probe in definition.probes.items()},
       'dataset': definition.dataset,
       'bundled': definition.bundled,
       'suites': {name: budget.role for name, budget in definition.suites.items()},
@@ -212,6 +213,9 @@ def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   lines = _table(('NAME', 'TASK', 'RUNS ON', 'TARGET', 'SUITES'), rows)
   if any(entry['target']['provisional'] for entry in entries):
     lines.append('A target with a ? is provisional: it has not been calibrated, and is not scored.')
+  for entry in entries:
+    for name, summary in entry['probes'].items():
+      lines.append(f'{entry["name"]} has the probe {name}{summary and f": {summary}"}')
   lines += dict.fromkeys(entry['problem'] for entry in entries if entry['problem'])
   return lines
 

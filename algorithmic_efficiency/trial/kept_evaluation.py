@@ -33,6 +33,7 @@ class Evaluated:
 
   Attributes:
     trained_on: workload of the trial; `workload` is the one that was evaluated.
+    definition_hash, trained_on_hash: hashes of their definitions, now and when the trial ran.
     global_step: steps after which the parameters were kept.
     values: metric by `<split>/<metric>`, named as in the rows of a trial.
   """
@@ -45,6 +46,7 @@ class Evaluated:
   global_step: int
   batch_size: int
   definition_hash: str
+  trained_on_hash: str
   values: dict[str, float]
 
 
@@ -144,6 +146,7 @@ def evaluate(
     global_step=kept.global_step,
     batch_size=evaluated.eval_batch_size,
     definition_hash=definition.content_hash(),
+    trained_on_hash=record.definition_hash,
     values=values,
   )
 

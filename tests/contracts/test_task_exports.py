@@ -54,7 +54,7 @@ FILES = list(
   dict.fromkeys(
     (registry.task_of(one), name, kind) for one in DEFINITIONS for kind, name in files(one).items()
   )
-) + [(task, 'metrics', 'metrics') for task in registry.tasks().values() if task.has('metrics')]
+)
 
 
 def each_file():
@@ -122,8 +122,8 @@ def test_examples_come_from_a_loader_or_from_a_source(definition):
 
 @pytest.mark.parametrize('definition', DEFINITIONS, **NAMES)
 def test_the_files_of_a_definition_come_together(definition):
-  """It has data and a model, or data, both models and their map."""
-  has = set(files(definition))
+  """It has data and a model, or data, both models and their map; and metrics, if it needs them."""
+  has = set(files(definition)) - {'metrics'}
   assert has in ({'data', 'jax'}, {'data', 'pytorch'}, {'data', 'jax', 'pytorch', 'parity'})
 
 
@@ -131,7 +131,7 @@ def test_the_files_of_a_definition_come_together(definition):
 def test_every_file_that_looks_like_code_of_a_definition_is_that_of_one(task):
   """A file with a misspelled name would be passed over without a word."""
   used = {name for other, name, _ in FILES if other == task}
-  endings = ('_data', '_jax', '_torch', '_parity')
+  endings = ('_data', '_jax', '_torch', '_parity', '_metrics')
   named = {path.stem for path in task.folder.glob('*.py') if path.stem.endswith(endings)}
   assert named <= used
 

@@ -15,6 +15,7 @@ from algorithmic_efficiency import backends, cli, seeds
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Probe
+from algorithmic_efficiency.cli import evaluate as evaluate_verb
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.results.trial_record import TrialRecord
@@ -42,6 +43,7 @@ def write_trial(folder: Path, *, framework: str = 'jax', kept: Any = PLAIN, **fi
       'seeds': {'trial': 7},
       'kept_params': described,
       'framework': framework,
+      'definition_hash': registry.workload('quick_vision', 'quick').content_hash(),
       **fields,
     }
   ).write(folder)
@@ -172,6 +174,10 @@ class TestEvaluate:
       'validation/accuracy      0.5',
       'validation/num_examples  359',
     ]
+    record = kept_evaluation.find(folder).record
+    dataclasses.replace(record, definition_hash='other').write(folder)
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == evaluate_verb.CHANGED
     written = json.loads(output.read_text())
     assert written['values'] == VALUES and written['global_step'] == 40
 

@@ -140,6 +140,21 @@ def test_parameters(framework: str, package: str, kernel: str, capsys: pytest.Ca
   assert lines[-1].startswith('101,770 parameters in 4 arrays')
 
 
+def test_probes_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+  monkeypatch.setattr(registry, '_single_tasks', [])
+  words = (
+    'workloads',
+    '--workload_path',
+    str(Path(__file__).parents[1] / 'contracts' / 'own_task'),
+  )
+  try:
+    assert listed(capsys, *words)[-1]['probes'] == {'far': 'points farther from the corners'}
+    assert 'corners has the probe far: points farther from the corners' in table(capsys, *words)
+  finally:
+    monkeypatch.undo()
+    registry._forget()
+
+
 @pytest.mark.parametrize('framework', backends.FRAMEWORKS)
 def test_parameters_of_a_workload_without_code(framework: str, capsys: pytest.CaptureFixture[str]):
   without = next(
