@@ -143,8 +143,9 @@ class Block(nn.Module):
     def attend(kind: str, layer: nn.Module, *inputs: Any, **options: Any) -> jax.Array:
       options |= {'train': train, 'dropout_rate': attention_dropout_rate}
       if cache is None:
-        return drop(layer(*inputs, **options))
-      out, new_cache[kind] = layer(*inputs, cache=cache[kind], **options)
+        out = layer(*inputs, **options)
+      else:
+        out, new_cache[kind] = layer(*inputs, cache=cache[kind], **options)
       return drop(out)
 
     def add(x: jax.Array, part: Callable[[jax.Array], jax.Array], norm: nn.Module) -> jax.Array:

@@ -47,6 +47,14 @@ class Toy:
     scores = scores + cache['end_bias'] * (torch.arange(VOCAB) == END)
     return -abs(scores - 9) / 8, {**cache, 'history': history}
 
+  def of_row(self, row: int) -> Toy:
+    """The model of a batch that holds one row many times."""
+    toy = Toy(0)
+    toy.__dict__.update(vars(self))
+    rows = np.full(BATCH, row)
+    toy.state, toy.end_bias, toy.start = self.state[rows], self.end_bias[rows], self.start[rows]
+    return toy
+
   @property
   def cache(self) -> dict[str, np.ndarray]:
     return {'history': self.state, 'end_bias': self.end_bias}
@@ -123,6 +131,17 @@ def test_beams_are_those_of_the_twin(framework, num_beams, exponent):
       np.testing.assert_allclose(np.asarray(found.scores[row]), scores, rtol=1e-6)
       lengths |= {len(one) if END in one else 'unfinished' for one, _ in expected}
   assert {1, 2, 'unfinished'} <= lengths or num_beams == 1
+
+
+@each_framework
+def test_a_search_does_not_depend_on_other_rows(framework):
+  """Which may end sooner, so that the search stops, or later."""
+  toy, options = Toy(0), {'num_beams': 4, 'length_penalty': 0.6}
+  together = toy.search(framework, 'beam_search', **options)
+  for row in range(BATCH):
+    alone = toy.of_row(row).search(framework, 'beam_search', **options)
+    for found, expected in zip(alone, together, strict=True):
+      np.testing.assert_array_equal(np.asarray(found)[0], np.asarray(expected)[row])
 
 
 @each_framework
