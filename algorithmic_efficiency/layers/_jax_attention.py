@@ -60,6 +60,7 @@ def attention(
   """
   attends = None
   if mask is not None:
+    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     mask = mask & _causal_mask(query, key) if causal else mask
     attends = jnp.any(mask, axis=-1, keepdims=True)
     mask = mask | ~attends  # no row is empty, so that all gradients are finite
@@ -71,7 +72,7 @@ def attention(
       bias=bias,
       mask=mask,
       scale=scale,
-      is_causal=causal and mask is None,
+      is_causal=causal,
       implementation='cudnn',
     )
   else:

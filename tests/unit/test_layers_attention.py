@@ -69,6 +69,7 @@ CASES = {
   'everything': {},
   'causal': {'causal': True},
   'masked': {'mask': draw(BATCH, 1, LENGTH, LENGTH, seed=9) + 9 * np.eye(LENGTH) > 0},
+  'masked alike': {'mask': draw(LENGTH, LENGTH, seed=5) > 0.8},
   'masked by head': {'mask': draw(BATCH, HEADS, LENGTH, LENGTH, seed=8) + 9 * np.eye(LENGTH) > 0},
   'causal and masked': {
     'causal': True,

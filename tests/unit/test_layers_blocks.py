@@ -407,58 +407,82 @@ def test_blocks_compute_in_their_type_and_keep_parameters_wide(framework, name):
   assert kinds == {'float32'}
 
 
-def test_the_parameters_of_an_encoder_decoder_have_their_usual_names_and_shapes():
-  """Those of WMT's Transformer, built from its configuration alone."""
-  jax = pytest.importorskip('jax')
-  torch = pytest.importorskip('torch')
-  from algorithmic_efficiency.layers import jax as jax_layers
-  from algorithmic_efficiency.layers import torch as torch_layers
-
-  dim = 1024
+def translation_block(part: str) -> tuple[BlockConfig, BlockNames, BlockNames]:
+  """A block of WMT's encoder or decoder, at full size, with its GLU."""
   attention = AttentionConfig(num_heads=16, head_dim=64, init='xavier_uniform')
   config = BlockConfig(
-    dim=dim,
+    dim=1024,
     self_attention=attention,
-    cross_attention=attention,
+    cross_attention=attention if part == 'decoder' else None,
     feed_forward=FeedForwardConfig(
-      hidden_dim=dim, activation='tanh', gate='input', bias_stddev=1e-6
+      hidden_dim=1024, activation='tanh', gate='input', bias_stddev=1e-6
     ),
   )
-  case = CASES['translation']
-  block = jax_layers.Block(config, case.jax_names, np.float32)
-  x = jax.ShapeDtypeStruct((1, 2, dim), np.float32)
-  shapes = jax.eval_shape(block.init, jax.random.key(0), x, x)['params']
+  names = CASES['translation'].jax_names, CASES['translation'].torch_names
+  num_norms = 3 if part == 'decoder' else 2
+  return config, *(replace(one, norms=one.norms[:num_norms]) for one in names)
+
+
+def named(parts: dict[str, dict[str, list[int]]], separator: str) -> dict[str, list[int]]:
+  """Shapes of parameters by their full names."""
+  return {
+    f'{part}{separator}{leaf}': shape
+    for part, leaves in parts.items()
+    for leaf, shape in leaves.items()
+  }
+
+
+@pytest.mark.parametrize('part', ['encoder', 'decoder'])
+def test_the_parameters_of_translation_have_their_usual_names_and_shapes_in_flax(part):
+  jax = pytest.importorskip('jax')
+  from algorithmic_efficiency.layers import jax as layers
+
+  config, names, _ = translation_block(part)
+  x = jax.ShapeDtypeStruct((1, 2, 1024), np.float32)
+  block = layers.Block(config, names, np.float32)
+  context = x if part == 'decoder' else None
+  shapes = jax.eval_shape(block.init, jax.random.key(0), x, context)['params']
   found = {
     jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
   }
-  heads = {'kernel': [dim, 16, 64]}
-  parts = {
-    **{f'LayerNorm_{i}': {'bias': [dim], 'scale': [dim]} for i in range(3)},
-    **{f'MlpBlock_0/Dense_{i}': {'bias': [dim], 'kernel': [dim, dim]} for i in range(3)},
-    **{
-      f'MultiHeadDotProductAttention_{i}/{part}': heads
-      for i in range(2)
-      for part in ('query', 'key', 'value')
-    },
-    **{f'MultiHeadDotProductAttention_{i}/out': {'kernel': [16, 64, dim]} for i in range(2)},
-  }
-  assert found == {f'{k}/{leaf}': shape for k, one in parts.items() for leaf, shape in one.items()}
+  vector, num_attentions = [1024], 2 if part == 'decoder' else 1
+  expected = {f'LayerNorm_{i}': dict.fromkeys(('bias', 'scale'), vector) for i in range(2)}
+  if part == 'decoder':
+    expected['LayerNorm_2'] = expected['LayerNorm_0']
+  for i in range(num_attentions):
+    name = f'MultiHeadDotProductAttention_{i}'
+    expected |= {f'{name}/{one}': {'kernel': [1024, 16, 64]} for one in ('query', 'key', 'value')}
+    expected[f'{name}/out'] = {'kernel': [16, 64, 1024]}
+  for i in range(3):
+    expected[f'MlpBlock_0/Dense_{i}'] = {'bias': vector, 'kernel': [1024, 1024]}
+  assert found == named(expected, '/')
 
+
+@pytest.mark.parametrize('part', ['encoder', 'decoder'])
+def test_the_parameters_of_translation_have_their_usual_names_and_shapes_in_pytorch(part):
+  torch = pytest.importorskip('torch')
+  from algorithmic_efficiency.layers import torch as layers
+
+  config, _, names = translation_block(part)
   with torch.device('meta'):
-    module = torch_layers.Block(config, case.torch_names, dtype=torch.float32)
-  linear, vector = {'weight': [dim, dim], 'bias': [dim]}, {'weight': [dim], 'bias': [dim]}
-  parts = {
-    'self_attn.in_proj': {'weight': [3 * dim, dim]},
-    'self_attn.out_proj': {'weight': [dim, dim]},
-    'multihead_attn.q_proj': {'weight': [dim, dim]},
-    'multihead_attn.kv_proj': {'weight': [2 * dim, dim]},
-    'multihead_attn.out_proj': {'weight': [dim, dim]},
-    **dict.fromkeys(('linear1', 'linear_glu', 'linear2'), linear),
-    **dict.fromkeys(('norm1', 'norm2', 'norm3'), vector),
+    module = layers.Block(config, names, dtype=torch.float32)
+  square, vector = [1024, 1024], [1024]
+  expected = {
+    'self_attn.in_proj': {'weight': [3072, 1024]},
+    'self_attn.out_proj': {'weight': square},
+    **{key: {'weight': square, 'bias': vector} for key in ('linear1', 'linear_glu', 'linear2')},
+    **{key: {'weight': vector, 'bias': vector} for key in ('norm1', 'norm2')},
   }
+  if part == 'decoder':
+    expected |= {
+      'multihead_attn.q_proj': {'weight': square},
+      'multihead_attn.kv_proj': {'weight': [2048, 1024]},
+      'multihead_attn.out_proj': {'weight': square},
+      'norm3': {'weight': vector, 'bias': vector},
+    }
   found = {name: list(one.shape) for name, one in module.named_parameters()}
-  assert found == {f'{k}.{leaf}': shape for k, one in parts.items() for leaf, shape in one.items()}
+  assert found == named(expected, '.')
 
 
 def test_shared_projections_begin_one_by_one():
