@@ -202,6 +202,12 @@ class PackedRows:
       np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
     )
 
+  def num_rows(self, number: int) -> int:
+    """Returns the number of rows of a pass."""
+    is_single = len(self._offsets) == 1
+    lengths = self._lengths if is_single else self._lengths_of(self._examples(number))
+    return sum(count for count, _ in self._patterns_of(lengths))
+
   def identity(self) -> dict[str, int]:
     content = hashlib.sha256(self._lengths.tobytes())
     content.update(repr((self._row_length, self._offsets.tolist())).encode())
@@ -210,10 +216,7 @@ class PackedRows:
   def _pass_of(self, row: int) -> int:
     while self._rows_before[-1] <= row:
       number = len(self._rows_before) - 1
-      is_single = len(self._offsets) == 1
-      lengths = self._lengths if is_single else self._lengths_of(self._examples(number))
-      num_rows = sum(count for count, _ in self._patterns_of(lengths))
-      self._rows_before.append(self._rows_before[-1] + num_rows)
+      self._rows_before.append(self._rows_before[-1] + self.num_rows(number))
     return bisect.bisect_right(self._rows_before, row) - 1
 
   def _lengths_of(self, examples: ShardRows) -> np.ndarray:
