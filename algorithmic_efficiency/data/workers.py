@@ -155,6 +155,9 @@ class Workers:
         worker.process.join()
     if self._thread is not None:
       self._thread.join()
+    for worker in workers:
+      worker.connection.close()
+      worker.crash.close()
 
   def start(self) -> None:
     """Starts the processes, without waiting until they are ready. Idempotent."""

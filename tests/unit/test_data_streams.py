@@ -278,6 +278,31 @@ def test_the_number_of_workers_leaves_a_core_to_training(num_cpus, expected):
   assert streams.num_workers(loader, ROOT, num_cpus) == 0
 
 
+def test_what_single_sources_have_made_ahead_is_bounded():
+  """Those that are drawn again and again share what there is: two batches a worker."""
+  names = [f's{number}' for number in range(7)]
+  mixture = Mixture(
+    {name: data_examples.Numbers(4) for name in names}, dict.fromkeys(names, 1), name='toy'
+  )
+  train = streams.train_stream(
+    SimpleNamespace(source=lambda *_: mixture, transform=lambda *_: data_examples.jitter),
+    definition(splits=Splits(train=28, eval_train=6, validation=5, test=None)),
+    ROOT,
+    4,
+    SEED,
+    num_workers=2,
+  )
+  with contextlib.closing(train):
+    for name in [*names, *names[::-1], *names]:
+      train.open_source(name)
+      train.next_of(name)
+      ahead = [source.num_ahead for source in train._sources.values()]
+      assert sum(ahead) == train._num_ahead <= 4 and max(ahead) <= 1
+    assert sum(ahead) == 4
+    train.pause()
+    assert not any(source.num_ahead for source in train._sources.values())
+
+
 def test_streams_without_workers_start_none(monkeypatch):
   monkeypatch.setattr(streams, 'Workers', lambda number: pytest.fail('started'))
   next(train())
