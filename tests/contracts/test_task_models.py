@@ -16,7 +16,9 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.metrics import derived
+from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import LossType
+from algorithmic_efficiency.trial import evaluation
 
 RUNNABLE = {
   framework: [one for one in registry.workloads().values() if registry.is_runnable(one, framework)]
@@ -69,16 +71,23 @@ class JaxModel:
       rngs={'dropout': key} if train else {},
     )
 
-  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any]]]:
-    """A function of a batch that gives logits, as an array, and the sums of the metrics."""
+  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """A function of a batch that gives logits, sums, and outputs, generated ones among them."""
     import jax
+    from flax import linen as nn
 
     variables = jax.jit(self.init)(self.key)
 
     @jax.jit
     def evaluate(batch: Any) -> Any:
       logits, _ = self.logits(variables, batch, train=False)
-      return logits, self.code.eval_step(self.definition, batch, logits)[0]
+      sums, outputs = self.code.eval_step(self.definition, batch, logits)
+      if self.definition.generation is not None:
+        outputs |= nn.apply(generate, self.model)(variables, batch)
+      return logits, sums, outputs
+
+    def generate(model: Any, batch: Any) -> Any:
+      return self.code.generate(self.definition, model, batch, is_last=False)
 
     return lambda batch: jax.tree.map(np.asarray, evaluate(batch))
 
@@ -99,7 +108,7 @@ class TorchModel:
   def parameters(self) -> dict[str, Any]:
     return dict(self.model.named_parameters())
 
-  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any]]]:
+  def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any], dict[str, Any]]]:
     import torch
     from torch.utils import _pytree as tree
 
@@ -111,8 +120,10 @@ class TorchModel:
       logits = self.code.forward(
         self.model, batch, train=False, use_running_average=True, dropout_rate=0.0
       )
-      sums, _ = self.code.eval_step(self.definition, batch, logits)
-      return tree.tree_map(lambda x: x.numpy(), (logits, sums))
+      sums, outputs = self.code.eval_step(self.definition, batch, logits)
+      if self.definition.generation is not None:
+        outputs |= self.code.generate(self.definition, self.model, batch, is_last=False)
+      return tree.tree_map(lambda x: x.numpy(), (logits, sums, outputs))
 
     return evaluate
 
@@ -230,37 +241,57 @@ def test_parameters_are_at_least_float32_whatever_the_compute_type(case, dtype):
 # Evaluation.
 
 
+def numbers_of(definition, batch, sums, outputs) -> dict[str, float]:
+  """The metrics of an evaluation of one batch, by name."""
+  task = registry.task_of(definition)
+  given = task.module('metrics').metrics(definition, None) if task.has('metrics') else {}
+  split = 'validation' if definition.generation is None else definition.generation.splits[0]
+  metrics = evaluation._metrics(definition, split, given, len(batch['weights']), generate=True)
+  reader = metrics.reader((0, 1))
+  if reader is not None:
+    reader(batch, outputs)
+  return metrics.numbers(sums, lambda content: [content])
+
+
 def test_evaluation_gives_the_metrics_of_the_definition(small):
   definition, _, evaluate = small
-  _, sums = evaluate(with_weights(fake_batch(definition, 8), [1] * 8))
-  assert set(sums) == set(derived.summed(definition.metrics))
-  for total, weight in sums.values():
-    assert np.shape(total) == np.shape(weight) == ()
-    assert np.isfinite(total) and weight > 0
+  batch = with_weights(fake_batch(definition, 8), [1] * 8)
+  _, sums, outputs = evaluate(batch)
+  check_rows(outputs, 8)
+  numbers = numbers_of(definition, batch, sums, outputs)
+  assert {name.partition('/')[0] for name in numbers} == set(definition.metrics)
+  assert np.isfinite([*numbers.values()]).all()
+  if not registry.task_of(definition).has('metrics'):
+    assert set(sums) == set(derived.summed(definition.metrics))
 
 
 def test_rows_do_not_see_each_other_in_evaluation(small):
   definition, _, evaluate = small
   batch, other = (fake_batch(definition, 8, seed) for seed in (0, 1))
   mixed = _map(lambda x, y: np.concatenate([x[:4], y[4:]]), batch, other)
-  logits, _ = evaluate(with_weights(batch, [1] * 8))
-  changed, _ = evaluate(with_weights(mixed, [1] * 8))
+  logits, _, outputs = evaluate(with_weights(batch, [1] * 8))
+  changed, _, others = evaluate(with_weights(mixed, [1] * 8))
   for left, right in zip(_leaves(logits), _leaves(changed), strict=True):
     np.testing.assert_allclose(left[:4], right[:4], rtol=1e-5, atol=1e-6)
     assert not np.allclose(left[4:], right[4:])
+  for name, rows in outputs.items():
+    np.testing.assert_allclose(rows[:4], others[name][:4], rtol=1e-5, atol=1e-6)
 
 
-def test_padding_rows_do_not_change_the_sums(small):
+def test_padding_rows_do_not_change_the_metrics(small):
   definition, _, evaluate = small
   batch, other = (fake_batch(definition, 8, seed) for seed in (0, 1))
   mixed = _map(lambda x, y: np.concatenate([x[:5], y[5:]]), batch, other)
-  weights = [1] * 5 + [0] * 3
-  _, sums = evaluate(with_weights(batch, weights))
-  _, same = evaluate(with_weights(mixed, weights))
-  _, more = evaluate(with_weights(mixed, [1] * 8))
-  for name, (total, weight) in sums.items():
-    np.testing.assert_allclose(total, same[name][0], rtol=1e-6)
-    assert weight == same[name][1] < more[name][1]
+  one, same = (with_weights(rows, [1] * 5 + [0] * 3) for rows in (batch, mixed))
+  more = with_weights(mixed, [1] * 8)
+  sums, sums_of_same, sums_of_more = (evaluate(rows)[1] for rows in (one, same, more))
+  for left, right in zip(_leaves(sums), _leaves(sums_of_same), strict=True):
+    np.testing.assert_allclose(left, right, rtol=1e-6)
+  for name in sums:
+    pairs = zip(_leaves(sums[name]), _leaves(sums_of_more[name]), strict=True)
+    assert not all(np.array_equal(left, right) for left, right in pairs), name
+  numbers, expected = (numbers_of(definition, rows, *evaluate(rows)[1:]) for rows in (same, one))
+  assert numbers == pytest.approx(expected, rel=1e-6)
 
 
 # The loss.
@@ -285,7 +316,7 @@ MASKS = [None, np.array([1, 1, 0, 1, 1, 1, 0, 0], np.float32)]
 def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
   definition, model, evaluate = small
   batch = fake_batch(definition, 8)
-  logits, _ = evaluate(with_weights(batch, [1] * 8))
+  logits, *_ = evaluate(with_weights(batch, [1] * 8))
   logits = _map(lambda x: 5 * x, logits)
   found = model.loss(batch['targets'], logits, mask, label_smoothing)
   found = {name: np.asarray(value) for name, value in found.items()}
