@@ -74,18 +74,19 @@ def token_loss(
   `per_example` computes the logits a second time. Any other array is taken as it is.
 
   Args:
-    targets: the right token, int [batch, length].
-    logits: [batch, length, vocab].
-    mask: weight of every token, [batch, length].
+    targets: the right token, int [batch, length]; or the right class, int [batch].
+    logits: [batch, length, vocab]; or [batch, classes].
+    mask: weight of every token, [batch, length], or of every example, [batch].
     label_smoothing: the part of the target's probability that is spread evenly over the
       vocabulary. Chunked losses are not differentiated with respect to it.
 
   Returns:
-    `summed`, `n_valid_examples` (the sum of the mask, or the number of tokens) and `per_example`
-    [batch, length], which the mask multiplies.
+    `summed`, `n_valid_examples` (the sum of the mask over tokens, or the number of tokens) and
+    `per_example`, of the shape of the targets, which the mask multiplies.
   """
   dtype = _loss_dtype(logits)
-  weights = jnp.ones(targets.shape, dtype) if mask is None else mask.astype(dtype)
+  mask = jnp.ones(targets.shape, dtype) if mask is None else mask.astype(dtype)
+  weights = spread_weights(mask, targets)
   factors = _factors(logits)
   if factors is not None:
     size = _chunk_length(*factors)
@@ -99,6 +100,17 @@ def token_loss(
     'n_valid_examples': jnp.sum(weights),
     'per_example': per_example,
   }
+
+
+def spread_weights(weights: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns weights of the shape of the targets.
+
+  Args:
+    weights: of examples, [batch], or of their parts, such as tokens, [batch, length].
+    targets: [batch], or [batch, length].
+  """
+  ones = [1] * (targets.ndim - weights.ndim)
+  return jnp.broadcast_to(weights.reshape(*weights.shape, *ones), targets.shape)
 
 
 def token_sums(

@@ -53,22 +53,22 @@ def token_loss(
   tensor is taken as it is.
 
   Args:
-    targets: the right token, int [batch, length].
-    logits: [batch, length, vocab].
-    mask: weight of every token, [batch, length].
+    targets: the right token, int [batch, length]; or the right class, int [batch].
+    logits: [batch, length, vocab]; or [batch, classes].
+    mask: weight of every token, [batch, length], or of every example, [batch].
     label_smoothing: the part of the target's probability that is spread evenly over the
       vocabulary.
 
   Returns:
-    `summed`, `n_valid_examples` (the sum of the mask, or the number of tokens) and `per_example`
-    [batch, length], which the mask multiplies.
+    `summed`, `n_valid_examples` (the sum of the mask over tokens, or the number of tokens) and
+    `per_example`, of the shape of the targets, which the mask multiplies.
 
   Raises:
     RuntimeError: the parameters have changed since these large logits were asked of the model.
   """
   if mask is None:
     mask = torch.ones(targets.shape, device=targets.device)
-  weights = mask.to(_loss_dtype(logits))
+  weights = spread_weights(mask, targets).to(_loss_dtype(logits))
   factors = _factors(logits)
   if factors is not None and torch.is_grad_enabled():
     summed, losses = _ChunkedLosses.apply(*factors, targets, weights, label_smoothing)
@@ -81,6 +81,17 @@ def token_loss(
     'n_valid_examples': weights.sum(),
     'per_example': per_example,
   }
+
+
+def spread_weights(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+  """Returns weights of the shape of the targets.
+
+  Args:
+    weights: of examples, [batch], or of their parts, such as tokens, [batch, length].
+    targets: [batch], or [batch, length].
+  """
+  ones = [1] * (targets.dim() - weights.dim())
+  return weights.reshape(*weights.shape, *ones).expand(targets.shape)
 
 
 @torch.no_grad()
@@ -163,7 +174,7 @@ def _logit_chunks(
 def _losses(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
   """Losses [batch, length] of logits."""
   losses = F.cross_entropy(
-    logits.to(_loss_dtype(logits)).flatten(0, 1),
+    logits.to(_loss_dtype(logits)).flatten(0, -2),
     targets.long().flatten(),
     reduction='none',
     label_smoothing=label_smoothing,

@@ -52,6 +52,26 @@ def by_token(one, loss):
   return jnp.sum(loss['per_example'] * one.of_tokens) + 2 * loss['summed']
 
 
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+def test_losses_of_classes_are_those_of_sequences_of_one_token(label_smoothing):
+  logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+  targets, weights = jnp.array([0, 3, 1, 1, 2]), jnp.array([1.0, 0.0, 1.0, 2.0, 1.0])
+  found = layers.token_loss(targets, logits, weights, label_smoothing)
+  expected = layers.token_loss(targets[:, None], logits[:, None], weights[:, None], label_smoothing)
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value.reshape(found[name].shape), rtol=1e-6)
+
+
+def test_weights_of_examples_are_those_of_each_of_their_tokens():
+  logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+  targets = jnp.zeros((2, 3), int)
+  found = layers.token_loss(targets, logits, jnp.array([1.0, 0.0]))
+  expected = layers.token_loss(targets, logits, jnp.array([[1.0] * 3, [0.0] * 3]))
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value)
+  assert found['n_valid_examples'] == 3
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
 @pytest.mark.parametrize(
   ('objective', 'of_tokens', 'options'),

@@ -54,6 +54,23 @@ def by_token(one, loss):
   return (loss['per_example'] * torch.tensor(one.of_tokens)).sum() + 2 * loss['summed']
 
 
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.1])
+def test_losses_of_classes_are_those_of_sequences_of_one_token(label_smoothing):
+  logits, targets = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
+  weights = torch.tensor([1.0, 0.0, 1.0, 2.0, 1.0])
+  found = layers.token_loss(targets, logits, weights, label_smoothing)
+  expected = layers.token_loss(targets[:, None], logits[:, None], weights[:, None], label_smoothing)
+  torch.testing.assert_close(found, {**expected, 'per_example': expected['per_example'][:, 0]})
+
+
+def test_weights_of_examples_are_those_of_each_of_their_tokens():
+  logits, targets = torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.long)
+  found = layers.token_loss(targets, logits, torch.tensor([1.0, 0.0]))
+  expected = layers.token_loss(targets, logits, torch.tensor([[1.0] * 3, [0.0] * 3]))
+  torch.testing.assert_close(found, expected)
+  assert found['n_valid_examples'] == 3
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('masked', [True, False])
 @pytest.mark.parametrize('label_smoothing', [0.0, 0.1])

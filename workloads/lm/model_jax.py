@@ -99,7 +99,6 @@ def loss(
   label_smoothing: float = 0.0,
 ) -> dict[str, jax.Array]:
   """Cross entropy of tokens; a mask weighs sequences [batch] or tokens [batch, length]."""
-  mask = None if mask is None else _of_tokens(mask, targets)
   return layers.token_loss(targets, logits, mask, label_smoothing)
 
 
@@ -110,10 +109,5 @@ def eval_step(
 ) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
   """Sum and weight of every metric over the tokens that count, and no outputs."""
   targets = batch['targets']
-  weights = _of_tokens(batch['weights'], targets)
+  weights = layers.spread_weights(batch['weights'], targets)
   return layers.token_sums(targets, logits, weights, batch['target_bytes']), {}
-
-
-def _of_tokens(weights: jax.Array, targets: jax.Array) -> jax.Array:
-  weights = weights.reshape(*weights.shape, *[1] * (targets.ndim - weights.ndim))
-  return jnp.broadcast_to(weights, targets.shape)

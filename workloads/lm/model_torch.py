@@ -86,7 +86,6 @@ def loss(
   label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
   """Cross entropy of tokens; a mask weighs sequences [batch] or tokens [batch, length]."""
-  mask = None if mask is None else _of_tokens(mask, targets)
   return layers.token_loss(targets, logits, mask, label_smoothing)
 
 
@@ -97,10 +96,5 @@ def eval_step(
 ) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
   """Sum and weight of every metric over the tokens that count, and no outputs."""
   targets = batch['targets']
-  weights = _of_tokens(batch['weights'], targets)
+  weights = layers.spread_weights(batch['weights'], targets)
   return layers.token_sums(targets, logits, weights, batch['target_bytes']), {}
-
-
-def _of_tokens(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-  weights = weights.reshape(*weights.shape, *[1] * (targets.dim() - weights.dim()))
-  return weights.expand(targets.shape)
