@@ -168,14 +168,14 @@ class JaxWorkload(DefinedWorkload):
     task_batch: spec.Tensor,
   ) -> Mapping[str, spec.Tensor]:
     """See the base class; traceable. In the layout with a device axis, sums are per device."""
-    is_task = task_batch[:, None] == jnp.arange(self.num_tasks)
+    is_task = task_batch[..., None] == jnp.arange(self.num_tasks)
     losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
     counts = jnp.ones_like(losses) if mask_batch is None else mask_batch.astype(losses.dtype)
     counts = counts.reshape(*counts.shape, *[1] * (losses.ndim - counts.ndim))
 
     def by_task(values: jax.Array) -> jax.Array:
-      sums = values.reshape(len(values), -1).sum(axis=1)
-      return jnp.where(is_task, sums[:, None], 0).sum(axis=0)
+      sums = values.reshape(*task_batch.shape, -1).sum(axis=-1)
+      return jnp.where(is_task, sums[..., None], 0).reshape(-1, self.num_tasks).sum(axis=0)
 
     return {
       'summed': by_task(losses),

@@ -187,14 +187,14 @@ class TorchWorkload(DefinedWorkload):
     gradients in the same order.
     """
     tasks = torch.arange(self.num_tasks, device=task_batch.device)
-    is_task = task_batch[:, None] == tasks
+    is_task = task_batch[..., None] == tasks
     losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
     counts = torch.ones_like(losses) if mask_batch is None else mask_batch.to(losses.dtype)
     counts = counts.reshape(*counts.shape, *[1] * (losses.dim() - counts.dim()))
 
     def by_task(values: torch.Tensor) -> torch.Tensor:
-      sums = values.flatten(1).sum(1) if values.dim() > 1 else values
-      return layers.sum_over_ranks(torch.where(is_task, sums[:, None], 0).sum(0))
+      sums = values.reshape(*task_batch.shape, -1).sum(-1)
+      return layers.sum_over_ranks(torch.where(is_task, sums[..., None], 0).flatten(0, -2).sum(0))
 
     return {
       'summed': by_task(losses),

@@ -432,6 +432,19 @@ def test_losses_of_tokens_are_summed_over_their_sequences(backend):
     assert found['n_valid_examples'].tolist() == counts
 
 
+def test_rows_may_hold_several_tasks(backend):
+  definition = jax_toy.definition(task_names=('a', 'b'))
+  losses = jnp.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+  task = _task(loss=lambda *_, **__: {'per_example': losses})
+  workload = backend.workload(definition, task, jax_toy.BUDGET)
+  number = jnp.array([[0, 1, 1], [1, 0, -1]])
+  mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+  for given, counts in ((mask, [2, 2]), (mask[:, 1] * 2, [4, 6]), (None, [2, 3])):
+    found = workload.task_losses(None, None, given, number)
+    assert found['summed'].tolist() == [4, 6]
+    assert found['n_valid_examples'].tolist() == counts
+
+
 def test_a_definition_without_tasks_has_no_losses_by_task(toy):
   with pytest.raises(ValueError, match='need a definition with task_names; toy has none'):
     toy[0].task_losses(None, None, None, jnp.zeros(2, int))

@@ -488,6 +488,20 @@ def test_losses_of_tokens_are_summed_over_their_sequences(backend):
     assert found['n_valid_examples'].tolist() == counts
 
 
+def test_rows_may_hold_several_tasks(backend):
+  definition = torch_toy.definition(task_names=('a', 'b'))
+  losses = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+  task = torch_toy.task()
+  task.model.loss = lambda *_, **__: {'per_example': losses}
+  workload = backend.workload(definition, task, torch_toy.BUDGET)
+  number = torch.tensor([[0, 1, 1], [1, 0, -1]])
+  mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+  for given, counts in ((mask, [2, 2]), (mask[:, 1] * 2, [4, 6]), (None, [2, 3])):
+    found = workload.task_losses(None, None, given, number)
+    assert found['summed'].tolist() == [4, 6]
+    assert found['n_valid_examples'].tolist() == counts
+
+
 def test_a_definition_without_tasks_has_no_losses_by_task(toy):
   with pytest.raises(ValueError, match='need a definition with task_names; toy has none'):
     toy[0].task_losses(None, None, None, torch.zeros(2, dtype=torch.int64))
