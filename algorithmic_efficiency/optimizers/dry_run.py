@@ -23,18 +23,20 @@ _GPU_WORDS = ('cuda', 'gpu', 'triton', 'nvidia')
 def main() -> None:
   answers = os.dup(1)
   os.dup2(2, 1)  # keep what packages print at import out of the answer
-  content = json.load(sys.stdin)
-  settings = Settings.of(**content)
+  os.write(answers, json.dumps(answer(Settings.of(**json.load(sys.stdin)))).encode())
+
+
+def answer(settings: Settings) -> dict[str, str]:
+  """Runs the dry run in this process; returns the `framework` of the optimizer, or an `error`."""
   try:
-    answer = {'framework': _dry_run(settings)}
+    return {'framework': _dry_run(settings)}
   except errors.UserError as error:
-    answer = {'error': str(error)}
+    return {'error': str(error)}
   except SystemExit as error:
     text = f'{settings.optimizer} ended its dry run with sys.exit({error.code!r}).'
-    answer = {'error': f'{text} Take that call out of its module, or name another optimizer.'}
+    return {'error': f'{text} Take that call out of its module, or name another optimizer.'}
   except Exception as error:  # an optimizer may raise any error, which is the answer
-    answer = {'error': _message(settings.optimizer, error)}
-  os.write(answers, json.dumps(answer).encode())
+    return {'error': _message(settings.optimizer, error)}
 
 
 def _dry_run(settings: Settings) -> str:

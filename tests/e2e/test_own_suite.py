@@ -41,6 +41,7 @@ def _run(file: Path, framework: str, *more: str):
   return algoeff('run', *words, *more, cwd=file.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('framework', 'package'), [('jax', 'flax'), ('pytorch', 'torch')])
 def test_its_budget_target_and_batch_size_are_those_of_the_trial(file, framework, package, capsys):
   pytest.importorskip(package)

@@ -11,7 +11,7 @@ import pytest
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.cli import main
 from algorithmic_efficiency.errors import UserError
-from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.optimizers import by_name, dry_run
 from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.trial import submission
 
@@ -309,7 +309,7 @@ def test_the_framework_follows_and_a_contradiction_is_refused(dry_runs, capsys):
   assert [one.optimizer for one in dry_runs] == ['torch.optim.AdamW']
 
 
-# The dry run itself, in a process of its own.
+# The dry run itself, in a process of its own or, where that makes no difference, in this one.
 
 
 @pytest.fixture
@@ -318,9 +318,26 @@ def cache(monkeypatch, tmp_path):
   by_name.submission_for.cache_clear()
 
 
+@pytest.fixture
+def here(cache, monkeypatch):
+  """Dry runs happen in this process."""
+
+  def run(wanted: Settings) -> str:
+    answer = dry_run.answer(wanted)
+    if 'error' in answer:
+      raise UserError(answer['error'])
+    return answer['framework']
+
+  monkeypatch.setattr(by_name, '_dry_run', run)
+
+
 def test_a_torch_optimizer_is_tried_out(cache):
   pytest.importorskip('torch')
   assert by_name.submission_for('torch.optim.SGD(lr=0.1)').framework == 'pytorch'
+
+
+def test_a_torch_optimizer_that_cannot_run_here(here):
+  pytest.importorskip('torch')
   with pytest.raises(UserError, match='SparseAdam cannot run here: it takes sparse gradients'):
     by_name.submission_for('torch.optim.SparseAdam()')
 
@@ -341,15 +358,29 @@ def test_an_optax_optimizer_is_tried_out(cache):
       'needs a GPU, and this machine has',
     ),
     ('def Best(): raise RuntimeError("called")', 'does not use optax, and was not called'),
-    ('import os; os._exit(3)', 'ended the process of its dry run'),
-    ('import os; os._exit(0)', 'exit code 0: it printed nothing. Look at .* "import mine"'),
     ('import sys; sys.exit(3)', r'with sys\.exit\(3\)\. Take that call out'),
     ('raise ValueError("\\x1b[1m\\x07")', r'ValueError: \\x1b\[1m\\x07$'),
+  ],
+)
+def test_a_module_that_cannot_be_used(source, message, here, monkeypatch, tmp_path):
+  pytest.importorskip('optax')
+  (tmp_path / 'mine.py').write_text(source)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setitem(sys.modules, 'mine', None)  # so that it is forgotten in the end
+  del sys.modules['mine']
+  with pytest.raises(UserError, match=message):
+    by_name.submission_for('mine.Best()')
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    ('import os; os._exit(3)', 'ended the process of its dry run'),
+    ('import os; os._exit(0)', 'exit code 0: it printed nothing. Look at .* "import mine"'),
     ('print("hello")\nclass Best: ...', 'is a class without that interface'),
   ],
 )
-def test_a_module_that_cannot_be_used(source, message, cache, monkeypatch, tmp_path):
-  pytest.importorskip('optax')
+def test_a_module_that_ends_or_writes(source, message, cache, monkeypatch, tmp_path):
   (tmp_path / 'mine.py').write_text(source)
   monkeypatch.setenv('PYTHONPATH', str(tmp_path))
   monkeypatch.syspath_prepend(str(tmp_path))
@@ -369,7 +400,7 @@ def test_a_module_that_cannot_be_used(source, message, cache, monkeypatch, tmp_p
     'optax.adamw(learning_rate=os.mkdir(path="called"))',
   ],
 )
-def test_what_is_no_optimizer_is_not_called(text, cache, monkeypatch, tmp_path):
+def test_what_is_no_optimizer_is_not_called(text, here, monkeypatch, tmp_path):
   """Regression: the command was run, and then it was said that it is no optimizer."""
   if text.startswith('optax'):
     pytest.importorskip('optax')

@@ -273,7 +273,10 @@ def test_a_device_axis():
 # What is remembered, and how long.
 
 
-@pytest.mark.parametrize('transform', [jax.jit, jax.grad, lambda f: jax.jit(jax.grad(f))])
+@pytest.mark.parametrize(
+  'transform',
+  [jax.jit, pytest.param(jax.grad, marks=pytest.mark.slow), lambda f: jax.jit(jax.grad(f))],
+)
 def test_nothing_is_left_of_a_trace(transform):
   gc.disable()  # what goes, goes at once
   try:
