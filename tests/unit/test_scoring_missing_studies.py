@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from scoring_runs import hit_at, write_recorded_trial, write_times
 import scoring
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
-from scoring import console, outputs
+from scoring import console, outputs, report
 from scoring.notes import Note
 
 WORKLOAD = 'ogbg'
@@ -74,7 +73,10 @@ def test_the_terminal_and_the_files_name_the_submission_the_workload_and_the_stu
   console.show_leaderboard(result, rich.console.Console(file=shown, width=200))
   line = f'fast, {WORKLOAD} (jax): study_2 of {race}'
   assert f'  {line}\n' in shown.getvalue()
-  assert line in outputs.markdown(result) or 'study_2' in json.dumps(outputs.as_json(result))
+  where = [f'fast, {WORKLOAD} (jax)', f'study_2 of {race}']
+  assert outputs.as_json(result)['notes']['missing_study']['where'] == [where]
+  page = report.write(frame, result, race / 'out', figures=False).read_text()
+  assert f'study_2 of {race}' in page
 
 
 def test_what_others_wrote_reaches_no_terminal_as_a_command(race):
