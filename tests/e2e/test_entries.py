@@ -99,6 +99,7 @@ def check_failure(result: dict[str, Any], entry: StandIn) -> None:
   assert result['evals']
 
 
+@pytest.mark.slow
 def test_one_runs(results: Results):
   found = results('pytorch', 'quick_vision', (ONE_IN_PYTORCH,))
   check(found[ONE_IN_PYTORCH], BY_NAME[ONE_IN_PYTORCH])
@@ -168,6 +169,7 @@ def test_what_was_restored_is_noted(results: Results):
   assert any('jax.tree_map' in note for note in found[ONE_IN_JAX]['notes'])
 
 
+@pytest.mark.slow
 def test_every_batch_that_is_drawn_is_charged(results: Results):
   found = results('pytorch', 'quick_vision', (ONE_IN_PYTORCH,))[ONE_IN_PYTORCH]
   assert found['charged_steps'] == 3 * found['evals'][-1]['global_step']

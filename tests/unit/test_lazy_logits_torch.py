@@ -377,6 +377,7 @@ def test_logits_of_a_diverged_model_are_read():
 # Compilers.
 
 
+@pytest.mark.slow
 def test_code_around_logits_compiles(factors):
   def step(hidden, kernel):
     logits = layers.vocab_logits(hidden, kernel)

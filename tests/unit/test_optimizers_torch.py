@@ -316,18 +316,12 @@ def test_a_dry_run_finds_what_is_wrong(hyperparameters, message):
 # Several ranks.
 
 
-@pytest.mark.parametrize(
-  'names',
-  [
-    ['torch.optim.AdamW', 'torch.optim.Muon'],
-    pytest.param([*TORCH], marks=pytest.mark.slow, id='all'),
-  ],
-)
-def test_ranks_train_as_one_does(names, tmp_path):
+@pytest.mark.slow
+def test_ranks_train_as_one_does(tmp_path):
   script = Path(__file__).with_name('optimizer_ranks_script.py')
   ranks = [
     subprocess.Popen(
-      [sys.executable, str(script), str(rank), str(tmp_path / 'store'), *names],
+      [sys.executable, str(script), str(rank), str(tmp_path / 'store'), *TORCH],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
