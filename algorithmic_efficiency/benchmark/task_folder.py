@@ -14,7 +14,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -182,16 +182,24 @@ def _exported(file: Path) -> frozenset[str] | None:
     body = ast.parse(file.read_bytes()).body
   except (SyntaxError, ValueError):  # its import will say
     return None
-  names: set[str] = set()
+  names = frozenset(_bound(body))
+  return None if '*' in names else names
+
+
+def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
+  """Yields the names that statements bind; '*' for an import of all names."""
   for node in body:
     match node:
       case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-        names.add(name)
+        yield name
       case ast.Assign(targets=targets):
-        names.update(target.id for target in targets if isinstance(target, ast.Name))
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+      case ast.AnnAssign(target=ast.Name(id=name)):
+        yield name
       case ast.ImportFrom(names=imported) | ast.Import(names=imported):
-        names.update(one.asname or one.name for one in imported)
-  return None if '*' in names else frozenset(names)
+        yield from (one.asname or one.name for one in imported)
+      case ast.If() | ast.Try() | ast.With() | ast.ExceptHandler():
+        yield from _bound(ast.iter_child_nodes(node))
 
 
 def forget_files() -> None:

@@ -215,8 +215,15 @@ class TestCode:
 
   @pytest.mark.parametrize(
     'text',
-    ['from .shared import source, transform\n', 'from .shared import *\n', 'loader = 1\n', '('],
-    ids=['imported', 'star', 'assigned', 'no Python'],
+    [
+      'from .shared import source, transform\n',
+      'from .shared import *\n',
+      'loader = 1\n',
+      'loader: int = 1\n',
+      'try:\n  import a\nexcept ImportError:\n  def loader(): ...\n',
+      '(',
+    ],
+    ids=['imported', 'star', 'assigned', 'annotated', 'in a block', 'no Python'],
   )
   def test_a_file_that_may_have_the_exports_is_left_to_its_import(self, task, text):
     self.write(task, 'data', text=text)
