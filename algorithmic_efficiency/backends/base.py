@@ -335,6 +335,11 @@ class DefinedWorkload(spec.Workload):
 
   Hashable by identity, because submissions pass it as a static argument. The subclasses in
   `backends/jax.py` and `backends/torch.py` add the model.
+
+  Statistics that a model or a loss takes over a batch are those of the global batch in both
+  frameworks. Only in JAX's layout with a device axis are they those of the part on each device, as
+  in AlgoPerf. A loss that has such statistics has `independent_examples=False` in its definition,
+  and no submission splits its batches.
   """
 
   def __init__(
