@@ -301,8 +301,8 @@ class Workload(abc.ABC):
     whose task is out of range belong to none.
 
     Args:
-      task_batch: number of each example's task, int [batch]; or that of each part of an example, of
-        the shape of the losses, such as [batch, length] where packed rows hold several tasks.
+      task_batch: number of each example's task, int [batch]. Where packed rows hold several tasks,
+        it is that of each part, in the shape of the losses, such as [batch, length].
     """
 
   @abc.abstractmethod
