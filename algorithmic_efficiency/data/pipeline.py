@@ -302,7 +302,6 @@ class Batches:
     """
     self.make_ahead(self._num_ahead + 1)
     batch = self._ahead[0].result()
-    workers.check()
     self._ahead.popleft()
     return batch
 

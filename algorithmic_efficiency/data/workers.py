@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import parent_process
 from typing import Any
 
 import numpy as np
@@ -294,13 +293,9 @@ def _work(connection: Connection, crash: Connection, roots: tuple[list[str], lis
 
 def _hear(connection: Connection, requests: queue.SimpleQueue[Any]) -> None:
   """Passes on what the parent tells, and ends the process with it."""
-  parent = parent_process()
-  assert parent is not None
-  while parent.sentinel not in wait([connection, parent.sentinel]):
-    try:
+  with contextlib.suppress(EOFError, OSError):
+    while True:
       requests.put(connection.recv())
-    except (EOFError, OSError):
-      break
   os._exit(1)
 
 
