@@ -190,7 +190,7 @@ def test_a_worker_that_dies_before_it_begins_is_an_error_and_no_hang(tmp_path):
     env={**os.environ, 'PYTHONPATH': str(registry.HOME)},
   )
   assert 'WorkerError: The data worker algoeff-data-' in ended.stderr
-  assert 'ended with exit code 3 while it was making batch' in ended.stderr
+  assert ' ended with exit code 3' in ended.stderr  # it may not have been asked for a batch yet
 
 
 @pytest.mark.timeout(120)  # where it waits, it does so for ten minutes
