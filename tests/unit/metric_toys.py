@@ -1,12 +1,14 @@
 """A task whose metrics are of every kind, for both frameworks: the toy's model, more to evaluate.
 
 `loss` is a mean, `accuracy` one for each class, `histogram` a tree of counts, `average_precision`
-needs the scores of the whole split at once, and `bleu` is that of generated words.
+needs the scores of the whole split at once, and `bleu`, where its package is installed, is that of
+generated words.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,13 +32,14 @@ BUDGET, batch = jax_toy.BUDGET, jax_toy.batch
 PARTS = ('red', 'green', 'blue')
 WORDS = np.array(['one', 'two', 'three', 'four', 'five'])
 NUM_WORDS = 6
-METRICS = ('loss', 'accuracy', 'histogram', 'average_precision', 'bleu')
+HAS_BLEU = importlib.util.find_spec('sacrebleu') is not None
+METRICS = ('loss', 'accuracy', 'histogram', 'average_precision', *(['bleu'] if HAS_BLEU else []))
 
 
 def definition(batch_size: int = 16, **changes: Any) -> WorkloadDefinition:
   fields: dict[str, Any] = {
     'metrics': METRICS,
-    'generation': Generation(metrics=('bleu',), max_examples=29),
+    'generation': Generation(metrics=('bleu',), max_examples=29) if HAS_BLEU else None,
     'splits': Splits(train=64, eval_train=16, validation=50, test=12),
     'batch_sizes': BatchSizes(train=16, eval=batch_size),
     'probes': {'faint': Probe(num_examples=20, metrics=('accuracy', 'bleu'))},

@@ -147,14 +147,21 @@ def test_a_generated_output_of_the_whole_batch_is_refused_too(toy):
 
 
 def test_few_batches_are_in_flight_and_outputs_come_in_order(toy):
-  """Outputs of a batch are taken soon after the batch was, and none is left for the end."""
+  """Outputs of a batch are taken soon after the batch was, and none is left for the end.
+
+  They have a row for each of its rows, also where a framework adds some to compile the same.
+  """
   taken, seen = [], []
 
   def batches():
     for number in range(12):
       taken.append(number)
-      rows = metric_toys.batch(4, number)
+      rows = metric_toys.batch(3, number)
       yield {**rows, 'inputs': np.full_like(rows['inputs'], number)}
+
+  def see(batch, outputs):
+    assert len(outputs['scores']) == len(batch['inputs']) == 3
+    seen.append((batch['inputs'][0, 0], len(taken)))
 
   workload = toy.backend.workload(
     metric_toys.definition(4), metric_toys.task(toy.base, toy.backend.name), metric_toys.BUDGET
@@ -165,7 +172,7 @@ def test_few_batches_are_in_flight_and_outputs_come_in_order(toy):
     toy.state,
     batches(),
     KEY_DATA,
-    on_outputs=lambda batch, outputs: seen.append((batch['inputs'][0, 0], len(taken))),
+    on_outputs=see,
   )
   assert [number for number, _ in seen] == [*range(12)]
   assert all(ahead - number <= 3 for number, ahead in seen)
