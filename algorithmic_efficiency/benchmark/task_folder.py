@@ -66,6 +66,7 @@ _KINDS: Mapping[str, _Kind] = {
   'metrics': _Kind(record='model', ending='metrics', shared='metrics'),
 }
 KINDS = tuple(_KINDS)
+PREPARATION = ('about', 'prepare')  # exports of data.py, which bundled data need not have
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Task:
     name = self.code_file(definition, kind)
     if name is None:
       raise errors.UserError(self._missing(definition, kind))
-    problem = self._export_problem(name, _KINDS[kind])
+    problem = self._problem_of(name, definition, kind)
     if problem:
       raise errors.UserError(problem)
     return self.module(name)
@@ -129,7 +130,7 @@ class Task:
       return str(error)
     if name is None:
       return self._missing(definition, kind)
-    return self._export_problem(name, _KINDS[kind])
+    return self._problem_of(name, definition, kind)
 
   def _is_used(self, shared: str, kind: str) -> bool:
     """Returns True if a definition of the task has no file of its own, and so uses `shared`."""
@@ -144,6 +145,20 @@ class Task:
     return (
       f'{definition.name} has no code for {kind}: the task {self.name!r} has {names} in '
       f'{self.folder}.'
+    )
+
+  def _problem_of(self, name: str, definition: WorkloadDefinition, kind: str) -> str:
+    problem = self._export_problem(name, _KINDS[kind])
+    if problem or kind != 'data' or definition.bundled:
+      return problem
+    exported = _exported(self.folder / f'{name}.py')
+    missing = [one for one in PREPARATION if exported is not None and one not in exported]
+    if not missing:
+      return ''
+    return (
+      f'The task {self.name!r}: {name}.py must export {" and ".join(PREPARATION)}, as the data of '
+      f'{definition.name} are not bundled; it lacks {" and ".join(missing)}. Add what is missing, '
+      'or set bundled=True in the definition.'
     )
 
   def _export_problem(self, name: str, kind: _Kind) -> str:

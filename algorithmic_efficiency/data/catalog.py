@@ -72,6 +72,12 @@ def has_code(definition: WorkloadDefinition) -> bool:
   return not registry.data_obstacle(definition)
 
 
+def about_of(definition: WorkloadDefinition) -> records.About | None:
+  """Returns the origin of the data of a workload; None if bundled data state none."""
+  module = registry.module_of(definition, 'data')
+  return module.about(definition) if hasattr(module, 'about') else None
+
+
 def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
   """Returns the base workloads of each data set; those that can run come first."""
   groups: dict[str, list[WorkloadDefinition]] = {}
@@ -87,7 +93,7 @@ def _by_data_set() -> Mapping[str, list[WorkloadDefinition]]:
 def _describe(group: list[WorkloadDefinition], data_dir: Path) -> DataSet:
   definition = group[0]
   known = has_code(definition)
-  about = registry.module_of(definition, 'data').about(definition) if known else None
+  about = about_of(definition) if known else None
   root = data_dir / definition.dataset
   if known:
     status, num_bytes, problem = _status(definition, root)

@@ -18,7 +18,7 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import records, streams, tfds
+from algorithmic_efficiency.data import catalog, records, streams, tfds
 from algorithmic_efficiency.results import files
 
 # Called with the name of the activity, the amount done, and the total, or None if unknown.
@@ -101,7 +101,8 @@ def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -
   module = registry.module_of(definition, 'data')
   if definition.bundled:
     streams.train_stream(module, definition, root, 1, 0).close()
-    return {'num_files': 1, 'num_bytes': module.about(definition).num_bytes}
+    about = catalog.about_of(definition)  # generated data have no file
+    return {'num_files': int(about is not None), 'num_bytes': about.num_bytes if about else 0}
   manifest = records.read_manifest(root)
   records.check_sizes(root, manifest)
   records.check_content(root, manifest, progress)

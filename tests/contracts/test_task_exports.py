@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.task_folder import KINDS
+from algorithmic_efficiency.benchmark.task_folder import KINDS, PREPARATION
 
 ARGUMENTS = {
   'data': {
@@ -63,6 +63,13 @@ def each_file():
   )
 
 
+def optional_in(task, name) -> set[str]:
+  """Names that a file may lack: `about` and `prepare`, too, where all its data are bundled."""
+  users = [one for one in DEFINITIONS if registry.task_of(one) == task]
+  users = [one for one in users if name in files(one).values()]
+  return OPTIONAL | (set(PREPARATION) if all(one.bundled for one in users) else set())
+
+
 def expected_of(kind) -> dict[str, list[str] | None]:
   return ARGUMENTS['model' if kind in FRAMEWORKS else kind]
 
@@ -90,14 +97,14 @@ def import_or_skip(task, name, kind):
 def test_a_file_exports_the_functions_of_its_kind_and_nothing_else(task, name, kind):
   found = public_names(task.folder / f'{name}.py')
   expected = set(expected_of(kind))
-  assert expected - OPTIONAL <= found <= expected
+  assert expected - optional_in(task, name) <= found <= expected
 
 
 @each_file()
 def test_exported_functions_take_the_agreed_arguments(task, name, kind):
   module = import_or_skip(task, name, kind)
   for function, expected in expected_of(kind).items():
-    if function in OPTIONAL and not hasattr(module, function):
+    if function in optional_in(task, name) and not hasattr(module, function):
       continue
     parameters = inspect.signature(getattr(module, function)).parameters.values()
     found = [

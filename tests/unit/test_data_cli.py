@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import small_mnist
@@ -105,6 +106,18 @@ def test_verify_finds_a_flipped_byte(tmp_path, capsys, prepared):
 def test_verify_of_embedded_data(capsys):
   assert cli.main(['data', 'verify', 'digits', '--json']) == 0
   assert json.loads(capsys.readouterr().out)['intact']
+
+
+def test_generated_data_need_not_say_where_they_come_from(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(registry, '_roots', list(registry._roots))
+  toys = Path(__file__).resolve().parents[1] / 'toys'
+  try:
+    assert cli.main(['data', 'verify', 'toy_graphs', '--path', str(toys), *at(tmp_path)]) == 0
+    assert 'toy_graphs is intact' in capsys.readouterr().out
+    assert listed(capsys, tmp_path)['toy_graphs']['num_bytes'] is None
+  finally:
+    monkeypatch.undo()
+    registry._forget()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -227,7 +228,14 @@ class TestCode:
   )
   def test_a_file_that_may_have_the_exports_is_left_to_its_import(self, task, text):
     self.write(task, 'data', text=text)
-    assert task.problem(MLP, 'data') == ''
+    assert task.problem(dataclasses.replace(MLP, bundled=True), 'data') == ''
+
+  def test_data_that_are_not_bundled_need_their_preparation(self, task):
+    self.write(task, 'data', text='def about(): ...\ndef loader(): ...\n')
+    found = task.problem(MLP, 'data')
+    assert 'data.py must export about and prepare, as the data of mnist are not bundled' in found
+    assert 'it lacks prepare. Add what is missing, or set bundled=True' in found
+    assert task.problem(dataclasses.replace(MLP, bundled=True), 'data') == ''
 
   @pytest.mark.parametrize(
     ('name', 'expected'),
