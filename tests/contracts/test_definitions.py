@@ -87,6 +87,13 @@ def test_goals(definition):
   assert target.test is None or definition.splits.test is not None
 
 
+@each([one for one in DEFINITIONS if one.probes])
+def test_probes_have_examples_metrics_and_a_summary(definition):
+  for probe in definition.probes.values():
+    assert probe.num_examples > 0 and probe.metrics
+    assert probe.summary and not probe.summary.endswith('.')
+
+
 @each(VARIANTS)
 def test_a_variant_differs_from_its_base_and_shares_its_data(definition):
   base = registry.workload(definition.base)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from algorithmic_efficiency.data import prepare, streams
 RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]
 EMBEDDED = [one for one in RUNNABLE if one.bundled]
 PREPARED = [one for one in RUNNABLE if not one.bundled]
+MAPPED = [one for one in EMBEDDED if hasattr(registry.module_of(one, 'data'), 'source')]
 NAMES = {'ids': lambda definition: definition.name}
+SPLITS = ('eval_train', 'validation', 'test')
 
 
 def leaves(batch, prefix=''):
@@ -34,8 +38,9 @@ def assert_streams_match(definition, root):
   batch = next(stream)
   stream.close()
   assert form(batch) == form(data.fake_batch(definition, 8, 1))
-  for split in ('eval_train', 'validation', 'test'):
-    expected = definition.splits.num_examples(split)
+  sizes = {name: definition.splits.num_examples(name) for name in SPLITS}
+  sizes |= {name: probe.num_examples for name, probe in definition.probes.items()}
+  for split, expected in sizes.items():
     if expected is None:
       continue
     batch_size = min(definition.batch_sizes.eval, 1_000)
@@ -55,6 +60,15 @@ def assert_streams_match(definition, root):
 @pytest.mark.parametrize('definition', EMBEDDED, **NAMES)
 def test_embedded_data_have_the_form_of_generated_ones(definition, tmp_path):
   assert_streams_match(definition, tmp_path)
+
+
+@pytest.mark.parametrize('definition', MAPPED, **NAMES)
+def test_what_makes_the_examples_can_be_sent_to_data_workers(definition, tmp_path):
+  data = registry.module_of(definition, 'data')
+  makers = [data.source(definition, tmp_path, 'train'), data.transform(definition, True)]
+  if hasattr(data, 'collate'):
+    makers.append(data.collate(definition))
+  assert len(pickle.loads(pickle.dumps(makers))) == len(makers)
 
 
 @pytest.fixture(scope='session')

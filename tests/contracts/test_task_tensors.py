@@ -142,9 +142,10 @@ def traced(case: Any) -> tuple[Any, Any, Any]:
 
   @jax.jit
   def compute(params: Any, batch: Any) -> Any:
-    logits = case.logits(params, batch)
+    returned = case.logits(params, batch)
+    logits = array_of(returned)
     seen.append((logits.shape, name_of(logits.dtype)))
-    loss = case.workload.loss_fn(batch['targets'], logits)
+    loss = case.workload.loss_fn(batch['targets'], returned)
     return summary_in_jax(batch['targets'], logits), loss
 
   summary, loss = jax.device_get(compute(case.params, case.placed))
@@ -152,17 +153,24 @@ def traced(case: Any) -> tuple[Any, Any, Any]:
 
 
 def untraced(case: Any) -> tuple[Any, Any, Any]:
-  logits = case.logits(case.params, case.placed)
+  returned = case.logits(case.params, case.placed)
+  logits = array_of(returned)
   seen = (tuple(logits.shape), name_of(logits.dtype))
+  loss = case.workload.loss_fn(case.placed['targets'], returned)
   if case.framework == 'jax':
-    loss = case.workload.loss_fn(case.placed['targets'], logits)
     return seen, summary_in_jax(case.placed['targets'], logits), loss
-  loss = case.workload.loss_fn(case.placed['targets'], logits)
+  from torch.utils import _pytree as tree
+
   summary = summary_in_torch(case.placed['targets'], logits)
-  return seen, *({name: x.detach() for name, x in one.items()} for one in (summary, loss))
+  return seen, *tree.tree_map(lambda x: x.detach(), (summary, loss))
 
 
 WAYS = {'jax': (traced, untraced), 'pytorch': (untraced,)}
+
+
+def array_of(logits: Any) -> Any:
+  """The logits themselves, of a model that returns auxiliary losses beside them."""
+  return logits.logits if hasattr(logits, 'auxiliary') else logits
 
 
 def test_logits_are_an_array(case):
@@ -190,7 +198,26 @@ def check_logits(case: Any, seen: tuple[Any, str], summary: Any, loss: Any) -> N
   for name, values in expected.items():
     np.testing.assert_allclose(summary[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
   np.testing.assert_allclose(loss['per_example'], losses, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(loss['summed'], losses.sum(), rtol=1e-5)
+  auxiliary = sum(float(total) for total, _ in loss.get('parts', {}).values())
+  np.testing.assert_allclose(loss['summed'], losses.sum() + auxiliary, rtol=1e-5)
+
+
+def test_losses_by_task_are_the_loss_of_the_batch(case):
+  if not case.definition.task_names:
+    return
+  logits, weights = case.logits(case.params, case.placed), case.placed.get('weights')
+  arguments = (case.placed['targets'], logits, weights)
+  found = case.workload.task_losses(*arguments, case.placed['task'])
+  whole = case.workload.loss_fn(*arguments)
+  for name, expected in (
+    ('summed', whole['per_example'].sum()),
+    ('n_valid_examples', whole['n_valid_examples']),
+  ):
+    by_task, total = (
+      np.asarray(x if case.framework == 'jax' else x.detach()) for x in (found[name], expected)
+    )
+    assert by_task.shape == (len(case.definition.task_names),)
+    np.testing.assert_allclose(by_task.sum(), total, rtol=1e-5)
 
 
 def test_predictions_are_probabilities(case):

@@ -14,7 +14,8 @@ from algorithmic_efficiency.benchmark import registry  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9
-FIELDS = ['logits', 'loss', 'gradients', 'model_state', 'params', 'eval_logits', 'eval_sums']
+STEP = ['logits', 'loss', 'gradients', 'model_state', 'params']
+FIELDS = [*STEP, 'eval_logits', 'eval_sums', 'outputs']
 
 
 def _each_model():
@@ -76,7 +77,8 @@ def test_the_outcomes_were_computed_in_float64_and_mean_something(outcomes):
   for outcome in outcomes:
     for leaf in jax.tree.leaves((outcome.logits, outcome.gradients, outcome.eval_logits)):
       assert leaf.dtype == np.float64
-    assert {'summed', 'per_example', 'n_valid_examples'} == set(outcome.loss)
+    parts = {'parts'} if isinstance(outcome.logits, dict) else set()
+    assert {'summed', 'per_example', 'n_valid_examples'} | parts == set(outcome.loss)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(outcome.gradients))
   assert not jax.config.jax_enable_x64
 

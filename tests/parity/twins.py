@@ -6,6 +6,7 @@ by field. Nothing here knows a task: it goes through a task's own `parity.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,8 @@ Tree = Any  # nested containers of numpy arrays
 class Outcome:
   """What one step did: logits, loss and gradients of the training forward, then the state after it.
 
-  `eval_logits` and `eval_sums` are those of the evaluation after the step.
+  `eval_logits`, `eval_sums` and `outputs` are those of the evaluation after the step, which
+  generates where the definition says so.
   """
 
   logits: Tree
@@ -44,6 +46,7 @@ class Outcome:
   params: Tree
   eval_logits: Tree
   eval_sums: Mapping[str, Any]
+  outputs: Mapping[str, np.ndarray]
 
 
 def definitions() -> list[WorkloadDefinition]:
@@ -86,7 +89,9 @@ def batch(
     lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x,
     data.fake_batch(definition, batch_size, seed),
   )
-  result['weights'] = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
+  counts = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
+  own = result.get('weights', np.ones(batch_size)).astype(np.float32)
+  result['weights'] = own * counts.reshape(-1, *[1] * (own.ndim - 1))
   return result
 
 
@@ -120,14 +125,20 @@ def with_jax(
       use_running_average=True,
       dropout_rate=0.0,
     )
+    sums, outputs = code.eval_step(definition, batch, eval_logits)
+    if definition.generation is not None:
+      generate = functools.partial(code.generate, definition)
+      bound = nn.apply(lambda model: generate(model, batch, is_last=True), model)
+      outputs = {**outputs, **bound({'params': new_params, **new_state})}
     return {
-      'logits': logits,
+      'logits': _plain(logits),
       'loss': loss,
       'gradients': gradients,
       'model_state': new_state,
       'params': new_params,
-      'eval_logits': eval_logits,
-      'eval_sums': code.eval_step(definition, batch, eval_logits)[0],
+      'eval_logits': _plain(eval_logits),
+      'eval_sums': sums,
+      'outputs': outputs,
     }
 
   return Outcome(**jax.tree.map(np.asarray, jax.jit(run)(params, model_state, batch)))
@@ -156,16 +167,25 @@ def with_torch(
     eval_logits = code.forward(
       model, batch, train=False, use_running_average=True, dropout_rate=0.0
     )
+    sums, outputs = code.eval_step(definition, batch, eval_logits)
+    if definition.generation is not None:
+      outputs = {**outputs, **code.generate(definition, model, batch, is_last=True)}
   params, model_state = parity.to_jax(definition, _numpy(model.state_dict()))
   return Outcome(
-    logits=_numpy(logits),
+    logits=_numpy(_plain(logits)),
     loss=_numpy(loss),
     gradients=gradients,
     model_state=model_state,
     params=params,
-    eval_logits=_numpy(eval_logits),
-    eval_sums=_numpy(code.eval_step(definition, batch, eval_logits)[0]),
+    eval_logits=_numpy(_plain(eval_logits)),
+    eval_sums=_numpy(sums),
+    outputs=_numpy(outputs),
   )
+
+
+def _plain(logits: Any) -> Tree:
+  """What forward returns, without the type that a framework has for auxiliary losses."""
+  return logits._asdict() if hasattr(logits, 'auxiliary') else logits
 
 
 def distances(actual: Tree, expected: Tree) -> list[float]:

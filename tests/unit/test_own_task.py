@@ -1,4 +1,4 @@
-"""A task in a folder of its own passes the contract tests, or they say what is wrong with it."""
+"""Tasks in folders of their own pass the contract tests, or these say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = ROOT / 'tests' / 'contracts' / 'own_task'
+TOYS = ROOT / 'tests' / 'toys'
 
 
-def check(option: str, folder: Path, tests: Sequence[str]) -> tuple[int, str]:
-  """Runs contract tests on a task as its author does; gives the exit code and the output."""
+def check(tests: Sequence[str], *folders: object) -> tuple[int, str]:
+  """Runs contract tests on tasks as their author does; gives the exit code and the output."""
   command = [sys.executable, '-m', 'pytest', '-q', '-rfE', '-p', 'no:cacheprovider', *tests]
   done = subprocess.run(
-    [*command, option, str(folder)],
+    [*command, *map(str, folders)],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT)},
     capture_output=True,
@@ -39,7 +40,7 @@ FILES = ('tests/contracts/test_definitions.py', 'tests/contracts/test_task_expor
 
 def test_what_is_wrong_with_a_task_elsewhere_is_found(task):
   (task / 'linear_model_jax.py').rename(task / 'linear_modle_jax.py')
-  code, output = check('--path', task.parents[1], FILES)
+  code, output = check(FILES, '--path', task.parents[1])
   failed = {line.split('::')[1].split(' - ')[0] for line in output.splitlines() if '::' in line}
   assert code == 1, output
   assert failed == {
@@ -49,10 +50,22 @@ def test_what_is_wrong_with_a_task_elsewhere_is_found(task):
   assert ' passed' in output and 'quick_vision' not in output
 
 
+def test_the_definitions_exports_and_data_of_the_toys_are_right():
+  code, output = check((*FILES, 'tests/contracts/test_task_data.py'), '--path', TOYS)
+  assert code == 0, output
+  assert ' skipped' not in output and num_passed(output) > 80
+
+
 @pytest.mark.slow
-def test_a_task_elsewhere_passes_every_contract_test(task):
+def test_tasks_elsewhere_pass_every_contract_test(task):
   pytest.importorskip('jax')
   pytest.importorskip('torch')
-  code, output = check('--workload_path', task, ('tests/contracts', 'tests/parity'))
+  pytest.importorskip('sacrebleu')
+  folders = ('--workload_path', task, '--path', TOYS)
+  code, output = check(('tests/contracts', 'tests/parity'), *folders)
   assert code == 0, output
-  assert ' skipped' not in output and int(output.split(' passed')[0].split()[-1]) > 60
+  assert ' skipped' not in output and num_passed(output) > 400
+
+
+def num_passed(output: str) -> int:
+  return int(output.split(' passed')[0].split()[-1])
