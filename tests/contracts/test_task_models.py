@@ -136,7 +136,7 @@ class TorchModel:
     )
     result = self.code.loss(self.definition, targets, logits, mask, label_smoothing)
     # Submissions reduce these over the ranks, which takes tensors.
-    assert all(isinstance(value, torch.Tensor) for value in result.values())
+    assert all(isinstance(value, torch.Tensor) for value in tree.tree_leaves(result))
     return result
 
 
@@ -154,7 +154,15 @@ def torch_batch(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_weights(batch: dict[str, Any], weights: list[int]) -> dict[str, Any]:
-  return {**batch, 'weights': np.array(weights, np.float32)}
+  """The batch of an evaluation, whose examples have these weights times those of their parts."""
+  examples = np.array(weights, np.float32)
+  own = batch.get('weights', np.ones(len(examples), np.float32))
+  return {**batch, 'weights': own * examples.reshape(-1, *[1] * (own.ndim - 1))}
+
+
+def array_of(logits: Any) -> np.ndarray:
+  """The logits themselves, of a model that returns auxiliary losses beside them."""
+  return logits.logits if hasattr(logits, 'auxiliary') else logits
 
 
 def build(definition: WorkloadDefinition, framework: str, dtype: str = 'float32') -> Any:
@@ -271,9 +279,9 @@ def test_rows_do_not_see_each_other_in_evaluation(small):
   mixed = _map(lambda x, y: np.concatenate([x[:4], y[4:]]), batch, other)
   logits, _, outputs = evaluate(with_weights(batch, [1] * 8))
   changed, _, others = evaluate(with_weights(mixed, [1] * 8))
-  for left, right in zip(_leaves(logits), _leaves(changed), strict=True):
-    np.testing.assert_allclose(left[:4], right[:4], rtol=1e-5, atol=1e-6)
-    assert not np.allclose(left[4:], right[4:])
+  logits, changed = array_of(logits), array_of(changed)
+  np.testing.assert_allclose(logits[:4], changed[:4], rtol=1e-5, atol=1e-6)
+  assert not np.allclose(logits[4:], changed[4:])
   for name, rows in outputs.items():
     np.testing.assert_allclose(rows[:4], others[name][:4], rtol=1e-5, atol=1e-6)
 
@@ -316,9 +324,14 @@ MASKS = [None, np.array([1, 1, 0, 1, 1, 1, 0, 0], np.float32)]
 def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
   definition, model, evaluate = small
   batch = fake_batch(definition, 8)
-  logits, *_ = evaluate(with_weights(batch, [1] * 8))
-  logits = _map(lambda x: 5 * x, logits)
-  found = model.loss(batch['targets'], logits, mask, label_smoothing)
+  returned, *_ = evaluate(with_weights(batch, [1] * 8))
+  logits = 5 * array_of(returned)
+  auxiliary = getattr(returned, 'auxiliary', None)
+  returned = logits if auxiliary is None else returned._replace(logits=logits)
+  found = dict(model.loss(batch['targets'], returned, mask, label_smoothing))
+  assert ('parts' in found) == (auxiliary is not None)
+  parts = found.pop('parts', {})
+  assert set(parts) == set(auxiliary or {})
   found = {name: np.asarray(value) for name, value in found.items()}
   assert set(found) == {'summed', 'n_valid_examples', 'per_example'}
   reference = REFERENCE_LOSSES[definition.loss_type]
@@ -326,8 +339,10 @@ def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
   valid = np.ones(8) if mask is None else mask
   valid = np.broadcast_to(valid.reshape(-1, *[1] * (expected.ndim - 1)), expected.shape)
   np.testing.assert_allclose(found['per_example'], expected * valid, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(found['summed'], (expected * valid).sum(), rtol=1e-5)
+  of_parts = sum(float(total) for total, _ in parts.values())
+  np.testing.assert_allclose(found['summed'], (expected * valid).sum() + of_parts, rtol=1e-5)
   assert found['n_valid_examples'] == valid.sum()
+  assert all(number == valid.sum() for _, number in parts.values())
 
 
 # Training.
