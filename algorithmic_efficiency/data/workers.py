@@ -38,6 +38,7 @@ Make = Callable[[int], Any]  # makes batch k; picklable, also from a task folder
 
 _IN_FLIGHT = 2  # for each worker: one in progress and one queued
 _EXIT_SEC = 5.0
+_CLOSED = 'The data workers have been closed.'
 _TRACE_BYTES = 1 << 14  # of the stack that a crashing worker prints
 
 
@@ -108,9 +109,12 @@ class Workers:
       The batch, or the exception of `make`.
 
     Raises:
-      WorkerError: a worker has died.
+      WorkerError: a worker has died, or all have been closed.
     """
-    self.check()
+    if self._broken is not None:
+      raise self._broken
+    if self._closed:
+      raise WorkerError(_CLOSED)
     request = _Request(stream=stream, number=number)
     self.start()
     with self._lock:
@@ -131,14 +135,6 @@ class Workers:
         yield ahead.popleft().result()
     while ahead:
       yield ahead.popleft().result()
-
-  def check(self) -> None:
-    """
-    Raises:
-      WorkerError: a worker has died.
-    """
-    if self._broken is not None:
-      raise self._broken
 
   def close(self) -> None:
     """Ends the processes. Idempotent."""
@@ -238,7 +234,7 @@ class Workers:
 
   def _death(self, worker: _Worker) -> WorkerError:
     if self._closed:
-      return WorkerError('The data workers have been closed.')
+      return WorkerError(_CLOSED)
     process = worker.process
     process.join(_EXIT_SEC)
     asked = [f'batch {one.number} of {self._names[one.stream]}' for one in worker.asked]

@@ -55,6 +55,8 @@ def test_workers_start_with_the_first_batch_are_trusted_and_end_when_closed():
   assert thread.native_id in trust.threads
   workers.close()
   workers.close()
+  with pytest.raises(WorkerError, match='have been closed'):
+    next(stream)
   assert child not in multiprocessing.active_children() and not thread.is_alive()
 
 
