@@ -118,13 +118,13 @@ class TrainStream:
   Args:
     main: the batches of the training split.
     one_source: opens the batches of a source by its name.
-    workers: the processes that make the batches; closed with the stream.
+    workers: the processes that make the batches; closed with the stream. Evaluations use them, too.
   """
 
   def __init__(self, main: Batches, one_source: Callable[[str], Batches], workers: Workers | None):
+    self.workers = workers
     self._main = main
     self._one_source = one_source
-    self._workers = workers
     self._sources: dict[str, Batches] = {}
     self._max_ahead = AHEAD_PER_WORKER * workers.num_workers if workers is not None else 0
     self._num_ahead = 0  # of the sources
@@ -137,8 +137,8 @@ class TrainStream:
 
   def start(self) -> None:
     """Starts the workers, if there are any, so that the first batch need not wait for that."""
-    if self._workers is not None:
-      self._workers.start()
+    if self.workers is not None:
+      self.workers.start()
 
   def open_source(self, name: str) -> None:
     """Opens a source of the mixture, at its first batch.
@@ -183,8 +183,8 @@ class TrainStream:
     self._main.close()
     for source in self._sources.values():
       source.close()
-    if self._workers is not None:
-      self._workers.close()
+    if self.workers is not None:
+      self.workers.close()
 
 
 def eval_stream(
@@ -195,11 +195,13 @@ def eval_stream(
   batch_size: int,
   *,
   shard: Shard = (0, 1),
+  workers: Workers | None = None,
 ) -> Batches:
   """Returns a stream of one pass over a split, with `weights` of 0 in the padding.
 
   Args:
     split: 'eval_train', 'validation', 'test' or the name of a probe.
+    workers: make the batches, if there are any.
 
   Raises:
     UserError: the data is missing or damaged.
@@ -214,7 +216,7 @@ def eval_stream(
     order = InOrder(num_examples=num_examples, batch_size=batch_size, shard=shard)
   else:
     order = OneAfterTheOther(mixture, num_examples, batch_size=batch_size, shard=shard)
-  return Batches(order, examples.load, name=examples.name)
+  return Batches(order, examples.load, workers=workers, name=examples.name)
 
 
 def _num_examples(definition: WorkloadDefinition, split: str) -> int:

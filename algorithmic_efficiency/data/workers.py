@@ -85,6 +85,8 @@ class Workers:
   def add(self, make: Make, name: str) -> int:
     """Adds a stream, which `submit` knows by the number that is returned.
 
+    One that is made like an earlier one has its number: each evaluation opens its splits anew.
+
     Args:
       name: of task and split, for messages.
 
@@ -98,6 +100,8 @@ class Workers:
         f'{name}: worker processes need a source, transform and collate that can be pickled, such '
         f'as functions of a module: {error}. Without workers, --num_data_workers 0, any will do.'
       ) from None
+    if payload in self._payloads:
+      return self._payloads.index(payload)
     self._payloads.append(payload)
     self._names.append(name)
     return len(self._payloads) - 1

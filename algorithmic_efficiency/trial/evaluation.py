@@ -15,11 +15,11 @@ from algorithmic_efficiency.backends.base import (
   DefinedWorkload,
   Evaluation,
   Generating,
-  Ranks,
   TaskCode,
 )
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import streams
+from algorithmic_efficiency.data.workers import Workers
 from algorithmic_efficiency.metrics.derived import DERIVED
 from algorithmic_efficiency.metrics.means import Mean
 from algorithmic_efficiency.metrics.metric import Metric, MetricError
@@ -41,6 +41,7 @@ def evaluate(
   max_batches: int | None = None,
   generate: bool = True,
   is_last: bool = True,
+  workers: Workers | None = None,
 ) -> dict[str, float]:
   """Runs a full or partial evaluation. Each example of a split counts exactly once.
 
@@ -54,6 +55,7 @@ def evaluate(
       them are left out.
     is_last: whether no evaluation of the trial follows, so that a costlier search may be used. A
       target on a generated metric has all its values by one search, and so never a costlier one.
+    workers: processes that make the batches; None makes them here.
 
   Returns:
     Metric by `<prefix>/<metric>`, or by `<prefix>/<metric>/<part>`; NaN where no example counted.
@@ -69,7 +71,15 @@ def evaluate(
     if _num_examples(definition, split) is None:
       continue
     metrics = _metrics(definition, split, given, workload.eval_batch_size, generate=generate)
-    stream = _stream(definition, task, root, split, workload.eval_batch_size, backend)
+    stream = streams.eval_stream(
+      task.data,
+      definition,
+      root,
+      split,
+      workload.eval_batch_size,
+      shard=(backend.rank, backend.world_size),
+      workers=workers,
+    )
     with _saying_where(definition, split, metrics), contextlib.closing(stream):
       sums = backend.eval_sums(
         workload,
@@ -149,15 +159,3 @@ def _saying_where(
       f'{definition.name} (task {definition.task}), split {split}: {error}'
       + (f' Read by: {readers}.' if readers else '')
     ) from error
-
-
-def _stream(
-  definition: WorkloadDefinition,
-  task: TaskCode,
-  root: Path | None,
-  split: str,
-  batch_size: int,
-  ranks: Ranks,
-) -> Any:
-  shard = (ranks.rank, ranks.world_size)
-  return streams.eval_stream(task.data, definition, root, split, batch_size, shard=shard)

@@ -326,7 +326,7 @@ def assemble(context: Context, opened: Opened, before_evaluation: BeforeEvaluati
     optimizer_state=_init_optimizer_state(context, opened, hyperparameters),
     watch=context.watch,
     hooks=Hooks(
-      evaluate=_evaluator(config, parts),
+      evaluate=_evaluator(config, opened),
       reseed=functools.partial(_reseed, backend),
       before_evaluation=before_evaluation,
     ),
@@ -385,8 +385,9 @@ def _carry_clock(watch: clock.Stopwatch, saved: Loaded) -> None:
   watch.carry(saved.payload['buckets'], saved.payload['charged'])
 
 
-def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
+def _evaluator(config: TrialConfig, opened: Opened) -> Evaluate:
   """How the trial evaluates: with its own workload, on its own splits unless told otherwise."""
+  parts = opened.parts
 
   def evaluate(
     params: Any,
@@ -411,6 +412,7 @@ def _evaluator(config: TrialConfig, parts: Parts) -> Evaluate:
       max_batches=max_batches,
       generate=generate,
       is_last=is_last,
+      workers=opened.stream.workers,
     )
 
   return evaluate

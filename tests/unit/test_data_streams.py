@@ -100,7 +100,7 @@ def train(kind='single', *, batch_size=4, shard=(0, 1), workers=None, **changes)
     task(kind, **changes), definition(), ROOT, batch_size, SEED, shard=shard
   )
   # The workers of a test are shared by its streams, as starting some takes half a second.
-  stream._workers = stream._main._workers = workers
+  stream.workers = stream._main._workers = workers
   if workers is not None:
     stream._max_ahead = stream._main._num_ahead = 2 * workers.num_workers
     opened = stream._one_source
@@ -193,6 +193,18 @@ def test_evaluation_of_the_training_split_is_never_packed(kind):
     assert (firsts < 50).sum() == 2  # of 5 of 16 examples, 6 times
   else:
     assert firsts.tolist() == list(range(6))
+
+
+def test_evaluation_by_workers_is_that_without():
+  with contextlib.closing(Workers(1)) as workers:
+    for kind in ('single', 'mixture'):
+      arguments = (task(kind), definition(), ROOT, 'eval_train', 4)
+      alone = list(streams.eval_stream(*arguments))
+      shared = list(streams.eval_stream(*arguments, workers=workers))
+      assert len(alone) == len(shared) == 2
+      for left, right in zip(alone, shared, strict=True):
+        assert_equal(left, right)
+    assert len(workers._payloads) == 2  # the workers made them
 
 
 def test_a_probe_is_a_split_for_evaluation():

@@ -103,6 +103,15 @@ def test_streams_share_workers(two):
     np.testing.assert_array_equal(next(second)['inputs'], [number])
 
 
+def test_a_split_that_is_opened_again_is_no_further_stream(one):
+  for _ in range(3):
+    batches = in_order(data_examples.load_numbers, one)
+    np.testing.assert_array_equal(next(batches)['inputs'], [0])
+    batches.close()
+  in_order(data_examples.load_large, one).make_ahead(1)
+  assert len(one._payloads) == 2
+
+
 def test_code_that_cannot_be_sent_is_told(two):
   with pytest.raises(
     errors.UserError, match=r'toy, train: .* can be pickled.*--num_data_workers 0'

@@ -51,7 +51,9 @@ def evaluate(sums, definition=DEFINITION, splits=('validation',), max_batches=No
 
 @pytest.fixture(autouse=True)
 def no_stream(monkeypatch):
-  monkeypatch.setattr(evaluation, '_stream', lambda *_: (batch for batch in 'abcd'))
+  monkeypatch.setattr(
+    evaluation.streams, 'eval_stream', lambda *_, **__: (batch for batch in 'abcd')
+  )
 
 
 def test_perplexity_is_that_of_the_whole_split_and_not_a_mean_of_perplexities():

@@ -30,6 +30,7 @@ class FakeReport:
 
 
 class FakeStream:
+  workers = None
   is_started = is_closed = False
 
   def start(self) -> None:
