@@ -33,6 +33,7 @@ class _Kind:
     ending: what follows the name of the record in the name of such a file.
     shared: module of all records without a file of their own.
     exports: names of which the file must export one.
+    required: names all of which it must export.
     former: what the first version of the contract had in their place.
     remedy: what the file must have, in words.
   """
@@ -41,12 +42,14 @@ class _Kind:
   ending: str
   shared: str
   exports: tuple[str, ...] = ()
+  required: tuple[str, ...] = ()
   former: tuple[str, ...] = ()
   remedy: str = ''
 
 
-_EVALUATION: Any = {
+_MODEL: Any = {
   'exports': ('eval_step',),
+  'required': ('build', 'forward', 'loss'),
   'former': ('eval_sums', 'predict'),
   'remedy': 'eval_step(definition, batch, logits), which returns sums and outputs',
 }
@@ -56,13 +59,16 @@ _KINDS: Mapping[str, _Kind] = {
     ending='data',
     shared='data',
     exports=('loader', 'source'),
+    required=('fake_batch',),
     former=('train_stream', 'eval_stream'),
     remedy='loader(definition, root, split), or source(definition, root, split) with '
     'transform(definition, train)',
   ),
-  'jax': _Kind(record='model', ending='jax', shared='model_jax', **_EVALUATION),
-  'pytorch': _Kind(record='model', ending='torch', shared='model_torch', **_EVALUATION),
-  'parity': _Kind(record='model', ending='parity', shared='parity'),
+  'jax': _Kind(record='model', ending='jax', shared='model_jax', **_MODEL),
+  'pytorch': _Kind(record='model', ending='torch', shared='model_torch', **_MODEL),
+  'parity': _Kind(
+    record='model', ending='parity', shared='parity', required=('to_torch', 'to_jax')
+  ),
   'metrics': _Kind(record='model', ending='metrics', shared='metrics'),
 }
 KINDS = tuple(_KINDS)
@@ -149,16 +155,22 @@ class Task:
 
   def _problem_of(self, name: str, definition: WorkloadDefinition, kind: str) -> str:
     problem = self._export_problem(name, _KINDS[kind])
-    if problem or kind != 'data' or definition.bundled:
-      return problem
     exported = _exported(self.folder / f'{name}.py')
-    missing = [one for one in PREPARATION if exported is not None and one not in exported]
+    if problem or exported is None:
+      return problem
+    required = list(_KINDS[kind].required)
+    remedy = ''
+    if kind == 'data' and 'source' in exported:
+      required.append('transform')
+    if kind == 'data' and not definition.bundled:
+      required += PREPARATION
+      remedy = f', or set bundled=True if {definition.name} needs no preparation'
+    missing = [one for one in required if one not in exported]
     if not missing:
       return ''
     return (
-      f'The task {self.name!r}: {name}.py must export {" and ".join(PREPARATION)}, as the data of '
-      f'{definition.name} are not bundled; it lacks {" and ".join(missing)}. Add what is missing, '
-      'or set bundled=True in the definition.'
+      f'The task {self.name!r}: {name}.py must export {", ".join(required)}; it lacks '
+      f'{", ".join(missing)}. Add what is missing{remedy}.'
     )
 
   def _export_problem(self, name: str, kind: _Kind) -> str:

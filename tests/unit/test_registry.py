@@ -136,7 +136,8 @@ def test_members_are_the_base_and_held_out_workloads_of_a_suite():
 
 CONV_NET = registry.workload('quick_vision')  # its records are a ConvNet and VisionData
 MLP = registry.workload('mnist')  # its records are an Mlp and VisionData
-EXPORTS = 'def loader(): ...\ndef eval_step(): ...\n'
+NAMES = 'about, prepare, fake_batch, loader, build, forward, loss, eval_step, to_torch, to_jax'
+EXPORTS = f'from .others import {NAMES}\n'
 
 
 class TestCode:
@@ -193,8 +194,9 @@ class TestCode:
     assert 'which no other' in task.problem(CONV_NET, 'jax')
 
   def test_code_is_imported_from_the_file_that_was_found(self, task):
-    self.write(task, 'conv_net_jax', text='WHICH = eval_step = "own"\n')
-    self.write(task, 'model_jax', text='WHICH = eval_step = "shared"\n')
+    model = 'build = forward = loss = eval_step = None\n'
+    self.write(task, 'conv_net_jax', text=f'WHICH = "own"\n{model}')
+    self.write(task, 'model_jax', text=f'WHICH = "shared"\n{model}')
     assert [task.code(one, 'jax').WHICH for one in (CONV_NET, MLP)] == ['own', 'shared']
 
   @pytest.mark.parametrize(
@@ -217,11 +219,11 @@ class TestCode:
   @pytest.mark.parametrize(
     'text',
     [
-      'from .shared import source, transform\n',
+      'from .shared import source, transform, fake_batch\n',
       'from .shared import *\n',
-      'loader = 1\n',
-      'loader: int = 1\n',
-      'try:\n  import a\nexcept ImportError:\n  def loader(): ...\n',
+      'loader = fake_batch = 1\n',
+      'fake_batch: int = 1\nloader: int = 1\n',
+      'def fake_batch(): ...\ntry:\n  import a\nexcept ImportError:\n  def loader(): ...\n',
       '(',
     ],
     ids=['imported', 'star', 'assigned', 'annotated', 'in a block', 'no Python'],
@@ -231,11 +233,24 @@ class TestCode:
     assert task.problem(dataclasses.replace(MLP, bundled=True), 'data') == ''
 
   def test_data_that_are_not_bundled_need_their_preparation(self, task):
-    self.write(task, 'data', text='def about(): ...\ndef loader(): ...\n')
+    self.write(task, 'data', text='about = fake_batch = loader = None\n')
     found = task.problem(MLP, 'data')
-    assert 'data.py must export about and prepare, as the data of mnist are not bundled' in found
-    assert 'it lacks prepare. Add what is missing, or set bundled=True' in found
+    assert 'data.py must export fake_batch, about, prepare; it lacks prepare. Add what' in found
+    assert 'or set bundled=True if mnist needs no preparation' in found
     assert task.problem(dataclasses.replace(MLP, bundled=True), 'data') == ''
+
+  @pytest.mark.parametrize(
+    ('kind', 'name', 'text', 'missing'),
+    [
+      ('data', 'data', 'source = about = prepare = None\n', 'fake_batch, transform'),
+      ('jax', 'model_jax', 'build = loss = eval_step = None\n', 'forward'),
+      ('parity', 'parity', 'to_jax = None\n', 'to_torch'),
+    ],
+  )
+  def test_what_a_file_lacks_is_said_before_anything_starts(self, task, kind, name, text, missing):
+    self.write(task, name, text=text)
+    assert f'it lacks {missing}. Add what is missing' in task.problem(MLP, kind)
+    assert f'{name}.py must export' in str(refusal(task, MLP, kind))
 
   @pytest.mark.parametrize(
     ('name', 'expected'),
