@@ -6,9 +6,16 @@ machine. Each study has its own measure of the cost, so that its noise enters th
 studies.
 
 A race measures costs in rounds of the submission and the baseline in turn. Where all the
-submissions of a workload and host were measured so, those are the costs; otherwise they are the
-median step times of the runs. What was measured on one host says nothing of the runs of another.
+submissions of a workload, host and framework were measured so, those are the costs; otherwise they
+are the step times of the runs. What was measured on one host says nothing of the runs of another.
 A step that nobody timed counts as one of the baseline, which a note says.
+
+A workload has one unit. It is the step of the first baseline of the suite that was timed on every
+host and in every framework where a trial reached the target. If there is none, the steps of all
+submissions count as they are: a cost of 1, which the caption and a note say. No other submission
+stands in. The choice of one would depend on which others are there, and hosts and frameworks would
+be ranked in different units. Plain steps have the same meaning for all, and one more run changes
+them for none. They favor submissions with slow steps, so that `--strict` refuses them.
 """
 
 from __future__ import annotations
@@ -16,7 +23,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -30,8 +38,54 @@ if TYPE_CHECKING:
 
 UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
-_PLACE = ['workload', 'host', 'framework']
+Basis = Literal['rounds', 'runs', 'plain', '']
+
 _FAR_LONGER = 1.5  # what drifts between trials is less
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+  """The trials of one workload on one host and in one framework.
+
+  Attributes:
+    key: workload, host, framework.
+    table: its outcomes.
+    costs: what was measured of this workload and framework, of files as they are.
+  """
+
+  key: tuple[str, str, str]
+  table: pd.DataFrame
+  costs: Sequence[StepCost]
+
+  def __str__(self) -> str:
+    workload, host, framework = self.key
+    return f'{workload} on host {host} ({framework})' if host else f'{workload} ({framework})'
+
+  @property
+  def entries_that_reached(self) -> set[str]:
+    return set(self.table['entry'][self.table['step'].notna()])
+
+  @property
+  def is_reached(self) -> bool:
+    return bool(self.table['step'].notna().any())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Costs:
+  """The costs of the trials of a place.
+
+  Attributes:
+    cost: [trial], NaN if unknown.
+    log_bias: the mean log cost of a second process of the baseline; NaN if it was not measured.
+    log_floor: the largest of its log costs.
+  """
+
+  basis: Basis
+  cost: np.ndarray
+  notes: Sequence[Note] = ()
+  unit: str = ''
+  log_bias: float = math.nan
+  log_floor: float = math.nan
 
 
 def add_times(
@@ -43,131 +97,151 @@ def add_times(
 
   - `time`: in the unit of the axis; inf for a miss.
   - `cost`: of a step, beside one of the baseline; NaN if unknown.
-  - `log_floor`: the noise in the logarithm of a cost; NaN if unknown.
-  - `cost_basis`: 'rounds' or 'runs' (see above); empty where seconds are raced.
+  - `unit`: the baseline by whose step costs are measured; empty for plain steps and seconds.
+  - `log_bias`: the mean logarithm of the cost of a second process of the baseline; NaN if unknown.
+  - `log_floor`: the largest of these logarithms in any study.
+  - `cost_basis`: 'rounds', 'runs' or 'plain' (see above); empty where seconds are raced.
   """
+  import pandas as pd
+
   if axis == 'seconds':
     seconds = outcomes['submission_time_sec'].fillna(np.inf)
-    return outcomes.assign(time=seconds, cost=np.nan, log_floor=np.nan, cost_basis=''), []
+    unknown = dict.fromkeys(('cost', 'log_bias', 'log_floor'), np.nan)
+    return outcomes.assign(time=seconds, **unknown, unit='', cost_basis=''), []
   notes: list[Note] = []
-  cost, log_floor, by_rounds = _from_rounds(outcomes, costs, notes)
-  cost[~by_rounds] = _from_runs(outcomes[~by_rounds], baselines, notes)
-  untimed = np.isnan(cost)
-  reached = outcomes['step'].notna().to_numpy()
-  notes += [Note('untimed', path) for path in outcomes['path'][untimed & reached]]
-  steps = outcomes['step'].fillna(np.inf) * np.where(untimed, 1.0, cost)
-  basis = np.where(by_rounds, 'rounds', 'runs')
-  return outcomes.assign(time=steps, cost=cost, log_floor=log_floor, cost_basis=basis), notes
+  parts = []
+  for _, column in outcomes.groupby('workload', observed=True):
+    places = _places(column, costs)
+    for place, found in zip(places, _of_column(places, baselines), strict=True):
+      notes += found.notes
+      parts.append(
+        place.table.assign(
+          cost=found.cost,
+          unit=found.unit,
+          log_bias=found.log_bias,
+          log_floor=found.log_floor,
+          cost_basis=found.basis,
+        )
+      )
+  table = pd.concat(parts).loc[outcomes.index]
+  untimed = table.cost.isna()
+  notes += [Note('untimed', path) for path in table.path[untimed & table.step.notna()]]
+  return table.assign(time=table.step.fillna(np.inf) * table.cost.fillna(1.0)), notes
 
 
-def _from_rounds(
-  outcomes: pd.DataFrame, costs: Sequence[StepCost], notes: list[Note]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Cost and floor of each row, and whether all submissions of its place were measured."""
-  cost, log_floor = np.full((2, len(outcomes)), np.nan)
-  guessed: set[str] = set()
-  measured = np.zeros(len(outcomes), dtype=bool)
-  for place, rows in outcomes.groupby(_PLACE, observed=True).indices.items():
-    entries, studies, hashes = (
-      outcomes[name].to_numpy()[rows] for name in ('entry', 'study', 'submission_hash')
-    )
-    raced = {entry: known for entry, known in zip(entries, hashes, strict=True) if known}
-    valid = [
-      one for one in costs if (one.workload, one.framework) == place[::2] and one.is_of(raced)
+def _places(column: pd.DataFrame, costs: Sequence[StepCost]) -> list[_Place]:
+  """The places of one workload's trials."""
+  found = []
+  for key, table in column.groupby(['workload', 'host', 'framework'], observed=True):
+    workload, host, framework = key
+    hashes = zip(table.entry, table.submission_hash, strict=True)
+    raced = {entry: known for entry, known in hashes if known}
+    measured = [
+      one
+      for one in costs
+      if (one.workload, one.framework) == (workload, framework) and one.is_of(raced)
     ]
-    there = [one for one in valid if one.host == place[1]]
-    reached = outcomes['step'].notna().to_numpy()[rows]
-    if not there:
-      if reached.any():
-        why = 'timed on other hosts alone' if valid else f'no costs in {race_files.COSTS_FILE}'
-        notes.append(Note('step_times', _place(*place), why))
-      continue
-    baseline = there[-1].baseline
-    found: dict[str, dict[str, float]] = {baseline: {}}
-    floors: dict[str, float] = {}
-    for one in there:  # the last measure of a study counts
-      if one.baseline == baseline:
-        log_costs = floors if one.is_floor else found.setdefault(one.submission, {})
-        log_costs[f'study_{one.study}'] = one.log_cost
-    missing = sorted(set(entries[reached]) - set(found))
-    if missing:
-      detail = f'{", ".join(missing)} not timed against {baseline}'
-      notes.append(Note('step_times', _place(*place), detail))
-      continue
-    measured[rows] = True
-    for row, entry, study in zip(rows, entries, studies, strict=True):
-      if entry in found:  # a miss needs no cost
-        cost[row] = 1.0 if entry == baseline else math.exp(_of_study(found[entry], study))
-        if entry != baseline and study not in found[entry]:
-          guessed.add(f'{entry}, {_place(*place)}, {study}')
-    log_floor[rows] = max(map(abs, floors.values()), default=0.0)
-    step_secs = outcomes.iloc[rows].groupby('entry', observed=True).step_sec.median().to_dict()
-    notes += _timed_otherwise(_place(*place), step_secs, found, baseline)
-  notes += [Note('study_cost', where) for where in sorted(guessed)]
-  return cost, log_floor, measured
+    found.append(_Place(key=(workload, host, framework), table=table, costs=measured))
+  return found
+
+
+def _of_column(places: Sequence[_Place], baselines: Sequence[str]) -> list[_Costs]:
+  """The costs of a workload, in the steps of the first baseline that is in all its places."""
+  for baseline in baselines:
+    found = [_of_place(place, baseline) for place in places]
+    if all(one.basis or not place.is_reached for one, place in zip(found, places, strict=True)):
+      return found
+  listed = ' or '.join(baselines)
+  notes = [
+    Note('baseline', str(place), f'needs steps of {listed}')
+    for place in places
+    if place.is_reached and not any(_of_place(place, one).unit for one in baselines)
+  ]
+  notes = notes or [Note('baseline', places[0].key[0], f'needs one of {listed} everywhere')]
+  plain = [_Costs(basis='plain', cost=np.ones(len(place.table))) for place in places]
+  return [replace(plain[0], notes=notes), *plain[1:]]
+
+
+def _of_place(place: _Place, baseline: str) -> _Costs:
+  """The costs of a place in steps of a baseline; without a basis where it was not timed."""
+  there = [one for one in place.costs if one.host == place.key[1] and one.baseline == baseline]
+  missing = sorted(place.entries_that_reached - {baseline} - {one.submission for one in there})
+  if there and not missing:
+    return _from_rounds(place, baseline, there)
+  if missing and there:
+    why = f'{", ".join(missing)} not timed against {baseline}'
+  elif any(one.baseline == baseline for one in place.costs):
+    why = 'timed on other hosts alone'
+  else:
+    why = f'no costs in {race_files.COSTS_FILE}'
+  return _from_runs(place, baseline, why)
+
+
+def _from_rounds(place: _Place, baseline: str, costs: Sequence[StepCost]) -> _Costs:
+  """The costs that were measured in turn with the baseline; the last measure of a study counts."""
+  found: dict[str, dict[str, float]] = {baseline: {}}
+  own: dict[str, float] = {}  # of a second process of the baseline
+  for one in costs:
+    log_costs = own if one.is_floor else found.setdefault(one.submission, {})
+    log_costs[f'study_{one.study}'] = one.log_cost
+  cost = np.full(len(place.table), np.nan)
+  guessed = set()
+  for row, (entry, study) in enumerate(zip(place.table.entry, place.table.study, strict=True)):
+    if entry == baseline:
+      cost[row] = 1.0
+    elif entry in found:  # a miss needs no cost
+      cost[row] = math.exp(_of_study(found[entry], study))
+      if study not in found[entry]:
+        guessed.add(f'{entry}, {place}, {study}')
+  notes = [Note('study_cost', where) for where in sorted(guessed)]
+  return _Costs(
+    basis='rounds',
+    cost=cost,
+    unit=baseline,
+    log_bias=statistics.fmean(own.values()) if own else math.nan,
+    log_floor=max(map(abs, own.values()), default=0.0),
+    notes=[*notes, *_timed_otherwise(place, found, baseline)],
+  )
 
 
 def _timed_otherwise(
-  where: str,
-  step_secs: Mapping[str, float],
-  found: Mapping[str, Mapping[str, float]],
-  baseline: str,
+  place: _Place, found: Mapping[str, Mapping[str, float]], baseline: str
 ) -> Iterator[Note]:
   """Notes who took far longer for a step in trials than in rounds, beside the baseline.
 
   A submission may find out that it is being timed, or need more time for later steps.
   """
+  step_secs = place.table.groupby('entry', observed=True).step_sec.median().to_dict()
   for name in sorted(found.keys() - {baseline}):
     in_trials = step_secs.get(name, math.nan) / step_secs.get(baseline, math.nan)
     timed = math.exp(statistics.median(found[name].values()))
     if in_trials > _FAR_LONGER * timed:
       yield Note(
         'timed_otherwise',
-        where,
+        str(place),
         f'{name}: {in_trials:.2f} of a step of {baseline} in trials, {timed:.2f} when timed',
       )
 
 
-def _of_study(log_costs: dict[str, float], study: str) -> float:
+def _of_study(log_costs: Mapping[str, float], study: str) -> float:
   """The measure of a study; where it has none, the median of the others'."""
   return log_costs.get(study, statistics.median(log_costs.values()))
 
 
-def _place(workload: str, host: str, framework: str) -> str:
-  return f'{workload} on host {host} ({framework})' if host else f'{workload} ({framework})'
+def _from_runs(place: _Place, baseline: str, why: str) -> _Costs:
+  """The costs by the step times of the trials; NaN where a trial has none.
 
+  A cost is the submission's median in the study over the baseline's median.
 
-def _from_runs(outcomes: pd.DataFrame, baselines: Sequence[str], notes: list[Note]) -> np.ndarray:
-  """Returns the cost of each row from the step times of the runs; NaN if a trial has none.
-
-  It is the submission's median in the study over the baseline's median.
+  Args:
+    why: why costs were not measured in turn, for the note.
   """
-  units = _unit_step_times(outcomes, baselines, notes)
-  group = ['submission', 'workload', 'study', 'host']
-  own = outcomes.groupby(group, observed=True)['step_sec'].transform('median')
-  keys = outcomes[_PLACE].itertuples(index=False, name=None)
-  unit = np.array([units.get(key, np.nan) for key in keys], dtype=float)
-  cost = own.to_numpy() / unit
-  return np.where(np.isfinite(cost), cost, np.nan)
-
-
-def _unit_step_times(
-  outcomes: pd.DataFrame, baselines: Sequence[str], notes: list[Note]
-) -> dict[tuple[str, str, str], float]:
-  """The baseline's median step time by workload, host and framework.
-
-  Without a run of a baseline there, the submission that comes first by name stands in; said in a
-  note.
-  """
-  units: dict[tuple[str, str, str], float] = {}
-  timed = outcomes[outcomes.step_sec.notna()]
-  for key, group in timed.groupby(_PLACE, observed=True):
-    workload, host, framework = key
-    wanted = [name for base in baselines for name in (base, f'{base}_{framework}')]
-    present = set(group.submission)
-    name = next((one for one in wanted if one in present), None)
-    if name is None:
-      name = min(present)
-      notes.append(Note('baseline', _place(*key), f'{name} is the unit of a step'))
-    units[workload, host, framework] = float(group.step_sec[group.submission == name].median())
-  return units
+  table = place.table
+  names = (baseline, f'{baseline}_{place.key[2]}')
+  unit = table.step_sec[table.submission.isin(names)].median()
+  own = table.groupby(['submission', 'study'], observed=True)['step_sec'].transform('median')
+  cost = own.to_numpy(dtype=float) / unit
+  if np.isnan(unit):
+    return _Costs(basis='', cost=cost)
+  notes = [Note('step_times', str(place), why)] if place.is_reached else []
+  return _Costs(basis='runs', cost=cost, unit=baseline, notes=notes)

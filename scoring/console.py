@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NAMED = (
   *('damaged', 'missing_column', 'truncated', 'bad_steps', 'bad_times', 'damaged_log'),
   *('altered_table', 'contradiction', 'impossible_metric', 'lost_record', 'lost_log'),
-  *('dangling_link', 'missing_study', 'study_count'),
+  *('dangling_link', 'missing_study', 'study_count', 'baseline'),
 )
 _MAX_PLACES = 5  # of a kind of note
 _MIN_NAME = 8  # characters that are left of a name

@@ -58,7 +58,7 @@ KINDS: Mapping[str, str] = {
   'untimed': 'trials whose steps were not timed; each counts as a step of the baseline',
   'timed_otherwise': 'submissions whose steps took far longer in trials than when they were timed',
   'study_cost': 'studies whose step cost was not measured; the median of the others counts',
-  'baseline': 'hosts and workloads without a run of the baseline',
+  'baseline': 'hosts and frameworks without a step of the baseline; plain steps count',
 }
 
 # What is wrong with files that could be read in part: a trial that has not reached its target by

@@ -410,8 +410,9 @@ def _about_step_costs(result: Leaderboard) -> list[str]:
   means = {
     'rounds': f'timed in turn with the baseline ({race_files.COSTS_FILE})',
     'runs': 'taken from the step times of the runs, which were not timed with the baseline',
+    'plain': '1 for all (plain steps), as not every host and framework has a step of the baseline',
   }
-  said = [f'{means[name]}: {", ".join(sorted(found))}' for name, found in workloads.items()]
+  said = [f'{means[name]}: {", ".join(sorted(found))}' for name, found in workloads.items() if name]
   return [f'Cost of a step beside the baseline, {"; ".join(said)}.']
 
 

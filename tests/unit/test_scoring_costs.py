@@ -12,10 +12,11 @@ import pytest
 from scoring_runs import hit_at, miss, write_trial
 
 import scoring
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
-from scoring import console, outputs, planned, report, spent
+from scoring import console, cost_errors, outputs, planned, report, spent
 from scoring.report import payload
 from scoring.statistics import costs, verdicts
 
@@ -249,6 +250,82 @@ class TestAxis:
     assert times(scored(tmp_path / 'slow', statistics=False), 'slow') == pytest.approx([200.0])
 
 
+class TestUnit:
+  """A workload has one unit: the step of one baseline, or the plain step."""
+
+  def race(self, root: Path) -> None:
+    """Two submissions in two frameworks, whose steps take what they take."""
+    run(root, {'slow': 90}, studies=1, step_sec={'slow': 9.0})
+    run(root, {'quick': 100}, studies=1, step_sec={'quick': 0.5}, framework='pytorch')
+
+  def score(self, root: Path) -> tuple[dict[str, float], Any]:
+    result = scored(root, statistics=False)
+    return {name: times(result, name)[0] for name in result.submissions}, result
+
+  def test_without_a_baseline_one_more_run_turns_nothing(self, tmp_path):
+    """Regression: a run of five steps became the unit of its framework and turned the board."""
+    self.race(tmp_path)
+    before, _ = self.score(tmp_path)
+    run(tmp_path, {'lbfgs': 5}, studies=1, step_sec={'lbfgs': 40.0}, reached=False)
+    run(tmp_path, {'early': 80}, studies=1, step_sec={'early': 0.01}, framework='pytorch')
+    after, _ = self.score(tmp_path)
+    assert before == {'quick': 100.0, 'slow': 90.0}
+    assert after == {**before, 'early': 80.0, 'lbfgs': math.inf}
+
+  def test_plain_steps_are_said_in_the_caption_and_in_a_note_with_what_is_missing(self, tmp_path):
+    self.race(tmp_path)
+    _, result = self.score(tmp_path)
+    (caption,) = [text for text in outputs.footnotes(result) if text.startswith('Cost of a step')]
+    assert '1 for all (plain steps)' in caption and caption.endswith('quick_vision.')
+    notes = [note for note in result.notes if note.kind == 'baseline']
+    assert [note.where for note in notes] == [
+      f'quick_vision on host h ({framework})' for framework in ('jax', 'pytorch')
+    ]
+    assert notes[0].detail == 'needs steps of baseline or nadamw'
+    with pytest.raises(errors.UserError, match='which --strict refuses'):
+      scored(tmp_path, statistics=False, strict=True)
+
+  def test_a_baseline_in_one_framework_is_the_unit_of_neither(self, tmp_path):
+    self.race(tmp_path)
+    run(tmp_path, {'nadamw': 50}, studies=1, step_sec={'nadamw': 3.0})
+    found, result = self.score(tmp_path)
+    assert found == {'nadamw': 50.0, 'quick': 100.0, 'slow': 90.0}
+    (note,) = [note for note in result.notes if note.kind == 'baseline']
+    assert note.where == 'quick_vision on host h (pytorch)'
+    assert not [note for note in result.notes if note.kind == 'step_times']
+
+  def test_a_baseline_in_both_frameworks_is_the_unit_of_both(self, tmp_path):
+    self.race(tmp_path)
+    for framework, sec in (('jax', 3.0), ('pytorch', 0.25)):
+      run(tmp_path, {'nadamw': 50}, studies=1, step_sec={'nadamw': sec}, framework=framework)
+    found, _ = self.score(tmp_path)
+    assert found['slow'] == 270.0 and found['quick'] == 200.0
+
+  def test_where_nothing_reached_the_target_no_baseline_is_missed(self, tmp_path):
+    run(tmp_path, {'nadamw': 50, 'slow': 90}, studies=1, step_sec={'slow': 2.0})
+    run(tmp_path, {'quick': 100}, studies=1, framework='pytorch', reached=False)
+    found, result = self.score(tmp_path)
+    assert found['slow'] == 180.0 and found['quick'] == math.inf
+    assert not [note for note in result.notes if note.kind == 'baseline']
+
+  def test_two_baselines_that_are_each_in_one_framework_give_no_unit(self, tmp_path):
+    self.race(tmp_path)
+    run(tmp_path, {'nadamw': 50}, studies=1, step_sec={'nadamw': 3.0})
+    run(tmp_path, {'baseline': 50}, studies=1, framework='pytorch')
+    found, result = self.score(tmp_path)
+    assert found['slow'] == 90.0 and found['quick'] == 100.0
+    (note,) = [note for note in result.notes if note.kind == 'baseline']
+    assert note.detail == 'needs one of baseline or nadamw everywhere'
+
+  def test_costs_beside_another_submission_give_no_unit(self, tmp_path):
+    run(tmp_path, {'a': 100, 'slow': 100}, studies=1)
+    measured(tmp_path, {'slow': 5.0}, studies=1)
+    found = race_files.read_costs(tmp_path)
+    (tmp_path / race_files.COSTS_FILE).unlink()
+    race_files.append_costs(tmp_path, [dataclasses.replace(one, baseline='a') for one in found])
+    assert self.score(tmp_path)[0] == {'a': 100.0, 'slow': 100.0}
+
+
 class TestVerdict:
   def verdict(self, root: Path, a: str = 'nadamw', b: str = 'twin', **options: Any):
     return verdicts.one_pair(scored(root, statistics=False, **options), a, b, seed=0)
@@ -407,3 +484,20 @@ def test_logs_of_a_cost_are_symmetric():
   dear = StepCost(**fields, study=1, rounds=rounds)
   cheap = StepCost(**fields, study=1, rounds=((2.0, 1.0, 2.0),))
   assert dear.log_cost == -cheap.log_cost == math.log(2)
+
+
+class TestErrors:
+  def test_they_are_the_mean_noise_of_the_baseline_against_itself(self, tmp_path):
+    noise = {'quick_vision': [0.05, -0.01], 'quick_lm': [-0.03, -0.05]}
+    for workload, logs in noise.items():
+      run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2, workload=workload)
+      floors = [math.exp(one) for one in logs]
+      measured(tmp_path, {'slow': 2.0}, floors=floors, studies=2, workload=workload)
+    run(tmp_path, {'slow': 100}, studies=2, workload='quick_lm', framework='pytorch')
+    result = scored(tmp_path, statistics=False, workloads=tuple(noise), allow_provisional=True)
+    found = cost_errors.of(result)
+    vision, lm = (result.workloads.index(name) for name in noise)
+    assert found.df == 1 and found.log_sd == pytest.approx(0.02)  # the other has no unit
+    assert found.is_unit[:, vision].tolist() == [True, False, False]
+    assert found.places[:, vision].tolist() == [0, 0, cost_errors.NOT_MEASURED]
+    assert found.places[:, lm].tolist() == [cost_errors.NOT_MEASURED] * 3

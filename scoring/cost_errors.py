@@ -1,0 +1,127 @@
+"""What stays uncertain in the costs of steps, however many studies measure them.
+
+The logarithm of a measured cost has three errors:
+
+- within a process, from burst to burst;
+- between processes, which are fresh in each study;
+- of the place: a part that stays on one host and does not average out over studies.
+
+The first two differ from study to study, and each study has its own cost. So they are in the spread
+of study times, which intervals and verdicts take into account. This module is for the third.
+
+In each study a second process of the baseline is timed like any submission. Its true cost is 1.
+What its mean over the studies shows instead is a draw of what two copies of one algorithm differ
+by: all of the third error, and what averaging has left of the others. There is one draw for each
+workload, framework and host. Their root mean square is `log_sd`. As they are few, quantiles are
+those of Student's t, with a degree of freedom for each. So copies exceed `least_effect` at its
+level, whichever of the three errors is the largest (`tests/simulations/costs.py`).
+
+Half of the variance is a submission's, and half the baseline's. The baseline's is common to all
+that were measured beside it, and cancels between two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoring import student
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+  from scoring.result import Result
+
+NOT_MEASURED = -1
+_PLACE = ['host', 'framework']
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostErrors:
+  """Errors of the logarithms of costs that are common to all studies.
+
+  Attributes:
+    log_sd: standard deviation of the difference between two submissions of one place; 0 where
+      the baseline was not measured against itself.
+    df: degrees of freedom of `log_sd`; 0 where it is not known.
+    places: [submission, workload], the number of the framework and host whose baseline is the unit;
+      NOT_MEASURED where costs were not measured in turn with the baseline.
+    is_unit: [submission, workload], whether the submission is the baseline, whose cost is exact.
+  """
+
+  log_sd: float
+  df: int
+  places: np.ndarray
+  is_unit: np.ndarray
+
+  def draw(self, rng: np.random.Generator, num: int) -> np.ndarray:
+    """Draws factors by which times may be wrong: [num, submission, workload], around 1.
+
+    All of a draw have one spread, which is itself drawn: it is known with `df` degrees of freedom.
+    """
+    shape = (num, *self.places.shape)
+    if not self.df:
+      return np.ones(shape)
+    spread = self.log_sd * np.sqrt(self.df / rng.chisquare(self.df, size=num) / 2)
+    own = rng.standard_normal(shape)
+    units = rng.standard_normal((num, self.places.max() + 1, shape[-1]))
+    columns = np.arange(shape[-1])
+    unit = units[:, np.maximum(self.places, 0), columns]
+    exact = self.is_unit | (self.places == NOT_MEASURED)
+    return np.exp(spread[:, None, None] * np.where(exact, 0.0, own - unit))
+
+  def least_effect(self, a: int, b: int, workloads: Sequence[int], *, level: float = 0.05) -> float:
+    """The log ratio beyond which two submissions are not copies, as far as costs are concerned.
+
+    Args:
+      a, b: submissions.
+      workloads: those whose log ratios the effect is the mean of.
+      level: how often copies may exceed it, in either direction.
+
+    Returns:
+      A margin of at least 0 for the absolute mean log ratio; 0 where costs were not measured.
+    """
+    if not self.df or not workloads:
+      return 0.0
+    variances = [self._num_errors(a, b, w) * self.log_sd**2 / 2 for w in workloads]
+    return (
+      student.quantile(1 - level / 2, self.df) * float(np.sqrt(sum(variances))) / len(workloads)
+    )
+
+  def _num_errors(self, a: int, b: int, workload: int) -> int:
+    """How many independent errors the log ratio of two submissions has on a workload.
+
+    A measured cost has two: its own, and that of its unit, which is common to a place.
+    """
+    places = [
+      int(self.places[one, workload])
+      for one in (a, b)
+      if self.places[one, workload] != NOT_MEASURED and not self.is_unit[one, workload]
+    ]
+    is_common = len(set(places)) < len(places)
+    return len(places) if is_common else 2 * len(places)
+
+
+def of(result: Result) -> CostErrors:
+  """Finds the errors of a result from its columns `log_bias`, `unit` and `cost_basis`."""
+  table = result.outcomes[result.outcomes.cost_basis == 'rounds']
+  numbers = {key: number for number, key in enumerate(sorted(set(_keys(table))))}
+  shape = (len(result.submissions), len(result.workloads))
+  places, is_unit = np.full(shape, NOT_MEASURED), np.zeros(shape, dtype=bool)
+  for row, key in zip(table.itertuples(), _keys(table), strict=True):
+    cell = result.submissions.index(row.submission), result.workloads.index(row.workload)
+    places[cell], is_unit[cell] = numbers[key], row.entry == row.unit
+  biases = table.groupby(['workload', *_PLACE], observed=True).log_bias.first().dropna()
+  return CostErrors(
+    log_sd=float(np.sqrt(np.mean(np.square(biases)))) if len(biases) else 0.0,
+    df=len(biases),
+    places=places,
+    is_unit=is_unit,
+  )
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+  return list(table[_PLACE].itertuples(index=False, name=None))
