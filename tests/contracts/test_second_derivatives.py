@@ -80,7 +80,18 @@ WAYS = {'jax': in_jax, 'pytorch': in_torch}
 LAYERS = {'jax': 'jax', 'pytorch': 'torch'}
 
 
-@pytest.mark.parametrize('case', training_loss.parameters(lambda one: (one.task, type(one.model))))
+def _cases() -> list[Any]:
+  """The first workload of each model; slow where a deep program compiles long."""
+  cases = []
+  for case in training_loss.parameters(lambda one: (one.task, type(one.model))):
+    definition, framework = case.values[0]
+    is_deep = framework == 'jax' and getattr(definition.model, 'num_layers', 0) > 1
+    marks = [pytest.mark.slow] if is_deep and not case.marks else case.marks
+    cases.append(pytest.param(*case.values, id=case.id, marks=marks))
+  return cases
+
+
+@pytest.mark.parametrize('case', _cases())
 def test_hessian_vector_products_are_differences_of_gradients(case):
   definition, framework = case
   with training_loss.in_float64(framework):

@@ -136,6 +136,7 @@ def test_nothing_is_looked_at_where_nothing_is_frozen(backend, monkeypatch):
   workload.check_frozen(params, state)
 
 
+@pytest.mark.slow
 def test_the_layout_with_a_device_axis_has_a_copy_for_each_device(backend, first):
   with_axis = backend.for_submission(frozenset({'jax.pmap'}))
   workload, params, state = begin(with_axis, 'Conv_0', 'BatchNorm_0')

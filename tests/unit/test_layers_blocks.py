@@ -282,8 +282,9 @@ def test_dropout_of_everything_leaves_the_input(framework):
       module = layers.Block(case.config, names, np.float32)
       rngs = {'dropout': jax.random.key(0)}
       run = functools.partial(module.apply, {'params': params}, np.float32(case.x), rngs=rngs)
-      out = run(train=True, **rates)
-      still = run(train=False, **rates)
+      out, still = jax.jit(
+        lambda run=run, rates=rates: (run(train=True, **rates), run(train=False, **rates))
+      )()
       np.testing.assert_allclose(still, twin.block(case.config, names, params, case.x), atol=1e-5)
     else:
       block = torch_block(case)
@@ -302,7 +303,9 @@ def test_dropout_of_hidden_units_leaves_the_last_bias(framework):
 
     module = layers.FeedForward(replace(config, bias_stddev=0.5), np.float32)
     rngs = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
-    out, variables = module.init_with_output(rngs, x, train=True, dropout_rate=1.0)
+    out, variables = jax.jit(
+      lambda: module.init_with_output(rngs, x, train=True, dropout_rate=1.0)
+    )()
     bias = variables['params']['Dense_2']['bias']
   else:
     torch = pytest.importorskip('torch')
