@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags, score
 
 SUMMARY = 'compare two submissions'
@@ -33,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
   from scoring.console import sentence
   from scoring.statistics import verdicts
 
-  for path in args.path:
-    registry.add_root(path)
+  _flags.find_own(args)
   frame = scoring.load(args.runs)
   suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
   result = scoring.score(

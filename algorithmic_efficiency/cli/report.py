@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags, score
 
 SUMMARY = 'rebuild the report of runs or of results'
@@ -26,8 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
   from scoring import outputs, report
 
-  for path in args.path:
-    registry.add_root(path)
+  _flags.find_own(args)
   report.require_installed()
   source = Path(args.runs).expanduser()
   if any((source / name).is_file() for name in (report.DATA, 'leaderboard.json')):

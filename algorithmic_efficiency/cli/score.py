@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Collection
 from typing import Any
 
-from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.trial.run_options import RunOptions
 
@@ -100,7 +99,7 @@ def rules_arguments(parser: _flags.Parser) -> None:
   )
   _flags.add(parser, 'mix_hosts')
   _flags.add(parser, 'seed', **group, default=0, unset='0', help='seed of the bootstrap samples')
-  _flags.add(parser, 'path')
+  _flags.add(parser, 'path', 'workload_path')
 
 
 _MAX_RESAMPLES = 100_000
@@ -121,8 +120,7 @@ def run(args: argparse.Namespace, only: Collection[str] | None = None) -> int:
 
   from scoring import outputs
 
-  for path in args.path:
-    registry.add_root(path)
+  _flags.find_own(args)
   folder = Path(args.output_dir).expanduser()
   outputs.require_writable(folder)
   if not args.no_report:

@@ -123,7 +123,7 @@ def test_on_two_devices_it_trains_and_evaluates_as_on_one(trial: Trial, tmp_path
   for step in shared:
     for name in found[step].keys() & expected[step].keys():
       if name.endswith('/loss'):
-        assert found[step][name] == pytest.approx(expected[step][name], rel=1e-3), (step, name)
+        assert found[step][name] == pytest.approx(expected[step][name], rel=5e-6), (step, name)
       if name.endswith('/num_examples'):
         assert found[step][name] == expected[step][name]
 

@@ -134,6 +134,15 @@ def test_a_value_that_a_request_refuses_is_one_short_line(words, message, capsys
   assert shown.err.count('\n') == 1 and len(shown.err) < 600
 
 
+def test_each_verb_that_finds_tasks_below_a_folder_takes_the_folder_of_a_task():
+  """Regression: a race with `--workload_path` could not be scored again with it."""
+  found = {verb: {action.dest for _, action in flags(parser)} for verb, parser in parsers().items()}
+  assert 'path' in found['score'] and 'path' in found['evaluate']
+  assert [verb for verb, names in found.items() if 'path' in names] == [
+    verb for verb, names in found.items() if 'workload_path' in names
+  ]
+
+
 def test_no_verb_takes_a_negative_seed():
   """Regression: `compare --seed -1` was taken."""
   seeds = {
