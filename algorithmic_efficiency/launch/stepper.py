@@ -93,14 +93,21 @@ class Stepper:
     self.start = self._answer(Ready)
 
   def go(
-    self, num_steps: int, *, max_batches: int | None = None, generate: bool = False
+    self,
+    num_steps: int,
+    *,
+    max_batches: int | None = None,
+    generate: bool = False,
+    each_step: bool = False,
   ) -> Interval:
     """Makes steps, and then evaluates `max_batches` batches of each split, if it is not None.
 
     Args:
       generate: whether the evaluation generates what the definition has generated.
+      each_step: whether each step is timed by itself, which makes all of them slower.
     """
-    order = json.dumps({'num_steps': num_steps, 'max_batches': max_batches, 'generate': generate})
+    options = {'max_batches': max_batches, 'generate': generate, 'each_step': each_step}
+    order = json.dumps({'num_steps': num_steps, **options})
     for rank in self._ranks:
       rank.tell(order)
     return self._answer(Interval)

@@ -49,10 +49,14 @@ class StepCost:
 
   @property
   def log_cost(self) -> float:
-    """The median over the rounds of the logarithm of the ratio; drift within a round cancels."""
-    return statistics.median(
-      math.log(own) - (math.log(before) + math.log(after)) / 2 for before, own, after in self.rounds
-    )
+    """The logarithm of the ratio of total seconds over total steps.
+
+    All bursts of a submission have equally many steps. A linear drift cancels, as each of its
+    bursts counts against those of the baseline before and after it.
+    """
+    own = statistics.fmean(own for _, own, _ in self.rounds)
+    unit = statistics.fmean((before + after) / 2 for before, _, after in self.rounds)
+    return math.log(own / unit)
 
   @property
   def is_floor(self) -> bool:

@@ -146,11 +146,14 @@ class TrialRun:
     """
     return self._run(self.rules, self.hooks.evaluate)
 
-  def run_interval(self, rules: StoppingRules, *, max_batches: int | None = None) -> str:
+  def run_interval(
+    self, rules: StoppingRules, *, max_batches: int | None = None, timer: StepTimer | None = None
+  ) -> str:
     """Runs until `rules` stop it, which may be before or after the trial's own would.
 
     Args:
       max_batches: how many batches of each split an evaluation takes; None for all.
+      timer: times the steps of this interval; None takes the trial's own timer.
 
     Returns:
       The reason that ended the interval. Raises what `run` raises.
@@ -161,7 +164,12 @@ class TrialRun:
       """Evaluates as amid a trial, which no interval ends."""
       return self.hooks.evaluate(*state, **options | {'max_batches': max_batches, 'is_last': False})
 
-    return self._run(rules, evaluate)
+    own, self._timer = self._timer, timer or self._timer
+    try:
+      return self._run(rules, evaluate)
+    finally:
+      self._timer = own
+      own.skip_to(self.watch.last)
 
   def _run(self, rules: StoppingRules, evaluate: Evaluate) -> str:
     position = self.position

@@ -138,12 +138,14 @@ class Interval(_Message, frozen=True, tag='interval'):
     charged_steps: batches drawn from the input queue; at least as many as steps.
     buckets: seconds spent, by bucket of the trial's clock.
     peak_memory_bytes: high-water marks by place ('host', 'device').
+    step_secs: seconds of each step, where each was timed by itself; empty otherwise.
   """
 
   num_steps: _Positive
   charged_steps: _Positive
   buckets: dict[str, float]
   peak_memory_bytes: dict[str, Count]
+  step_secs: list[Seconds]
 
   def __post_init__(self) -> None:
     if set(self.buckets) != set(BUCKETS) or self.sec <= 0.0:

@@ -18,9 +18,15 @@ class StepTimer:
 
   Args:
     now: monotonic seconds at which the first burst begins.
+    max_in_flight: the most steps of a burst; with 1 each step is timed by itself.
+
+  Attributes:
+    last_bursts: mean seconds and number of steps of each burst of the segment that ended last.
   """
 
-  def __init__(self, now: float):
+  def __init__(self, now: float, *, max_in_flight: int = MAX_IN_FLIGHT):
+    self.last_bursts: tuple[Segment, ...] = ()
+    self._max_in_flight = max_in_flight
     self._burst_start = now
     self._in_flight = 0
     self._window = 1
@@ -52,7 +58,7 @@ class StepTimer:
 
   def fit_window(self, step_sec: float) -> None:
     """Synchronizes from now on about every quarter of a second, if a step takes `step_sec`."""
-    self._window = max(1, min(MAX_IN_FLIGHT, int(_SYNC_PERIOD_SEC / max(step_sec, 1e-9))))
+    self._window = max(1, min(self._max_in_flight, int(_SYNC_PERIOD_SEC / max(step_sec, 1e-9))))
 
   def prepared(self, seconds: float) -> None:
     """Takes the seconds of `prepare_for_eval` for the evaluation that ends this segment."""
@@ -61,6 +67,7 @@ class StepTimer:
   def end_segment(self) -> Segment | None:
     """Ends the segment at an evaluation. Returns None if none of its steps was timed."""
     median = median_step_sec(self._bursts)
+    self.last_bursts = tuple(self._bursts)
     prepare_sec, self._prepare_sec = self._prepare_sec, 0.0
     if median is None:
       return None

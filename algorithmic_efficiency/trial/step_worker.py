@@ -19,6 +19,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.trial import guard
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Reporter
+from algorithmic_efficiency.trial.step_timer import StepTimer
 from algorithmic_efficiency.trial.worker import (
   EXIT_FAILED,
   EXIT_USER_ERROR,
@@ -62,7 +63,12 @@ def main(argv: list[str]) -> int:
 
 
 def obey(
-  run: TrialRun, *, num_steps: int, max_batches: int | None, generate: bool = False
+  run: TrialRun,
+  *,
+  num_steps: int,
+  max_batches: int | None,
+  generate: bool = False,
+  each_step: bool = False,
 ) -> dict[str, Any]:
   """Runs an interval: steps, and an evaluation at its end if asked for.
 
@@ -71,9 +77,11 @@ def obey(
   Args:
     max_batches: batches of each split in the evaluation; None evaluates nothing.
     generate: whether the evaluation generates what the definition has generated.
+    each_step: whether to wait for the device after each step, and time it by itself.
 
   Returns:
-    The steps, charged steps, and seconds by bucket of the clock that the interval took.
+    The steps, charged steps, and seconds by bucket of the clock that the interval took. With
+    `each_step`, also the seconds of each step that did not compile.
   """
   position, watch = run.position, run.watch
   watch.lap('setup')  # waiting for the order is none of the trial's time
@@ -82,12 +90,14 @@ def obey(
   rules = run.rules.for_interval(
     first + num_steps, evaluate=max_batches is not None, generate=generate
   )
-  run.run_interval(rules, max_batches=max_batches)
+  timer = StepTimer(watch.last, max_in_flight=1) if each_step else None
+  run.run_interval(rules, max_batches=max_batches, timer=timer)
   run.queue.pause()  # other trials are timed while this one waits
   return {
     'num_steps': position.global_step - first,
     'charged_steps': position.charged_steps - charged_before,
     'buckets': {name: seconds - before[name] for name, seconds in watch.buckets().items()},
+    'step_secs': [seconds for seconds, _ in timer.last_bursts] if timer else [],
   }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from algorithmic_efficiency import clock
 from algorithmic_efficiency.launch.slots import Slot
@@ -24,16 +27,24 @@ class FakeHost:
     step_sec: of a call of each submission, on a host that does not drift.
     prepare_sec: what each takes to prepare for an evaluation, of those that do.
     draws: batches that a call draws, of those that draw more than one.
+    extra: additional seconds of every so-many-th step, of submissions with periodic work.
+    process_noise, burst_noise: standard deviations of the log seconds of a step, from process to
+      process and from interval to interval.
     drift: by how much the host becomes slower in a second, as an exponent.
     fails: submissions that fail, with the reason.
     generation_sec: of the outputs of an evaluation; the first time it takes 1 s more.
     calls: every interval: submission, steps, batches of an evaluation.
+    started: the submissions in the order in which they began.
     alive, most_alive: trials in memory, now and at most.
   """
 
   step_sec: Mapping[str, float]
   prepare_sec: Mapping[str, float] = field(default_factory=dict)
   draws: Mapping[str, int] = field(default_factory=dict)
+  extra: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+  process_noise: float = 0.0
+  burst_noise: float = 0.0
+  rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
   fails: Mapping[str, str] = field(default_factory=dict)
   drift: float = 0.0
   start_sec: float = 2.0
@@ -42,11 +53,16 @@ class FakeHost:
   num_devices: int = 1
   now: float = 0.0
   calls: list[tuple[str, int, int | None]] = field(default_factory=list)
+  started: list[str] = field(default_factory=list)
   alive: int = 0
   most_alive: int = 0
 
   def stepper(self, config: TrialConfig, slot: Slot, **options: Any) -> FakeStepper:
     return FakeStepper(self, config)
+
+  def noise(self, spread: float) -> float:
+    """Draws a factor, whose logarithm is normal."""
+    return math.exp(spread * self.rng.standard_normal())
 
 
 class FakeStepper:
@@ -55,6 +71,7 @@ class FakeStepper:
   def __init__(self, host: FakeHost, config: TrialConfig):
     self._host = host
     self._name = config.submission
+    self._slower = host.noise(host.process_noise)
     self._done = 0
     self._has_generated = False
 
@@ -62,6 +79,7 @@ class FakeStepper:
     self._folder = tempfile.TemporaryDirectory()
     self.folder = Path(self._folder.name)
     self._host.alive += 1
+    self._host.started.append(self._name)
     self._host.most_alive = max(self._host.most_alive, self._host.alive)
     return self
 
@@ -74,14 +92,21 @@ class FakeStepper:
     self.start = Ready(eval_batch_size=100, clock_sec=self._host.start_sec - 0.25)
 
   def go(
-    self, num_steps: int, *, max_batches: int | None = None, generate: bool = False
+    self,
+    num_steps: int,
+    *,
+    max_batches: int | None = None,
+    generate: bool = False,
+    each_step: bool = False,
   ) -> Interval:
     host = self._host
     host.calls.append((self._name, num_steps, max_batches))
     if self._name in host.fails:
       raise StepperError(host.fails[self._name])
     buckets = dict.fromkeys(clock.BUCKETS, 0.0)
-    buckets['data'] = num_steps * host.step_sec[self._name] * 2.0 ** (host.drift * host.now)
+    slower = host.noise(host.burst_noise) * self._slower * 2.0 ** (host.drift * host.now)
+    step_secs = [slower * self._step_sec(self._done + step) for step in range(num_steps)]
+    buckets['data'] = sum(step_secs)
     buckets['prepare_for_eval'] = host.prepare_sec.get(self._name, 0.0)
     if max_batches is not None:
       buckets['eval'] = host.eval_sec(max_batches) + (self._done == 0)  # the first takes 1 s more
@@ -101,7 +126,12 @@ class FakeStepper:
       charged_steps=num_steps * host.draws.get(self._name, 1),
       buckets=buckets,
       peak_memory_bytes={'host': 1000},
+      step_secs=step_secs if each_step else [],
     )
+
+  def _step_sec(self, step: int) -> float:
+    period, seconds = self._host.extra.get(self._name, (1, 0.0))
+    return self._host.step_sec[self._name] + seconds * (step % period == 0)
 
   def environment(self) -> Mapping[str, Any]:
     return {'host_hash': 'some host', 'devices': {'num_devices': self._host.num_devices}}

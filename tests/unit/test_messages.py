@@ -44,6 +44,7 @@ INTERVAL = {
   'charged_steps': 8,
   'buckets': BUCKETS,
   'peak_memory_bytes': {'host': 5},
+  'step_secs': [0.25, 0.5],
 }
 FINDING = {'rule': 'network', 'text': 'It does.', 'file': 'a.py', 'line': 3, 'ends': True}
 SOUND: dict[str, dict[str, Any]] = {
@@ -88,7 +89,7 @@ def test_every_kind_arrives_as_it_was_sent(kind: str):
 def test_no_field_of_any_kind_may_be_missing_or_of_another_type(kind: str):
   for name in SOUND[kind]:
     without = {key: value for key, value in SOUND[kind].items() if key != name}
-    for wrong in ([], [1], {'a': []}):
+    for wrong in ({'a': []},) if name == 'step_secs' else ([], [1], {'a': []}):  # it is a list
       with pytest.raises(GarbledError):
         heard(line_of(kind, {**SOUND[kind], name: wrong}))
     if (kind, name) != ('row', 'global_step'):
@@ -140,6 +141,7 @@ def test_what_is_no_message_is_garbled_whatever_it_is(line: str):
     ('interval', {'buckets': {**BUCKETS, 'data': 0.0, 'update': 0.0}}),
     ('interval', {'charged_steps': 0}),
     ('interval', {'num_steps': 0}),
+    ('interval', {'step_secs': [-1.0]}),
     ('ready', {'eval_batch_size': 0}),
   ],
 )

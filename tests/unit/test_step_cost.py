@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from fake_stepper import FakeHost
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.experiments.race.step_cost import Pace
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import files, race_files
 from algorithmic_efficiency.results.race_files import StepCost
@@ -35,7 +37,7 @@ def configs(
       trial=1,
       hyperparameters=None,
       seed=3,
-      study_seed=2,
+      study_seed=study,
       root_seed=1,
       folder='nowhere',
     )
@@ -72,26 +74,68 @@ def test_costs_are_those_of_the_steps_whatever_drifts(measure, tmp_path, drift):
 def test_the_baseline_has_a_burst_between_any_two_others(measure, tmp_path):
   host = FakeHost(step_sec=HOST)
   measure(host, 'slow', 'nadamw', 'twin')
-  num_steps = max(steps for _, steps, _ in host.calls)
-  bursts = [name for name, steps, _ in host.calls if steps == num_steps]
-  round_ = ['slow', 'nadamw', 'nadamw', 'nadamw', 'twin', 'nadamw']  # the second is the copy
-  assert bursts == ['nadamw', *round_ * 7]
-  assert num_steps == 20  # 0.2 s of the fastest, and as many for all
+  bursts = [name for name, steps, _ in host.calls if steps == 20]  # 0.2 s of the fastest
+  first, *rounds = [bursts[0], *zip(bursts[1::2], bursts[2::2], strict=True)]
+  assert first == 'nadamw' and {unit for _, unit in rounds} == {'nadamw'}
+  others = [other for other, _ in rounds]
+  assert len(others) == 3 * 7
+  for index in range(7):
+    assert sorted(others[3 * index :][:3]) == ['nadamw', 'slow', 'twin']  # the first is the copy
 
 
-def test_the_bursts_of_a_slow_one_are_short_and_those_of_others_as_long_as_without_it(
-  measure, tmp_path
-):
-  """Of steps that take 0.5 s there are 4 in a burst of 2 s, of those of 30 s one."""
-  host = FakeHost(step_sec={'nadamw': 0.01, 'slow': 0.5, 'slowest': 30.0})
-  measure(host, 'nadamw', 'slow', 'slowest')
-  bursts = {
-    name: max(n for each, n, _ in host.calls[-40:] if each == name) for name in host.step_sec
-  }
-  assert bursts == {'nadamw': 20, 'slow': 4, 'slowest': 1}
-  assert sum(n for name, n, _ in host.calls if name == 'slowest') == 1 + 3 + 1 + 1 + 2 * 7
-  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(50))
-  assert costs(tmp_path)['slowest', 1] == pytest.approx(math.log(3000))
+def test_the_order_is_drawn_at_random_for_each_study(measure):
+  starts, turns = set(), set()
+  for study in range(1, 9):
+    host = FakeHost(step_sec=HOST)
+    measure(host, 'nadamw', 'slow', 'twin', study=study)
+    starts.add(tuple(host.started))
+    turns.add(tuple(name for name, steps, _ in host.calls if steps == 20))
+  assert len(starts) > 4 and len(turns) > 4
+
+
+class TestNumSteps:
+  def test_even_steps_have_equally_many_enough_for_the_fastest(self):
+    paces = [Pace(step_sec=sec, period=1) for sec in (0.01, 0.05, 1e-3)]
+    assert step_cost.num_steps(paces) == [200, 40, 200]  # of the second, those of 2 s
+
+  def test_a_burst_has_whole_periods(self):
+    paces = [Pace(step_sec=0.01, period=period) for period in (1, 7, 50)]
+    assert step_cost.num_steps(paces) == [50, 56, 50]
+    assert step_cost.num_steps([Pace(step_sec=0.09, period=100)]) == [100]
+
+  def test_without_a_known_period_a_burst_has_100_steps_or_takes_10_seconds(self):
+    paces = [Pace(step_sec=sec, period=None) for sec in (0.01, 0.1, 0.5, 30.0)]
+    assert step_cost.num_steps(paces) == [100, 100, 20, 1]
+
+  def test_long_bursts_have_fewer_rounds(self):
+    for number, expected in ((1, 7), (200, 7), (400, 3), (1000, 3)):
+      assert step_cost.num_rounds([Pace(step_sec=0.01, period=1)], [number]) == expected
+
+
+@pytest.mark.parametrize(('period', 'cost'), [(10, 2.0), (20, 2.0), (50, 1.5), (100, 2.0)])
+def test_periodic_work_has_its_price(measure, tmp_path, period, cost):
+  """Regression: a median of short bursts priced an inverse root every 20 steps at nothing."""
+  host = FakeHost(step_sec=HOST, extra={'twin': (period, 0.01 * period * (cost - 1))})
+  assert measure(host, 'nadamw', 'twin') == []
+  assert costs(tmp_path)['twin', 1] == pytest.approx(math.log(cost), abs=1e-9)
+
+
+@pytest.mark.parametrize('period', [10, 50, 100])
+def test_periodic_work_has_its_price_on_a_busy_machine(measure, tmp_path, period):
+  host = FakeHost(
+    step_sec=HOST, extra={'twin': (period, 0.01 * period)}, burst_noise=0.05, process_noise=0.02
+  )
+  for study in range(1, 6):
+    measure(host, 'nadamw', 'twin', study=study)
+  found = [cost for (name, _), cost in costs(tmp_path).items() if name == 'twin']
+  assert statistics.fmean(found) == pytest.approx(math.log(2.0), abs=0.06)
+
+
+@pytest.mark.parametrize('period', [10, 20, 50])
+def test_periodic_work_of_steps_too_slow_for_a_trace_has_its_price(measure, tmp_path, period):
+  host = FakeHost(step_sec={'nadamw': 0.04, 'slow': 0.05}, extra={'slow': (period, 0.05 * period)})
+  measure(host, 'nadamw', 'slow')
+  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(2.5), abs=1e-9)
 
 
 def test_what_it_takes_is_foretold(measure):
@@ -107,8 +151,8 @@ def test_what_it_takes_is_foretold(measure):
     )
     for sec in (0.01, 0.5)
   ]
-  warming_up = 2 * (3 + 1 + 8) * 0.01 + (3 + 1 + 4) * 0.5
-  first_burst = 22 * 0.01  # of the baseline
+  warming_up = 3 * (2 * 0.01 + 0.5)
+  first_burst = 110 * 0.01  # of the baseline
   assert step_cost.expected_sec(probes, 1) == pytest.approx(host.now - warming_up - first_burst)
 
 
@@ -171,16 +215,12 @@ def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):
   assert len(race_files.read_costs(tmp_path)) == 4
 
 
-def test_without_the_baseline_of_the_suite_the_first_by_name_is_the_unit(measure, tmp_path):
-  measure(FakeHost(step_sec=HOST), 'twin', 'slow')
-  assert costs(tmp_path)['twin', 1] == pytest.approx(-math.log(2))
-
-
-def test_a_baseline_that_comes_later_has_all_measured_anew(measure, tmp_path):
-  measure(FakeHost(step_sec=HOST), 'twin', 'slow')
-  measure(FakeHost(step_sec=HOST), 'twin', 'slow', 'nadamw')
-  assert costs(tmp_path)['twin', 1] == pytest.approx(0.0)  # the last one counts
-  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(2))
+def test_without_a_baseline_nothing_is_measured_and_that_is_said(measure, tmp_path):
+  """Regression: the first by name was the unit, so that a late one changed the costs of all."""
+  host = FakeHost(step_sec=HOST)
+  (problem,) = measure(host, 'twin', 'slow')
+  assert 'quick_vision (jax)' in problem and '(baseline, nadamw)' in problem
+  assert host.calls == [] and costs(tmp_path) == {}
 
 
 def test_one_submission_alone_has_nothing_to_be_compared_with(measure, tmp_path):
@@ -226,8 +266,8 @@ class TestRecords:
     }
     return StepCost(**{**fields, **changes})
 
-  def test_a_cost_is_the_median_over_rounds_of_the_ratio_to_both_neighbours(self):
-    assert self.cost().log_cost == pytest.approx(math.log(2))  # of 2, 8 / sqrt(4), 1 / 2
+  def test_a_cost_is_total_seconds_over_total_steps_beside_both_neighbors(self):
+    assert self.cost().log_cost == pytest.approx(math.log((2 + 8 + 1) / (1 + 2.5 + 2)))
 
   def test_they_come_back_as_they_were_and_a_line_that_was_cut_off_counts_not(self, tmp_path):
     race_files.append_costs(tmp_path, [self.cost(), self.cost(study=2)])

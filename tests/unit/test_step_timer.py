@@ -19,6 +19,14 @@ class TestWindow:
   def test_the_first_step_is_waited_for(self):
     assert steps_until_due(StepTimer(0.0)) == 1
 
+  def test_with_one_in_flight_each_step_is_waited_for_and_timed(self):
+    timer = StepTimer(0.0, max_in_flight=1)
+    for now in (1.0, 3.0, 3.5):
+      assert steps_until_due(timer) == 1
+      timer.fit_window(timer.end_burst(now, compiles=now == 1.0) / 1000)
+    timer.end_segment()
+    assert timer.last_bursts == ((2.0, 1), (0.5, 1))
+
   @pytest.mark.parametrize(
     ('step_sec', 'num_steps'),
     [

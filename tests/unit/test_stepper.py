@@ -252,6 +252,14 @@ class TestObey:
     expected = [(1, 1, False, False), (2, 1, True, False), (3, 1, False, False)]
     assert trial.evaluations == expected
 
+  def test_each_step_is_timed_by_itself_if_it_is_told_to(self):
+    trial = FakeTrial(step_rules(), step_sec=0.25)
+    self.interval(trial, 1)
+    found = obey(trial.run, num_steps=5, max_batches=None, each_step=True)
+    assert found['step_secs'] == [pytest.approx(0.25)] * 5
+    assert found['buckets']['data'] + found['buckets']['update'] == pytest.approx(5 * 0.25)
+    assert self.interval(trial, 5).step_secs == []
+
   def test_waiting_for_the_order_is_no_time_of_the_trial(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)
     self.interval(trial, 1)

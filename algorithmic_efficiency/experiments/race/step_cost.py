@@ -4,8 +4,14 @@ The processes of one study, workload and framework are alive together and make s
 order is A B A C A, with the baseline A between any two others. So a drift of the host affects all
 alike. A second process of the baseline is measured like the others: its cost shows the noise.
 
+The cost is total seconds over total steps, so that periodic work has its price. A burst spans whole
+periods, which are found from the seconds of single steps before the first burst. Where that shows
+no period and uneven steps, or too few steps, a burst has at least 100 steps. A burst takes 10 s at
+most, so that of steps longer than 0.1 s there may be fewer.
+
 A step carries its share of the time to prepare for an evaluation. Each study measures anew, in new
-processes: so the noise of a cost differs from study to study, as that of the steps to target does.
+processes, which start and take turns in an order drawn at random. So the noise of a cost differs
+from study to study, as that of the steps to target does.
 
 On a CPU, six submissions at most are in memory beside the baseline; on a GPU it is one.
 """
@@ -15,13 +21,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency import backends, errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.experiments.race.periods import period_of
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.trial_estimate import rules_of
 from algorithmic_efficiency.launch.slots import Slot
@@ -34,7 +43,12 @@ from algorithmic_efficiency.trial.submission import source_hash
 NUM_ROUNDS = 7
 BURST_SEC = 0.2  # shortest burst of the fastest submission
 MIN_STEPS = 8  # steps of a burst, unless they take too long
-MAX_BURST_SEC = 2.0
+MANY_STEPS = 100  # of a burst, where no period is known
+MAX_EVEN_SEC = 2.0  # longest burst of more than one period
+MAX_BURST_SEC = 10.0
+_MIN_ROUNDS = 3  # of long bursts
+_TRACED_STEPS = 200  # timed one by one: twice the longest period that is found
+_MAX_TRACE_SEC = 20.0
 _WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
 _AGAIN_SHARE = 0.1  # steps before a burst, not timed, as a share of it: another process had the CPU
 _MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
@@ -68,7 +82,13 @@ def measure(
   if len(first) < 2:
     return []
   one = configs[0]
-  name = registry.suite(one.suite).baseline_among(first)
+  baselines = registry.suite(one.suite).baselines
+  name = next((name for name in baselines if name in first), None)
+  if name is None:
+    return [
+      f'Steps of {one.workload} ({one.framework}) were not timed, as costs are relative to a '
+      f'baseline ({", ".join(baselines)}), and none is written for this race. Plain steps count.'
+    ]
   key = (one.workload, one.framework, one.study)
   try:
     hashes = {
@@ -98,7 +118,7 @@ def measure(
 
 
 def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
-  """Estimates the seconds that `measure` takes.
+  """Estimates the seconds that `measure` takes, if no submission has periodic work.
 
   Args:
     probes: those of all submissions of a race on one workload; the baseline's is the first.
@@ -111,22 +131,68 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
     one.start_sec + one.first_step_sec + one.first_eval_sec + one.partial_eval_sec
     for one in processes
   )
-  step_secs = [one.step_sec for one in probes]
-  bursts = [
-    (number + _num_again(number)) * sec
-    for number, sec in zip(num_steps(step_secs), step_secs, strict=True)
+  traces = sum(_num_traced(one.step_sec) * one.step_sec for one in processes)
+  paces = [
+    Pace(step_sec=one.step_sec, period=_known(1, _num_traced(one.step_sec))) for one in probes
   ]
-  return starts / max(1.0, num_cpus) + NUM_ROUNDS * (sum(bursts) + len(bursts) * bursts[0])
+  numbers = num_steps(paces)
+  bursts = [
+    (number + _num_again(number)) * pace.step_sec
+    for number, pace in zip(numbers, paces, strict=True)
+  ]
+  rounds = num_rounds(paces, numbers)
+  return starts / max(1.0, num_cpus) + traces + rounds * (sum(bursts) + len(bursts) * bursts[0])
 
 
-def num_steps(step_secs: Sequence[float]) -> list[int]:
-  """Chooses the number of steps in a burst of each submission, by the seconds of its steps.
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+  """How fast a submission makes steps.
 
-  All have equally many, enough for the fastest, so that the fixed cost of a burst cancels. A slow
-  submission, whose burst would take too long, has fewer: beside its steps the fixed cost is small.
+  Attributes:
+    step_sec: the mean seconds of a step.
+    period: the number of steps after which its work repeats; None if it is not known.
   """
-  enough = max(MIN_STEPS, math.ceil(BURST_SEC / min(step_secs)))
-  return [max(1, min(enough, int(MAX_BURST_SEC / sec))) for sec in step_secs]
+
+  step_sec: float
+  period: int | None
+
+  @property
+  def span(self) -> int:
+    """The number of steps that a burst has, or a multiple of it."""
+    return self.period or MANY_STEPS
+
+
+def num_steps(paces: Sequence[Pace]) -> list[int]:
+  """Chooses the number of steps in a burst of each submission.
+
+  All have about equally many, enough for the fastest, so that the fixed cost of a burst cancels. A
+  slow submission, whose burst would take too long, has fewer: beside its steps the fixed cost is
+  small. Each has whole periods, as far as `MAX_BURST_SEC` allows.
+  """
+  fastest = min(pace.step_sec for pace in paces)
+  enough = max(MIN_STEPS, math.ceil(BURST_SEC / fastest), *(pace.span for pace in paces))
+  return [_num_steps(pace, enough) for pace in paces]
+
+
+def _num_steps(pace: Pace, enough: int) -> int:
+  affordable = int(MAX_EVEN_SEC / pace.step_sec)
+  whole = math.ceil(min(enough, max(1, affordable)) / pace.span) * pace.span
+  return max(1, min(whole, int(MAX_BURST_SEC / pace.step_sec)))
+
+
+def num_rounds(paces: Sequence[Pace], numbers: Sequence[int]) -> int:
+  """Chooses the number of rounds: fewer where bursts of `numbers` steps take long."""
+  longest = max(number * pace.step_sec for pace, number in zip(paces, numbers, strict=True))
+  return max(_MIN_ROUNDS, min(NUM_ROUNDS, int(NUM_ROUNDS * MAX_EVEN_SEC / longest)))
+
+
+def _num_traced(step_sec: float) -> int:
+  return max(1, min(_TRACED_STEPS, int(_MAX_TRACE_SEC / step_sec)))
+
+
+def _known(period: int | None, num_traced: int) -> int | None:
+  """The period that was found, if enough steps were looked at to find it."""
+  return period if num_traced >= _TRACED_STEPS else None
 
 
 def _num_again(number: int) -> int:
@@ -164,19 +230,26 @@ def _alternating(
   baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
 ) -> list[StepCost]:
   with contextlib.ExitStack() as alive:
-    unit, *others = [
-      _Bursts(config, alive.enter_context(start(config, num_sharing=1 + len(configs))))
+    everyone = [
+      _Bursts(config, start(config, num_sharing=1 + len(configs)))
       for config in (baseline, *configs)
     ]
-    for each in (unit, *others):
+    random = seeds.generator(
+      baseline.study_seed, 'step_cost', baseline.workload, baseline.framework
+    )
+    for index in random.permutation(len(everyone)):
+      everyone[index].begin(alive)
+    for each in everyone:
       each.wait()
-    number, *numbers = num_steps([each.warm_up() for each in (unit, *others)])
+    paces = [each.warm_up() for each in everyone]
+    numbers = num_steps(paces)
+    unit, *others = everyone
     rounds: list[list[Round]] = [[] for _ in others]
-    before = unit.burst(number)
-    for _ in range(NUM_ROUNDS):
-      for other, own_number, found in zip(others, numbers, rounds, strict=True):
-        own, after = other.burst(own_number), unit.burst(number)
-        found.append((before, own, after))
+    before = unit.burst(numbers[0])
+    for _ in range(num_rounds(paces, numbers)):
+      for index in random.permutation(len(others)):
+        own, after = others[index].burst(numbers[1 + index]), unit.burst(numbers[0])
+        rounds[index].append((before, own, after))
         before = after
     host = unit.host()
     for each in (unit, *others):  # so that all end at the same time
@@ -212,18 +285,22 @@ class _Bursts:
     assert period is not None, 'steps are raced'
     self._period = period
 
+  def begin(self, alive: contextlib.ExitStack) -> None:
+    """Starts the processes, which end with `alive`."""
+    alive.enter_context(self._stepper)
+
   def wait(self) -> None:
     with self._failing():
       self._stepper.wait()
 
-  def warm_up(self) -> float:
-    """Makes the first steps; returns the seconds of a step, however many batches it draws."""
+  def warm_up(self) -> Pace:
+    """Makes the first steps, and times each of those that follow; a step may draw many batches."""
     with self._failing():
       self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
-      self._stepper.go(_WARM_UP_STEPS)
-      one = self._stepper.go(1)
-      interval = self._stepper.go(min(MIN_STEPS, *num_steps([one.sec])))
-    return interval.sec / interval.num_steps
+      step_sec = min(self._stepper.go(1).sec for _ in range(_WARM_UP_STEPS))
+      trace = self._stepper.go(_num_traced(step_sec), each_step=True).step_secs
+    period = _known(period_of(trace), len(trace))
+    return Pace(step_sec=statistics.fmean(trace), period=period)
 
   def burst(self, number: int) -> float:
     """Makes `number` steps and one preparation for evaluation.
