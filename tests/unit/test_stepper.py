@@ -32,6 +32,7 @@ INTERVAL = {
   'charged_steps': 8,
   'buckets': dict.fromkeys(clock.BUCKETS, 0.0) | {'data': 1.0, 'update': 3.0, 'eval': 9.0},
   'peak_memory_bytes': {'host': 5},
+  'step_secs': [],
 }
 
 
