@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +25,10 @@ from algorithmic_efficiency.data.pipeline import (
   bounds,
   check_sizes,
 )
-from algorithmic_efficiency.data.sources import Source
+from algorithmic_efficiency.data.sources import Source, is_source
 
 _BLOCK = 256
+_MAX_WEIGHT = 1e300  # so that their sum is a number
 _CHUNK = 1024  # blocks whose counts are summed at a time
 
 
@@ -38,27 +41,40 @@ class Mixture:
     name: name of task and split, for messages.
 
   Raises:
-    UserError: a weight is not a positive number, or weights and sources have different names.
+    UserError: a weight is not a positive number, weights and sources have different names, or a
+      source is none or has no examples.
   """
 
   def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float], *, name: str):
+    if not isinstance(sources, Mapping) or not isinstance(weights, Mapping):
+      raise errors.UserError(f'{name}: a mixture needs its sources and its weights by name.')
     if weights.keys() != sources.keys() or not sources:
       raise errors.UserError(
         f'{name}: a mixture has a weight for each of its sources; the sources are '
         f'{", ".join(sources) or "none"}, and the weights those of {", ".join(weights) or "none"}.'
       )
     for source, weight in weights.items():
-      if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight > 0):
+      if not _is_weight(weight):
         raise errors.UserError(
           f'{name}: the weight of a source must be a positive number; that of {source} is '
           f'{weight!r}.'
         )
+    for source, found in sources.items():
+      if not is_source(found) or not len(found):
+        raise errors.UserError(
+          f'{name}: each source of a mixture must give examples by their position, and have one at '
+          f'least; {source} does not. Correct it or leave it out.'
+        )
     self.sources = dict(sources)
     total = math.fsum(weights.values())
-    self.weights = {source: weights[source] / total for source in sources}
+    self.weights = {source: float(weights[source]) / total for source in sources}
 
   def __len__(self) -> int:
     return sum(map(len, self.sources.values()))
+
+
+def _is_weight(weight: Any) -> bool:
+  return isinstance(weight, numbers.Real) and 0 < float(weight) < _MAX_WEIGHT
 
 
 class Mixed:

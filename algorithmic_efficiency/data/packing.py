@@ -101,8 +101,10 @@ class Packed:
       name: of task and split, for messages.
 
     Raises:
-      UserError: there is no length for each example, or one is not between 1 and the row length.
+      UserError: there is no length for each example, one is not between 1 and the row length, or
+        row length or join are of another kind.
     """
+    _check_kinds(self.row_length, self.join, name)
     sources: Mapping[str, Source]
     if isinstance(self.source, Mixture):
       sources, lengths = self.source.sources, self.lengths
@@ -118,6 +120,19 @@ class Packed:
       )
       for one, source in sources.items()
     }
+
+
+def _check_kinds(row_length: Any, join: Any, name: str) -> None:
+  """
+  Raises:
+    UserError: they are no whole number and no function.
+  """
+  if not isinstance(row_length, (int, np.integer)):
+    raise errors.UserError(
+      f'{name}: the row length of packed rows must be a whole number; it is {row_length!r}.'
+    )
+  if not callable(join):
+    raise errors.UserError(f'{name}: join must be a function; it is {errors.shown(join)}.')
 
 
 def _checked(lengths: Any, expected: int, row_length: int, name: str, where: str) -> np.ndarray:

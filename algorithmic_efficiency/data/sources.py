@@ -22,8 +22,8 @@ Collate = Callable[[list[Example]], Batch]
 _NUM_NAMED = 3  # examples of a batch that a message names
 
 
-class ExampleError(RuntimeError):
-  """Code of a task failed on an example; the message names task, split and example."""
+class TaskError(RuntimeError):
+  """Code of a task failed; the message names task, split, and the examples or the function."""
 
 
 class Source(Protocol):
@@ -35,6 +35,10 @@ class Source(Protocol):
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> Example: ...
+
+
+def is_source(thing: Any) -> bool:
+  return hasattr(thing, '__len__') and hasattr(thing, '__getitem__')
 
 
 class Arrays:
@@ -76,13 +80,13 @@ class Loaded:
     """Returns the batch of some rows.
 
     Raises:
-      UserError: it is no tree of arrays.
-      ExampleError: the loader failed.
+      UserError: it is no tree of arrays with a row for each of `rows`.
+      TaskError: the loader failed.
     """
     try:
       batch = self._load(rows)
     except Exception as error:
-      _fail(_examples(self._name, rows), error)
+      fail(_examples(self._name, rows), error)
     return _checked(batch, self._name, rows)
 
 
@@ -120,8 +124,9 @@ class Mapped:
     """Returns the batch of some rows.
 
     Raises:
-      UserError: an example is no tree of arrays, or examples differ in structure.
-      ExampleError: the source or a function of the task failed.
+      UserError: an example is no tree of arrays, examples differ in structure, or the batch has not
+        a row for each of `rows`.
+      TaskError: the source or a function of the task failed.
     """
     num_examples = len(rows.indices)
     parts = [0] * num_examples if rows.parts is None else rows.parts.tolist()
@@ -149,7 +154,7 @@ class Mapped:
       for _ in trees.leaves(example):
         pass
     except Exception as error:
-      _fail(self._place(part, index), error)
+      fail(self._place(part, index), error)
     return example
 
   def _row(self, examples: list[Example], places: list[tuple[int, int]]) -> Example:
@@ -158,12 +163,12 @@ class Mapped:
       return self._join(examples)
     except Exception as error:
       row = getattr(error, 'row', None) or 0
-      _fail(f'{self._place(*places[row])}, in a packed row', error)
+      fail(f'{self._place(*places[row])}, in a packed row', error)
 
   def _fail(self, error: Exception, places: list[tuple[int, int]], rows: ShardRows) -> NoReturn:
     row = getattr(error, 'row', None)
     where = _examples(self._name, rows) if row is None else self._place(*places[row])
-    _fail(where, error)
+    fail(where, error)
 
   def _place(self, part: int, index: int) -> str:
     source = self._sources[part][0]
@@ -180,12 +185,19 @@ class Mapped:
 
 def _checked(batch: Any, name: str, rows: ShardRows) -> Batch:
   try:
-    if not isinstance(batch, dict):
-      raise trees.TreeError(f'a batch must be a dict of arrays; it is {type(batch).__name__}.')
-    for _ in trees.leaves(batch):
-      pass
+    if not isinstance(batch, dict) or not batch:
+      found = type(batch).__name__ if batch or batch is None else 'empty'
+      raise trees.TreeError(f'a batch must be a dict of arrays; it is {found}.')
+    if isinstance(batch.get('weights'), (dict, tuple)):
+      raise trees.TreeError('weights must be one array; it is a tree.')
+    for path, leaf in trees.leaves(batch):
+      if leaf.shape[:1] != (rows.num_rows,):
+        raise trees.TreeError(
+          f'the first axis of each array must be that of the batch, of {rows.num_rows} rows; the '
+          f'shape of {path} is {list(leaf.shape)}.'
+        )
   except trees.TreeError as error:
-    _fail(_examples(name, rows), error)
+    fail(_examples(name, rows), error)
   return batch
 
 
@@ -195,16 +207,16 @@ def _examples(name: str, rows: ShardRows) -> str:
   return f'{name}, the batch of the examples {shown}{more}'
 
 
-def _fail(where: str, error: Exception) -> NoReturn:
+def fail(where: str, error: Exception) -> NoReturn:
   """Raises an exception of a task's code again, with the place where it was raised.
 
   Raises:
     UserError, MemoryError: as they are.
     UserError: examples are no trees of arrays of one structure.
-    ExampleError: any other.
+    TaskError: any other.
   """
   if isinstance(error, (errors.UserError, MemoryError)):
     raise error
   if isinstance(error, trees.TreeError):
     raise errors.UserError(f'{where}: {error}') from None
-  raise ExampleError(f'{where}: {type(error).__name__}: {error}') from error
+  raise TaskError(f'{where}: {type(error).__name__}: {error}') from error

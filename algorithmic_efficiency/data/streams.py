@@ -33,7 +33,7 @@ from algorithmic_efficiency.data.pipeline import (
   Shard,
   Shuffled,
 )
-from algorithmic_efficiency.data.sources import Arrays, Loaded, Mapped, Source
+from algorithmic_efficiency.data.sources import Arrays, Loaded, Mapped, Source, fail, is_source
 from algorithmic_efficiency.data.workers import Workers
 
 MAX_CHOSEN_WORKERS = 8
@@ -270,7 +270,10 @@ def _examples(
     num_examples = _num_examples(definition, stored)
     return _Examples(name=name, load=load, of_source=lambda _: (num_examples, load))
   if hasattr(data, 'loader'):
-    load = Loaded(data.loader(definition, root, stored), name)
+    loader = _called(data, 'loader', definition, root, stored, name=name, gives_function=True)
+    if hasattr(loader, '__len__'):
+      _check_size(definition, stored, len(loader), name)
+    load = Loaded(loader, name)
     return _Examples(name=name, load=load, of_source=_no_mixture(name))
   return _mapped(data, definition, root, stored, seed, name)
 
@@ -285,15 +288,16 @@ def _mapped(
 ) -> _Examples:
   """Opens a split of a task that maps single examples."""
   is_train = stored == 'train' and seed is not None
-  found = data.source(definition, root, stored)
+  found = _called(data, 'source', definition, root, stored, name=name)
   packed = found if isinstance(found, Packed) and is_train else None
   source = found.source if isinstance(found, Packed) else found
-  _check_size(definition, stored, len(source), name)
+  _check_size(definition, stored, _num_examples_of(source, name), name)
   join = None
   if packed is not None:
     join = functools.partial(packed.join, row_length=packed.row_length)
-  collate = data.collate(definition) if hasattr(data, 'collate') else None
-  transform = data.transform(definition, is_train)
+  function = functools.partial(_called, data, name=name, gives_function=True)
+  collate = function('collate', definition) if hasattr(data, 'collate') else None
+  transform = function('transform', definition, is_train)
 
   def mapped(sources: Mapping[str, Source], *path: str) -> Mapped:
     of_stream = None if seed is None else seeds.derive(seed, 'augmentation', *path)
@@ -314,6 +318,45 @@ def _mapped(
   )
 
 
+def _called(
+  data: ModuleType, function: str, *arguments: Any, name: str, gives_function: bool = False
+) -> Any:
+  """Calls a function of the task, by its name.
+
+  Raises:
+    UserError: the task lacks it, or it should return a function and does not.
+    TaskError: it failed.
+  """
+  if not hasattr(data, function):
+    raise errors.UserError(f'{name}: the task must have {function} beside its source.')
+  try:
+    found = getattr(data, function)(*arguments)
+  except Exception as error:
+    fail(f'{name}, {function}', error)
+  if gives_function and not callable(found):
+    raise errors.UserError(
+      f'{name}: {function} must return a function; it returned {errors.shown(found)}.'
+    )
+  return found
+
+
+def _num_examples_of(source: Any, name: str) -> int:
+  """
+  Raises:
+    UserError: it is no source.
+    TaskError: its `__len__` failed.
+  """
+  if not (isinstance(source, Mixture) or is_source(source)):
+    raise errors.UserError(
+      f'{name}: a source must have a length, and give an example by its position; source returned '
+      f'{errors.shown(source)}, which does not.'
+    )
+  try:
+    return len(source)
+  except Exception as error:
+    fail(f'{name}, source', error)
+
+
 def _no_mixture(name: str) -> Callable[[str], Any]:
   def refuse(one: str) -> Any:
     raise errors.UserError(
@@ -331,9 +374,12 @@ def _check_size(definition: WorkloadDefinition, stored: str, found: int, name: s
   """
   expected = _num_examples(definition, stored)
   if found != expected:
+    remedy = (
+      'Correct one of them' if definition.bundled else 'Prepare the data set again with --overwrite'
+    )
     raise errors.UserError(
-      f'{name}: the split must hold {expected} examples, as the definition says; its source has '
-      f'{found}. Prepare the data set again with --overwrite.'
+      f'{name}: the split must hold {expected} examples, as the definition says; its data have '
+      f'{found}. {remedy}.'
     )
 
 

@@ -1,6 +1,7 @@
 """Trees of arrays, the structure of batches and examples.
 
-A tree is a numpy array, a dict of trees with string keys, or a tuple of trees, and nothing else.
+A tree is a numpy array of numbers, a dict of trees with string keys, or a tuple of trees, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 Tree = Any
+
+_NO_NUMBERS = {'O': 'objects', 'U': 'texts', 'S': 'texts', 'M': 'dates', 'm': 'durations'}
 
 
 class TreeError(ValueError):
@@ -29,12 +32,12 @@ def leaves(tree: Tree, path: str = '') -> Iterator[tuple[str, np.ndarray]]:
   """Yields the arrays of a tree with their paths, such as `image/pixels` or `inputs/0`.
 
   Raises:
-    TreeError: a leaf is no array, or a key is no string.
+    TreeError: a leaf is no array of numbers, or a key is no string.
   """
   if isinstance(tree, (dict, tuple)):
     for key, child in _children(tree, path):
       yield from leaves(child, f'{path}/{key}' if path else str(key))
-  elif isinstance(tree, (np.ndarray, np.generic)) and tree.dtype != object:
+  elif isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind not in _NO_NUMBERS:
     yield path, np.asarray(tree)
   else:
     raise TreeError(f'{path or "it"} must be an array; it is {_described(tree)}.')
@@ -117,7 +120,9 @@ def _children(tree: dict[str, Tree] | tuple[Tree, ...], path: str) -> Iterator[t
 
 
 def _described(value: Any) -> str:
-  return 'an array of objects' if isinstance(value, np.ndarray) else type(value).__name__
+  if isinstance(value, (np.ndarray, np.generic)):
+    return f'an array of {_NO_NUMBERS[value.dtype.kind]}'
+  return type(value).__name__
 
 
 def _difference(first: Tree, other: Tree, path: str) -> str:

@@ -95,10 +95,11 @@ class Workers:
     """
     try:
       payload = pickle.dumps(make)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # code of the task takes part
       raise errors.UserError(
         f'{name}: worker processes need a source, transform and collate that can be pickled, such '
-        f'as functions of a module: {error}. Without workers, --num_data_workers 0, any will do.'
+        f'as functions of a module: {type(error).__name__}: {error}. Without workers, '
+        '--num_data_workers 0, any will do.'
       ) from None
     if payload in self._payloads:
       return self._payloads.index(payload)
@@ -199,9 +200,12 @@ class Workers:
       # Not an argument of the process: if that dies at once, more than a pipe holds would block.
       if request.stream not in worker.told:
         worker.told.add(request.stream)
-        _tell(worker, (request.stream, self._payloads[request.stream], request.number))
+        _tell(worker, (request.stream, self._told(request.stream), request.number))
       else:
         _tell(worker, (request.stream, None, request.number))
+
+  def _told(self, stream: int) -> tuple[str, bytes]:
+    return self._names[stream], self._payloads[stream]
 
   def _listen(self, workers: tuple[_Worker, ...]) -> None:
     """Passes on what the workers send, until one of them ends."""
@@ -268,11 +272,11 @@ def _work(connection: Connection, crash: Connection, roots: tuple[list[str], lis
   """Runs a worker: receives requests and sends results until the parent closes."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
   faulthandler.enable(crash.fileno(), all_threads=False)
-  requests: queue.SimpleQueue[tuple[int, bytes | None, int]] = queue.SimpleQueue()
+  requests: queue.SimpleQueue[tuple[int, tuple[str, bytes] | None, int]] = queue.SimpleQueue()
   # In a thread, so that a parent that tells never waits for a worker that sends.
   threading.Thread(target=_hear, args=(connection, requests), daemon=True).start()
   _find_tasks(*roots)
-  payloads: dict[int, bytes] = {}
+  payloads: dict[int, tuple[str, bytes]] = {}
   makes: dict[int, Make] = {}
   while True:
     stream, payload, number = requests.get()
@@ -281,7 +285,7 @@ def _work(connection: Connection, crash: Connection, roots: tuple[list[str], lis
     answer: tuple[Any, Exception | None]
     try:
       if stream not in makes:
-        makes[stream] = pickle.loads(payloads[stream])
+        makes[stream] = _unpickled(*payloads[stream])
       answer = (makes[stream](number), None)
     except Exception as error:  # the parent raises it again
       answer = (None, _portable(error))
@@ -289,6 +293,20 @@ def _work(connection: Connection, crash: Connection, roots: tuple[list[str], lis
       _send(connection, answer)
     except BrokenPipeError:
       return
+
+
+def _unpickled(name: str, payload: bytes) -> Make:
+  """
+  Raises:
+    UserError: it cannot be made again in this process.
+  """
+  try:
+    return pickle.loads(payload)
+  except Exception as error:  # code of the task takes part
+    raise errors.UserError(
+      f'{name}: a worker process could not unpickle the source, transform or collate: '
+      f'{type(error).__name__}: {error}. Without workers, --num_data_workers 0, that is not needed.'
+    ) from error
 
 
 def _hear(connection: Connection, requests: queue.SimpleQueue[Any]) -> None:

@@ -102,3 +102,22 @@ def load_once(rows: ShardRows) -> Batch:
   if rows.epochs.any():
     time.sleep(600)
   return load_numbers(rows)
+
+
+class FailsToBeSent:
+  def __getstate__(self) -> Any:
+    raise OSError('a handle is open')
+
+  def __call__(self, rows: ShardRows) -> Batch:
+    return load_numbers(rows)
+
+
+class FailsToBeRead:
+  def __getstate__(self) -> str:
+    return 'a path'
+
+  def __setstate__(self, state: str) -> None:
+    raise OSError('no such path')
+
+  def __call__(self, rows: ShardRows) -> Batch:
+    return load_numbers(rows)

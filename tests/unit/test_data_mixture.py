@@ -108,12 +108,30 @@ def test_a_batch_of_many_sources_costs_what_it_draws_of():
   assert shuffled == sorted(set(rows.parts.tolist()))
 
 
-@pytest.mark.parametrize('weight', [0, -1, float('nan'), float('inf'), '1', None])
+@pytest.mark.parametrize('weight', [0, -1, float('nan'), float('inf'), 1e301, '1', None])
 def test_a_weight_that_is_not_positive_is_named(weight):
   with pytest.raises(
     errors.UserError, match='toy, train: the weight of a source must be a positive'
   ):
     mixture({**WEIGHTS, 'b': weight})
+
+
+def test_weights_may_be_numbers_of_numpy():
+  exact, single = (mixture({**WEIGHTS, 'b': kind(2)}).weights for kind in (int, np.float32))
+  assert exact == single and all(type(weight) is float for weight in single.values())
+
+
+@pytest.mark.parametrize('source', [data_examples.Numbers(0), None, iter([])])
+def test_a_source_that_is_none_or_empty_is_named(source):
+  sources = {'a': data_examples.Numbers(2), 'b': source}
+  with pytest.raises(errors.UserError, match=r'toy, train: each source .* at least; b does not'):
+    Mixture(sources, {'a': 1, 'b': 1}, name='toy, train')
+
+
+def test_sources_and_weights_come_by_name():
+  for sources, weights in (([data_examples.Numbers(2)], [1]), ({'a': []}, [1]), ([], {'a': 1})):
+    with pytest.raises(errors.UserError, match=r'toy, train: .* sources and its weights by name'):
+      Mixture(sources, weights, name='toy, train')
 
 
 @pytest.mark.parametrize('weights', [{}, {'a': 1, 'b': 1}, {**WEIGHTS, 'd': 1}])

@@ -153,6 +153,13 @@ def test_lengths_are_whole_numbers_one_for_each_example(lengths):
     packed.checked_lengths('toy, train')
 
 
+@pytest.mark.parametrize('own', [{'row_length': 8.0}, {'row_length': '8'}, {'join': None}])
+def test_row_length_and_join_of_another_kind_are_told(own):
+  packed = Packed(data_examples.Numbers(1), np.array([1]), **{'row_length': 8, **own})
+  with pytest.raises(errors.UserError, match=r'toy, train: .*must be a (whole number|function)'):
+    packed.checked_lengths('toy, train')
+
+
 def test_a_mixture_needs_the_lengths_of_each_source():
   mixture = Mixture({'a': data_examples.Numbers(3)}, {'a': 1}, name='toy')
   for lengths in (np.ones(3, int), {'b': np.ones(3, int)}):

@@ -19,7 +19,7 @@ from algorithmic_efficiency.benchmark.definition import Probe, Splits, variant
 from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.data.mixture import Mixture
 from algorithmic_efficiency.data.packing import Packed
-from algorithmic_efficiency.data.sources import ExampleError
+from algorithmic_efficiency.data.sources import Arrays, TaskError
 from algorithmic_efficiency.data.workers import Workers
 
 ROOT = Path('nowhere')
@@ -342,7 +342,7 @@ def fails_on(index):
 )
 def test_a_transform_that_fails_is_named_with_its_example(kind, index, where):
   stream = train(kind, transform=fails_on(index))
-  with pytest.raises(ExampleError, match=f"{where}KeyError: 'colour'") as caught:
+  with pytest.raises(TaskError, match=f"{where}KeyError: 'colour'") as caught:
     for _ in range(16):
       next(stream)
   assert isinstance(caught.value.__cause__, KeyError)
@@ -354,7 +354,7 @@ def test_a_source_that_fails_is_named_with_its_example():
       return {} if index < 9 else 1 / 0
 
   stream = train(source=lambda *_: Broken(np.ones(16, int)), transform=lambda *_: lambda e, _: e)
-  with pytest.raises(ExampleError, match=r'toy, train, example (9|1[0-5]): ZeroDivisionError: '):
+  with pytest.raises(TaskError, match=r'toy, train, example (9|1[0-5]): ZeroDivisionError: '):
     for _ in range(16):
       next(stream)
 
@@ -364,7 +364,7 @@ def test_a_collate_that_fails_or_returns_something_else_is_named_with_its_exampl
     raise ValueError('no two alike')
 
   where = r'toy, train, the batch of the examples \d+, \d+, \d+, \.\.\.: '
-  with pytest.raises(ExampleError, match=f'{where}ValueError: no two alike'):
+  with pytest.raises(TaskError, match=f'{where}ValueError: no two alike'):
     next(train(collate=lambda _: fails))
   with pytest.raises(
     errors.UserError, match=f'{where}a batch must be a dict of arrays; it is list'
@@ -380,7 +380,7 @@ def test_a_loader_that_fails_or_returns_something_else_is_named_with_its_example
     return streams.train_stream(data, definition(), ROOT, 4, SEED)
 
   where = r'toy, train, the batch of the examples \d+, \d+, \d+, \.\.\.: '
-  with pytest.raises(ExampleError, match=f'{where}ZeroDivisionError: '):
+  with pytest.raises(TaskError, match=f'{where}ZeroDivisionError: '):
     next(stream(lambda rows: 1 / 0))
   with pytest.raises(errors.UserError, match=f'{where}a/0 must be an array; it is float'):
     next(stream(lambda rows: {'a': (1.0,)}))
@@ -391,6 +391,64 @@ def test_a_loader_that_fails_or_returns_something_else_is_named_with_its_example
 
     with pytest.raises(type(error), match=f'^{error}$'):
       next(stream(load))
+
+
+@pytest.mark.parametrize(
+  ('batch', 'said'),
+  [
+    ({'a': np.zeros(3)}, 'of 4 rows; the shape of a is .3.'),
+    ({'a': np.zeros(4), 'b': (np.float32(1),)}, 'of 4 rows; the shape of b/0 is ..'),
+    ({}, 'must be a dict of arrays; it is empty'),
+    ({'a': np.array(['x'] * 4)}, 'a must be an array; it is an array of texts'),
+    ({'a': np.zeros(4), 'weights': (np.ones(4),)}, 'weights must be one array; it is a tree'),
+  ],
+)
+def test_a_batch_that_has_no_row_for_each_example_is_told(batch, said):
+  where = 'toy, train, the batch of the examples .*'
+  of_loader = streams.train_stream(
+    SimpleNamespace(loader=lambda *_: lambda rows: batch), definition(), ROOT, 4, SEED
+  )
+  for stream in (of_loader, train(collate=lambda _: lambda examples: batch)):
+    with pytest.raises(errors.UserError, match=f'{where}{said}'):
+      next(stream)
+
+
+def none(*_):
+  return None
+
+
+def fails(*_):
+  raise OSError('no such disk')
+
+
+@pytest.mark.parametrize(
+  ('own', 'error', 'said'),
+  [
+    ({'source': none}, errors.UserError, 'a source must have a length.* returned None'),
+    ({'source': fails}, TaskError, 'source: OSError: no such disk'),
+    ({'transform': none}, errors.UserError, 'transform must return a function; it returned None'),
+    ({'transform': fails}, TaskError, 'transform: OSError: no such disk'),
+    ({'collate': none}, errors.UserError, 'collate must return a function; it returned None'),
+    ({'collate': fails}, TaskError, 'collate: OSError: no such disk'),
+  ],
+)
+def test_functions_of_the_task_that_fail_or_return_nothing_are_named(own, error, said):
+  with pytest.raises(error, match=f'toy, train[:,] {said}'):
+    train(**own)
+
+
+def test_a_loader_that_is_none_or_of_another_size_is_told():
+  short = Arrays({'a': np.zeros(3)})
+  for loader, said in ((None, 'loader must return'), (short, 'must hold 16 .* have 3')):
+    data = SimpleNamespace(loader=lambda *_, found=loader: found)
+    with pytest.raises(errors.UserError, match=f'toy, train: .*{said}'):
+      streams.train_stream(data, definition(), ROOT, 4, SEED)
+
+
+def test_a_source_without_a_transform_is_told():
+  data = SimpleNamespace(source=source_of('single'))
+  with pytest.raises(errors.UserError, match='toy, train: the task must have transform'):
+    streams.train_stream(data, definition(), ROOT, 4, SEED)
 
 
 @pytest.mark.parametrize(
@@ -412,5 +470,5 @@ def test_generated_examples_that_are_none_are_told(batch, said):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_split_of_another_size_than_the_definition_says_is_told(kind):
   other = definition(splits=Splits(train=17, eval_train=6, validation=5, test=None))
-  with pytest.raises(errors.UserError, match=r'toy, train: the split must hold 17 .* has 16'):
+  with pytest.raises(errors.UserError, match=r'toy, train: the split must hold 17 .* have 16'):
     streams.train_stream(task(kind), other, ROOT, 4, SEED)

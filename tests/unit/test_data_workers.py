@@ -119,6 +119,18 @@ def test_code_that_cannot_be_sent_is_told(two):
     next(shuffled(lambda rows: {}, two))
 
 
+def test_code_that_fails_to_be_sent_or_read_is_told(two):
+  fails = (
+    (data_examples.FailsToBeSent(), 'can be pickled'),
+    (data_examples.FailsToBeRead(), 'not unpickle'),
+  )
+  for load, said in fails:
+    with pytest.raises(
+      errors.UserError, match=rf'toy, train: .*{said}.*OSError: .*--num_data_workers 0'
+    ):
+      next(shuffled(load, two))
+
+
 def test_large_batches_pass_and_are_writable(two):
   stream = in_order(data_examples.load_large, two)
   for number, batch in enumerate(stream):
