@@ -69,7 +69,7 @@ _KINDS: Mapping[str, _Kind] = {
   'parity': _Kind(
     record='model', ending='parity', shared='parity', required=('to_torch', 'to_jax')
   ),
-  'metrics': _Kind(record='model', ending='metrics', shared='metrics'),
+  'metrics': _Kind(record='model', ending='metrics', shared='metrics', required=('metrics',)),
 }
 KINDS = tuple(_KINDS)
 PREPARATION = ('about', 'prepare')  # exports of data.py, which bundled data need not have

@@ -324,11 +324,9 @@ def _called(
   """Calls a function of the task, by its name.
 
   Raises:
-    UserError: the task lacks it, or it should return a function and does not.
+    UserError: it should return a function and does not.
     TaskError: it failed.
   """
-  if not hasattr(data, function):
-    raise errors.UserError(f'{name}: the task must have {function} beside its source.')
   try:
     found = getattr(data, function)(*arguments)
   except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, trust
 from algorithmic_efficiency.backends.base import (
   DefinedWorkload,
   Evaluation,
@@ -18,12 +18,12 @@ from algorithmic_efficiency.backends.base import (
   TaskCode,
 )
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import streams
-from algorithmic_efficiency.data.workers import Workers
+from algorithmic_efficiency.data import sources, streams
+from algorithmic_efficiency.data.workers import WorkerError, Workers
 from algorithmic_efficiency.metrics.derived import DERIVED
 from algorithmic_efficiency.metrics.means import Mean
 from algorithmic_efficiency.metrics.metric import Metric, MetricError
-from algorithmic_efficiency.trial.split_metrics import SplitMetrics
+from algorithmic_efficiency.trial.split_metrics import SplitMetrics, check_metrics
 
 PREFIXES: Mapping[str, str] = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}
 
@@ -63,10 +63,11 @@ def evaluate(
 
   Raises:
     UserError: a split is unknown, or the code of the task and a metric do not fit.
+    TaskError: the code of the task failed.
   """
   results: dict[str, float] = {}
   definition = workload.definition
-  given = {} if task.metrics is None else task.metrics.metrics(definition, root)
+  given = _given(definition, task, root)
   for split in splits:
     if _num_examples(definition, split) is None:
       continue
@@ -80,7 +81,7 @@ def evaluate(
       shard=(backend.rank, backend.world_size),
       workers=workers,
     )
-    with _saying_where(definition, split, metrics), contextlib.closing(stream):
+    with _saying_where(definition, f'split {split}', metrics), contextlib.closing(stream):
       sums = backend.eval_sums(
         workload,
         params,
@@ -127,6 +128,7 @@ def _metrics(
     names = tuple(name for name in names if name not in generated)
   return SplitMetrics(
     {name: given.get(name) or DERIVED.get(name) or Mean(name) for name in sorted(names)},
+    where=_where(definition, f'split {split}'),
     batch_size=batch_size,
     generated=generated,
     max_generated=None if generation is None else generation.max_examples,
@@ -146,16 +148,34 @@ def _generating(
   )
 
 
+def _given(definition: WorkloadDefinition, task: TaskCode, root: Path | None) -> dict[str, Metric]:
+  """The metrics that the task has for the definition, by name."""
+  if task.metrics is None:
+    return {}
+  with _saying_where(definition, 'metrics'):
+    given = task.metrics.metrics(definition, root)
+    check_metrics(given)
+  return dict(given)
+
+
+def _where(definition: WorkloadDefinition, place: str) -> str:
+  return f'{definition.name} (task {definition.task}), {place}'
+
+
 @contextlib.contextmanager
 def _saying_where(
-  definition: WorkloadDefinition, split: str, metrics: SplitMetrics
+  definition: WorkloadDefinition, place: str, metrics: SplitMetrics | None = None
 ) -> Iterator[None]:
-  """Says of which task, split and metrics the code does not fit."""
+  """Says in which task and split, and for which metrics, code does not fit or failed."""
+  where = _where(definition, place)
   try:
     yield
   except MetricError as error:
-    readers = ', '.join(metrics.readers(error.output))
+    readers = ', '.join(metrics.readers(error.output)) if metrics else ''
     raise errors.UserError(
-      f'{definition.name} (task {definition.task}), split {split}: {error}'
-      + (f' Read by: {readers}.' if readers else '')
+      f'{where}: {error}' + (f' Read by: {readers}.' if readers else '')
     ) from error
+  except (trust.IntegrityError, WorkerError, sources.TaskError):
+    raise
+  except Exception as error:
+    sources.fail(where, error)

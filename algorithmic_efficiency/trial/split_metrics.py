@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.data import trees
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.data import sources, trees
 from algorithmic_efficiency.data.pipeline import Batch, Shard, bounds
 from algorithmic_efficiency.metrics.metric import (
   Metric,
@@ -28,6 +30,7 @@ class SplitMetrics:
 
   Args:
     metrics: the metrics to compute, by name; in each process of the trial in the same order.
+    where: task and split, for messages.
     batch_size: examples of a global batch.
     generated: names of metrics that read generated outputs.
     max_generated: number of examples, from the start of the split, that have generated outputs;
@@ -39,6 +42,7 @@ class SplitMetrics:
     self,
     metrics: Mapping[str, Metric],
     *,
+    where: str,
     batch_size: int,
     generated: Collection[str] = (),
     max_generated: int | None = None,
@@ -46,6 +50,7 @@ class SplitMetrics:
   ):
     self._metrics = metrics
     self._readers = {name: one for name, one in metrics.items() if one.outputs}
+    self._where = where
     self._batch_size = batch_size
     self._generated = frozenset(generated)
     self._max_generated = max_generated
@@ -87,7 +92,9 @@ class SplitMetrics:
         continue
       check_outputs(one, name, outputs, 'generate' if is_generated else 'eval_step')
       chosen = {output: outputs[output][own] for output in one.outputs}
-      self._states[name] = one.update(self._states[name], chosen, trees.gather(batch, own))
+      own_batch = trees.gather(batch, own)
+      with self._calling(name, 'update'):
+        self._states[name] = one.update(self._states[name], chosen, own_batch)
 
   def numbers(self, sums: Mapping[str, Any], gather: Gather) -> dict[str, float]:
     """Computes the numbers of all metrics, by name. Every process of the trial takes part.
@@ -97,28 +104,82 @@ class SplitMetrics:
       gather: gives what each process has passed; see `Ranks`.
 
     Raises:
-      MetricError: a metric lacks its sums, or gives a number of another name.
+      MetricError: a metric lacks its sums, or gives no numbers of its name.
+      TaskError: the code of a metric failed.
     """
     totals = Totals(sums)
     numbers: dict[str, float] = {}
     for name, one in self._metrics.items():
-      found = one.compute(totals, self._merged(name, gather))
+      state = self._merged(name, gather)
+      with self._calling(name, 'compute'):
+        found = one.compute(totals, state)
+      _check_numbers(name, found)
       if name in self._must_give and name not in found:
         raise MetricError(
           f'The metric of the target must give the number {name!r}; it gives {", ".join(found)}.'
         )
-      for number in found:
-        if number != name and not number.startswith(f'{name}/'):
-          raise MetricError(
-            f'The metric {name!r} must give numbers of that name, or of {name}/<part>; one is '
-            f'{number!r}.'
-          )
-      numbers |= found
+      numbers |= {number: float(value) for number, value in found.items()}
     return numbers
 
   def _merged(self, name: str, gather: Gather) -> State:
     if name not in self._readers:
       return None
-    contents = gather(pickle.dumps(self._states[name]))
-    states = [state for state in map(pickle.loads, contents) if state is not None]
-    return self._readers[name].merge(states) if states else None
+    with self._calling(name, 'the state'):
+      content = pickle.dumps(self._states[name])
+    contents = gather(content)
+    with self._calling(name, 'merge'):
+      states = [state for state in map(pickle.loads, contents) if state is not None]
+      return self._readers[name].merge(states) if states else None
+
+  @contextlib.contextmanager
+  def _calling(self, metric: str, function: str) -> Iterator[None]:
+    """Says which metric failed, and where.
+
+    Raises:
+      MetricError: as it is.
+      TaskError: any other exception.
+    """
+    try:
+      yield
+    except MetricError:
+      raise
+    except Exception as error:
+      sources.fail(f'{self._where}, metric {metric}, {function}', error)
+
+
+def check_metrics(metrics: Any) -> None:
+  """Checks that what a task gives are metrics by name.
+
+  Raises:
+    MetricError: they are not.
+  """
+  if not isinstance(metrics, Mapping):
+    raise MetricError(f'metrics must return metrics by name; it returned {errors.shown(metrics)}.')
+  for name, one in metrics.items():
+    outputs = getattr(one, 'outputs', None)
+    is_named = isinstance(outputs, (tuple, list)) and all(isinstance(o, str) for o in outputs)
+    if not is_named or not all(hasattr(one, f) for f in ('update', 'merge', 'compute')):
+      raise MetricError(
+        f'The metric {name!r} must have update, merge, compute, and a tuple of names as outputs; '
+        f'it is {errors.shown(one)}.'
+      )
+
+
+def _check_numbers(metric: str, found: Any) -> None:
+  """
+  Raises:
+    MetricError: they are no numbers of the metric.
+  """
+  if not isinstance(found, Mapping):
+    raise MetricError(
+      f'The metric {metric!r} must give numbers by name; it gives {errors.shown(found)}.'
+    )
+  for number, value in found.items():
+    before, _, part = str(number).partition(f'{metric}/')
+    if number != metric and not (before == '' and part and part.isprintable()):
+      raise MetricError(
+        f'The metric {metric!r} must give numbers of that name, or of {metric}/<part>; one is '
+        f'{number!r}.'
+      )
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+      raise MetricError(f'{number!r} must be a number; it is {errors.shown(value)}.')

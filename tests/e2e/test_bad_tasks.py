@@ -170,6 +170,6 @@ def test_an_exception_in_a_worker_is_named_with_its_example_and_traceback(change
   done = run(root, 'toy_slow', *WORKERS)
   folder = trial_folder(root)
   assert done.returncode == 1 and 'Traceback' not in done.stdout + done.stderr
-  assert record(folder).reason.startswith('ExampleError: toy_slow, train, example ')
+  assert record(folder).reason.startswith('TaskError: toy_slow, train, example ')
   text = (folder / 'traceback.txt').read_text()
   assert 'assert 1 == 2' in text and str(root / 'workloads' / 'toy_slow' / 'data.py') in text

@@ -445,12 +445,6 @@ def test_a_loader_that_is_none_or_of_another_size_is_told():
       streams.train_stream(data, definition(), ROOT, 4, SEED)
 
 
-def test_a_source_without_a_transform_is_told():
-  data = SimpleNamespace(source=source_of('single'))
-  with pytest.raises(errors.UserError, match='toy, train: the task must have transform'):
-    streams.train_stream(data, definition(), ROOT, 4, SEED)
-
-
 @pytest.mark.parametrize(
   ('batch', 'said'),
   [

@@ -10,9 +10,11 @@ import pytest
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Generation, Probe, Target
+from algorithmic_efficiency.data.sources import TaskError
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.trial import evaluation
+from algorithmic_efficiency.trust import IntegrityError
 
 DEFINITION = dataclasses.replace(
   registry.workload('quick_vision').for_smoke(),
@@ -23,17 +25,27 @@ DEFINITION = dataclasses.replace(
 TASK = SimpleNamespace(data=None, model=None, metrics=None)
 
 
-def evaluate(sums, definition=DEFINITION, splits=('validation',), max_batches=None, seen=None):
+def evaluate(
+  sums,
+  definition=DEFINITION,
+  splits=('validation',),
+  max_batches=None,
+  seen=None,
+  eval_sums=None,
+):
   """An evaluation whose sums the backend gives; `seen` gets the batches of each split."""
 
-  def eval_sums(workload, params, model_state, batches, key_data, **options):
+  def known_sums(workload, params, model_state, batches, key_data, **options):
     batches = list(batches)
     if seen is not None:
       seen.append(batches)
     return {**sums, 'num_examples': (20.0, 1.0)}
 
   backend = SimpleNamespace(
-    rank=0, world_size=1, eval_sums=eval_sums, gather=lambda content: [content]
+    rank=0,
+    world_size=1,
+    eval_sums=eval_sums or known_sums,
+    gather=lambda content: [content],
   )
   workload = SimpleNamespace(definition=definition, eval_batch_size=8)
   return evaluation.evaluate(
@@ -290,6 +302,109 @@ class TestOutputs:
 
     with pytest.raises(UserError, match="target must give the number 'words'; it gives words/a"):
       self.evaluate(definition=definition, metric=Parts())
+
+
+class Gives(Words):
+  """A metric one of whose functions gives something else; an exception is raised."""
+
+  def __init__(self, function, value, **attributes):
+    super().__init__()
+    self.function, self.value = function, value
+    self.__dict__.update(attributes)
+
+  def give(self, function, *arguments):
+    if self.function != function:
+      return getattr(super(), function)(*arguments)
+    if isinstance(self.value, Exception):
+      raise self.value
+    return self.value
+
+  def update(self, *arguments):
+    return self.give('update', *arguments)
+
+  def merge(self, *arguments):
+    return self.give('merge', *arguments)
+
+  def compute(self, *arguments):
+    return self.give('compute', *arguments)
+
+
+WHERE = r'quick_vision \(task vision\), '
+
+
+@pytest.mark.parametrize('function', ['update', 'merge', 'compute'])
+def test_code_of_a_metric_that_fails_is_named_with_task_split_and_metric(function):
+  with pytest.raises(
+    TaskError, match=f'{WHERE}split validation, metric words, {function}: OSError: no disk'
+  ) as caught:
+    TestOutputs().evaluate(metric=Gives(function, OSError('no disk')))
+  assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_so_is_a_state_that_no_other_process_could_get():
+  with pytest.raises(TaskError, match=f'{WHERE}split validation, metric words, the state: '):
+    TestOutputs().evaluate(metric=Gives('update', lambda: None))
+
+
+@pytest.mark.parametrize('error', [MemoryError('none'), UserError('A package is missing.')])
+def test_what_says_enough_by_itself_is_raised_as_it_is(error):
+  with pytest.raises(type(error), match=f'^{error}$'):
+    TestOutputs().evaluate(metric=Gives('compute', error))
+
+
+@pytest.mark.parametrize(
+  ('found', 'said'),
+  [
+    (None, "'words' must give numbers by name; it gives None"),
+    (1.0, "'words' must give numbers by name; it gives 1.0"),
+    ({'words': 'good'}, "'words' must be a number; it is 'good'"),
+    ({'words': np.ones(3)}, r"'words' must be a number; it is array\("),
+    ({'words/a': None}, "'words/a' must be a number; it is None"),
+    ({3: 1.0}, "'words' must give numbers of that name, or of words/<part>; one is 3"),
+    ({'my words/a': 1.0}, "'words' must give numbers of that name.*; one is 'my words/a'"),
+    ({'words/': 1.0}, "'words' must give numbers of that name.*; one is 'words/'"),
+    ({'words/a\nb': 1.0}, "'words' must give numbers of that name.*; one is "),
+  ],
+)
+def test_what_is_no_number_of_a_metric_is_named(found, said):
+  with pytest.raises(UserError, match=f'{WHERE}split validation: .*{said}'):
+    TestOutputs().evaluate(metric=Gives('compute', found))
+
+
+def test_numbers_of_numpy_become_those_of_a_row():
+  found = TestOutputs().evaluate(metric=Gives('compute', {'words': np.float32(0.5)}))
+  assert found['validation/words'] == 0.5 and type(found['validation/words']) is float
+
+
+@pytest.mark.parametrize(
+  ('given', 'error', 'said'),
+  [
+    (lambda *_: None, UserError, 'metrics must return metrics by name; it returned None'),
+    (lambda *_: {'loss': 3}, UserError, "'loss' must have update, merge, compute, .* it is 3"),
+    (
+      lambda *_: {'loss': Gives('', 0, outputs='words')},
+      UserError,
+      "'loss' must have .* a tuple of names as outputs",
+    ),
+    (lambda *_: 1 / 0, TaskError, 'ZeroDivisionError: '),
+    (dict, TaskError, 'TypeError: '),
+  ],
+)
+def test_metrics_of_a_task_that_are_none_are_told(given, error, said, monkeypatch):
+  monkeypatch.setattr(TASK, 'metrics', SimpleNamespace(metrics=given))
+  with pytest.raises(error, match=f'{WHERE}metrics: .*{said}'):
+    evaluate({'loss': (6.0, 3.0)})
+
+
+@pytest.mark.parametrize('error', [RuntimeError('shapes'), IntegrityError('cheat', 'data')])
+def test_code_that_fails_in_an_evaluation_is_named_with_its_split(error, monkeypatch):
+  def eval_sums(*arguments, **options):
+    raise error
+
+  is_of_task = type(error) is RuntimeError
+  said = f'{WHERE}split test: RuntimeError: shapes' if is_of_task else '^cheat$'
+  with pytest.raises(TaskError if is_of_task else IntegrityError, match=said):
+    evaluate({}, splits=('test',), eval_sums=eval_sums)
 
 
 def test_a_metric_without_sums_is_named_with_task_and_split():
