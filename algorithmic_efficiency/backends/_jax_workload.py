@@ -14,7 +14,13 @@ from flax import linen as nn
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.backends import _jax_frozen, frozen, roles
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode, generator
+from algorithmic_efficiency.backends.base import (
+  Batch,
+  DefinedWorkload,
+  TaskCode,
+  eval_step,
+  generator,
+)
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import jax as layers
 from algorithmic_efficiency.metrics.metric import check_rows
@@ -205,11 +211,10 @@ class JaxWorkload(DefinedWorkload):
     logits, _ = self.model_fn(
       params, batch, model_state, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
-    found, outputs = self._task.model.eval_step(self._definition, batch, logits)
+    found, outputs = eval_step(self._task, self._definition, batch, logits)
     weights = batch['weights']  # [batch], or [batch, ...] where parts of an example count apart
-    check_rows(outputs, len(weights))
     counts = (weights != 0).any(axis=tuple(range(1, weights.ndim)))
-    return {**found, 'num_examples': (counts.sum(), jnp.ones(()))}, dict(outputs)
+    return {**found, 'num_examples': (counts.sum(), jnp.ones(()))}, outputs
 
   def _generate_batch(
     self, params: Any, model_state: Any, batch: Batch, *, is_last: bool

@@ -16,7 +16,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from algorithmic_efficiency import seeds, spec, trust
 from algorithmic_efficiency.backends import _torch_frozen, frozen, roles
-from algorithmic_efficiency.backends.base import Batch, DefinedWorkload, TaskCode, generator
+from algorithmic_efficiency.backends.base import (
+  Batch,
+  DefinedWorkload,
+  TaskCode,
+  eval_step,
+  generator,
+)
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.layers import torch as layers
 from algorithmic_efficiency.metrics.metric import check_rows
@@ -267,9 +273,7 @@ class TorchWorkload(DefinedWorkload):
     logits, _ = self.model_fn(
       model, batch, None, spec.ForwardPassMode.EVAL, rng, update_batch_norm=False
     )
-    sums, outputs = self._task.model.eval_step(self._definition, batch, logits)
-    check_rows(outputs, len(batch['weights']))
-    return sums, dict(outputs)
+    return eval_step(self._task, self._definition, batch, logits)
 
   @torch.no_grad()
   def _generate_batch(

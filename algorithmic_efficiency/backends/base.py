@@ -16,7 +16,7 @@ import numpy as np
 from algorithmic_efficiency import spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.metrics.metric import MetricError
+from algorithmic_efficiency.metrics.metric import MetricError, check_rows
 from algorithmic_efficiency.option_fields import check, option
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
@@ -117,6 +117,24 @@ class Generating:
 
 OnOutputs = Callable[[Batch, Mapping[str, np.ndarray]], None]
 """Called for each batch, in order: with the batch as it came, and a row of outputs for each row."""
+
+
+def eval_step(
+  task: TaskCode, definition: WorkloadDefinition, batch: Batch, logits: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Sums of every metric over the rows of a batch, and outputs [rows, ...], as the task gives them.
+
+  Raises:
+    MetricError: they are no two dicts, or an output has no row for each example.
+  """
+  found = task.model.eval_step(definition, batch, logits)
+  parts = found if isinstance(found, tuple) else (found,)
+  if len(parts) != 2 or not all(isinstance(part, Mapping) for part in parts):
+    kinds = ', '.join(type(part).__name__ for part in parts)
+    raise MetricError(f'eval_step must return two dicts, sums and outputs; it returned {kinds}.')
+  sums, outputs = parts
+  check_rows(outputs, len(batch['weights']))
+  return dict(sums), dict(outputs)
 
 
 def generator(task: TaskCode) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 from algorithmic_efficiency.spec import LossType
 
 Split = Literal['eval_train', 'validation', 'test']
+_NAME = re.compile(r'[\w-]+', re.ASCII)
 Role = Literal['base', 'held_out', 'extra']
 
 NUM_EVALS_PER_BUDGET = 40  # on the step axis, evaluations are spread evenly over the budget
@@ -124,14 +126,49 @@ class Budget:
       object.__setattr__(self, 'eval_period_steps', period)
 
 
+def _check_counts(kind: str, counts: Mapping[str, Any]) -> None:
+  """
+  Raises:
+    ValueError: one is no positive whole number.
+  """
+  for name, count in counts.items():
+    if not isinstance(count, int) or count < 1:
+      raise ValueError(f'{kind} must be a positive whole number; {name} is {count!r}.')
+
+
+def _check_names(kind: str, names: Any) -> None:
+  """
+  Raises:
+    ValueError: they are no tuple of names, each once.
+  """
+  if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+    raise ValueError(f'{kind} must be a tuple of names; it is {names!r}.')
+  if len(set(names)) < len(names):
+    raise ValueError(f'{kind} must name each once; it is {names!r}.')
+
+
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-  """Number of examples of each split; `eval_train` is the evaluated subset of `train`."""
+  """Number of examples of each split; `eval_train` is the evaluated subset of `train`.
+
+  Raises:
+    ValueError: a number is not positive, or the subset is larger than the split.
+  """
 
   train: int
   eval_train: int
   validation: int
   test: int | None
+
+  def __post_init__(self) -> None:
+    found = dataclasses.asdict(self)
+    if self.test is None:
+      del found['test']
+    _check_counts('The examples of a split', found)
+    if self.eval_train > self.train:
+      raise ValueError(
+        f'eval_train is a part of train, of {self.train} examples; it has {self.eval_train}.'
+      )
 
   def num_examples(self, split: Split) -> int | None:
     """Returns the number of examples of `split`; None if there is no test split."""
@@ -140,10 +177,17 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-  """Global batch sizes, in examples."""
+  """Global batch sizes, in examples.
+
+  Raises:
+    ValueError: one is not positive.
+  """
 
   train: int
   eval: int
+
+  def __post_init__(self) -> None:
+    _check_counts('A batch size', dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +215,7 @@ class Generation:
     max_examples: largest number of examples of a split, from its start; None for all.
 
   Raises:
-    ValueError: a number is not positive, or no metric or split is named.
+    ValueError: a number is not positive, no metric or split is named, or there is no such split.
   """
 
   metrics: tuple[str, ...]
@@ -180,6 +224,13 @@ class Generation:
   max_examples: int | None = None
 
   def __post_init__(self) -> None:
+    for field_name in ('metrics', 'splits'):
+      _check_names(f'{field_name} of Generation', getattr(self, field_name))
+    for split in self.splits:
+      if split not in get_args(Split):
+        raise ValueError(
+          f'A split of Generation must be one of {", ".join(get_args(Split))}; one is {split!r}.'
+        )
     if not self.metrics or not self.splits:
       raise ValueError('Generation must name at least one metric and one split.')
     for name in ('every', 'max_examples'):
@@ -196,11 +247,20 @@ class Probe:
     num_examples: examples of the split.
     metrics: names of its metrics.
     summary: one line for `algoeff list`.
+
+  Raises:
+    ValueError: there are no examples or no metrics.
   """
 
   num_examples: int
   metrics: tuple[str, ...]
   summary: str = ''
+
+  def __post_init__(self) -> None:
+    _check_counts('The examples of a probe', {'num_examples': self.num_examples})
+    _check_names('metrics of a probe', self.metrics)
+    if not self.metrics:
+      raise ValueError('A probe must have a metric at least.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +300,7 @@ class WorkloadDefinition:
 
   Raises:
     ValueError: a named metric is not among the metrics, a generated target is not generated in each
-      evaluation, or a probe has the name of a split.
+      evaluation, a probe has the name of a split, or names are no tuples.
   """
 
   name: str
@@ -274,6 +334,7 @@ class WorkloadDefinition:
   def __post_init__(self) -> None:
     if not self.base:
       object.__setattr__(self, 'base', self.name)
+    self._check_names()
     if self.target.metric not in self.metrics:
       raise ValueError(
         f'{self.name}: the metric of the target must be one of {", ".join(self.metrics)}; it is '
@@ -284,6 +345,27 @@ class WorkloadDefinition:
     for name in self.probes:
       if name in ('train', *get_args(Split)):
         raise ValueError(f'{self.name}: a probe must not have the name of a split; one is {name}.')
+      if not _NAME.fullmatch(name):
+        raise ValueError(
+          f'{self.name}: the name of a probe must be of letters, digits, _ and -; one is {name!r}.'
+        )
+
+  def _check_names(self) -> None:
+    if not _NAME.fullmatch(self.name):
+      raise ValueError(
+        f'The name of a workload must be of letters, digits, _ and -; one is {self.name!r}.'
+      )
+    for name in ('metrics', 'task_names'):
+      _check_names(f'{self.name}: {name}', getattr(self, name))
+    for name in ('frozen_params', 'output_params'):
+      by_framework = getattr(self, name)
+      if not isinstance(by_framework, Mapping) or not by_framework.keys() <= {'jax', 'pytorch'}:
+        raise ValueError(
+          f"{self.name}: {name} must be names by framework, 'jax' and 'pytorch'; it is "
+          f'{by_framework!r}.'
+        )
+      for framework, names in by_framework.items():
+        _check_names(f'{self.name}: {name} of {framework}', names)
 
   def _check_generation(self, generation: Generation) -> None:
     for name in generation.metrics:

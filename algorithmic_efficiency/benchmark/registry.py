@@ -165,11 +165,12 @@ def workloads() -> Mapping[str, WorkloadDefinition]:
   """Returns the definitions of all base workloads and variants, by name.
 
   Raises:
-    UserError: two definitions have the same name, or one does not match its key or folder.
+    UserError: two definitions have the same name, or one is none or does not match its key or
+      folder.
   """
   found: dict[str, WorkloadDefinition] = {}
   for task in tasks().values():
-    for name, definition in task.module('definition').WORKLOADS.items():
+    for name, definition in task.definitions().items():
       if name in found:
         raise errors.UserError(
           f'Workload names must be unique; {name!r} is defined by {found[name].task!r} and '

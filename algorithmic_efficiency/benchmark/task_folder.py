@@ -14,6 +14,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,39 @@ class Task:
   package: str
 
   def module(self, name: str) -> ModuleType:
-    """Imports a file of the task, such as 'definition'; `code` imports that of a definition."""
-    if self.package not in sys.modules and not self.package.startswith('workloads.'):
-      _import_folder(self.package, self.folder)
-    return importlib.import_module(f'{self.package}.{name}')
+    """Imports a file of the task, such as 'definition'; `code` imports that of a definition.
+
+    Raises:
+      UserError: it cannot be imported.
+    """
+    try:
+      if self.package not in sys.modules and not self.package.startswith('workloads.'):
+        _import_folder(self.package, self.folder)
+      return importlib.import_module(f'{self.package}.{name}')
+    except (errors.UserError, MemoryError):
+      raise
+    except Exception as error:  # code of the task
+      raise errors.UserError(
+        f'The task {self.name!r}: {name}.py cannot be imported: {type(error).__name__}: {error} '
+        f'({_place(error, self.folder)}).'
+      ) from error
+
+  def definitions(self) -> Mapping[str, WorkloadDefinition]:
+    """Imports the definitions of the task, by name.
+
+    Raises:
+      UserError: it has none.
+    """
+    found = getattr(self.module('definition'), 'WORKLOADS', None)
+    where = f'{self.folder}/definition.py: WORKLOADS'
+    if not isinstance(found, Mapping):
+      raise errors.UserError(f'{where} must hold definitions by name; it is {errors.shown(found)}.')
+    for name, definition in found.items():
+      if not isinstance(definition, WorkloadDefinition):
+        raise errors.UserError(
+          f'{where}[{name!r}] must be a WorkloadDefinition; it is {errors.shown(definition)}.'
+        )
+    return found
 
   def has(self, name: str) -> bool:
     return (self.folder / f'{name}.py').is_file()
@@ -140,9 +170,10 @@ class Task:
 
   def _is_used(self, shared: str, kind: str) -> bool:
     """Returns True if a definition of the task has no file of its own, and so uses `shared`."""
-    definitions = self.module('definition').WORKLOADS.values()
     return any(
-      not self.has(_candidates(one, kind)[0]) for one in definitions if one.smoke is not None
+      not self.has(_candidates(one, kind)[0])
+      for one in self.definitions().values()
+      if one.smoke is not None
     )
 
   def _missing(self, definition: WorkloadDefinition, kind: str) -> str:
@@ -232,6 +263,15 @@ def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
 def forget_files() -> None:
   """Forgets what was read of files, which may have changed."""
   _exported.cache_clear()
+
+
+def _place(error: Exception, folder: Path) -> str:
+  """The innermost line of the folder that led to an error, such as `model_jax.py, line 3`."""
+  if isinstance(error, SyntaxError) and error.filename:
+    return f'{error.filename}, line {error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+  return f'{own[-1].filename}, line {own[-1].lineno}' if own else str(folder)
 
 
 def _import_folder(package: str, folder: Path) -> None:

@@ -91,14 +91,20 @@ class Totals(dict[str, Any]):
     )
 
 
-def check_rows(outputs: Mapping[str, Any], num_rows: int) -> None:
-  """Checks that every output has a row for each example.
+def check_rows(outputs: Any, num_rows: int) -> None:
+  """Checks that outputs are arrays by name, with a row for each example.
 
   Raises:
-    MetricError: the first axis of an output is not that of the batch.
+    MetricError: they are not, or the first axis of one is not that of the batch.
   """
+  if not isinstance(outputs, Mapping):
+    raise MetricError(f'Outputs must be arrays by name; they are {type(outputs).__name__}.')
   for name, output in outputs.items():
-    shape = tuple(np.shape(output))
+    if not hasattr(output, 'shape'):
+      raise MetricError(
+        f'An output must be an array; {name!r} is {type(output).__name__}.', output=name
+      )
+    shape = tuple(output.shape)
     if shape[:1] != (num_rows,):
       raise MetricError(
         f'The first axis of an output must be that of the batch, of {num_rows} rows; the shape of '

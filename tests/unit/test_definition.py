@@ -208,3 +208,45 @@ class TestGeneration:
 def test_a_probe_has_no_name_of_a_split():
   with pytest.raises(ValueError, match='one is eval_train'):
     dataclasses.replace(BASE, probes={'eval_train': Probe(num_examples=1, metrics=('loss',))})
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'said'),
+  [
+    (lambda: Probe(num_examples=0, metrics=('loss',)), 'num_examples is 0'),
+    (lambda: Probe(num_examples='4', metrics=('loss',)), "num_examples is '4'"),
+    (lambda: Probe(num_examples=4, metrics=()), 'a metric at least'),
+    (lambda: Probe(num_examples=4, metrics='loss'), "tuple of names; it is 'loss'"),
+    (lambda: Splits(train=0, eval_train=0, validation=1, test=1), 'train is 0'),
+    (lambda: Splits(train=4, eval_train=2, validation=1.5, test=1), 'validation is 1.5'),
+    (lambda: Splits(train=4, eval_train=5, validation=1, test=None), 'part of train, of 4 .* 5'),
+    (lambda: Splits(train=4, eval_train=2, validation=1, test=0), 'test is 0'),
+    (lambda: BatchSizes(train=0, eval=1), 'train is 0'),
+    (lambda: BatchSizes(train=1, eval='8'), "eval is '8'"),
+    (lambda: Generation(metrics='bleu'), "tuple of names; it is 'bleu'"),
+    (lambda: Generation(metrics=('bleu',), splits=('valid',)), "one is 'valid'"),
+  ],
+)
+def test_sizes_are_positive_and_names_are_tuples(wrong, said):
+  with pytest.raises(ValueError, match=said):
+    wrong()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({'name': 'my workload'}, "letters, digits, _ and -; one is 'my workload'"),
+    ({'name': '../mine'}, 'letters, digits, _ and -'),
+    ({'metrics': 'accuracy'}, "metrics must be a tuple of names; it is 'accuracy'"),
+    ({'metrics': ('accuracy', 'loss', 'loss')}, 'metrics must name each once'),
+    ({'task_names': ['a', 'b']}, 'task_names must be a tuple of names'),
+    ({'frozen_params': ('fc',)}, 'frozen_params must be names by framework'),
+    ({'frozen_params': {'torch': ('fc',)}}, 'frozen_params must be names by framework'),
+    ({'frozen_params': {'pytorch': 'fc'}}, "frozen_params of pytorch .* it is 'fc'"),
+    ({'output_params': {'jax': 'fc'}}, "output_params of jax .* it is 'fc'"),
+    ({'probes': {'a/b': Probe(num_examples=1, metrics=('loss',))}}, "one is 'a/b'"),
+  ],
+)
+def test_names_are_such_that_files_and_flags_can_have_them(changes, said):
+  with pytest.raises(ValueError, match=said):
+    dataclasses.replace(BASE, **changes)

@@ -136,6 +136,27 @@ def test_an_output_of_the_whole_batch_is_refused_with_the_metrics_that_read_it(t
     toy.evaluate(code=toy.changed(eval_step=eval_step))
 
 
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    (lambda sums, outputs: sums, 'two dicts, sums and outputs; it returned dict'),
+    (lambda sums, outputs: (sums, None), 'two dicts, .* it returned dict, NoneType'),
+    (lambda sums, outputs: (sums, outputs, {}), 'it returned dict, dict, dict'),
+    (lambda sums, outputs: (sums, {**outputs, 'scores': ['a']}), "array; 'scores' is list"),
+  ],
+)
+def test_a_step_that_gives_something_else_than_sums_and_outputs_is_told(toy, change, said):
+  step = metric_toys.task(toy.base, toy.backend.name).model.eval_step
+  code = toy.changed(eval_step=lambda *arguments: change(*step(*arguments)))
+  with pytest.raises(UserError, match=rf'toy \(task toy\), split validation: .*{said}'):
+    toy.evaluate(code=code)
+
+
+def test_a_generate_that_gives_no_arrays_is_told(toy):
+  with pytest.raises(UserError, match='Outputs must be arrays by name; they are NoneType'):
+    toy.evaluate(code=toy.changed(generate=lambda *arguments, **options: None))
+
+
 def test_a_generated_output_of_the_whole_batch_is_refused_too(toy):
   generate = metric_toys.task(toy.base, toy.backend.name).model.generate
 

@@ -115,6 +115,29 @@ class TestTasks:
     with pytest.raises(UserError, match=r"WORKLOADS\['mine'\] must have name='mine' and task='o"):
       registry.workloads()
 
+  @pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+      ('X = 1 /', r"The task 'other': definition.py cannot be imported: SyntaxError: .*line 1\)"),
+      ('\nraise ValueError("no target")', r': ValueError: no target \(.*definition\.py, line 2\)'),
+      ('import no_such_module', "ModuleNotFoundError: No module named 'no_such_module'"),
+      ('', 'definition.py: WORKLOADS must hold definitions by name; it is None'),
+      ('WORKLOADS = [1]', r'WORKLOADS must hold definitions by name; it is \[1\]'),
+      ('WORKLOADS = {"a": 1}', r"WORKLOADS\['a'\] must be a WorkloadDefinition; it is 1"),
+    ],
+  )
+  def test_a_definition_that_is_none_is_told_with_its_place(self, tmp_path, text, said):
+    (add_task(tmp_path, 'other') / 'definition.py').write_text(text)
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match=said):
+      registry.workloads()
+
+  def test_so_is_other_code_of_a_task(self, tmp_path):
+    (add_task(tmp_path, 'other') / 'metrics.py').write_text('\n\nmetrics = 1 / 0')
+    registry.add_root(tmp_path)
+    with pytest.raises(UserError, match=r'metrics\.py cannot .* by zero \(.*metrics\.py, line 3\)'):
+      registry.metrics_of(registry.workload('mine'))
+
   def test_a_root_holds_workloads_or_submissions(self, tmp_path):
     with pytest.raises(UserError, match='has neither'):
       registry.add_root(tmp_path)
