@@ -345,6 +345,18 @@ def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
   assert all(number == valid.sum() for _, number in parts.values())
 
 
+def test_the_evaluated_loss_has_no_auxiliary_parts(small):
+  definition, model, evaluate = small
+  if 'loss' not in definition.metrics:
+    return
+  batch = with_weights(fake_batch(definition, 8), [1] * 5 + [0] * 3)
+  logits, sums, _ = evaluate(batch)
+  found = model.loss(batch['targets'], logits, batch['weights'], 0.0)
+  total, weight = sums['loss']
+  np.testing.assert_allclose(total, np.asarray(found['per_example']).sum(), rtol=1e-5)
+  np.testing.assert_allclose(weight, np.asarray(found['n_valid_examples']))
+
+
 # Training.
 
 

@@ -163,7 +163,7 @@ def test_a_worker_that_ends_by_itself_ends_the_trial(changed):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_exception_in_a_worker_is_named_with_its_example_and_traceback(changed):
   pytest.importorskip('torch')
   root = changed('toy_slow', 'data.py', (POINTS, f'assert 1 == 2\n    {POINTS}'))

@@ -128,6 +128,7 @@ def test_on_two_devices_it_trains_and_evaluates_as_on_one(trial: Trial, tmp_path
         assert found[step][name] == expected[step][name]
 
 
+@pytest.mark.long
 def test_partial_evaluations_end_it_at_the_target_too(trial: Trial, tmp_path: Path):
   folder = trial.run(tmp_path / 'partial', '--full_eval_every', '3')
   assert record(folder).stop_reason == 'targets_reached'

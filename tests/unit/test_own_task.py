@@ -51,7 +51,8 @@ def test_what_is_wrong_with_a_task_elsewhere_is_found(task):
 
 
 def test_the_definitions_exports_and_data_of_the_toys_are_right():
-  code, output = check((*FILES, 'tests/contracts/test_task_data.py'), '--path', TOYS)
+  tests = (*FILES, 'tests/contracts/test_task_data.py', '-k', 'not agreed_arguments')
+  code, output = check(tests, '--path', TOYS)  # without those tests, which import the frameworks
   assert code == 0, output
   assert ' skipped' not in output and num_passed(output) > 80
 
