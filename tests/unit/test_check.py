@@ -78,7 +78,7 @@ def test_what_several_processes_find_is_told_once_and_what_has_ended_the_trial_f
   file.write_text(SUBMISSION.format(framework='torch'))
   asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
   [version] = check._versions(asked, 'self')
-  [(title, config)] = check._trials(asked, 'self', version)
+  [(title, config)] = check._trials(asked, 'self', version, ['pytorch'])
 
   def run_trial(config, on_message, **options):
     on_message(message('environment', 1))
@@ -103,7 +103,7 @@ def test_what_could_not_be_saved_was_not_resumed(tmp_path: Path, monkeypatch: py
   file.write_text(SUBMISSION.format(framework='torch'))
   asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
   [version] = check._versions(asked, 'self')
-  [(title, config)] = check._trials(asked, 'self', version)
+  [(title, config)] = check._trials(asked, 'self', version, ['pytorch'])
   outcome = Outcome(folder=tmp_path, status='finished', stop_reason='step_limit', reason='')
   monkeypatch.setattr(check.local, 'run_trial', lambda *args, **options: outcome)
   monkeypatch.setattr(check, '_rising_losses', lambda config, one: [])
@@ -167,7 +167,9 @@ def test_thorough_adds_the_variants():
   for thorough in (False, True):
     this = dataclasses.replace(asked, thorough=thorough)
     [version] = check._versions(this, 'external')
-    configs[thorough] = {config.workload for _, config in check._trials(this, 'external', version)}
+    configs[thorough] = {
+      config.workload for _, config in check._trials(this, 'external', version, ['jax'])
+    }
   can_run = {
     name: definition
     for name, definition in registry.workloads().items()
@@ -175,6 +177,21 @@ def test_thorough_adds_the_variants():
   }
   assert configs[True] == set(can_run)
   assert configs[False] == {name for name, one in can_run.items() if not one.is_variant}
+
+
+def test_a_workload_of_one_framework_is_checked_with_it_alone(monkeypatch):
+  pytest.importorskip('jax')
+  pytest.importorskip('torch')
+  monkeypatch.setattr(registry, 'is_runnable', lambda one, framework: framework == 'jax')
+  asked = check.Check(submission='adamw', workloads=('quick_vision',))
+  in_jax, in_torch = check._versions(asked, 'self')
+
+  def titles(one, *frameworks):
+    return [title for title, _ in check._trials(asked, 'self', one, frameworks)]
+
+  assert titles(in_jax, 'jax', 'pytorch') == ['quick_vision']
+  assert titles(in_torch, 'jax', 'pytorch') == []
+  assert titles(in_torch, 'pytorch') == ['quick_vision']  # whose message says why it cannot run
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,10 @@ def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> 
   """
   ruleset = check.ruleset or _ruleset(check.submission)
   versions = _versions(check, ruleset)
-  trials = [(one, list(_trials(check, ruleset, one))) for one in versions]  # mistakes come first
+  frameworks = [one.framework for one in versions]
+  trials = [  # mistakes come first
+    (one, list(_trials(check, ruleset, one, frameworks))) for one in versions
+  ]
   rows: list[CheckRow] = []
 
   def add(row: CheckRow) -> None:
@@ -193,15 +196,24 @@ def _versions(check: Check, ruleset: Ruleset) -> list[_Version]:
   ]
 
 
-def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str, TrialConfig]]:
-  """The trials and what they are called."""
-  names = check.workloads or [
-    definition.name
-    for definition in registry.workloads().values()
-    if definition.suites
-    and registry.is_runnable(definition, one.framework)
-    and (check.thorough or not definition.is_variant)
-  ]
+def _trials(
+  check: Check, ruleset: Ruleset, one: _Version, frameworks: Sequence[str]
+) -> Iterator[tuple[str, TrialConfig]]:
+  """The trials and what they are called.
+
+  A named workload is left out if it cannot run with this framework, but can with another that the
+  submission is checked with.
+  """
+  if check.workloads:
+    names = [name for name in check.workloads if _takes(name, one.framework, frameworks)]
+  else:
+    names = [
+      definition.name
+      for definition in registry.workloads().values()
+      if definition.suites
+      and registry.is_runnable(definition, one.framework)
+      and (check.thorough or not definition.is_variant)
+    ]
   for name in names:
     is_variant = registry.workload(name).is_variant
     num_trials = _NUM_POINTS if check.thorough and ruleset == 'external' and not is_variant else 1
@@ -210,6 +222,12 @@ def _trials(check: Check, ruleset: Ruleset, one: _Version) -> Iterator[tuple[str
     if check.thorough and not is_variant:
       for config in _configs(check, ruleset, one, name, num_devices=2):
         yield f'{name}, 2 devices', config
+
+
+def _takes(name: str, framework: str, frameworks: Sequence[str]) -> bool:
+  definition = registry.workload(name)
+  runs_with = [other for other in frameworks if registry.is_runnable(definition, other)]
+  return not runs_with or framework in runs_with
 
 
 def _configs(
