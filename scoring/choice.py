@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.suites import Ruleset
+from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from scoring.runs import Runs, TrialFiles
 
 if TYPE_CHECKING:
@@ -29,6 +29,28 @@ def _file(suite: str, trials: Iterable[TrialFiles]) -> str:
   raise errors.UserError(
     f'The runs are those of the suite {suite!r}, which is not known here.{place} Give its file '
     'with --suite FILE.toml.'
+  )
+
+
+def raced_workloads(runs: Runs | None, suite: Suite, *, allow_provisional: bool) -> tuple[str, ...]:
+  """The workloads of a suite that the races of these runs have chosen, as far as they are scored.
+
+  Returns:
+    Names, sorted; empty where a race has chosen none, or was of another suite.
+  """
+  selections = runs.selections if runs is not None else ()
+  names: set[str] = set()
+  for one in selections:
+    if one is None or one.workloads is None or one.suite != suite.name:
+      return ()
+    names.update(one.workloads)
+  members = registry.members(suite.name)
+  return tuple(
+    sorted(
+      name
+      for name in names & members.keys()
+      if allow_provisional or not members[name].target.provisional
+    )
   )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,13 +41,8 @@ def natural(text: str) -> tuple:
   return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
-def find_trials(
-  root: Path, only: Collection[str] | None = None
-) -> tuple[list[FoundTrial], list[Note]]:
-  """Every trial folder under `root`, in a fixed order, and what did not fit the layout.
-
-  `only` are the real paths of those that count; None takes all.
-  """
+def find_trials(root: Path) -> tuple[list[FoundTrial], list[Note]]:
+  """Every trial folder under `root`, in a fixed order, and what did not fit the layout."""
   if not root.exists():
     raise errors.UserError(f'A folder of runs must exist; {root} does not.')
   if not root.is_dir():
@@ -57,8 +52,6 @@ def find_trials(
   tree = _Tree()
   for folder in _submissions(tree, root):
     trials += _in_submission(tree, folder, notes)
-  if only is not None:
-    trials = [trial for trial in trials if os.path.realpath(trial.path) in only]
   trials = _merge_timestamps(trials, notes)
   trials = _split_frameworks(trials, notes)
   notes += tree.notes

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Axis, Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
+from scoring.choice import raced_workloads
 from scoring.notes import Note
 from scoring.result import Result
 from scoring.rules import ScoringRules, resolve
@@ -75,7 +77,7 @@ def score(
 
   Args:
     include, exclude: names of submissions.
-    workloads: score these members alone.
+    workloads: score these members alone; empty takes those that the race has chosen, else all.
     reference: the submission whose times are the unit of the ratios.
     against: a published set to stand beside.
     strict: refuse a set that breaks the rules.
@@ -87,10 +89,13 @@ def score(
     UserError: unknown names, nothing to score, seconds of several hosts without `mix_hosts`, or a
       broken rule under `strict`.
   """
+  found = frame.attrs.get('runs')
+  runs = found if isinstance(found, Runs) else None
+  raced = raced_workloads(runs, registry.suite(suite), allow_provisional=allow_provisional)
   rules = resolve(
     suite,
     ruleset=ruleset,
-    workloads=workloads,
+    workloads=workloads or raced,
     axis=axis,
     integral=integral,
     allow_provisional=allow_provisional,
@@ -98,13 +103,11 @@ def score(
   notes = list(rules.notes)
   table = outcomes(frame, rules)
   table = _selected(table, include, exclude, notes)
+  if table.empty:  # published results alone are no answer
+    raise errors.UserError(_nothing_found(frame, rules))
   guests: tuple[str, ...] = ()
   if against is not None:
     table, guests = published.join(table, against, rules)
-  if table.empty:
-    raise errors.UserError(_nothing_found(frame, rules))
-  found = frame.attrs.get('runs')
-  runs = found if isinstance(found, Runs) else None
   changes, host_notes = hosts.look(table, rules, runs, mix=mix_hosts)
   rules = replace(rules, changes=(*rules.changes, *changes))
   notes += host_notes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
   import pandas as pd
 
 
-def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> pd.DataFrame:
+def load(path: str | os.PathLike[str]) -> pd.DataFrame:
   """The evaluations under a folder of runs, one row each.
-
-  `only` are the real paths of the trials that count; None takes all.
 
   Columns: submission, study, workload, framework, trial, row (index in its file), global_step,
   submission_time_sec, charged_steps (our runs), eval_sec, logging_sec, and the target's metric on
@@ -35,7 +32,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     UserError: there is no such folder, or no runs are in it.
   """
   root = Path(path).expanduser()
-  folders, notes = find_trials(root, only)
+  folders, notes = find_trials(root)
   known = registry.workloads()
   trials: list[TrialFiles] = []
   parts: list[Evaluations] = []
@@ -55,10 +52,9 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
   again = _look_at_identities(trials, notes)
   parts = [part for trial, part in zip(trials, parts, strict=True) if trial.path not in again]
   trials = [trial for trial in trials if trial.path not in again]
-  if only is None:  # whoever chooses trials has left the others out
-    missing = missing_studies.find(trials, race_of, notes)
-    trials += missing
-    parts += [NOTHING] * len(missing)
+  missing = missing_studies.find(trials, race_of, notes)
+  trials += missing
+  parts += [NOTHING] * len(missing)
   frame = _frame(trials, parts)
   races = sorted({race_of(trial.path) for trial in trials})
   frame.attrs['runs'] = Runs(
@@ -67,6 +63,7 @@ def load(path: str | os.PathLike[str], only: Collection[str] | None = None) -> p
     notes=tuple(sorted(notes)),
     costs=tuple(cost for race in races for cost in race_files.read_costs(race)),
     planned=tuple(one for race in races for one in race_files.read_estimate(race)),
+    selections=tuple(map(race_files.read_selection, races)),
   )
   return frame
 

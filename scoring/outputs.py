@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -69,6 +69,7 @@ def write_tables(result: Leaderboard, folder: Path) -> list[Path]:
   for submission, name in summary_files(result.submissions).items():
     texts[name] = summary_table(result, submission).to_csv(index=False)
   folder.mkdir(parents=True, exist_ok=True)
+  _remove_stale(folder, keep=texts)
   written = []
   for name, text in texts.items():
     path = folder / name
@@ -76,6 +77,17 @@ def write_tables(result: Leaderboard, folder: Path) -> list[Path]:
       file.write(text.encode())
     written.append(path)
   return written
+
+
+def _remove_stale(folder: Path, keep: Collection[str]) -> None:
+  """Removes the summaries of submissions that were scored here before, and are not any more."""
+  try:
+    before = json.loads((folder / 'leaderboard.json').read_text())
+    names = summary_files([row['submission'] for row in before['leaderboard']]).values()
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return  # nothing was scored here, or nothing that can be read
+  for name in set(names) - set(keep):
+    (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def summary_files(submissions: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
+from algorithmic_efficiency.results.race_files import PlannedTrials, Selection, StepCost
 from scoring.notes import Note
 
 KEYS = ('submission', 'study', 'workload', 'framework', 'trial')
@@ -77,7 +77,8 @@ class TrialFiles:
 class Runs:
   """All that `load` found besides the rows; hangs on the table as `frame.attrs['runs']`.
 
-  `costs` and `planned` are the records of the race that the runs belong to, if they do.
+  `costs`, `planned` and `selections` are the records of the races that the runs belong to. A
+  selection is None where a race has not said which workloads are raced.
   """
 
   root: str
@@ -85,6 +86,7 @@ class Runs:
   notes: tuple[Note, ...]
   costs: tuple[StepCost, ...] = ()
   planned: tuple[PlannedTrials, ...] = ()
+  selections: tuple[Selection | None, ...] = ()
 
   def __deepcopy__(self, memo: dict) -> Runs:
     return self  # immutable; pandas copies attrs at every step

@@ -77,12 +77,12 @@ class Suite:
   def fixes_batch_size(self) -> bool:
     return self.axis == 'cost_adjusted_steps'
 
-  def baseline_among(self, names: Collection[str]) -> str:
-    """Returns the submission whose step time is the unit of costs.
+  def baseline_among(self, names: Collection[str]) -> str | None:
+    """Returns the submission whose step time is the unit of costs; None if it is not there.
 
-    It is the first of `baselines` among `names`, else the first of `names` in alphabetical order.
+    It is the first of `baselines` among `names`.
     """
-    return next((name for name in self.baselines if name in names), min(names))
+    return next((name for name in self.baselines if name in names), None)
 
   def rules_of(self, ruleset: Ruleset) -> Tuning:
     """Returns the numbers of studies and trials under `ruleset`.

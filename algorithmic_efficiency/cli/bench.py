@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
   if is_scored:
-    _score(args, race, result)
+    _score(args, race)
   return 1 if failed else 0
 
 
@@ -122,8 +122,8 @@ def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
   return bool(causes)
 
 
-def _score(args: argparse.Namespace, race: Race, result: RaceResult) -> None:
-  """Scores the trials of this race as `algoeff score` does, and nothing else in its folder."""
+def _score(args: argparse.Namespace, race: Race) -> None:
+  """Scores all runs in the folder of the race, as `algoeff score` does."""
   from algorithmic_efficiency.cli import score
 
   parser = _flags.Parser()
@@ -134,6 +134,4 @@ def _score(args: argparse.Namespace, race: Race, result: RaceResult) -> None:
     words.append('--allow_provisional')
   if args.mix_hosts:
     words.append('--mix_hosts')
-  if race.workloads is not None:
-    words += ['--workloads', ','.join(race.workloads)]
-  score.run(parser.parse_args(words), only=frozenset(str(config.path) for config in result.configs))
+  score.run(parser.parse_args(words))

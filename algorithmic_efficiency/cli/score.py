@@ -6,7 +6,6 @@ Example: algoeff score runs --suite quick --output_dir results
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
 from typing import Any
 
 from algorithmic_efficiency.cli import _flags
@@ -69,7 +68,14 @@ def rules_arguments(parser: _flags.Parser) -> None:
   group = {'group': _flags.SCORING}
   _flags.add(parser, 'suite', **group, unset='that of the runs')
   _flags.add(parser, 'ruleset', **group, default=None, unset='that of the runs, else external')
-  _flags.add(parser, 'workloads', **group, default=(), help='score these workloads only')
+  _flags.add(
+    parser,
+    'workloads',
+    **group,
+    default=(),
+    help='score these workloads only',
+    unset='those of the race, else all of the suite',
+  )
   parser.add(
     'against',
     group=_flags.SCORING,
@@ -114,35 +120,32 @@ def _positive(text: str) -> int:
   return value
 
 
-def run(args: argparse.Namespace, only: Collection[str] | None = None) -> int:
-  """Scores and reports; `only` are the real paths of the trials that count, None takes all."""
+def run(args: argparse.Namespace) -> int:
   from pathlib import Path
 
-  from scoring import outputs
+  from scoring import outputs, report
 
   _flags.find_own(args)
   folder = Path(args.output_dir).expanduser()
   outputs.require_writable(folder)
   if not args.no_report:
-    from scoring import report
-
     report.require_installed()
-  frame, result = load_and_score(args, only)
+  frame, result = load_and_score(args)
   outputs.write_tables(result, folder)
-  if not args.no_report:
-    from scoring import report
-
+  if args.no_report:
+    report.remove(folder)
+  else:
     report.write(frame, result, folder)
   _show(args, result, folder)
   return 0
 
 
-def load_and_score(args: argparse.Namespace, only: Collection[str] | None = None):
+def load_and_score(args: argparse.Namespace):
   """The evaluations and the result that the common arguments ask for."""
   import scoring
   from scoring.choice import suite_and_ruleset
 
-  frame = scoring.load(args.runs, only)
+  frame = scoring.load(args.runs)
   suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
   result = scoring.score(
     frame,

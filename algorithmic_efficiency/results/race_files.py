@@ -1,7 +1,7 @@
-"""The records of a race, beside its runs: the cost estimate, and what a step costs.
+"""The records of a race, beside its runs: its workloads, the cost estimate, and what a step costs.
 
-`cost_estimate.json` is written when the race begins. `costs.jsonl` is append-only, one measurement
-a line.
+`race.json` and `cost_estimate.json` are written when the race begins. `costs.jsonl` is append-only,
+one measurement a line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from algorithmic_efficiency.results.schema import Count, Seconds, StepSeconds
 
 COSTS_FILE = 'costs.jsonl'
 ESTIMATE_FILE = 'cost_estimate.json'
+SELECTION_FILE = 'race.json'
 
 Round = tuple[StepSeconds, StepSeconds, StepSeconds]
 
@@ -65,6 +66,56 @@ class StepCost:
   def is_of(self, hashes: Mapping[str, str]) -> bool:
     """Whether both were measured as they are now: with these files, as far as both know them."""
     return all(hashes.get(name, measured) == measured for name, measured in self.hashes.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+  """The workloads that are raced.
+
+  Attributes:
+    suite: the name of the suite.
+    workloads: None for all that can be scored.
+  """
+
+  suite: str
+  workloads: tuple[str, ...] | None
+
+  def extended(self, other: Selection | None) -> Selection:
+    """The workloads of two races in one folder together."""
+    if other is None or self.workloads is None:
+      return self
+    if other.workloads is None:
+      return other
+    return Selection(
+      suite=self.suite, workloads=tuple(dict.fromkeys((*other.workloads, *self.workloads)))
+    )
+
+
+def write_selection(folder: Path, selection: Selection) -> None:
+  """Writes `race.json`, all or nothing.
+
+  Raises:
+    UserError: the file could not be written.
+  """
+  files.make_folder(folder)
+  files.write_json_atomic(folder / SELECTION_FILE, dataclasses.asdict(selection))
+
+
+def read_selection(folder: Path) -> Selection | None:
+  """Reads which workloads are raced in a folder of runs; None if no race has said so.
+
+  Raises:
+    UserError: the file cannot be read, or something else is in it.
+  """
+  path = folder / SELECTION_FILE
+  try:
+    return schema.convert(schema.read_json(path), Selection)
+  except FileNotFoundError:
+    return None
+  except schema.DamagedRecordError as error:
+    raise errors.UserError(
+      f'{path} is damaged ({error}); remove it, and all workloads of the suite are scored.'
+    ) from None
 
 
 def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:

@@ -54,6 +54,15 @@ def write(frame: pd.DataFrame, result: Leaderboard, folder: Path, *, figures: bo
   return write_page(data, folder)
 
 
+def remove(folder: Path) -> None:
+  """Removes the report of an earlier score, if there is one: tables without it replace it."""
+  from scoring.report import figures
+
+  if (folder / DATA).is_file():
+    for path in (folder / DATA, folder / PAGE, *figures.paths(folder)):
+      path.unlink(missing_ok=True)
+
+
 def rebuild(source: Path, folder: Path) -> Path:
   """Makes the page again, in `folder`, from the data of an earlier one in `source`.
 

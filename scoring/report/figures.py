@@ -18,13 +18,7 @@ def write(data: dict[str, Any], folder: Path) -> list[Path]:
   from matplotlib.figure import Figure
 
   charts, written = data['charts'], []
-  drawings = {
-    'performance_profile': _profile,
-    'scores': _scores,
-    'time_to_target': _heat_map,
-    'tuning_budget': _tuning,
-  }
-  for name, draw in drawings.items():
+  for name, draw in _DRAWINGS.items():
     figure = Figure(figsize=(8, 5), layout='constrained')
     FigureCanvasAgg(figure)
     draw(figure.subplots(), charts)
@@ -37,6 +31,11 @@ def write(data: dict[str, Any], folder: Path) -> list[Path]:
         figure.savefig(file, format=kind, dpi=160, metadata=metadata)
       written.append(path)
   return written
+
+
+def paths(folder: Path) -> list[Path]:
+  """The files that `write` makes in a folder."""
+  return [folder / f'{name}.{kind}' for name in _DRAWINGS for kind in FORMATS]
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -110,3 +109,11 @@ def _tuning(axes: Any, charts: dict[str, Any]) -> None:
   )
   axes.set_xticks(charts['tuning']['k'])
   axes.legend(fontsize='small', loc='upper left', bbox_to_anchor=(1.01, 1))
+
+
+_DRAWINGS = {
+  'performance_profile': _profile,
+  'scores': _scores,
+  'time_to_target': _heat_map,
+  'tuning_budget': _tuning,
+}

@@ -14,7 +14,12 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.experiments.race import state
-from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.experiments.race.race import (
+  Race,
+  RaceSubmission,
+  expand,
+  with_baselines,
+)
 from algorithmic_efficiency.launch import request, slots
 from algorithmic_efficiency.launch.request import Request
 from algorithmic_efficiency.results import trial_record
@@ -338,3 +343,31 @@ class TestScan:
       'splits': ['validation'],
       'full_eval_every': 1,
     }
+
+
+class TestBaselines:
+  """Costs are relative to the suite's baseline, whether it races or not."""
+
+  def groups(self, given: Race) -> dict[tuple[int, str, str], list[str]]:
+    groups: dict[tuple[int, str, str], list[TrialConfig]] = {}
+    for config in expand(given):
+      groups.setdefault((config.study, config.workload, config.framework), []).append(config)
+    found = with_baselines(given, groups)
+    assert all(one.study == key[0] for key, configs in found.items() for one in configs)
+    return {key: [one.submission for one in configs] for key, configs in found.items()}
+
+  def test_it_is_timed_where_it_does_not_race(self, tmp_path):
+    given = race(tmp_path, 'momentum', frameworks=('jax', 'pytorch'), studies=2, trials=1)
+    keys = [(study, 'quick_vision', name) for study in (1, 2) for name in ('jax', 'pytorch')]
+    assert self.groups(given) == {key: ['momentum', 'nadamw'] for key in keys}
+    assert list(tmp_path.iterdir()) == []
+
+  def test_one_that_races_is_not_there_twice(self, tmp_path):
+    given = race(tmp_path, 'momentum', 'nadamw', studies=1, trials=1)
+    assert self.groups(given) == {(1, 'quick_vision', 'jax'): ['momentum', 'nadamw']}
+
+  def test_there_is_none_where_none_is_written(self, tmp_path, monkeypatch):
+    given = race(tmp_path, 'momentum', studies=1, trials=1)
+    groups = {(1, 'quick_vision', 'jax'): expand(given)}
+    monkeypatch.setattr(registry, 'submissions', dict)
+    assert with_baselines(given, groups) == groups

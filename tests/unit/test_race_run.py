@@ -18,7 +18,7 @@ from algorithmic_efficiency.experiments.race.race import expand
 from algorithmic_efficiency.launch import local, pool, trial_folder
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.results import measurements, race_files, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import messages
 
@@ -315,3 +315,23 @@ def test_the_order_of_starts_is_interleaved(tmp_path):
 
   pool.run([pool.PooledTrial(config=config) for config in configs], slots=[Slot()], on_event=take)
   assert started == [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]
+
+
+class TestSelection:
+  def selection(self, folder: Path, *workloads: str | None) -> tuple[str, ...] | None:
+    for index, names in enumerate(workloads):
+      chosen = None if names is None else tuple(names.split())
+      run(folder, {f'entry_{index}': {}}, studies=1, workloads=chosen)
+    found = race_files.read_selection(folder / 'runs')
+    assert found is not None and found.suite == 'quick'
+    return found.workloads
+
+  def test_a_race_writes_down_its_workloads(self, tmp_path):
+    assert self.selection(tmp_path, 'quick_vision') == ('quick_vision',)
+
+  def test_a_late_entry_keeps_those_of_the_race(self, tmp_path):
+    found = self.selection(tmp_path, 'quick_vision', 'quick_lm', 'quick_vision')
+    assert found == ('quick_vision', 'quick_lm')
+
+  def test_all_workloads_stay_all(self, tmp_path):
+    assert self.selection(tmp_path, 'quick_vision', None, 'quick_lm') is None

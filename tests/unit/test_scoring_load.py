@@ -45,16 +45,6 @@ def test_rows_and_columns(tmp_path):
   assert np.isnan(frame['charged_steps']).all()
 
 
-def test_chosen_trials_alone(tmp_path):
-  """Those of another framework are not there at all, and so do not change names."""
-  write_times(tmp_path, {'a': {WORKLOAD: 10.0}, 'b': {WORKLOAD: 20.0}}, studies=2)
-  write_trial(tmp_path, 'a', WORKLOAD, hit_at(WORKLOAD, 5.0), framework='pytorch')
-  chosen = tmp_path / 'a' / 'study_1' / f'{WORKLOAD}_jax' / 'trial_1'
-  frame = scoring.load(tmp_path, frozenset([str(chosen)]))
-  assert [trial.path for trial in frame.attrs['runs'].trials] == [str(chosen)]
-  assert set(frame['submission']) == {'a'}
-
-
 @pytest.mark.parametrize('name', [b'a\xff', b'a\nb', b'a\x1b[31m'])
 def test_a_name_that_no_table_could_show_is_refused(name, tmp_path):
   """Regression: a name that is no UTF-8 ended scoring with a traceback."""

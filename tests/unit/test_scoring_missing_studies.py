@@ -146,12 +146,6 @@ def test_studies_of_other_races_are_not_missed(tmp_path):
   )
 
 
-def test_whoever_chooses_trials_misses_no_other(race):
-  chosen = [str(path) for path in race.glob('*/study_1/*/trial_1')]
-  frame = scoring.load(race, only=[str(Path(path).resolve()) for path in chosen])
-  assert all(note.kind != 'missing_study' for note in frame.attrs['runs'].notes)
-
-
 def test_a_study_that_nobody_has_any_more_is_said_by_the_number_of_studies(race):
   for name in SECONDS:
     shutil.rmtree(race / name / 'study_2')

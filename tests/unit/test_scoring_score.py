@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,9 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 import scoring
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.errors import UserError
-from scoring import outputs, profiles
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import Selection
+from scoring import outputs, profiles, report
 from scoring.notes import counted
 from scoring.report import payload
 from scoring.time_to_target import medians
@@ -227,6 +232,68 @@ def test_published_competitors_stand_beside_ours(tmp_path):
   assert len(result.published) == 11 and len(result.submissions) == 13
   assert 'baseline (published)' in result.published and 'baseline' in result.submissions
   assert result.times[result.submissions.index('shampoo_submission')].min() > 0
+
+
+def test_runs_of_no_workload_of_a_published_set_are_refused(tmp_path):
+  """Regression: the published board was shown, without the runs, and the command succeeded."""
+  write_times(tmp_path, {'mine': {'quick_vision': 100.0}})
+  with pytest.raises(UserError, match=r'no workload that the suite algoperf_v05.*: quick_vision'):
+    score(tmp_path, suite='algoperf_v05', against='algoperf_v05', workloads=())
+
+
+class TestSelection:
+  """What a race has chosen is what is scored, unless the caller says otherwise."""
+
+  def workloads(self, root: Path, selection: Selection | None, **options) -> tuple[str, ...]:
+    write_times(root, {'mine': {'quick_vision': 100.0, 'quick_lm': 9.0}})
+    if selection is not None:
+      race_files.write_selection(root, selection)
+    return score(root, suite='quick', **{'workloads': (), **options}).workloads
+
+  def chosen(self, *names: str, suite: str = 'quick') -> Selection:
+    return Selection(suite=suite, workloads=names)
+
+  def test_it_is_remembered(self, tmp_path):
+    result = self.workloads(tmp_path, self.chosen('quick_vision'), allow_provisional=True)
+    assert result == ('quick_vision',)
+
+  def test_the_caller_comes_first(self, tmp_path):
+    options = {'workloads': ['quick_lm'], 'allow_provisional': True}
+    assert self.workloads(tmp_path, self.chosen('quick_vision'), **options) == ('quick_lm',)
+
+  @pytest.mark.parametrize('suite', [None, 'lite'])
+  def test_without_one_for_this_suite_all_are_scored(self, tmp_path, suite):
+    selection = None if suite is None else self.chosen('quick_vision', suite=suite)
+    found = self.workloads(tmp_path, selection, allow_provisional=True)
+    assert {'quick_vision', 'quick_lm'} <= set(found)
+
+  def test_what_is_provisional_is_chosen_in_vain(self, tmp_path, monkeypatch):
+    found = dict(registry.workloads())
+    target = dataclasses.replace(found['quick_lm'].target, provisional=True)
+    found['quick_lm'] = dataclasses.replace(found['quick_lm'], target=target)
+    monkeypatch.setattr(registry, 'workloads', lambda: found)
+    assert self.workloads(tmp_path, self.chosen('quick_vision', 'quick_lm')) == ('quick_vision',)
+
+  def test_one_that_is_damaged_is_named(self, tmp_path):
+    (tmp_path / race_files.SELECTION_FILE).write_text('[]')
+    with pytest.raises(UserError, match=r'race\.json is damaged'):
+      self.workloads(tmp_path, None)
+
+
+def test_summaries_and_reports_of_an_earlier_score_do_not_stay(tmp_path):
+  write_times(tmp_path / 'runs', {'a': {'ogbg': 10.0}, 'b': {'ogbg': 20.0}})
+  out = tmp_path / 'out'
+  result = score(tmp_path / 'runs', workloads=['ogbg'], statistics=True, num_resamples=20)
+  outputs.write_tables(result, out)
+  report.write(scoring.load(tmp_path / 'runs'), result, out)
+  (out / 'notes.txt').write_text('mine')
+  outputs.write_tables(score(tmp_path / 'runs', workloads=['ogbg'], exclude=['b']), out)
+  report.remove(out)
+  assert {path.name for path in out.iterdir()} == {
+    'a_summary.csv',
+    *('leaderboard.json', 'leaderboard.md', 'notes.txt', 'performance_profile.csv', 'scores.csv'),
+    *('time_to_targets.csv', 'time_to_targets_raw.csv'),
+  }
 
 
 def test_self_tuning_has_no_hyperparameters_and_one_trial(tmp_path):

@@ -201,6 +201,17 @@ def test_what_was_measured_is_not_measured_again(measure, tmp_path):
   assert len(race_files.read_costs(tmp_path)) == 2 + 1 + 2 + 2
 
 
+def test_a_late_entry_is_measured_beside_the_baseline_and_all_other_costs_stay(measure, tmp_path):
+  """Regression: the score of a late entry alone dropped what was measured of all others."""
+  measure(FakeHost(step_sec=HOST), 'nadamw', 'slow')
+  before = race_files.read_costs(tmp_path)
+  measure(FakeHost(step_sec=HOST), 'twin', 'nadamw')
+  assert race_files.read_costs(tmp_path)[:2] == before
+  assert [(one.submission, one.baseline) for one in race_files.read_costs(tmp_path)[2:]] == [
+    ('twin', 'nadamw')
+  ]
+
+
 def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):
   file = tmp_path / 'entry.py'
   file.write_text('x = 1')

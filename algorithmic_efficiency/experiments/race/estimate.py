@@ -359,10 +359,10 @@ def _timings(
     key = (config.study, config.workload, config.framework)
     if key not in done and key not in found:
       group = {cell[0]: probe for cell, probe in probes.items() if cell[1:] == key[1:]}
-      if group:
-        first = registry.suite(config.suite).baseline_among(group)
-        group = {first: group[first], **group}
-      sec = step_cost.expected_sec(tuple(group.values()), num_cpus)
+      name = registry.suite(config.suite).baseline_among(group)
+      slowest = max(group.values(), key=lambda probe: probe.step_sec)
+      unit = slowest if name is None else group.pop(name)  # a baseline that is not probed
+      sec = step_cost.expected_sec((unit, *group.values()), num_cpus)
       found[key] = [Bounds(expected=sec, at_most=sec)]
   return found
 

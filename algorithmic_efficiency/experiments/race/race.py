@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,44 @@ def with_submissions(
     for one in race.entries:
       if framework in written_for[one]:
         yield workload, framework, one
+
+
+def with_baselines(
+  race: Race, groups: Mapping[tuple[int, str, str], list[TrialConfig]]
+) -> dict[tuple[int, str, str], list[TrialConfig]]:
+  """Adds the suite's baseline, by whose steps costs are measured, where it does not race.
+
+  Args:
+    groups: the trials of each study, workload and framework.
+
+  Returns:
+    The groups. One stays as it is where no baseline is written for the ruleset and framework.
+  """
+  found = {}
+  for key, configs in groups.items():
+    missing = _missing_baseline(race, configs)
+    if missing is None:
+      found[key] = configs
+      continue
+    asked = _request(
+      replace(race, tuning_search_space=None), RaceSubmission(submission=missing), *key[1:]
+    )
+    trials = request.trials(asked, configs[0].root_seed)
+    found[key] = [*configs, next(one for one in trials if one.study == key[0])]
+  return found
+
+
+def _missing_baseline(race: Race, configs: Sequence[TrialConfig]) -> str | None:
+  """The baseline that could race beside these; None if one does, or there is none."""
+  suite = registry.suite(race.suite)
+  if suite.baseline_among({config.submission for config in configs}) is not None:
+    return None
+  known = registry.submissions()
+  for name in suite.baselines:
+    folder = known.get((race.ruleset, name))
+    if folder is not None and configs[0].framework in folder.frameworks:
+      return name
+  return None
 
 
 def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -> Request:

@@ -12,13 +12,14 @@ from pathlib import Path
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.experiments.race import state, step_cost
 from algorithmic_efficiency.experiments.race.progress import RaceDisplay, RaceProgress
-from algorithmic_efficiency.experiments.race.race import Race, expand
+from algorithmic_efficiency.experiments.race.race import Race, expand, with_baselines
 from algorithmic_efficiency.experiments.race.state import TrialState
 from algorithmic_efficiency.launch import pool, request, trial_folder
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.slots import Slot, slots
-from algorithmic_efficiency.results import files
+from algorithmic_efficiency.results import files, race_files
+from algorithmic_efficiency.results.race_files import Selection
 from algorithmic_efficiency.results.trial_record import Status
 from algorithmic_efficiency.trial.config import TrialConfig
 
@@ -72,6 +73,7 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     configs = expand(race)  # another process may have raced here until now
     states = state.begun_anew(configs) if race.overwrite else state.scan(configs)
     _check_idle(states)
+    _remember(race, configs[0].suite)
     jobs, trials = _jobs(race, states, retry_failed)
     shares = slots(race.devices, race.workers)
     progress = RaceProgress(states, trials, num_slots=len(shares))
@@ -82,7 +84,15 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     configs=tuple(configs),
     outcomes=tuple(progress.outcomes()),
     num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
-    problems=tuple(outcome.reason for outcome in measured if outcome.reason),
+    problems=tuple(dict.fromkeys(outcome.reason for outcome in measured if outcome.reason)),
+  )
+
+
+def _remember(race: Race, suite: str) -> None:
+  """Writes down which workloads are raced here, with those of the races before this one."""
+  selection = Selection(suite=suite, workloads=race.workloads)
+  race_files.write_selection(
+    race.folder, selection.extended(race_files.read_selection(race.folder))
   )
 
 
@@ -95,7 +105,7 @@ def _jobs(
   """
   jobs: list[pool.Job] = []
   trials: list[int | None] = []
-  groups = _by_study(states) if race.is_weighed else {}
+  groups = with_baselines(race, _by_study(states)) if race.is_weighed else {}
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:

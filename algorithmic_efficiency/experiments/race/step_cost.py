@@ -82,12 +82,13 @@ def measure(
   if len(first) < 2:
     return []
   one = configs[0]
-  baselines = registry.suite(one.suite).baselines
-  name = next((name for name in baselines if name in first), None)
+  suite = registry.suite(one.suite)
+  name = suite.baseline_among(first)
   if name is None:
     return [
       f'Steps of {one.workload} ({one.framework}) were not timed, as costs are relative to a '
-      f'baseline ({", ".join(baselines)}), and none is written for this race. Plain steps count.'
+      f'baseline ({", ".join(suite.baselines)}), and none races or is known here. Plain steps '
+      'count.'
     ]
   key = (one.workload, one.framework, one.study)
   try:
