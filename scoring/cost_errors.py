@@ -22,6 +22,7 @@ that were measured beside it, and cancels between two of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
   from scoring.result import Result
 
+LEVEL = 0.95
 NOT_MEASURED = -1
 _PLACE = ['host', 'framework']
 
@@ -73,7 +75,9 @@ class CostErrors:
     exact = self.is_unit | (self.places == NOT_MEASURED)
     return np.exp(spread[:, None, None] * np.where(exact, 0.0, own - unit))
 
-  def least_effect(self, a: int, b: int, workloads: Sequence[int], *, level: float = 0.05) -> float:
+  def least_effect(
+    self, a: int, b: int, workloads: Sequence[int], *, level: float = 1 - LEVEL
+  ) -> float:
     """The log ratio beyond which two submissions are not copies, as far as costs are concerned.
 
     Args:
@@ -91,6 +95,10 @@ class CostErrors:
       student.quantile(1 - level / 2, self.df) * float(np.sqrt(sum(variances))) / len(workloads)
     )
 
+  def unit_margin(self, level: float = LEVEL) -> float:
+    """By how much the log cost of one submission on one workload may be wrong, at a level."""
+    return student.quantile((1 + level) / 2, self.df) * self.log_sd
+
   def _num_errors(self, a: int, b: int, workload: int) -> int:
     """How many independent errors the log ratio of two submissions has on a workload.
 
@@ -103,6 +111,12 @@ class CostErrors:
     ]
     is_common = len(set(places)) < len(places)
     return len(places) if is_common else 2 * len(places)
+
+
+def mean_margin(logs: np.ndarray, level: float = LEVEL) -> float:
+  """Half of Student's interval for the mean of two or more independent measures."""
+  quantile = student.quantile((1 + level) / 2, len(logs) - 1)
+  return quantile * float(logs.std(ddof=1)) / math.sqrt(len(logs))
 
 
 def of(result: Result) -> CostErrors:

@@ -124,14 +124,18 @@ def _step_costs(result: Leaderboard) -> dict[str, Any] | None:
   found = {(one.submission, one.workload): one for one in _statistics(result).step_costs}
   if not found:
     return None
-  floors = {one.workload: one.floor for one in found.values() if one.floor is not None}
+  noise = {one.workload: one.noise for one in found.values() if one.noise is not None}
+  plain = {one.workload for one in found.values() if one.basis == 'plain'}
   return {
     'workloads': list(result.workloads),
     'rows': [
       {'submission': name, 'values': [_cost(found.get((name, w))) for w in result.workloads]}
       for name in _names(result)
     ],
-    'floors': [f'{floors[w]:.1%}' if w in floors else 'from the runs' for w in result.workloads],
+    'noise': [
+      f'{noise[w]:.1%}' if w in noise else 'plain steps' if w in plain else 'from the runs'
+      for w in result.workloads
+    ],
   }
 
 
@@ -140,7 +144,8 @@ def _cost(one: costs.CostSummary | None) -> str:
     return ''
   if math.isnan(one.cost):
     return 'not timed'
-  spread = '' if one.low == one.high else f' ({one.low:.2f} to {one.high:.2f})'
+  known = math.isfinite(one.low) and one.low != one.high
+  spread = f' ({one.low:.2f} to {one.high:.2f})' if known else ''
   return f'{one.cost:.2f}{spread}'
 
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from scoring import cost_errors
+from scoring.cost_errors import CostErrors, mean_margin
 from scoring.result import Result
+
+if TYPE_CHECKING:
+  import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,43 +35,56 @@ class CostSummary:
   """The cost by which the steps of a submission are weighed on a workload.
 
   Attributes:
-    cost: the median over studies; NaN where no step was timed. low, high: the extremes.
-    floor: the largest difference from 1 that a second process of the baseline showed in any study.
-      None where costs come from the step times of the runs.
+    basis: 'rounds', 'runs' or 'plain', as in `axis`; empty where no step of the place was timed.
+    cost: the geometric mean over studies; NaN where no step was timed.
+    low, high: its interval at `LEVEL`: Student's for the mean over studies, or that of the noise,
+      whichever is wider. NaN where neither is known.
+    noise: what the baseline seemed to cost more or less than itself, in the root mean square over
+      workloads, frameworks and hosts. None where it was not measured.
   """
 
   submission: str
   workload: str
+  basis: str
   cost: float
   low: float
   high: float
-  floor: float | None
+  noise: float | None
 
 
 def steps(result: Result) -> tuple[CostSummary, ...]:
   """In the order of the ranking; empty where seconds are raced."""
   if result.rules.axis == 'seconds':
     return ()
+  found = cost_errors.of(result)
   cells = result.outcomes.groupby(['submission', 'workload'])
-  found = []
-  for s in result.ranking:
-    for workload in result.workloads:
-      key = (result.submissions[s], workload)
-      if key not in cells.groups:
-        continue
-      rows = cells.get_group(key)
-      floor = float(rows.log_floor.max())
-      found.append(
-        CostSummary(
-          submission=result.submissions[s],
-          workload=workload,
-          cost=float(rows.cost.median()),
-          low=float(rows.cost.min()),
-          high=float(rows.cost.max()),
-          floor=None if math.isnan(floor) else math.expm1(floor),
-        )
-      )
-  return tuple(found)
+  return tuple(
+    _summary(result, cells.get_group((result.submissions[s], workload)), found, s, w)
+    for s in result.ranking
+    for w, workload in enumerate(result.workloads)
+    if (result.submissions[s], workload) in cells.groups
+  )
+
+
+def _summary(result: Result, rows: pd.DataFrame, found: CostErrors, s: int, w: int) -> CostSummary:
+  logs = np.log(rows.groupby('study').cost.median().dropna().to_numpy())
+  basis = str(rows.cost_basis.iloc[0])
+  is_exact = basis == 'plain' or bool(found.is_unit[s, w])
+  is_measured = found.places[s, w] != cost_errors.NOT_MEASURED and found.df > 0
+  margins = [found.unit_margin()] if is_measured else []
+  if len(logs) >= 2:
+    margins.append(mean_margin(logs))
+  half = 0.0 if is_exact else max(margins, default=math.nan)
+  center = float(logs.mean()) if len(logs) else math.nan
+  return CostSummary(
+    submission=result.submissions[s],
+    workload=result.workloads[w],
+    basis=basis,
+    cost=math.exp(center),
+    low=math.exp(center - half),
+    high=math.exp(center + half),
+    noise=math.expm1(found.log_sd) if is_measured else None,
+  )
 
 
 def of(result: Result) -> tuple[Cost, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -388,10 +389,25 @@ class TestReport:
 
   def test_costs_of_steps_with_their_spread_and_noise(self, tmp_path):
     found = {one.submission: one for one in costs.steps(self.result(tmp_path))}
-    slow = found['slow']
-    assert (slow.cost, slow.low, slow.high) == pytest.approx((3.0, 2.0, 4.0))
-    assert slow.floor == pytest.approx(1 / 0.95 - 1)
+    slow, logs = found['slow'], [math.log(cost) for cost in (2.0, 3.0, 4.0)]
+    center, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(3)
+    assert slow.cost == pytest.approx(24 ** (1 / 3))
+    bounds = [math.exp(center + sign * 4.30265 * error) for sign in (-1, 1)]  # t with 2 degrees
+    assert (slow.low, slow.high) == pytest.approx(bounds, rel=1e-4)
+    assert slow.noise == pytest.approx(abs(math.log(0.95 * 1.01)) / 3, rel=0.02)
     assert (found['nadamw'].cost, found['nadamw'].low) == (1.0, 1.0)
+
+  def test_the_interval_of_a_cost_is_no_narrower_than_the_noise_of_the_baseline(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 150}, studies=3)
+    measured(tmp_path, {'slow': 2.0}, floors=1.01, studies=3)
+    _, slow = sorted(costs.steps(scored(tmp_path)), key=lambda one: one.submission)
+    assert slow.high == pytest.approx(2.0 * 1.01**12.7062)  # t with one degree of freedom
+
+  def test_without_a_measure_the_interval_is_that_of_the_runs(self, tmp_path):
+    run(tmp_path, {'nadamw': 100, 'slow': 150}, studies=1)
+    (slow,) = [one for one in costs.steps(scored(tmp_path)) if one.submission == 'slow']
+    assert slow.cost == 1.0 and slow.noise is None
+    assert math.isnan(slow.low) and math.isnan(slow.high)
 
   def test_seconds_have_no_cost_of_a_step(self, tmp_path):
     assert costs.steps(self.result(tmp_path, axis='seconds', statistics=False)) == ()
@@ -419,19 +435,19 @@ class TestReport:
     result = self.result(tmp_path)
     record = json.loads(json.dumps(outputs.as_json(result)))
     assert record['forecasts'][0]['error'] == pytest.approx(0.25)
-    assert record['step_costs'][1]['floor'] == pytest.approx(1 / 0.95 - 1)
+    assert record['step_costs'][1]['noise'] == pytest.approx(0.01389, rel=1e-3)
     shown = payload.build(scoring.load(tmp_path), result)
     assert shown['step_costs'] == {
       'workloads': ['quick_vision'],
       'rows': [
         {'submission': 'nadamw', 'values': ['1.00']},
-        {'submission': 'slow', 'values': ['3.00 (2.00 to 4.00)']},
+        {'submission': 'slow', 'values': ['2.88 (1.21 to 6.85)']},
       ],
-      'floors': ['5.3%'],
+      'noise': ['1.4%'],
     }
     page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
     text = page.read_text()
-    assert 'What a step costs' in text and '3.00 (2.00 to 4.00)' in text and '5.3%' in text
+    assert 'What a step costs' in text and '2.88 (1.21 to 6.85)' in text and '1.4%' in text
     assert 'expected 90 s (25% more than it took)' in text
 
   def test_without_them_the_page_says_less(self, tmp_path):
@@ -439,7 +455,7 @@ class TestReport:
     result = scored(tmp_path)
     shown = payload.build(scoring.load(tmp_path), result)
     assert shown['forecasts'] == []
-    assert shown['step_costs']['floors'] == ['from the runs']
+    assert shown['step_costs']['noise'] == ['from the runs']
     page = report.write(scoring.load(tmp_path), result, tmp_path / 'out', figures=False)
     assert 'Planned and taken' not in page.read_text()
 

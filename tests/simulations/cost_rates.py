@@ -1,0 +1,212 @@
+"""Simulates costs of steps: what differences are found, and whether two machines agree.
+
+    PYTHONPATH=.:tests/unit python tests/simulations/cost_rates.py
+
+The first table is for pairs of submissions whose steps cost the same, or 4 % more. A difference is
+found if it is beyond what copies differ by: beyond Student's interval over the studies, and beyond
+`CostErrors.least_effect`. The second is for four algorithms that are measured on a quiet host and
+on a busy one, by the code that measures real ones. One of them has periodic work.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from fake_stepper import FakeHost
+
+from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.trial.config import TrialConfig
+from scoring.cost_errors import CostErrors, mean_margin
+
+NUM_STUDIES = (5, 10, 20, 40)
+DIFFERENCE = 0.04
+PROCESS_SD = 0.014  # of the log seconds of a step, from process to process
+ALGORITHMS = {'nadamw': 1.0, 'twin': 1.0, 'slow': 1.5, 'fast': 0.8, 'periodic': 2.0}
+_STEP_SEC = 0.01
+_PERIOD = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+  """The errors of log step times.
+
+  Attributes:
+    place_sd: the part of a submission that stays on one host, in all studies.
+    process_sd: the part of a process, of which each study has new ones.
+    heavy: whether the latter has the tails of Student's t with 3 degrees of freedom.
+  """
+
+  place_sd: float
+  process_sd: float = PROCESS_SD
+  heavy: bool = False
+
+  def log_costs(self, rng: np.random.Generator, num_workloads: int, num_studies: int) -> np.ndarray:
+    """Draws [submission, workload, study]: log costs of a copy of the baseline and of two others.
+
+    True costs are 1; the error of the baseline's own process is in all three.
+    """
+    places = self.place_sd * rng.standard_normal((4, num_workloads, 1))
+    shape = (4, num_workloads, num_studies)
+    draws = rng.standard_t(3, shape) / math.sqrt(3) if self.heavy else rng.standard_normal(shape)
+    logs = places + self.process_sd * draws
+    return logs[1:] - logs[0]
+
+
+def found(noise: Noise, *, num_workloads: int, num_studies: int, ratio: float, num_suites: int):
+  """The share of suites in which a pair is told apart whose costs differ by a log ratio."""
+  rng = np.random.default_rng([num_workloads, num_studies, round(1e6 * ratio)])
+  return statistics.fmean(
+    _is_found(noise.log_costs(rng, num_workloads, num_studies), ratio) for _ in range(num_suites)
+  )
+
+
+def _is_found(log_costs: np.ndarray, ratio: float) -> bool:
+  copy, a, b = log_costs
+  num_workloads = len(copy)
+  errors = CostErrors(
+    log_sd=float(np.sqrt(np.mean(copy.mean(axis=-1) ** 2))),
+    df=num_workloads,
+    places=np.zeros((2, num_workloads), dtype=int),
+    is_unit=np.zeros((2, num_workloads), dtype=bool),
+  )
+  differences = (a - b).mean(axis=0) + ratio
+  margins = mean_margin(differences), errors.least_effect(0, 1, range(num_workloads))
+  return abs(differences.mean()) > max(margins)
+
+
+def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[float, float]]:
+  """The interval of the cost of each algorithm, by `step_cost.measure` on a host.
+
+  It has the draws of two workloads, of which the second is for the noise of the baseline alone.
+  """
+  with mock.patch.object(step_cost, 'Stepper', host.stepper):
+    for workload in ('quick_vision', 'quick_lm'):
+      for study in range(1, num_studies + 1):
+        step_cost.measure(_configs(workload, study), folder, Slot())
+  logs: dict[tuple[str, str], list[float]] = {}
+  for cost in race_files.read_costs(folder):
+    logs.setdefault((cost.submission, cost.workload), []).append(cost.log_cost)
+  biases = [statistics.fmean(own) for (name, _), own in logs.items() if name == 'nadamw']
+  none = np.zeros((1, 1), dtype=int)
+  errors = CostErrors(
+    log_sd=math.sqrt(statistics.fmean(one**2 for one in biases)),
+    df=len(biases),
+    places=none,
+    is_unit=none.astype(bool),
+  )
+  intervals = {}
+  for name in ALGORITHMS.keys() - {'nadamw'}:
+    own = np.array(logs[name, 'quick_vision'])
+    half = max(errors.unit_margin(), mean_margin(own))
+    intervals[name] = (math.exp(own.mean() - half), math.exp(own.mean() + half))
+  return intervals
+
+
+def quiet(seed: int) -> FakeHost:
+  return _host(seed, process_noise=0.005, burst_noise=0.01)
+
+
+def busy(seed: int) -> FakeHost:
+  """A host whose cores are shared: twice as slow, and noisy from process to process."""
+  return _host(seed, slowdown=2.0, process_noise=0.03, burst_noise=0.08)
+
+
+def _host(seed: int, *, slowdown: float = 1.0, **noise: float) -> FakeHost:
+  period_sec = _PERIOD * _STEP_SEC * slowdown
+  usual = {name: 1.0 if name == 'periodic' else cost for name, cost in ALGORITHMS.items()}
+  return FakeHost(
+    step_sec={name: _STEP_SEC * slowdown * cost for name, cost in usual.items()},
+    extra={'periodic': (_PERIOD, period_sec * (ALGORITHMS['periodic'] - 1))},
+    rng=np.random.default_rng(seed),
+    **noise,
+  )
+
+
+def _configs(workload: str, study: int) -> list[TrialConfig]:
+  return [
+    TrialConfig(
+      workload=workload,
+      framework='jax',
+      submission=name,
+      submission_path=__file__,
+      suite='quick',
+      ruleset='self',
+      study=study,
+      trial=1,
+      hyperparameters=None,
+      seed=3,
+      study_seed=study,
+      root_seed=1,
+      folder='nowhere',
+    )
+    for name in ALGORITHMS
+  ]
+
+
+def agreement(num_sets: int, num_studies: int = 5) -> tuple[dict[str, float], dict[str, float]]:
+  """Shares of sets, by algorithm: both intervals overlap, and both hold the true cost."""
+  overlaps: dict[str, list[bool]] = {}
+  holds: dict[str, list[bool]] = {}
+  for seed in range(num_sets):
+    pair: list[dict[str, tuple[float, float]]] = []
+    for host in (quiet(seed), busy(num_sets + seed)):
+      with tempfile.TemporaryDirectory() as folder:
+        pair.append(measured(host, Path(folder), num_studies))
+    for name in pair[0]:
+      (low, high), (other_low, other_high) = pair[0][name], pair[1][name]
+      overlaps.setdefault(name, []).append(max(low, other_low) <= min(high, other_high))
+      inside = [one[name][0] <= ALGORITHMS[name] <= one[name][1] for one in pair]
+      holds.setdefault(name, []).append(all(inside))
+  return (
+    {name: statistics.fmean(values) for name, values in overlaps.items()},
+    {name: statistics.fmean(values) for name, values in holds.items()},
+  )
+
+
+SETTINGS: dict[str, Noise] = {
+  'no part that stays': Noise(place_sd=0.0),
+  '0.7 % stays': Noise(place_sd=0.007),
+  '2 % stays': Noise(place_sd=0.02),
+  '0.7 % stays, heavy tails': Noise(place_sd=0.007, heavy=True),
+}
+
+
+def table(num_suites: int, workloads: Sequence[int] = (1, 2, 4)) -> None:
+  for name, noise in SETTINGS.items():
+    for num_workloads in workloads:
+      rates = [
+        [
+          found(
+            noise,
+            num_workloads=num_workloads,
+            num_studies=num_studies,
+            ratio=ratio,
+            num_suites=num_suites,
+          )
+          for num_studies in NUM_STUDIES
+        ]
+        for ratio in (0.0, math.log1p(DIFFERENCE))
+      ]
+      false, true = (', '.join(f'{rate:.1%}' for rate in row) for row in rates)
+      print(f'{name}, {num_workloads} workloads: found {true}; falsely {false}')
+
+
+def main() -> None:
+  print(f'A difference of {DIFFERENCE:.0%} with {NUM_STUDIES} studies:')
+  table(2000)
+  overlaps, holds = agreement(60)
+  for name in overlaps:
+    print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,40 @@
+"""How often differences of costs are found: a small version of tests/simulations/cost_rates.py."""
+
+from __future__ import annotations
+
+import math
+
+import cost_rates
+import pytest
+from cost_rates import DIFFERENCE, Noise
+
+from scoring import cost_errors
+
+
+def rates(noise: Noise, ratio: float) -> list[float]:
+  return [
+    cost_rates.found(noise, num_workloads=2, num_studies=number, ratio=ratio, num_suites=200)
+    for number in (3, 5, 40)
+  ]
+
+
+@pytest.mark.parametrize('name', ['no part that stays', '0.7 % stays, heavy tails'])
+def test_more_studies_find_more_and_are_wrong_no_more_often(name):
+  """Regression: the largest noise of any study was the floor, so that more studies found less."""
+  noise = cost_rates.SETTINGS[name]
+  few, usual, many = rates(noise, math.log1p(DIFFERENCE))
+  assert few < usual - 0.05 and usual < many - 0.05
+  assert max(rates(noise, 0.0)) <= 0.09  # 5 %, and three standard errors
+
+
+def test_a_part_that_stays_is_never_averaged_away(monkeypatch):
+  noise = cost_rates.SETTINGS['2 % stays']
+  assert rates(noise, 0.0)[-1] <= 0.09
+  monkeypatch.setattr(cost_errors.CostErrors, 'least_effect', lambda *_: 0.0)
+  assert rates(noise, 0.0)[-1] > 0.5  # by the spread over studies alone
+
+
+def test_a_quiet_and_a_busy_host_agree_on_the_costs_of_four_algorithms():
+  overlaps, holds = cost_rates.agreement(1, num_studies=3)
+  assert set(overlaps.values()) == set(holds.values()) == {1.0}
+  assert len(overlaps) == 4
