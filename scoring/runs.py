@@ -27,7 +27,7 @@ class TrialFiles:
     own_study: the folder of its study, by its record.
     host, machine: hashes of hardware and software, and of hardware alone.
     root_seed, seed, trial_seed: the seeds of the race, of the study and of the trial.
-    step_sec: the median seconds of a step, for each batch drawn.
+    step_sec: the mean seconds of a step, for each batch drawn.
     wall_sec: what a finished trial took, with all that is not scored.
     buckets: the same by bucket of its clock.
     data_wait_sec: for how long its training waited for data.

@@ -37,7 +37,7 @@ def outcomes(frame: pd.DataFrame, rules: ScoringRules) -> pd.DataFrame:
   - `status`: 'reached', 'not_reached', or why the trial is not scored.
   - `row`, `step`, `submission_time_sec`: of the first evaluation that reaches the target.
   - `best`, `best_submission_time_sec`: the best value on validation, and its first time.
-  - `step_sec`: median seconds of a step.
+  - `step_sec`: mean seconds of a step; for logs without a record, the median over evaluations.
   - `total_step`, `total_submission_time_sec`, `eval_sec`, `logging_sec`: the whole trial.
   - the facts of `TrialFiles`.
   """

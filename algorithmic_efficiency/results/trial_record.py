@@ -71,7 +71,8 @@ class TrialRecord:
     status, stop_reason: closed sets; a trial that runs has no stop reason.
     reason: why it failed or is invalid, in words.
     charged_steps: as in `trial.position.Position`.
-    step_time_sec: the median time of a step, with its share of the preparations for evaluation.
+    step_time_sec: the mean time of a step, with its share of the preparations for evaluation. The
+      steps before the second evaluation are left out, if there are others.
     wall_sec, parent_wall_sec: the wall time of the last process of the trial by its own clock (its
       part of the sum of the buckets) and by its parent's.
     num_out_of_memory: how many times in a row, on this host, its memory ended it.

@@ -39,7 +39,7 @@ from algorithmic_efficiency.trial.messages import Reporter
 from algorithmic_efficiency.trial.parts import Parts, gather
 from algorithmic_efficiency.trial.position import Position
 from algorithmic_efficiency.trial.recorder import STATE, NullRecorder, Recorder, TrialRecorder
-from algorithmic_efficiency.trial.step_timer import median_step_sec
+from algorithmic_efficiency.trial.step_timer import mean_step_sec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,7 +453,7 @@ def _close_recorder(
     global_step=position.global_step,
     charged_steps=position.charged_steps,
     submission_time_sec=watch.submission_time,
-    step_time_sec=median_step_sec(position.step_times),
+    step_time_sec=mean_step_sec(position.step_times),
     buckets=watch.buckets(),
     wall_sec=watch.session_sec,
     peak_memory_bytes=opened.parts.backend.peak_memory_bytes(),

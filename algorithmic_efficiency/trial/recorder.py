@@ -22,7 +22,7 @@ from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.kept_params import ParamsKeeper
 from algorithmic_efficiency.trial.messages import Reporter
-from algorithmic_efficiency.trial.step_timer import median_step_sec
+from algorithmic_efficiency.trial.step_timer import mean_step_sec
 
 STATE = ('params', 'model_state', 'optimizer_state')
 """The names of the trees that a checkpoint holds, in the order in which they are restored."""
@@ -322,7 +322,7 @@ def progress(
   return {
     'global_step': position['global_step'],
     'charged_steps': position['charged_steps'],
-    'step_time_sec': median_step_sec(position['step_times']),
+    'step_time_sec': mean_step_sec(position['step_times']),
     'buckets': buckets,
     'submission_time_sec': sum(buckets[name] for name in SUBMISSION_BUCKETS) + charged_sec,
   }

@@ -66,14 +66,14 @@ class StepTimer:
 
   def end_segment(self) -> Segment | None:
     """Ends the segment at an evaluation. Returns None if none of its steps was timed."""
-    median = median_step_sec(self._bursts)
     self.last_bursts = tuple(self._bursts)
     prepare_sec, self._prepare_sec = self._prepare_sec, 0.0
-    if median is None:
+    if not self._bursts:
       return None
     num_steps = sum(count for _, count in self._bursts)
+    total_sec = sum(seconds * count for seconds, count in self._bursts)
     self._bursts.clear()
-    return median + prepare_sec / num_steps, num_steps
+    return (total_sec + prepare_sec) / num_steps, num_steps
 
   def skip_to(self, now: float) -> None:
     """Leaves out the time until `now`, which was spent on no step."""
@@ -93,3 +93,13 @@ def median_step_sec(parts: Sequence[tuple[float, int]]) -> float | None:
     if middle <= 0:
       return seconds
   return None
+
+
+def mean_step_sec(segments: Sequence[Segment]) -> float | None:
+  """The total seconds over the total steps of segments, so that periodic work has its price.
+
+  The first segment is left out if there are others: a program may be compiled again in it.
+  """
+  counted = segments[1:] or segments
+  num_steps = sum(count for _, count in counted)
+  return sum(seconds * count for seconds, count in counted) / num_steps if num_steps else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from algorithmic_efficiency.trial.step_timer import StepTimer, median_step_sec
+from algorithmic_efficiency.trial.step_timer import StepTimer, mean_step_sec, median_step_sec
 
 
 def steps_until_due(timer: StepTimer) -> int:
@@ -86,11 +86,12 @@ class TestBursts:
 
 
 class TestSegments:
-  def test_a_segment_has_the_median_of_its_steps_and_their_number(self):
+  def test_a_segment_has_the_mean_of_its_steps_and_their_number(self):
+    """Regression: of a median, work that is done every so many steps is no part."""
     timer = StepTimer(0.0)
     timed(timer, 0.0, num_steps=1, seconds=9.0)
     timed(timer, 9.0, num_steps=4, seconds=1.0)
-    assert timer.end_segment() == (0.25, 5)
+    assert timer.end_segment() == (2.0, 5)
     assert timer.end_segment() is None
 
   def test_each_step_has_its_share_of_the_preparation_once(self):
@@ -128,3 +129,14 @@ class TestSegments:
 )
 def test_the_median_is_over_steps_and_not_over_parts(parts, median):
   assert median_step_sec(parts) == median
+
+
+@pytest.mark.parametrize(
+  ('segments', 'mean'),
+  [
+    *(([], None), ([(3.0, 4)], 3.0), ([(99.0, 14), (1.0, 15)], 1.0)),
+    ([(99.0, 14), (1.0, 30), (4.0, 10)], 1.75),
+  ],
+)
+def test_the_mean_is_total_seconds_over_total_steps_without_the_first_segment(segments, mean):
+  assert mean_step_sec(segments) == mean
