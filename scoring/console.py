@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from algorithmic_efficiency import errors
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
-from scoring.outputs import footnotes, leaderboard_rows, number_of
+from scoring.outputs import against_ranking, footnotes, leaderboard_rows, number_of
+from scoring.result import Result
 from scoring.statistics import verdicts
+from scoring.statistics.comparison import MIN_EFFECT
 from scoring.statistics.resampling import MIN_STUDIES
 from scoring.statistics.verdicts import Verdict
 
@@ -113,32 +117,76 @@ def _narrow(row: dict[str, str]) -> dict[str, str]:
 
 
 def sentence(verdict: Verdict) -> str:
-  """A verdict in words."""
-  faster = verdict.effect >= 1
-  times = verdict.effect if faster else 1 / verdict.effect
-  words = (
-    f'{times:.2f} times {"faster" if faster else "slower"}' if verdict.effect != 1 else 'equal'
-  )
+  """A verdict in words: who is faster, by how much, and how sure that is."""
   said = {
     'better': f'{verdict.a} is better than {verdict.b}',
     'worse': f'{verdict.a} is worse than {verdict.b}',
+    'same': f'{verdict.a} and {verdict.b} are the same',
     'undecided': f'Undecided between {verdict.a} and {verdict.b}',
   }[verdict.verdict]
   pairing = 'paired by seed' if verdict.paired else 'unpaired'
+  studies = number_of(verdict.num_studies, 'study', 'studies')
   text = (
-    f'{said}: {words} in the geometric mean over '
-    f'{number_of(verdict.num_workloads, "workload", "workloads")} with '
-    f'{number_of(verdict.num_studies, "study", "studies")} {pairing} '
-    f'(p = {verdict.adjusted_p:.2g}).'
+    f'{said}: {_who_is_faster(verdict)} in the geometric mean over '
+    f'{number_of(verdict.num_workloads, "workload", "workloads")} with {studies} {pairing} '
+    f'(p = {verdict.adjusted_p:.2g}).{_misses(verdict)}'
   )
-  if verdict.verdict != 'undecided':
-    return text
+  return text if verdict.verdict != 'undecided' else f'{text} {_why_undecided(verdict)}'
+
+
+def comparison_lines(result: Result, verdict: Verdict) -> list[str]:
+  """A verdict in words; why it contradicts the ranking, if it does; trials that were cut short."""
+  lines = [sentence(verdict), against_ranking(result, verdict)]
+  return [line for line in lines if line] + cut_short(result, (verdict.a, verdict.b))
+
+
+def cut_short(result: Result, submissions: Sequence[str]) -> list[str]:
+  """The trials of submissions that did not run to their end: where each stopped, and why."""
+  reasons = {note.where: note.detail for note in result.notes if note.kind == 'cut_short'}
+  table = result.outcomes
+  lines = []
+  for row in table[table.submission.isin(submissions) & table.path.isin(reasons)].itertuples():
+    steps = result.rules.budget_steps(row.workload)
+    budget = '' if steps is None else f' of {steps:,}'
+    at = '' if np.isnan(row.total_step) else f' at step {row.total_step:,.0f}{budget}'
+    counts = '' if row.status == 'reached' else '; it counts as a miss'
+    lines.append(f'Cut short: {row.path}{at} ({reasons[row.path]}){counts}.')
+  return lines
+
+
+def _who_is_faster(verdict: Verdict) -> str:
+  if verdict.speedup == 1:
+    return 'equally fast'
+  first = verdict.speedup > 1
+  name = verdict.a if first else verdict.b
+  times = verdict.speedup if first else 1 / verdict.speedup
+  bound = {
+    'exact': '',
+    'about': 'about ',
+    'at least': 'at least ' if first else 'at most ',
+    'at most': 'at most ' if first else 'at least ',
+  }[verdict.bound]
+  return f'{name} is {bound}{times:.2f} times as fast'
+
+
+def _misses(verdict: Verdict) -> str:
+  """How many studies missed, which count as the cut-off; nothing if none did."""
+  counts = {verdict.a: verdict.num_misses_a, verdict.b: verdict.num_misses_b}
+  found = [
+    f'{number_of(count, "study", "studies")} of {name}' for name, count in counts.items() if count
+  ]
+  return f' At the cut-off as misses: {", ".join(found)}.' if found else ''
+
+
+def _why_undecided(verdict: Verdict) -> str:
   if verdict.num_studies < MIN_STUDIES:
-    return f'{text} One study says nothing of the spread between studies; run more of each.'
-  within = max(verdict.effect, 1 / verdict.effect) < verdict.min_effect
-  if within and verdict.min_effect > 1 + verdicts.MIN_EFFECT + 1e-9:
-    return f'{text} What a step costs is known to {verdict.min_effect - 1:.0%} only.'
+    return 'One study says nothing of the spread between studies; run more of each.'
+  if not verdict.can_decide:
+    return verdicts.cannot_decide(verdict.num_studies, verdict.num_workloads)
+  within = max(verdict.speedup, 1 / verdict.speedup) < verdict.min_effect
+  if within and verdict.min_effect > 1 + MIN_EFFECT + 1e-9:
+    return f'What a step costs is known to {verdict.min_effect - 1:.0%} only.'
   if verdict.more_studies is None:
-    return f'{text} The difference is too small for any sensible number of studies to decide.'
+    return 'The difference is too small for any sensible number of studies to decide.'
   more = number_of(verdict.more_studies, 'more study', 'more studies')
-  return f'{text} About {more} of each would decide it.'
+  return f'About {more} of each would decide it.'

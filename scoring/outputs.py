@@ -22,11 +22,15 @@ from scoring.axis import UNITS
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.profiles import NUM_POINTS
+from scoring.result import Result
 from scoring.statistics.resampling import MIN_STUDIES, Intervals
+from scoring.statistics.verdicts import Verdict, cannot_decide
 from scoring.time_to_target import cells, medians
 
 if TYPE_CHECKING:
   import pandas as pd
+
+_BOUNDS = {'exact': '', 'at least': '≥', 'at most': '≤', 'about': '~'}
 
 
 def require_writable(folder: Path) -> None:
@@ -382,14 +386,16 @@ def percent(share: float) -> str:
 
 
 def against_next(result: Leaderboard, place: int) -> str:
-  """The verdict of a place of the ranking, from 0, against the place below it."""
+  """The verdict of a place of the ranking, from 0, against the next one, with the speed-up."""
   assert result.statistics is not None
   order = result.ranking
   if place + 1 >= len(order):
     return ''
   pair = (result.submissions[order[place]], result.submissions[order[place + 1]])
   verdict = next(v for v in result.statistics.verdicts if (v.a, v.b) == pair)
-  return verdict.verdict
+  if verdict.verdict == 'same':
+    return verdict.verdict
+  return f'{verdict.verdict} ({_BOUNDS[verdict.bound]}{verdict.speedup:.2f})'
 
 
 def number_of(count: int, one: str, many: str) -> str:
@@ -411,7 +417,39 @@ def footnotes(result: Leaderboard) -> list[str]:
   sentences += [f'Other than the suite says: {change}.' for change in rules.changes]
   if result.statistics is not None:
     sentences.append(_about_intervals(result.statistics.intervals))
+    sentences += _about_verdicts(result)
   return sentences
+
+
+def _about_verdicts(result: Leaderboard) -> list[str]:
+  """What stands beside a verdict, where none is possible, and which stand against the ranking."""
+  assert result.statistics is not None
+  found = result.statistics.verdicts
+  if not found:
+    return []
+  sentences = [
+    'In brackets beside a verdict stands the speed-up: the geometric mean over workloads and '
+    "studies of the other's time over its own. Misses and times above the cut-off count as the "
+    'cut-off, so that a speed-up may be at least (≥), at most (≤) or about (~) so much.'
+  ]
+  few = {(one.num_studies, one.num_workloads) for one in found if not one.can_decide}
+  sentences += [cannot_decide(*one) for one in sorted(few)]
+  return sentences + [text for one in found if (text := against_ranking(result, one))]
+
+
+def against_ranking(result: Result, verdict: Verdict) -> str:
+  """Why a verdict contradicts the ranking, in words; empty if it does not."""
+  if verdict.verdict not in ('better', 'worse'):
+    return ''
+  better, other = (verdict.a, verdict.b)[:: 1 if verdict.verdict == 'better' else -1]
+  places = [result.ranking.index(result.submissions.index(name)) for name in (better, other)]
+  if places[0] < places[1]:
+    return ''
+  return (
+    f'{better} is better than {other}, which stands above it. The verdict takes the mean over all '
+    'studies of the two. The score takes the median study of each workload, beside the fastest of '
+    'all submissions.'
+  )
 
 
 def _about_step_costs(result: Leaderboard) -> list[str]:

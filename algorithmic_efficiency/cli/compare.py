@@ -1,5 +1,8 @@
 """Says which of two submissions is better, or that the runs do not decide.
 
+The speed-up is the geometric mean over workloads and studies of the time of one over that of the
+other. A miss, or a time above the cut-off, counts as the cut-off.
+
 Example: algoeff compare adamw nesterov runs --suite quick
 """
 
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
   import scoring
   from algorithmic_efficiency import errors
   from scoring.choice import suite_and_ruleset
-  from scoring.console import sentence
+  from scoring.console import comparison_lines, cut_short
   from scoring.statistics import verdicts
 
   _flags.find_own(args)
@@ -53,5 +56,9 @@ def run(args: argparse.Namespace) -> int:
   if args.a == args.b:
     raise errors.UserError(f'Two submissions are compared; {args.a} was given twice.')
   verdict = verdicts.one_pair(result, args.a, args.b, seed=args.seed)
-  print(json.dumps(asdict(verdict), indent=1) if args.json else sentence(verdict))
+  if args.json:
+    record = asdict(verdict) | {'cut_short': cut_short(result, (args.a, args.b))}
+    print(json.dumps(record, indent=1))
+  else:
+    print(errors.printable('\n'.join(comparison_lines(result, verdict))))
   return 0

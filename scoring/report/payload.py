@@ -113,9 +113,10 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
 
 def _speedup(one: Any) -> str:
   interval = '' if math.isnan(one.low) else f' ({one.low:.2f} to {one.high:.2f})'
+  bound = '' if one.bound == 'exact' else f'{one.bound} '
   return (
-    f'{one.submission}: {one.ratio:.2f} times as fast as {one.reference}{interval}; workloads '
-    f'missed: {one.num_missed}, by the reference {one.num_missed_by_reference}.'
+    f'{one.submission}: {bound}{one.ratio:.2f} times as fast as {one.reference}{interval}; '
+    f'workloads not scored on: {one.num_missed}, by the reference {one.num_missed_by_reference}.'
   )
 
 

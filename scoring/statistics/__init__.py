@@ -34,7 +34,7 @@ def summarise(result: Result, *, num_resamples: int = 1000, seed: int = 0) -> St
     tuning_curves=tuning.curves(result, seed=seed),
     ledger=tuning.ledgers(result),
     sensitivity=sensitivity.analyse(result),
-    speedups=speedups.against_reference(result, intervals),
+    speedups=speedups.against_reference(result, num_resamples=num_resamples, seed=seed),
     costs=costs.of(result),
     step_costs=costs.steps(result),
   )

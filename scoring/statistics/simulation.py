@@ -23,6 +23,8 @@ import numpy as np
 
 from algorithmic_efficiency import errors
 from scoring.statistics import verdicts
+from scoring.statistics.comparison import MIN_EFFECT
+from scoring.statistics.randomization import Signs, step_down
 
 NOISE_FILE = Path(__file__).resolve().parent / 'quick_noise.json'
 SPEEDUP = 1.15
@@ -99,18 +101,16 @@ def simulate(
   """Error rates of the verdict of one pair with studies paired by seed."""
   rng = np.random.default_rng([seed, num_workloads, num_studies])
   shape = (num_suites, num_workloads, num_studies)
-  eval_workload = _Judge(seed)
-  equal = [eval_workload(*suite) for suite in zip(*_twins(noise, rng, shape), strict=True)]
+  signs = Signs.of(num_workloads * num_studies, seed)
+  equal = _verdicts(*_twins(noise, rng, shape), signs)
   same = replace(noise, log_ratios=(0.0,))
-  copies = [eval_workload(*suite) for suite in zip(*_twins(same, rng, shape), strict=True)]
-  faster = [
-    eval_workload(ratios + np.log(SPEEDUP), floors)
-    for ratios, floors in zip(*_twins(noise, rng, shape), strict=True)
-  ]
+  copies = _verdicts(*_twins(same, rng, shape), signs)
+  ratios, floors = _twins(noise, rng, shape)
+  faster = _verdicts(ratios + np.log(SPEEDUP), floors, signs)
   return Rates(
     num_workloads=num_workloads,
     num_studies=num_studies,
-    false_verdicts=float(np.mean([verdict != 'undecided' for verdict in equal])),
+    false_verdicts=float(np.mean([one != 'undecided' for one in equal])),
     on_copies=float(np.mean([verdict != 'undecided' for verdict in copies])),
     found=float(np.mean([verdict == 'better' for verdict in faster])),
   )
@@ -125,19 +125,14 @@ def _twins(
   return steps + costs[0] - costs[1], np.abs(costs[2]).max(axis=-1)
 
 
-class _Judge:
-  """The verdicts of simulated suites, by the functions that eval_workload real ones."""
-
-  def __init__(self, seed: int):
-    self._draws = verdicts.Draws(seed)
-
-  def __call__(self, log_ratios: np.ndarray, log_floors: np.ndarray) -> str:
-    comparison = verdicts.Comparison(
-      differences=tuple(log_ratios),
-      samples=tuple((np.zeros(len(found)), found) for found in log_ratios),
-      log_floors=tuple(log_floors),
-    )
-    return verdicts.decide(comparison, verdicts.p_value(comparison, self._draws))
+def _verdicts(log_ratios: np.ndarray, log_floors: np.ndarray, signs: Signs) -> list[str]:
+  """The verdicts of simulated suites, by the functions that decide real ones."""
+  min_effects = np.maximum(np.log1p(MIN_EFFECT), log_floors.mean(axis=1))
+  found = []
+  for ratios, min_effect in zip(log_ratios, min_effects, strict=True):
+    p = step_down(ratios.reshape(1, -1), signs).adjusted[0]
+    found.append(verdicts.decide(float(ratios.mean()), float(min_effect), float(p)))
+  return found
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,10 +1,7 @@
-"""How many times faster than a reference: the geometric mean of time ratios over the base
-workloads.
+"""How many times faster than a reference: the speed-up of verdicts, with an interval.
 
-The ratio is the reference's time over the submission's, so that 2 means half the time. A miss
-counts as the budget of the workload (plus one unit), as in AlgoPerf's documentation. A workload
-that both miss counts as 1 and is not left out. Where the budget of the suite is unknown, a miss
-counts as the slowest hit of the column times the cut-off.
+The interval is that of differences of matched studies, resampled within each workload. Deviations
+from the mean are widened for its degree of freedom, as they are few.
 """
 
 from __future__ import annotations
@@ -14,24 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.result import Result
-from scoring.statistics.resampling import (
-  MIN_STUDIES,
-  Intervals,
-  percentiles,
-  usual_num_studies,
-)
+from scoring.statistics.comparison import Bound, Comparison, compare, gather
+from scoring.statistics.resampling import MIN_STUDIES, percentiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
-  """How many times faster than a reference; low and high are NaN where there is one study."""
+  """How many times faster than a reference; low and high are NaN where there is one study.
+
+  Attributes:
+    bound: as that of a verdict.
+    num_missed, num_missed_by_reference: workloads that either does not score on.
+  """
 
   submission: str
   reference: str
   ratio: float
+  bound: Bound
   low: float
   high: float
-  num_missed: int  # of the submission
+  num_missed: int
   num_missed_by_reference: int
 
 
@@ -46,56 +45,48 @@ def reference_of(result: Result) -> str | None:
   return None
 
 
-def against_reference(result: Result, intervals: Intervals) -> tuple[Speedup, ...]:
+def against_reference(result: Result, *, num_resamples: int, seed: int) -> tuple[Speedup, ...]:
   """Of every submission but the reference, by rank; empty without a reference."""
   name = reference_of(result)
   if name is None:
     return ()
-  base = list(result.columns.base)
   reference = result.submissions.index(name)
-  costs = _miss_values(result)
-  times = _with_misses(result.times[:, base], costs)
-  drawn = _with_misses(intervals.resampled_times[:, :, base], costs)
-  ratios = _geometric(times[reference] / times)
-  drawn_ratios = _geometric(drawn[:, reference : reference + 1] / drawn)
-  usual = usual_num_studies(result.cells.num_studies)
-  unknown = np.minimum(usual, usual[reference]) < MIN_STUDIES
-  bounds = np.where(unknown[:, None], np.nan, percentiles(drawn_ratios))
-  missed = (~np.isfinite(result.times[:, base])).sum(axis=-1)
-  return tuple(
-    Speedup(
-      submission=result.submissions[s],
-      reference=name,
-      ratio=float(ratios[s]),
-      low=float(bounds[s, 0]),
-      high=float(bounds[s, 1]),
-      num_missed=int(missed[s]),
-      num_missed_by_reference=int(missed[reference]),
+  evidence = gather(result)
+  missed = result.columns.num_counted - np.isfinite(result.ratios).sum(axis=-1)
+  rng = np.random.default_rng([seed, 5])
+  found = []
+  for s in result.ranking:
+    if s == reference:
+      continue
+    comparison = compare(evidence, s, reference)
+    low, high = np.exp(interval(comparison, rng, num_resamples))
+    found.append(
+      Speedup(
+        submission=result.submissions[s],
+        reference=name,
+        ratio=float(np.exp(comparison.effect)),
+        bound=comparison.bound,
+        low=float(low),
+        high=float(high),
+        num_missed=int(missed[s]),
+        num_missed_by_reference=int(missed[reference]),
+      )
     )
-    for s in result.ranking
-    if s != reference
-  )
+  return tuple(found)
 
 
-def _miss_values(result: Result) -> np.ndarray:
-  """[base workload]: what a miss counts as on the axis."""
-  values = []
-  for w in result.columns.base:
-    name = result.workloads[w]
-    seconds = result.rules.axis == 'seconds'
-    budget = result.rules.budget_sec(name) if seconds else result.rules.budget_steps(name)
-    hits = result.times[:, w][np.isfinite(result.times[:, w])]
-    if budget is not None:
-      values.append(budget + 1.0)
-    else:
-      values.append(result.rules.suite.max_ratio * hits.max(initial=1.0))
-  return np.array(values)
-
-
-def _with_misses(times: np.ndarray, costs: np.ndarray) -> np.ndarray:
-  filled = np.where(np.isfinite(times), times, costs)
-  return np.maximum(filled, np.finfo(float).tiny)
-
-
-def _geometric(ratios: np.ndarray) -> np.ndarray:
-  return np.exp(np.mean(np.log(ratios), axis=-1))
+def interval(
+  comparison: Comparison, rng: np.random.Generator, num_resamples: int
+) -> tuple[float, float]:
+  """Of the effect, as log ratios; NaN where a workload has fewer than MIN_STUDIES studies."""
+  if comparison.num_studies < MIN_STUDIES:
+    return float('nan'), float('nan')
+  effects = np.zeros(num_resamples)
+  for row in comparison.differences:
+    known = row[~np.isnan(row)]
+    if len(known):
+      deviations = (known - known.mean()) * np.sqrt(len(known) / (len(known) - 1))
+      drawn = rng.choice(deviations, size=(num_resamples, len(known)))
+      effects += (known.mean() + drawn.mean(axis=1)) / comparison.num_workloads
+  low, high = percentiles(effects)
+  return float(low), float(high)

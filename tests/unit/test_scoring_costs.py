@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scoring_runs import hit_at, miss, write_trial
 
@@ -20,6 +21,7 @@ from algorithmic_efficiency.results.race_files import PlannedTrials, StepCost
 from scoring import console, cost_errors, outputs, planned, report, spent
 from scoring.report import payload
 from scoring.statistics import costs, verdicts
+from scoring.statistics.comparison import Comparison
 
 
 def run(
@@ -339,7 +341,7 @@ class TestVerdict:
   def test_what_is_within_the_noise_of_the_cost_is_undecided(self, tmp_path):
     self.same_steps(tmp_path, 1.10, (1.0, 1.12))
     found = self.verdict(tmp_path)
-    assert found.p < 0.01 and found.effect == pytest.approx(1.10)
+    assert found.p < 0.01 and found.speedup == pytest.approx(1.10)
     assert found.min_effect == pytest.approx(1.12)
     assert (found.verdict, found.more_studies) == ('undecided', None)
     assert console.sentence(found).endswith('What a step costs is known to 12% only.')
@@ -363,7 +365,10 @@ class TestVerdict:
     assert found.verdict == 'better' and found.min_effect == pytest.approx(1.02)
 
   def test_the_floor_is_the_mean_over_workloads(self):
-    comparison = verdicts.Comparison(differences=None, samples=(), log_floors=(0.1, 0.3))
+    nothing = np.zeros((2, 2, 1))
+    comparison = Comparison(
+      logs=nothing, misses=nothing, capped=nothing, paired=True, log_floors=(0.1, 0.3)
+    )
     assert comparison.min_effect == pytest.approx(0.2)
 
 

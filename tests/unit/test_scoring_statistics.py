@@ -13,7 +13,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 import scoring
 from scoring import console, outputs, profiles
 from scoring.report import payload
-from scoring.statistics import costs, resampling, simulation, speedups, tuning, verdicts
+from scoring.statistics import costs, resampling, speedups, tuning, verdicts
 from scoring.time_to_target import medians
 
 FOUR = ('fastmri', 'ogbg', 'wmt', 'imagenet_vit')
@@ -136,103 +136,6 @@ def test_free_points_redraw_studies_and_then_their_trials():
   assert np.mean(np.isinf(drawn)) == pytest.approx(0.125, abs=0.02)
 
 
-# Verdicts.
-
-
-def test_the_smallest_p_of_3_against_3_is_a_tenth():
-  samples = ((np.log([1.0, 1.1, 1.2]), np.log([9.0, 9.1, 9.2])),)
-  comparison = verdicts.Comparison(differences=None, samples=samples)
-  assert verdicts.p_value(comparison) == pytest.approx(0.1, abs=0.012)
-
-
-def test_the_smallest_p_of_five_pairs_is_two_in_32():
-  difference = np.array([1.0, 1.1, 0.9, 1.2, 1.0])
-  comparison = verdicts.Comparison(
-    differences=(difference,), samples=((difference * 0, difference),)
-  )
-  assert verdicts.p_value(comparison) == 2 / 32
-
-
-def test_pairing_by_seed_finds_what_unpaired_studies_hide(tmp_path):
-  """Studies that share their noise differ by a constant factor, which pairs show."""
-  rng = np.random.default_rng(5)
-  for workload in FOUR:
-    for study in range(1, 6):
-      common = 100.0 * float(np.exp(0.4 * rng.standard_normal()))
-      for name, factor in (('a', 1.0), ('b', 1.1)):
-        for root, seed in (('paired', study), ('unpaired', study + 10 * (name == 'b'))):
-          record = {'seeds': {'study': seed}, 'status': 'finished'}
-          rows = hit_at(workload, common * factor)
-          write_trial(tmp_path / root, name, workload, rows, study=study, record=record)
-  found = {}
-  for root in ('paired', 'unpaired'):
-    result = scored(scoring.load(tmp_path / root), statistics=False)
-    found[root] = verdicts.one_pair(result, 'a', 'b', seed=0)
-  assert found['paired'].paired and found['paired'].verdict == 'better'
-  assert not found['unpaired'].paired and found['unpaired'].verdict == 'undecided'
-  assert found['unpaired'].more_studies > 5
-  assert found['paired'].effect == pytest.approx(1.1)
-
-
-def test_verdicts_turn_with_the_pair(tmp_path):
-  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 150.0}, studies=5, spread=0.1, seed=6)
-  result = scored(frame, statistics=False)
-  one = verdicts.one_pair(result, 'a', 'b', seed=0)
-  other = verdicts.one_pair(result, 'b', 'a', seed=0)
-  assert (one.verdict, other.verdict) == ('better', 'worse')
-  assert one.effect == pytest.approx(1 / other.effect)
-
-
-def test_a_tiny_but_certain_difference_is_undecided(tmp_path):
-  frame = noisy_runs(tmp_path, {'a': 100.0, 'b': 101.0}, studies=5, spread=1e-6, seed=7)
-  verdict = verdicts.one_pair(scored(frame, statistics=False), 'a', 'b', seed=0)
-  assert verdict.p < 0.05 and verdict.verdict == 'undecided' and verdict.more_studies is None
-
-
-def test_misses_count_as_the_cut_off(tmp_path):
-  for study in range(1, 6):
-    for workload in FOUR:
-      write_trial(tmp_path, 'a', workload, hit_at(workload, 10.0 + study), study=study)
-      write_trial(tmp_path, 'b', workload, miss(workload), study=study)
-  verdict = verdicts.one_pair(scored(scoring.load(tmp_path), statistics=False), 'a', 'b', seed=0)
-  assert verdict.verdict == 'better' and 3 < verdict.effect <= 4
-
-
-def test_holm():
-  assert verdicts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-  assert verdicts.holm([0.5, 0.9]) == [1.0, 1.0]
-
-
-def test_copies_of_one_algorithm_are_rarely_told_apart():
-  """At most 5 % false verdicts, and a twin 15 % faster is found, with the noise of real runs."""
-  noise = simulation.read_noise()
-  rates = simulation.simulate(noise, num_workloads=4, num_suites=1000)
-  margin = 2 * np.sqrt(0.05 * 0.95 / 1000)
-  assert rates.false_verdicts <= 0.05 + margin
-  assert rates.found >= 0.8
-
-
-def test_all_pairs_of_copies_together_give_a_false_verdict_at_most_5_percent():
-  """Holm's correction over the pairs of a leaderboard of four copies."""
-  rng = np.random.default_rng(8)
-  draws = verdicts.Draws(0)
-  false = 0
-  for _ in range(300):
-    logs = rng.standard_normal((4, 4, 5)) * 0.1
-    values = [
-      verdicts.p_value(
-        verdicts.Comparison(
-          differences=tuple(logs[b] - logs[a]),
-          samples=tuple(zip(logs[a], logs[b], strict=True)),
-        ),
-        draws,
-      )
-      for a, b in itertools.combinations(range(4), 2)
-    ]
-    false += min(verdicts.holm(values)) <= verdicts.ALPHA
-  assert false / 300 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
-
-
 # Tuning.
 
 
@@ -319,7 +222,7 @@ def test_a_ranking_that_hangs_on_one_workload_is_said_in_words(tmp_path):
   assert 'Without ogbg, b (1.000) passes a' in sentences
 
 
-def test_speedups_are_the_geometric_mean_and_a_miss_is_the_budget(tmp_path):
+def test_speedups_are_the_geometric_mean_and_a_miss_is_the_cut_off(tmp_path):
   write_times(
     tmp_path,
     {
@@ -330,8 +233,8 @@ def test_speedups_are_the_geometric_mean_and_a_miss_is_the_budget(tmp_path):
   )
   result = scored(scoring.load(tmp_path), workloads=('ogbg', 'wmt'), num_resamples=50)
   found = {one.submission: one for one in result.statistics.speedups}
-  assert found['fast'].ratio == pytest.approx(1.0)
-  assert found['lost'].ratio == pytest.approx(np.sqrt(4 * 100 / 43_337))
+  assert (found['fast'].ratio, found['fast'].bound) == (pytest.approx(1.0), 'exact')
+  assert (found['lost'].ratio, found['lost'].bound) == (pytest.approx(1.0), 'at most')
   assert (found['lost'].num_missed, found['lost'].num_missed_by_reference) == (1, 0)
   assert speedups.reference_of(result) == 'baseline'
 
@@ -343,26 +246,6 @@ def test_costs_are_accelerator_hours(tmp_path):
   assert cost.num_accelerators == 8
   assert cost.submission_hours == pytest.approx(16.0)
   assert cost.eval_hours == pytest.approx(2 * 8 / 3600)
-
-
-def test_a_verdict_is_one_grammatical_sentence():
-  verdict = verdicts.Verdict(
-    a='a',
-    b='b',
-    verdict='undecided',
-    effect=2.0,
-    min_effect=1.02,
-    p=0.0625,
-    adjusted_p=0.0625,
-    paired=True,
-    num_studies=5,
-    num_workloads=1,
-    more_studies=1,
-  )
-  assert console.sentence(verdict) == (
-    'Undecided between a and b: 2.00 times faster in the geometric mean over 1 workload with '
-    '5 studies paired by seed (p = 0.062). About 1 more study of each would decide it.'
-  )
 
 
 def test_one_study_gives_no_interval_and_no_coverage_and_says_so(tmp_path, capsys):
@@ -412,7 +295,7 @@ def test_a_narrow_terminal_shortens_names_and_never_numbers(tmp_path, width):
     assert f'{row["interval"]} ({row["coverage"]})' in line
     assert line.rstrip().endswith(row['scored on'])
     assert row['submission'][:4] in line and row['submission'][-3:] in line and '…' in line
-    assert len(line) <= max(width, 72)
+    assert len(line) <= max(width, 84)
 
 
 def test_a_file_is_given_whole_names(tmp_path, capsys):
