@@ -292,6 +292,7 @@ def _statistics(result: Leaderboard) -> dict[str, Any]:
       'score_coverage': _number(intervals.score_coverage),
       'time_coverage': _number(intervals.time_coverage),
       'num_simulated': intervals.num_simulated,
+      'shared_points': intervals.shared_points,
       'scores': {
         result.submissions[s]: [_number(value) for value in intervals.scores[s]] for s in order
       },
@@ -473,6 +474,11 @@ def _about_intervals(intervals: Intervals) -> str:
     f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
     f'trials, of which there are at most {intervals.num_studies} and {intervals.num_trials}.'
   )
+  if intervals.shared_points:
+    text += (
+      ' All studies of a submission share the points of its search space, so that intervals say '
+      'nothing of another draw of points.'
+    )
   if not (math.isfinite(intervals.score_coverage) and math.isfinite(intervals.time_coverage)):
     return text
   return text + (

@@ -74,10 +74,12 @@ def step_down(differences: np.ndarray, signs: Signs) -> PValues:
   observed = scaled.sum(axis=1)
   sizes = np.abs(observed)
   order = np.argsort(-sizes, kind='stable')
-  flipped = np.abs(signs.patterns @ scaled[order].astype(np.float32).T)
-  reached = sizes[order] - _TOLERANCE
+  flipped = np.abs(scaled[order].astype(np.float32) @ signs.patterns.T)
+  reached = (sizes[order] - _TOLERANCE).astype(np.float32)[:, None]
   alone = _shares(flipped >= reached, signs)
-  largest = np.maximum.accumulate(flipped[:, ::-1], axis=1)[:, ::-1]
+  largest = flipped.copy()  # of this pair and of all below it
+  for pair in range(len(largest) - 2, -1, -1):  # several times faster than to accumulate
+    np.maximum(largest[pair], largest[pair + 1], out=largest[pair])
   adjusted = np.maximum.accumulate(_shares(largest >= reached, signs))
   places = np.argsort(order)
   return PValues(statistics=observed, alone=alone[places], adjusted=adjusted[places])
@@ -85,7 +87,7 @@ def step_down(differences: np.ndarray, signs: Signs) -> PValues:
 
 def _shares(extreme: np.ndarray, signs: Signs) -> np.ndarray:
   """[pair]: the share of patterns that are as extreme; drawn ones and the one that was seen."""
-  counts = extreme.sum(axis=0)
+  counts = np.count_nonzero(extreme, axis=1)
   if signs.exact:
     return counts / len(signs.patterns)
   return (1 + counts) / (1 + len(signs.patterns))

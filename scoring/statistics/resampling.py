@@ -18,12 +18,11 @@ import numpy as np
 
 from scoring import profiles
 from scoring.result import Result
+from scoring.statistics import coverage
+from scoring.statistics.coverage import LEVEL, percentiles
 from scoring.time_to_target import medians
 
-LEVEL = 0.95
 MIN_STUDIES = 2  # one study says nothing of the spread between studies
-NUM_SIMULATED_SETS = 48
-NUM_SIMULATED_RESAMPLES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,8 @@ class Intervals:
     times: [submission, workload, 2]; NaN with fewer than MIN_STUDIES studies.
     score_coverage, time_coverage: share of simulated intervals that hold the truth.
     score_coverages: [submission], the share over those with equally many studies; NaN if none of
-      them has a finite truth.
+      them ever has a finite truth.
+    shared_points: whether all studies of a submission have the same points of its search space.
     time_coverages: [submission, workload], likewise.
     num_simulated: number of simulated sets.
     resampled_times: [resample, submission, workload].
@@ -86,6 +86,7 @@ class Intervals:
   num_simulated: int
   num_studies: int
   num_trials: int
+  shared_points: bool
   resampled_times: np.ndarray
 
 
@@ -101,7 +102,9 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
   shape = result.times.shape
   drawn = _draw_tables(designs, shape, rng, num_resamples)
   scores = profiles.scores(drawn, result.columns, **result.score_options())
-  score_held, time_held = _simulated_coverage(result, designs, seed)
+  score_held, time_held = coverage.simulated(
+    result.cells.study_times, result.columns, result.score_options(), seed
+  )
   num_studies = result.cells.num_studies
   usual = usual_num_studies(num_studies)
   score_held[usual < MIN_STUDIES] = np.nan
@@ -115,19 +118,13 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
     time_coverage=_mean(time_held),
     score_coverages=_means_by(usual, score_held),
     time_coverages=_means_by(num_studies, time_held),
-    num_simulated=NUM_SIMULATED_SETS,
+    num_simulated=coverage.NUM_SETS,
     num_studies=int(num_studies.max(initial=0)),
     num_trials=int(result.cells.num_trials.max(initial=0)),
+    shared_points=result.rules.ruleset == 'external'
+    and any(design.fixed_points for design in designs.values()),
     resampled_times=drawn,
   )
-
-
-def percentiles(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
-  """[..., 2]: the interval of values along the first axis, not interpolated: inf takes part."""
-  ordered = np.sort(values, axis=0)
-  tail = (1.0 - level) / 2.0
-  low = int(np.floor(tail * (len(ordered) - 1)))
-  return np.stack([ordered[low], ordered[len(ordered) - 1 - low]], axis=-1)
 
 
 def cell_designs(result: Result) -> dict[tuple[int, int], Design]:
@@ -193,47 +190,6 @@ def _draw_tables(
   return tables
 
 
-def _simulated_coverage(
-  result: Result, designs: dict[tuple[int, int], Design], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Coverage of scores and of times on simulated sets with the spread and misses of the data.
-
-  Returns [submission] and [submission, workload]: the share of sets whose interval holds the truth.
-  It is NaN for a true score of zero and for a true time that is a miss. Every cell is taken to be
-  log-normal with its own median and its own share of misses. The spread is pooled over the cells.
-  The truth is the median of that distribution, and the score of these medians.
-  """
-  from statistics import NormalDist
-
-  rng = np.random.default_rng([seed, 2])
-  study_times = result.cells.study_times
-  keys = sorted(designs)
-  num_studies = np.array([designs[key].num_studies for key in keys])
-  model = [_cell_model(study_times[key]) for key in keys]
-  spread = pooled_log_spread(study_times)
-  normal = NormalDist()
-  truth = np.full(result.times.shape, np.nan)
-  for key, (center, misses) in zip(keys, model, strict=True):
-    share = 0.5 / (1.0 - misses) if misses < 0.5 else 1.0
-    truth[key] = np.exp(center + spread * normal.inv_cdf(share)) if share < 1.0 else np.inf
-  options = result.score_options()
-  true_scores = profiles.scores(truth, result.columns, **options)
-  most = int(num_studies.max())
-  score_hits, time_hits = np.zeros(true_scores.shape), np.zeros(truth.shape)
-  for _ in range(NUM_SIMULATED_SETS):
-    data = _simulated_set(rng, keys, model, spread, num_studies, (*truth.shape, most))
-    drawn = _resample_studies(rng, data, NUM_SIMULATED_RESAMPLES)
-    low, high = np.moveaxis(percentiles(drawn), -1, 0)
-    time_hits += (low <= truth) & (truth <= high)
-    scores = profiles.scores(drawn, result.columns, **options)
-    low, high = np.moveaxis(percentiles(scores), -1, 0)
-    score_hits += (low - 1e-12 <= true_scores) & (true_scores <= high + 1e-12)
-  return (
-    np.where(true_scores > 0, score_hits / NUM_SIMULATED_SETS, np.nan),
-    np.where(np.isfinite(truth), time_hits / NUM_SIMULATED_SETS, np.nan),
-  )
-
-
 def usual_num_studies(num_studies: np.ndarray) -> np.ndarray:
   """[submission]: the median number of studies over the workloads that a submission ran."""
   ran = [counts[counts > 0] for counts in num_studies]
@@ -251,50 +207,3 @@ def _means_by(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
   for label in np.unique(labels[labels > 0]):
     means[labels == label] = _mean(values[labels == label])
   return means
-
-
-def _cell_model(times: np.ndarray) -> tuple[float, float]:
-  """The center of the finite log times and the share of misses of one cell."""
-  present = times[~np.isnan(times)]
-  finite = present[np.isfinite(present)]
-  center = float(np.median(np.log(finite))) if len(finite) else 0.0
-  return center, 1.0 - len(finite) / len(present)
-
-
-def pooled_log_spread(study_times: np.ndarray) -> float:
-  """Standard deviation of log study times within cells, pooled over the cells with two or more."""
-  with np.errstate(invalid='ignore', divide='ignore'):
-    logs = np.where(np.isfinite(study_times) & (study_times > 0), np.log(study_times), np.nan)
-  counts = np.sum(~np.isnan(logs), axis=-1)
-  useful = logs[counts >= 2]
-  if not len(useful):
-    return 0.0
-  squares = np.nansum((useful - np.nanmean(useful, axis=-1, keepdims=True)) ** 2)
-  return float(np.sqrt(squares / np.sum(counts[counts >= 2] - 1)))
-
-
-def _simulated_set(
-  rng: np.random.Generator,
-  keys: Sequence[tuple[int, int]],
-  model: Sequence[tuple[float, float]],
-  spread: float,
-  num_studies: np.ndarray,
-  shape: tuple[int, ...],
-) -> np.ndarray:
-  data = np.full(shape, np.nan)
-  for key, (center, misses), count in zip(keys, model, num_studies, strict=True):
-    times = np.exp(center + spread * rng.standard_normal(count))
-    data[(*key, slice(count))] = np.where(rng.random(count) < misses, np.inf, times)
-  return data
-
-
-def _resample_studies(rng: np.random.Generator, data: np.ndarray, num: int) -> np.ndarray:
-  """[num, submission, workload]: medians of studies drawn with replacement within each cell."""
-  counts = np.sum(~np.isnan(data), axis=-1)
-  most = data.shape[-1]
-  shape = (num, *data.shape)
-  index = (rng.random(shape, dtype=np.float32) * counts[..., None]).astype(np.int16)
-  drawn = np.take_along_axis(np.broadcast_to(data, shape), index.astype(np.intp), axis=-1)
-  if (counts != most).any():
-    drawn = np.where(np.arange(most) < counts[..., None], drawn, np.nan)
-  return medians(drawn)

@@ -12,7 +12,8 @@ import numpy as np
 
 from scoring.result import Result
 from scoring.statistics.comparison import Bound, Comparison, compare, gather
-from scoring.statistics.resampling import MIN_STUDIES, percentiles
+from scoring.statistics.coverage import percentiles
+from scoring.statistics.resampling import MIN_STUDIES
 
 
 @dataclass(frozen=True, kw_only=True)
