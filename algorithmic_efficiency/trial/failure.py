@@ -78,11 +78,17 @@ def summary(error: BaseException) -> str:
   return text if len(text) <= _LONGEST_SUMMARY else f'{text[:_LONGEST_SUMMARY]} ...'
 
 
-def one_line(error: BaseException, file: Path) -> str:
-  """An exception in one line, with the innermost line of the submission that led to it."""
+def one_line(error: BaseException, file: Path, task: Path | None = None) -> str:
+  """An exception in one line, with the innermost line of the submission that led to it.
+
+  Args:
+    task: folder of the workload's code, whose innermost line is named, too.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  places = [last_own(frames, file), last_own(frames, task / 'definition.py') if task else None]
+  named = ' and '.join(f'{name}, line {line}' for name, line in filter(None, places))
   text = errors.printable(summary(error))
-  frames = _own_frames(error, file)
-  return f'{text} ({frames[-1].filename}, line {frames[-1].lineno})' if frames else text
+  return f'{text} ({named})' if named else text
 
 
 def last_own(frames: Iterable[traceback.FrameSummary], file: Path) -> tuple[str, int] | None:

@@ -140,10 +140,11 @@ class TrialProcess:
     return failure.missing_requirement(error, parts.submission.file, parts.backend.world_size)
 
   def one_line(self, error: BaseException) -> str:
-    """A one-line summary of an exception, with the line of the submission that led to it."""
+    """A one-line summary of an exception, with the lines of submission and task that led to it."""
     if self.parts is None:
       return failure.summary(error)
-    return failure.one_line(error, self.parts.submission.file)
+    task = registry.task_of(self.parts.definition).folder
+    return failure.one_line(error, self.parts.submission.file, task)
 
   def finish(self, *, status: str, stop_reason: str, reason: str) -> None:
     """Ends the trial from the stage it has reached: writes its record and tells the parent.

@@ -118,6 +118,19 @@ def test_an_exception_in_a_line(file):
   assert failure.one_line(KeyboardInterrupt(), file) == 'KeyboardInterrupt'
 
 
+def test_a_line_of_the_task_is_named_beside_that_of_the_submission(tmp_path):
+  file, model = tmp_path / 'entry' / 'submission.py', tmp_path / 'task' / 'model_jax.py'
+  for path in (file, model):
+    path.parent.mkdir()
+  model.write_text('def forward():\n  return 1 / 0\n')
+  load = f'import runpy\nruntime = runpy.run_path({str(model)!r})\n'
+  error = raised(file, f'{load}runtime["forward"]()')
+  place = f'({file}, line 3 and {model}, line 2)'
+  assert (
+    failure.one_line(error, file, model.parent) == f'ZeroDivisionError: division by zero {place}'
+  )
+
+
 def test_what_a_terminal_or_a_file_could_not_take_is_escaped(file):
   error = FileNotFoundError('\x1b[31mr\xf6t \udcff\x00')
   assert failure.one_line(error, file) == r'FileNotFoundError: \x1b[31mröt \udcff\x00'
