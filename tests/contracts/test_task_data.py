@@ -62,6 +62,24 @@ def test_embedded_data_have_the_form_of_generated_ones(definition, tmp_path):
   assert_streams_match(definition, tmp_path)
 
 
+@pytest.mark.parametrize('definition', EMBEDDED, **NAMES)
+def test_a_batch_depends_on_its_number_alone_and_is_never_used_again(definition, tmp_path):
+  """Neither may a transform change what a source keeps, nor a loader give a buffer twice."""
+  data = registry.module_of(definition, 'data')
+  stream = streams.train_stream(data, definition, tmp_path, 8, 1)
+  start = stream.state()
+  batches = [dict(leaves(next(stream))) for _ in range(3)]
+  copies = [{path: array.copy() for path, array in batch.items()} for batch in batches]
+  stream.restore(start)
+  for batch, copy in zip(batches, copies, strict=True):
+    again = dict(leaves(next(stream)))
+    for path, array in again.items():
+      np.testing.assert_array_equal(array, copy[path])
+      np.testing.assert_array_equal(batch[path], copy[path])
+      assert not any(np.shares_memory(array, other[path]) for other in batches), path
+  stream.close()
+
+
 @pytest.mark.parametrize('definition', MAPPED, **NAMES)
 def test_what_makes_the_examples_can_be_sent_to_data_workers(definition, tmp_path):
   data = registry.module_of(definition, 'data')
