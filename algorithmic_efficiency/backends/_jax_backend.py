@@ -33,6 +33,7 @@ from algorithmic_efficiency.backends.base import (
   Generating,
   OnOutputs,
   TaskCode,
+  joined,
 )
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.results.environment import bound_cpus
@@ -162,7 +163,8 @@ class JaxBackend:
       placed = self._place_over_devices(_pad_rows(batch, num_rows, len(self._local_devices)))
       sums, outputs = workload._eval_step(params, model_state, placed, key_data)
       if generating is not None and generating.covers(number):
-        outputs |= workload._generate(params, model_state, placed, is_last=generating.is_last)
+        generated = workload._generate(params, model_state, placed, is_last=generating.is_last)
+        outputs = joined(outputs, generated)
       in_flight.append((batch, sums, outputs))
       if len(in_flight) > _MAX_EVAL_BATCHES_IN_FLIGHT:
         fetch()

@@ -23,6 +23,7 @@ from algorithmic_efficiency.backends.base import (
   Generating,
   OnOutputs,
   TaskCode,
+  joined,
 )
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 
@@ -141,7 +142,8 @@ class TorchBackend:
       placed = self.place(batch)
       sums, outputs = workload._eval_batch(model, placed, key)
       if generating is not None and generating.covers(number):
-        outputs |= workload._generate_batch(model, placed, is_last=generating.is_last)
+        generated = workload._generate_batch(model, placed, is_last=generating.is_last)
+        outputs = joined(outputs, generated)
       totals.add(sums)
       fetched = {} if on_outputs is None else self._to_host(outputs)
       in_flight.append((self._mark(), batch, fetched))

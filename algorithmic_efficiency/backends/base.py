@@ -151,6 +151,20 @@ def generator(task: TaskCode) -> Callable[..., Any]:
   return task.model.generate
 
 
+def joined(outputs: Mapping[str, Any], generated: Mapping[str, Any]) -> dict[str, Any]:
+  """The outputs of `eval_step` and those of `generate` for the same rows.
+
+  Raises:
+    MetricError: both give one of the same name, so that a metric would read either.
+  """
+  both = sorted(outputs.keys() & generated.keys())
+  if both:
+    raise MetricError(
+      f'eval_step and generate must give outputs of different names; both give {", ".join(both)}.'
+    )
+  return {**outputs, **generated}
+
+
 class Ranks(Protocol):
   """The processes of a trial, as one of them sees them.
 

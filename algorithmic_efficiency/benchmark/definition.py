@@ -357,6 +357,8 @@ class WorkloadDefinition:
       )
     for name in ('metrics', 'task_names'):
       _check_names(f'{self.name}: {name}', getattr(self, name))
+    if 'num_examples' in self.metrics:
+      raise ValueError(f'{self.name}: num_examples is in every row; no metric may have that name.')
     for name in ('frozen_params', 'output_params'):
       by_framework = getattr(self, name)
       if not isinstance(by_framework, Mapping) or not by_framework.keys() <= {'jax', 'pytorch'}:

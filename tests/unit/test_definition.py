@@ -239,6 +239,7 @@ def test_sizes_are_positive_and_names_are_tuples(wrong, said):
     ({'name': '../mine'}, 'letters, digits, _ and -'),
     ({'metrics': 'accuracy'}, "metrics must be a tuple of names; it is 'accuracy'"),
     ({'metrics': ('accuracy', 'loss', 'loss')}, 'metrics must name each once'),
+    ({'metrics': (*BASE.metrics, 'num_examples')}, 'no metric may have that name'),
     ({'task_names': ['a', 'b']}, 'task_names must be a tuple of names'),
     ({'frozen_params': ('fc',)}, 'frozen_params must be names by framework'),
     ({'frozen_params': {'torch': ('fc',)}}, 'frozen_params must be names by framework'),

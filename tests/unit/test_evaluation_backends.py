@@ -152,6 +152,17 @@ def test_a_step_that_gives_something_else_than_sums_and_outputs_is_told(toy, cha
     toy.evaluate(code=code)
 
 
+def test_outputs_of_step_and_generate_have_different_names(toy):
+  generate = metric_toys.task(toy.base, toy.backend.name).model.generate
+
+  def twice(*arguments, **options):
+    found = generate(*arguments, **options)
+    return {**found, 'scores': found['words']}
+
+  with pytest.raises(UserError, match='of different names; both give scores'):
+    toy.evaluate(code=toy.changed(generate=twice))
+
+
 def test_a_generate_that_gives_no_arrays_is_told(toy):
   with pytest.raises(UserError, match='Outputs must be arrays by name; they are NoneType'):
     toy.evaluate(code=toy.changed(generate=lambda *arguments, **options: None))
