@@ -18,7 +18,7 @@ def chosen(
     separator: what stands between the names of modules, '/' in JAX and '.' in PyTorch.
 
   Raises:
-    UserError: an entry of `frozen_params` matches no parameter.
+    UserError: an entry of `frozen_params` matches no parameter, or all of them are named.
   """
   names = list(names)
   entries = definition.frozen_params.get(framework, ())
@@ -28,7 +28,13 @@ def chosen(
         f'Each entry of frozen_params must name a parameter or a module; in the {framework} model '
         f'of {definition.name} nothing is called {entry!r}. Its parameters: {", ".join(names)}.'
       )
-  return [name for name in names if _lies_in(name, entries, separator)]
+  found = [name for name in names if _lies_in(name, entries, separator)]
+  if entries and len(found) == len(names):
+    raise errors.UserError(
+      f'frozen_params must leave a parameter that is trained; in the {framework} model of '
+      f'{definition.name} it names all of them.'
+    )
+  return found
 
 
 def not_frozen_error(definition: WorkloadDefinition, name: str) -> errors.UserError:

@@ -164,3 +164,8 @@ def test_a_frozen_parameter_is_made_again_by_itself(first):
 def test_a_name_that_matches_nothing_is_an_error(backend, name):
   with pytest.raises(errors.UserError, match=f"nothing is called '{name}'. Its parameters: "):
     begin(backend, 'Conv_0', name)
+
+
+def test_a_parameter_must_be_left_to_train(backend, first):
+  with pytest.raises(errors.UserError, match='jax model of quick_vision it names all of them'):
+    begin(backend, *first[1], *first[2]['frozen'])

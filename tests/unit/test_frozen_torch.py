@@ -158,6 +158,11 @@ def test_a_name_that_matches_nothing_is_an_error(backend, name):
     begin(backend, 'conv1', name)
 
 
+def test_a_parameter_must_be_left_to_train(backend, first):
+  with pytest.raises(errors.UserError, match='pytorch model of quick_vision it names all of them'):
+    begin(backend, *dict(first[1].named_parameters()), *FIRST)
+
+
 @pytest.mark.parametrize('name', ['embed_tokens', 'lm_head.weight'])
 def test_a_tied_weight_is_frozen_under_all_its_names(backend, name):
   workload, model = begin(backend, name, workload='quick_lm')
