@@ -299,8 +299,8 @@ class WorkloadDefinition:
     probes: splits that are no target, by name.
 
   Raises:
-    ValueError: a named metric is not among the metrics, a generated target is not generated in each
-      evaluation, a probe has the name of a split, or names are no tuples.
+    ValueError: a named metric is not among the metrics, or a generated target is not generated in
+      each evaluation. A probe has the name of a split, or names are no tuple.
   """
 
   name: str

@@ -65,7 +65,8 @@ def test_what_is_broken_is_named_with_file_and_line(
 
 def test_every_kind_that_is_found_by_running_has_an_entry():
   by_running = {name for name, kind in KINDS.items() if kind.found_by != 'reading'}
-  assert by_running == {broken.kind for broken in BROKEN}
+  elsewhere = {'frozen_params'}  # of workloads with frozen parameters: in test_frozen.py
+  assert by_running == {broken.kind for broken in BROKEN} | elsewhere
 
 
 def test_an_honest_entry_has_no_fault(tmp_path: Path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,6 +112,22 @@ def test_what_could_not_be_saved_was_not_resumed(tmp_path: Path, monkeypatch: py
   for found, resumed in (([('not_saved', 'x')], False), ([('loss_rises', 'x')], True), ([], True)):
     monkeypatch.setattr(check, '_when_resumed', lambda config, found=found: iter(found))
     assert ('resumed' in check._tried(title, config, version).checked) == resumed
+
+
+@pytest.mark.parametrize(
+  ('last', 'rises'), [(1.0, False), (0.5, False), (1.5, True), (math.inf, True), (math.nan, True)]
+)
+def test_a_training_loss_that_is_no_number_at_the_end_has_risen(
+  last: float, rises: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+  file = tmp_path / 'submission.py'
+  file.write_text(SUBMISSION.format(framework='torch'))
+  asked = check.Check(submission=str(file), frameworks=('pytorch',), workloads=('quick_vision',))
+  [version] = check._versions(asked, 'self')
+  [(_, config)] = check._trials(asked, 'self', version, ['pytorch'])
+  evals = [{'train/loss': 1.0, 'train/accuracy': 0.5}, {'train/loss': last, 'train/accuracy': 0.6}]
+  monkeypatch.setattr(check.measurements, 'read', lambda path: SimpleNamespace(evals=evals))
+  assert len(check._rising_losses(config, version)) == rises
 
 
 def test_initialising_for_too_long_is_found_before_the_trial_is_ended():

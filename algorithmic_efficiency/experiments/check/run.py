@@ -341,14 +341,14 @@ def _last_own(config: TrialConfig, file: Path) -> tuple[str, int]:
 
 
 def _rising_losses(config: TrialConfig, one: _Version) -> list[Finding]:
-  """Returns a finding for each training loss that is higher at the end than at the beginning."""
+  """Returns a finding for each training loss that is higher at the end, or no number any more."""
   evals = measurements.read(config.path).evals
   first, last = evals[0], evals[-1]
   losses = [name for name in first if name.startswith('train/') and name.endswith('loss')]
   return [
     one.finding('loss_rises', f'{name} went from {first[name]:.4g} to {last[name]:.4g}.')
     for name in losses
-    if last[name] > first[name]
+    if not last[name] <= first[name]
   ]
 
 
