@@ -10,11 +10,11 @@ The first two differ from study to study, and each study has its own cost. So th
 of study times, which intervals and verdicts take into account. This module is for the third.
 
 In each study a second process of the baseline is timed like any submission. Its true cost is 1.
-What its mean over the studies shows instead is a draw of what two copies of one algorithm differ
-by: all of the third error, and what averaging has left of the others. There is one draw for each
-workload, framework and host. Their root mean square is `log_sd`. As they are few, quantiles are
-those of Student's t, with a degree of freedom for each. So copies exceed `least_effect` at its
-level, whichever of the three errors is the largest (`tests/simulations/costs.py`).
+Its mean over the studies is a draw of what two copies of one algorithm differ by. It has all of the
+third error, and what averaging has left of the others. There is one draw for each workload,
+framework and host. Their root mean square is `log_sd`. As they are few, quantiles are those of
+Student's t, with a degree of freedom for each. So copies exceed `least_effect` at its level,
+whichever of the three errors is the largest (`tests/simulations/cost_rates.py`).
 
 Half of the variance is a submission's, and half the baseline's. The baseline's is common to all
 that were measured beside it, and cancels between two of them.

@@ -13,6 +13,8 @@ from algorithmic_efficiency.cli import _flags, _race, main, plan, score
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import local, request
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import Selection
 from scoring import report
 
 GOOD = {
@@ -201,6 +203,21 @@ class TestEnd:
     assert main(command) == 0
     assert main([*command, '--mix_hosts']) == 0
     assert asked == [False, True]
+
+  def test_all_runs_in_the_folder_are_scored_with_the_workloads_of_the_race(
+    self, tmp_path, monkeypatch
+  ):
+    """Regression: a late entry was scored alone, and the board of all others was overwritten."""
+    asked = []
+    monkeypatch.setattr(score, 'run', asked.append)
+    file = tmp_path / 'mine.toml'
+    file.write_text(SECONDS)
+    for name in ('a', 'b'):
+      given = self.entries(tmp_path, **{name: 'finish'})
+      assert main(words('--quiet', suite=str(file), submissions=given)) == 0
+    assert {(args.runs, args.include, args.workloads) for args in asked} == {('runs', (), ())}
+    found = race_files.read_selection(tmp_path / 'runs')
+    assert found == Selection(suite='mine', workloads=('quick_vision',))
 
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='crash', b='finish', c='kill')
