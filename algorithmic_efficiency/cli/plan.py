@@ -77,9 +77,33 @@ def run(args: argparse.Namespace) -> int:
   limits.check(estimate)
   if not args.from_budget:
     estimates.store(estimate, race.folder)
-  text = json.dumps(asdict(estimate), indent=1) if args.json else '\n'.join(lines(estimate))
+  undecided = undecidable(race, estimate)
+  if args.json:
+    text = json.dumps(asdict(estimate) | {'cannot_decide': undecided}, indent=1)
+  else:
+    text = '\n'.join([*lines(estimate), *([] if undecided is None else ['', undecided])])
   print(errors.printable(text))
   return 0
+
+
+def undecidable(race: Race, estimate: Estimate) -> str | None:
+  """The sentence on a race that gives no verdict whatever its times are; None for any other."""
+  from algorithmic_efficiency.benchmark import registry
+  from scoring.statistics import verdicts
+
+  submissions = {(one.submission, one.framework) for one in estimate.trials}
+  if len(submissions) < 2 or race.options.stop_at == 'never':
+    return None
+  suite = registry.suite(race.suite)
+  planned = [
+    registry.workload(name, suite.name) for name in {one.workload for one in estimate.trials}
+  ]
+  roles = [one.suites[suite.name].role for one in planned if suite.name in one.suites]
+  num_workloads = sum(role == 'base' for role in roles)
+  num_studies = race.studies or suite.rules_of(race.ruleset).num_studies
+  if not num_workloads or verdicts.can_decide(num_studies * num_workloads):
+    return None
+  return verdicts.cannot_decide(num_studies, num_workloads)
 
 
 def probed(

@@ -3,9 +3,9 @@
     python tests/simulations/coverage_rates.py
 
 Every set is drawn from known distributions: 4 submissions on 4 workloads, 15 % apart. Log times
-have a spread of 10 %. Each cell has a share of misses of its own. Its intervals, and the coverage that
-is said of them, come from the functions that score runs. The table compares the mean of what was
-said with the share of intervals that hold the truth.
+have a spread of 10 %. Each cell has a share of misses of its own. Its intervals, and the coverage
+that is said of them, come from the functions that score runs. The table compares the mean of what
+was said with the share of intervals that hold the truth.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.launch import request
 from scoring import console, outputs
 from scoring.statistics import randomization, simulation, verdicts
 from scoring.statistics.comparison import compare, gather
@@ -238,6 +239,30 @@ class TestWords:
     assert 'trial_1 at step 50 of 2,500 (step_limit); it counts as a miss.' in shown
     assert main([*command, '--json']) == 0
     assert len(json.loads(capsys.readouterr().out)['cut_short']) == 1
+
+
+class TestPlan:
+  def plan(self, capsys, monkeypatch, *flags):
+    monkeypatch.setattr(request, '_missing', lambda framework: ['everything'])
+    command = ['plan', '--from_budget', '--suite', 'algoperf_a100', '--frameworks', 'jax', *flags]
+    assert main(command) == 0
+    return capsys.readouterr().out
+
+  def test_a_race_that_cannot_decide_says_so_beforehand(self, capsys, monkeypatch):
+    flags = ('--workloads', 'wmt', '--submissions', 'nadamw,momentum')
+    said = 'Cannot decide with 3 studies on 1 workload'
+    assert said in self.plan(capsys, monkeypatch, *flags)
+    assert json.loads(self.plan(capsys, monkeypatch, *flags, '--json'))['cannot_decide']
+
+  @pytest.mark.parametrize(
+    'flags',
+    [
+      ('--workloads', 'wmt,ogbg', '--submissions', 'nadamw,momentum'),
+      ('--workloads', 'wmt', '--submissions', 'nadamw'),
+    ],
+  )
+  def test_any_other_race_says_nothing(self, capsys, monkeypatch, flags):
+    assert 'Cannot decide' not in self.plan(capsys, monkeypatch, *flags)
 
 
 class TestSpeedup:
