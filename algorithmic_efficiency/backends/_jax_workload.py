@@ -18,6 +18,7 @@ from algorithmic_efficiency.backends.base import (
   Batch,
   DefinedWorkload,
   TaskCode,
+  build,
   eval_step,
   generator,
 )
@@ -332,8 +333,7 @@ def _unrecognized(module: str, name: str) -> ValueError:
 
 
 def _build(definition: WorkloadDefinition, task: TaskCode, dtype: Any) -> nn.Module:
-  options = {} if dtype is None else {'dtype': dtype}
-  return task.model.build(definition, **options)
+  return build(definition, task, dtype, nn.Module)
 
 
 def _example_batch(definition: WorkloadDefinition, task: TaskCode) -> Batch:

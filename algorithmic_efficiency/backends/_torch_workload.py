@@ -20,6 +20,7 @@ from algorithmic_efficiency.backends.base import (
   Batch,
   DefinedWorkload,
   TaskCode,
+  build,
   eval_step,
   generator,
 )
@@ -442,5 +443,4 @@ def _unrecognized(name: str) -> ValueError:
 
 
 def _build(definition: WorkloadDefinition, task: TaskCode, dtype: torch.dtype | None) -> nn.Module:
-  options = {} if dtype is None else {'dtype': dtype}
-  return task.model.build(definition, **options)
+  return build(definition, task, dtype, nn.Module)

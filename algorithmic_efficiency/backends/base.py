@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
-from algorithmic_efficiency import spec, trust
+from algorithmic_efficiency import errors, spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.metrics.metric import MetricError, check_rows
@@ -115,8 +115,29 @@ class Generating:
     return self.num_batches is None or batch < self.num_batches
 
 
+Model = TypeVar('Model')
 OnOutputs = Callable[[Batch, Mapping[str, np.ndarray]], None]
 """Called for each batch, in order: with the batch as it came, and a row of outputs for each row."""
+
+
+def build(definition: WorkloadDefinition, task: TaskCode, dtype: Any, kind: type[Model]) -> Model:
+  """The model of the task.
+
+  Args:
+    dtype: type of the computation; None leaves that of the task.
+    kind: the class of all models of the framework.
+
+  Raises:
+    UserError: it is no such model.
+  """
+  options = {} if dtype is None else {'dtype': dtype}
+  model = task.model.build(definition, **options)
+  if not isinstance(model, kind):
+    raise errors.UserError(
+      f'{definition.name} (task {definition.task}): build must return a {kind.__module__}.'
+      f'{kind.__name__}; it returned {errors.shown(model)}.'
+    )
+  return model
 
 
 def eval_step(

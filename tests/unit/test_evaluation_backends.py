@@ -152,6 +152,15 @@ def test_a_step_that_gives_something_else_than_sums_and_outputs_is_told(toy, cha
     toy.evaluate(code=code)
 
 
+def test_a_build_that_gives_no_model_is_told(toy):
+  definition = metric_toys.definition()
+  code = toy.changed(build=lambda *_, **__: None)
+  said = r'toy \(task toy\): build must return a .*Module; it returned None'
+  with pytest.raises(UserError, match=said):
+    workload = toy.backend.workload(definition, code, next(iter(definition.suites.values())))
+    workload.init_model_fn(toy.backend.key(KEY_DATA))
+
+
 def test_outputs_of_step_and_generate_have_different_names(toy):
   generate = metric_toys.task(toy.base, toy.backend.name).model.generate
 
