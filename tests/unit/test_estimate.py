@@ -31,6 +31,7 @@ from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, e
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import StepCost
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.run_options import RunOptions, with_options
@@ -326,6 +327,30 @@ class TestRace:
       for order in (probes.items(), reversed(probes.items()))
     )
     assert first == last
+
+  def test_timing_that_is_done_is_not_counted_again(self, host, tmp_path):
+    probes = {(name, 'quick_vision', 'jax'): PROBE for name in ('nadamw', 'twin', 'late')}
+    given = race(tmp_path, 'nadamw', 'twin', 'late', studies=1)
+
+    def left() -> float:
+      [[bounds]] = estimates._timings(given, expand(given), probes, Slot()).values()
+      return bounds.expected
+
+    sec = []
+    for name in ('nadamw', 'twin', 'late'):
+      sec.append(left())
+      cost = StepCost(
+        submission=name,
+        baseline='nadamw',
+        workload='quick_vision',
+        framework='jax',
+        study=1,
+        host='h',
+        rounds=((1.0, 1.0, 1.0),),
+      )
+      race_files.append_costs(given.folder, [cost])
+    assert sec[0] == sec[1] > sec[2] > 0.0  # the baseline is there in any case
+    assert left() == 0.0
 
   def test_places_and_devices_share_the_work(self, host, tmp_path, monkeypatch):
     given = race(tmp_path, studies=4, workers=2)

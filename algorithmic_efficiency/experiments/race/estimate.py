@@ -353,16 +353,17 @@ def _timings(
   """What the alternating bursts take that are still to be done, by study, workload, framework."""
   num_cpus = len(slot.cpus) or num_usable_cpus()
   costs = () if race.overwrite else race_files.read_costs(race.folder)
-  done = {(one.study, one.workload, one.framework) for one in costs}
+  done = {(one.study, one.workload, one.framework, one.submission) for one in costs}
   found = {}
   for config in configs:
     key = (config.study, config.workload, config.framework)
-    if key not in done and key not in found:
+    if key not in found:
       group = {cell[0]: probe for cell, probe in probes.items() if cell[1:] == key[1:]}
       name = registry.suite(config.suite).baseline_among(group)
       slowest = max(group.values(), key=lambda probe: probe.step_sec)
       unit = slowest if name is None else group.pop(name)  # a baseline that is not probed
-      sec = step_cost.expected_sec((unit, *group.values()), num_cpus)
+      left = [probe for other, probe in group.items() if (*key, other) not in done]
+      sec = step_cost.expected_sec((unit, *left), num_cpus)
       found[key] = [Bounds(expected=sec, at_most=sec)]
   return found
 
