@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 NOT_MEASURED = -1
+_LARGEST_LOG = 20.0  # of an error: the tails of one degree of freedom have no end
 _PLACE = ['host', 'framework']
 
 
@@ -73,7 +74,8 @@ class CostErrors:
     columns = np.arange(shape[-1])
     unit = units[:, np.maximum(self.places, 0), columns]
     exact = self.is_unit | (self.places == NOT_MEASURED)
-    return np.exp(spread[:, None, None] * np.where(exact, 0.0, own - unit))
+    logs = spread[:, None, None] * np.where(exact, 0.0, own - unit)
+    return np.exp(np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG))
 
   def least_effect(
     self, a: int, b: int, workloads: Sequence[int], *, level: float = 1 - LEVEL

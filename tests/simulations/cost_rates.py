@@ -181,28 +181,29 @@ SETTINGS: dict[str, Noise] = {
 
 
 def table(num_suites: int, workloads: Sequence[int] = (1, 2, 4)) -> None:
+  """Prints how often a pair is told apart whose costs differ, and one whose costs are equal."""
+  print('| the error | workloads | true difference | ' + ' | '.join(map(str, NUM_STUDIES)) + ' |')
+  print('|---' * (3 + len(NUM_STUDIES)) + '|')
   for name, noise in SETTINGS.items():
     for num_workloads in workloads:
-      rates = [
-        [
+      for difference in (DIFFERENCE, 0.0):
+        rates = [
           found(
             noise,
             num_workloads=num_workloads,
             num_studies=num_studies,
-            ratio=ratio,
+            ratio=math.log1p(difference),
             num_suites=num_suites,
           )
           for num_studies in NUM_STUDIES
         ]
-        for ratio in (0.0, math.log1p(DIFFERENCE))
-      ]
-      false, true = (', '.join(f'{rate:.1%}' for rate in row) for row in rates)
-      print(f'{name}, {num_workloads} workloads: found {true}; falsely {false}')
+        cells = (name, str(num_workloads), f'{difference:.0%}', *(f'{one:.1%}' for one in rates))
+        print('| ' + ' | '.join(cells) + ' |', flush=True)
 
 
 def main() -> None:
-  print(f'A difference of {DIFFERENCE:.0%} with {NUM_STUDIES} studies:')
-  table(2000)
+  print('Pairs told apart, by the number of studies:')
+  table(4000)
   overlaps, holds = agreement(60)
   for name in overlaps:
     print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')

@@ -49,6 +49,11 @@ def test_the_error_of_a_mean_over_workloads_is_smaller():
   assert two.least_effect(A, B, [0, 1]) == pytest.approx(one / math.sqrt(2))
 
 
+def test_the_tails_of_one_degree_of_freedom_stay_finite():
+  one = dataclasses.replace(ERRORS, log_sd=10.0, df=1)
+  assert np.isfinite(one.draw(np.random.default_rng(0), 20_000)).all()
+
+
 def test_without_a_measure_nothing_is_drawn_and_nothing_is_asked_for():
   unknown = dataclasses.replace(ERRORS, log_sd=0.0, df=0)
   assert (unknown.draw(np.random.default_rng(0), 3) == 1.0).all()
