@@ -108,7 +108,7 @@ class TestNumSteps:
     assert step_cost.num_steps(paces) == [100, 100, 20, 1]
 
   def test_long_bursts_have_fewer_rounds(self):
-    for number, expected in ((1, 7), (200, 7), (400, 3), (1000, 3)):
+    for number, expected in ((1, 7), (50, 7), (100, 4), (1000, 3)):
       assert step_cost.num_rounds([Pace(step_sec=0.01, period=1)], [number]) == expected
 
 

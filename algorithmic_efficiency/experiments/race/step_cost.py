@@ -46,7 +46,8 @@ MIN_STEPS = 8  # steps of a burst, unless they take too long
 MANY_STEPS = 100  # of a burst, where no period is known
 MAX_EVEN_SEC = 2.0  # longest burst of more than one period
 MAX_BURST_SEC = 10.0
-_MIN_ROUNDS = 3  # of long bursts
+_MIN_ROUNDS = 3
+_ENOUGH_SEC = 4.0  # of bursts of each submission, if there are rounds enough
 _TRACED_STEPS = 200  # timed one by one: twice the longest period that is found
 _MAX_TRACE_SEC = 20.0
 _WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
@@ -184,7 +185,7 @@ def _num_steps(pace: Pace, enough: int) -> int:
 def num_rounds(paces: Sequence[Pace], numbers: Sequence[int]) -> int:
   """Chooses the number of rounds: fewer where bursts of `numbers` steps take long."""
   longest = max(number * pace.step_sec for pace, number in zip(paces, numbers, strict=True))
-  return max(_MIN_ROUNDS, min(NUM_ROUNDS, int(NUM_ROUNDS * MAX_EVEN_SEC / longest)))
+  return max(_MIN_ROUNDS, min(NUM_ROUNDS, int(_ENOUGH_SEC / longest)))
 
 
 def _num_traced(step_sec: float) -> int:
