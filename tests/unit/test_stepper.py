@@ -260,6 +260,7 @@ class TestObey:
     assert found['step_secs'] == [pytest.approx(0.25)] * 5
     assert found['buckets']['data'] + found['buckets']['update'] == pytest.approx(5 * 0.25)
     assert self.interval(trial, 5).step_secs == []
+    assert trial.run.position.step_times[-1] == (pytest.approx(0.25), 5)  # without the others
 
   def test_waiting_for_the_order_is_no_time_of_the_trial(self):
     trial = FakeTrial(step_rules(), step_sec=0.25)
