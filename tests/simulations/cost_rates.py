@@ -63,7 +63,8 @@ class Noise:
 
 def found(noise: Noise, *, num_workloads: int, num_studies: int, ratio: float, num_suites: int):
   """The share of suites in which a pair is told apart whose costs differ by a log ratio."""
-  rng = np.random.default_rng([num_workloads, num_studies, round(1e6 * ratio)])
+  place = round(1e6 * noise.place_sd)
+  rng = np.random.default_rng([num_workloads, num_studies, round(1e6 * ratio), place, noise.heavy])
   return statistics.fmean(
     _is_found(noise.log_costs(rng, num_workloads, num_studies), ratio) for _ in range(num_suites)
   )
