@@ -16,7 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from scoring import profiles
+from scoring import cost_errors, profiles
+from scoring.cost_errors import CostErrors
 from scoring.profiles import Columns
 from scoring.result import Result
 
@@ -34,12 +35,14 @@ class Evidence:
     times: [submission, base workload, study], in the unit of the axis; inf for a miss, NaN where
       there is no study.
     seeds: of the studies of a cell, in the order of `times`; only where all are known.
-    log_floors: the noise of the cost of a step in a cell; only where it was measured.
+    base: the positions of the base workloads among all.
+    costs: what is uncertain in the costs of steps.
   """
 
   times: np.ndarray
   seeds: Mapping[_Cell, Sequence[int]]
-  log_floors: Mapping[_Cell, float]
+  base: Sequence[int]
+  costs: CostErrors
   max_ratio: float
 
 
@@ -51,14 +54,14 @@ class Comparison:
     logs: [submission, workload, study] of the two, after the cut-off; NaN where there is no study.
     misses, capped: of the same shape: whether a study is a miss; whether the cut-off shortens it.
     paired: whether all studies have common seeds.
-    log_floors: noise of the cost of a step; one a workload.
+    cost_noise: the log ratio up to which the costs of steps of copies may differ.
   """
 
   logs: np.ndarray
   misses: np.ndarray
   capped: np.ndarray
   paired: bool
-  log_floors: tuple[float, ...]
+  cost_noise: float
 
   @property
   def differences(self) -> np.ndarray:
@@ -93,8 +96,7 @@ class Comparison:
   @property
   def min_effect(self) -> float:
     """The smallest log ratio that is more than noise of hosts, timers and costs."""
-    floor = float(np.mean(self.log_floors)) if self.log_floors else 0.0
-    return max(float(np.log1p(MIN_EFFECT)), floor)
+    return max(float(np.log1p(MIN_EFFECT)), self.cost_noise)
 
   @property
   def counts(self) -> np.ndarray:
@@ -126,7 +128,8 @@ def gather(result: Result) -> Evidence:
   return Evidence(
     times=_scored_times(result),
     seeds=study_seeds(result),
-    log_floors=log_floors(result),
+    base=result.columns.base,
+    costs=cost_errors.of(result),
     max_ratio=result.rules.suite.max_ratio,
   )
 
@@ -159,21 +162,10 @@ def study_seeds(result: Result) -> dict[_Cell, list[int]]:
   return found
 
 
-def log_floors(result: Result) -> dict[_Cell, float]:
-  """The noise of the cost of a step in each base cell where it was measured."""
-  found = result.outcomes.groupby(['submission', 'workload']).log_floor.max().dropna()
-  column = {result.workloads[w]: index for index, w in enumerate(result.columns.base)}
-  return {
-    (result.submissions.index(submission), column[workload]): floor
-    for (submission, workload), floor in found.items()
-    if workload in column
-  }
-
-
 def compare(evidence: Evidence, a: int, b: int) -> Comparison:
   """Matches the studies of two submissions on each base workload."""
   times = np.full((2, *evidence.times.shape[1:]), np.nan)
-  floors, paired = [], True
+  ran, paired = [], True
   for w in range(times.shape[1]):
     found = [one[~np.isnan(one)] for one in (evidence.times[a, w], evidence.times[b, w])]
     most = max(map(len, found))
@@ -184,15 +176,15 @@ def compare(evidence: Evidence, a: int, b: int) -> Comparison:
     own, other, by_seed = _matched(seeds, found)
     times[:, w, : len(own)] = found[0][own], found[1][other]
     paired = paired and by_seed
-    floors.append(max(evidence.log_floors.get((one, w), 0.0) for one in (a, b)))
+    ran.append(evidence.base[w])
   logs = capped_logs(times, evidence.max_ratio)
   fastest = np.exp(np.where(np.isnan(logs), np.inf, logs).min(axis=(0, 2), keepdims=True))
   return Comparison(
     logs=logs,
     misses=np.isinf(times),
     capped=times > fastest * evidence.max_ratio * (1 + 1e-9),
-    paired=paired and bool(floors),
-    log_floors=tuple(floors),
+    paired=paired and bool(ran),
+    cost_noise=evidence.costs.least_effect(a, b, ran),
   )
 
 

@@ -5,6 +5,8 @@ of the search space: a list of points, or a seeded quasi-random set. Then a resa
 for each point the trial of a random study: points are fixed, seeds are drawn. Otherwise a resampled
 study is a random study with its trials drawn with replacement.
 
+Where costs of steps were measured, each resample also draws what stays uncertain in them.
+
 Few studies cannot give a nominal interval: the range of 3 covers the median at most 75 % of the
 time. So the coverage that these intervals reach is simulated, for data like those at hand.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring import profiles
+from scoring import cost_errors, profiles
 from scoring.result import Result
 from scoring.statistics import coverage
 from scoring.statistics.coverage import LEVEL, percentiles
@@ -101,6 +103,7 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
   designs = cell_designs(result)
   shape = result.times.shape
   drawn = _draw_tables(designs, shape, rng, num_resamples)
+  drawn = drawn * cost_errors.of(result).draw(rng, num_resamples)
   scores = profiles.scores(drawn, result.columns, **result.score_options())
   score_held, time_held = coverage.simulated(
     result.cells.study_times, result.columns, result.score_options(), seed

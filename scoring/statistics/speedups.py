@@ -1,7 +1,8 @@
 """How many times faster than a reference: the speed-up of verdicts, with an interval.
 
 The interval is that of differences of matched studies, resampled within each workload. Deviations
-from the mean are widened for its degree of freedom, as they are few.
+from the mean are widened for its degree of freedom, as they are few. What stays uncertain in the
+costs of steps is drawn, too.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def against_reference(result: Result, *, num_resamples: int, seed: int) -> tuple
     if s == reference:
       continue
     comparison = compare(evidence, s, reference)
-    low, high = np.exp(interval(comparison, rng, num_resamples))
+    costs = np.log(evidence.costs.draw(rng, num_resamples)[:, (s, reference)])
+    shifts = (costs[:, 1] - costs[:, 0])[:, list(evidence.base)]
+    low, high = np.exp(interval(comparison, rng, shifts))
     found.append(
       Speedup(
         submission=result.submissions[s],
@@ -77,17 +80,21 @@ def against_reference(result: Result, *, num_resamples: int, seed: int) -> tuple
 
 
 def interval(
-  comparison: Comparison, rng: np.random.Generator, num_resamples: int
+  comparison: Comparison, rng: np.random.Generator, shifts: np.ndarray
 ) -> tuple[float, float]:
-  """Of the effect, as log ratios; NaN where a workload has fewer than MIN_STUDIES studies."""
+  """Of the effect, as log ratios; NaN where a workload has fewer than MIN_STUDIES studies.
+
+  Args:
+    shifts: [resample, workload], draws of errors of the log ratio that are common to all studies.
+  """
   if comparison.num_studies < MIN_STUDIES:
     return float('nan'), float('nan')
-  effects = np.zeros(num_resamples)
-  for row in comparison.differences:
+  effects = np.zeros(len(shifts))
+  for row, shift in zip(comparison.differences, shifts.T, strict=True):
     known = row[~np.isnan(row)]
     if len(known):
       deviations = (known - known.mean()) * np.sqrt(len(known) / (len(known) - 1))
-      drawn = rng.choice(deviations, size=(num_resamples, len(known)))
-      effects += (known.mean() + drawn.mean(axis=1)) / comparison.num_workloads
+      drawn = rng.choice(deviations, size=(len(shifts), len(known)))
+      effects += (known.mean() + drawn.mean(axis=1) + shift) / comparison.num_workloads
   low, high = percentiles(effects)
   return float(low), float(high)
