@@ -6,8 +6,8 @@
 The noise is that of runs: the logarithm of the ratio of two submissions' steps to target in studies
 of equal seed, less its mean. Seeds make part of the noise common to both, which is what pairing is
 for. What a step costs is measured anew in each study, with a normal error of `COST_ERROR` in its
-logarithm. The floor of a verdict is the largest of as many errors. A simulated suite has twins
-whose times differ by such draws, in either direction, and asks for their verdict.
+logarithm; the noise of costs is found from as many errors. A simulated suite has twins whose times
+differ by such draws, in either direction, and asks for their verdict.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from algorithmic_efficiency import errors
+from scoring.cost_errors import CostErrors
 from scoring.statistics import verdicts
 from scoring.statistics.comparison import MIN_EFFECT
 from scoring.statistics.randomization import Signs, step_down
@@ -29,7 +30,6 @@ from scoring.statistics.randomization import Signs, step_down
 NOISE_FILE = Path(__file__).resolve().parent / 'quick_noise.json'
 SPEEDUP = 1.15
 COST_ERROR = 0.02  # of one measurement, on two cores with other work on them
-NUM_STUDIES = 5
 NUM_SUITES = 1000
 
 
@@ -94,7 +94,7 @@ def simulate(
   noise: Noise,
   *,
   num_workloads: int,
-  num_studies: int = NUM_STUDIES,
+  num_studies: int,
   num_suites: int = NUM_SUITES,
   seed: int = 0,
 ) -> Rates:
@@ -105,8 +105,8 @@ def simulate(
   equal = _verdicts(*_twins(noise, rng, shape), signs)
   same = replace(noise, log_ratios=(0.0,))
   copies = _verdicts(*_twins(same, rng, shape), signs)
-  ratios, floors = _twins(noise, rng, shape)
-  faster = _verdicts(ratios + np.log(SPEEDUP), floors, signs)
+  ratios, biases = _twins(noise, rng, shape)
+  faster = _verdicts(ratios + np.log(SPEEDUP), biases, signs)
   return Rates(
     num_workloads=num_workloads,
     num_studies=num_studies,
@@ -119,20 +119,35 @@ def simulate(
 def _twins(
   noise: Noise, rng: np.random.Generator, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Log ratios [suite, workload, study] of the times of twins, and floors [suite, workload]."""
+  """Log ratios [suite, workload, study] of the times of twins, and errors of the same shape.
+
+  The errors are those by which the baseline differs from itself.
+  """
   steps = rng.choice(noise.log_ratios, size=shape) * rng.choice([-1.0, 1.0], size=shape)
-  costs = COST_ERROR * rng.standard_normal((3, *shape))  # of either twin, and of the floor
-  return steps + costs[0] - costs[1], np.abs(costs[2]).max(axis=-1)
+  costs = COST_ERROR * rng.standard_normal((3, *shape))  # of either twin, and of the baseline
+  return steps + costs[0] - costs[1], costs[2]
 
 
-def _verdicts(log_ratios: np.ndarray, log_floors: np.ndarray, signs: Signs) -> list[str]:
+def _verdicts(log_ratios: np.ndarray, biases: np.ndarray, signs: Signs) -> list[str]:
   """The verdicts of simulated suites, by the functions that decide real ones."""
-  min_effects = np.maximum(np.log1p(MIN_EFFECT), log_floors.mean(axis=1))
   found = []
-  for ratios, min_effect in zip(log_ratios, min_effects, strict=True):
+  for ratios, own in zip(log_ratios, biases, strict=True):
     p = step_down(ratios.reshape(1, -1), signs).adjusted[0]
-    found.append(verdicts.decide(float(ratios.mean()), float(min_effect), float(p)))
+    least = max(float(np.log1p(MIN_EFFECT)), _least_effect(own))
+    found.append(verdicts.decide(float(ratios.mean()), least, float(p)))
   return found
+
+
+def _least_effect(biases: np.ndarray) -> float:
+  """What copies differ by, from errors [workload, study] of the baseline against itself."""
+  num_workloads = len(biases)
+  costs = CostErrors(
+    log_sd=float(np.sqrt(np.mean(biases.mean(axis=1) ** 2))),
+    df=num_workloads,
+    places=np.zeros((2, num_workloads), dtype=int),
+    is_unit=np.zeros((2, num_workloads), dtype=bool),
+  )
+  return costs.least_effect(0, 1, range(num_workloads))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -143,8 +158,8 @@ def main(argv: Sequence[str]) -> None:
   noise = read_noise()
   spread = float(np.sqrt(np.mean(np.square(noise.log_ratios))))
   print(f'Noise of {noise.source}: {spread:.3f} of the log ratio')
-  for num_workloads in (1, 2, 3, 4):
-    rates = simulate(noise, num_workloads=num_workloads)
+  for num_workloads, num_studies in ((1, 5), (2, 5), (2, 7), (3, 5), (4, 5)):
+    rates = simulate(noise, num_workloads=num_workloads, num_studies=num_studies)
     print(
       f'{num_workloads} workloads, {rates.num_studies} paired studies: false verdicts '
       f'{rates.false_verdicts:.1%} ({rates.on_copies:.1%} on copies), a twin {SPEEDUP - 1:.0%} '

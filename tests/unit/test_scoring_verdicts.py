@@ -339,7 +339,7 @@ def test_misses_count_as_the_cut_off(tmp_path):
 def test_copies_of_one_algorithm_are_rarely_told_apart():
   """At most 5 % false verdicts, and a twin 15 % faster is found, with the noise of real runs."""
   noise = simulation.read_noise()
-  rates = simulation.simulate(noise, num_workloads=4, num_suites=1000)
+  rates = simulation.simulate(noise, num_workloads=4, num_studies=5, num_suites=1000)
   margin = 2 * np.sqrt(0.05 * 0.95 / 1000)
   assert rates.false_verdicts <= 0.05 + margin
   assert rates.found >= 0.8
