@@ -53,7 +53,7 @@ class Comparison:
   Attributes:
     logs: [submission, workload, study] of the two, after the cut-off; NaN where there is no study.
     misses, capped: of the same shape: whether a study is a miss; whether the cut-off shortens it.
-    paired: whether all studies have common seeds.
+    paired: whether all studies have common seeds, where both have run.
     cost_noise: the log ratio up to which the costs of steps of copies may differ.
   """
 
@@ -171,11 +171,12 @@ def compare(evidence: Evidence, a: int, b: int) -> Comparison:
     most = max(map(len, found))
     if not most:
       continue
+    is_absent = not all(map(len, found))
     found = [one if len(one) else np.full(most, np.inf) for one in found]
     seeds = [evidence.seeds.get((one, w)) for one in (a, b)]
     own, other, by_seed = _matched(seeds, found)
     times[:, w, : len(own)] = found[0][own], found[1][other]
-    paired = paired and by_seed
+    paired = paired and (by_seed or is_absent)
     ran.append(evidence.base[w])
   logs = capped_logs(times, evidence.max_ratio)
   fastest = np.exp(np.where(np.isnan(logs), np.inf, logs).min(axis=(0, 2), keepdims=True))

@@ -125,7 +125,8 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
     num_studies=int(num_studies.max(initial=0)),
     num_trials=int(result.cells.num_trials.max(initial=0)),
     shared_points=result.rules.ruleset == 'external'
-    and any(design.fixed_points for design in designs.values()),
+    and any(design.fixed_points for design in designs.values())
+    and bool((result.outcomes.hyperparameters != '').any()),
     resampled_times=drawn,
   )
 

@@ -6,7 +6,7 @@
 The noise is that of runs: the logarithm of the ratio of two submissions' steps to target in studies
 of equal seed, less its mean. Seeds make part of the noise common to both, which is what pairing is
 for. What a step costs is measured anew in each study, with a normal error of `COST_ERROR` in its
-logarithm; the noise of costs is found from as many errors. A simulated suite has twins whose times
+logarithm. The noise of costs is found from as many errors. A simulated suite has twins whose times
 differ by such draws, in either direction, and asks for their verdict.
 """
 

@@ -142,6 +142,10 @@ def test_intervals_over_shared_points_say_so(tmp_path, trials):
   assert 'share the points of its search space' in said
   own = scored(frame, ruleset='self', num_resamples=20)
   assert 'share the points' not in ' '.join(outputs.footnotes(own))
+  for path in tmp_path.rglob('hparams.json'):
+    path.unlink()
+  unknown = scored(scoring.load(tmp_path), num_resamples=20)
+  assert 'share the points' not in ' '.join(outputs.footnotes(unknown))
 
 
 def test_a_redrawn_study_is_the_best_of_its_redrawn_trials():

@@ -145,6 +145,7 @@ class TestCells:
     (found,) = verdicts.all_pairs(result, seed=0)
     assert (found.a, found.verdict, found.num_workloads) == ('all', 'better', 2)
     assert (found.num_misses_a, found.num_misses_b, found.bound) == (0, 6, 'at least')
+    assert found.paired
 
   def test_a_workload_that_neither_ran_is_left_out(self, tmp_path):
     noisy(tmp_path, {'a': 100.0, 'b': 140.0}, workloads=('ogbg',))
