@@ -226,7 +226,8 @@ class JaxWorkload(DefinedWorkload):
     def bound(model: nn.Module) -> Mapping[str, jax.Array]:
       return generate(model, batch, is_last=is_last)
 
-    outputs = nn.apply(bound, self._model)({'params': params, **(model_state or {})})
+    params, state = _jax_frozen.join(params, model_state)
+    outputs = nn.apply(bound, self._model)({'params': params, **state})
     check_rows(outputs, len(batch['weights']))
     return dict(outputs)
 

@@ -152,6 +152,18 @@ def test_a_step_that_gives_something_else_than_sums_and_outputs_is_told(toy, cha
     toy.evaluate(code=code)
 
 
+def test_frozen_parameters_take_part_in_what_is_generated(toy):
+  names = {'jax': ('Dense_0',), 'pytorch': ('dense',)}
+  definition = metric_toys.definition(frozen_params=names)
+  budget = next(iter(definition.suites.values()))
+  workload = toy.backend.workload(definition, toy.base, budget)
+  params, state = workload.init_model_fn(toy.backend.key(KEY_DATA))
+  found = metric_toys.evaluate(
+    toy.backend, toy.base, params, state, 16, definition=definition, splits=('validation',)
+  )
+  assert 0 < found['validation/bleu'] <= 100
+
+
 def test_a_build_that_gives_no_model_is_told(toy):
   definition = metric_toys.definition()
   code = toy.changed(build=lambda *_, **__: None)
