@@ -77,7 +77,6 @@ class _Costs:
   Attributes:
     cost: [trial], NaN if unknown.
     log_bias: the mean log cost of a second process of the baseline; NaN if it was not measured.
-    log_floor: the largest of its log costs.
   """
 
   basis: Basis
@@ -85,7 +84,6 @@ class _Costs:
   notes: Sequence[Note] = ()
   unit: str = ''
   log_bias: float = math.nan
-  log_floor: float = math.nan
 
 
 def add_times(
@@ -99,14 +97,13 @@ def add_times(
   - `cost`: of a step, beside one of the baseline; NaN if unknown.
   - `unit`: the baseline by whose step costs are measured; empty for plain steps and seconds.
   - `log_bias`: the mean logarithm of the cost of a second process of the baseline; NaN if unknown.
-  - `log_floor`: the largest of these logarithms in any study.
   - `cost_basis`: 'rounds', 'runs' or 'plain' (see above); empty where seconds are raced.
   """
   import pandas as pd
 
   if axis == 'seconds':
     seconds = outcomes['submission_time_sec'].fillna(np.inf)
-    unknown = dict.fromkeys(('cost', 'log_bias', 'log_floor'), np.nan)
+    unknown = dict.fromkeys(('cost', 'log_bias'), np.nan)
     return outcomes.assign(time=seconds, **unknown, unit='', cost_basis=''), []
   notes: list[Note] = []
   parts = []
@@ -119,7 +116,6 @@ def add_times(
           cost=found.cost,
           unit=found.unit,
           log_bias=found.log_bias,
-          log_floor=found.log_floor,
           cost_basis=found.basis,
         )
       )
@@ -199,7 +195,6 @@ def _from_rounds(place: _Place, baseline: str, costs: Sequence[StepCost]) -> _Co
     cost=cost,
     unit=baseline,
     log_bias=statistics.fmean(own.values()) if own else math.nan,
-    log_floor=max(map(abs, own.values()), default=0.0),
     notes=[*notes, *_timed_otherwise(place, found, baseline)],
   )
 

@@ -128,7 +128,7 @@ class TestAxis:
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=1, step_sec={'slow': 9.0})
     result = scored(tmp_path, statistics=False)
     assert times(result, 'slow') == [900.0]
-    assert result.outcomes.log_floor.isna().all()
+    assert result.outcomes.log_bias.isna().all()
 
   def test_what_the_costs_rest_on_stands_in_the_caption_and_in_the_notes(self, tmp_path):
     """Regression: a copy without costs.jsonl had another score, and no word on it."""
@@ -216,7 +216,7 @@ class TestAxis:
     other = dataclasses.replace(floor, baseline='a', submission='a', study=3)
     race_files.append_costs(tmp_path, [other])
     measured(tmp_path, {'slow': 2.0}, studies=2, floors=1.25)
-    found = scored(tmp_path, statistics=False).outcomes.log_floor
+    found = scored(tmp_path, statistics=False).outcomes.log_bias
     assert found.tolist() == pytest.approx([math.log(1.25)] * 4)
 
   def test_costs_of_files_that_were_changed_since_count_not(self, tmp_path):
@@ -227,7 +227,7 @@ class TestAxis:
     measured(tmp_path, {'slow': 2.0}, studies=1, hashes={'nadamw': 'n', 'slow': 'new'})
     result = scored(tmp_path, statistics=False)
     assert times(result, 'slow') == pytest.approx([200.0, 200.0])
-    assert result.outcomes.log_floor.tolist() == [0.0] * 4
+    assert result.outcomes.log_bias.tolist() == [0.0] * 4
 
   def test_a_cost_against_an_earlier_baseline_counts_not(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'slow': 100}, studies=2)
