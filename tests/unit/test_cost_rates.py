@@ -36,5 +36,5 @@ def test_a_part_that_stays_is_never_averaged_away(monkeypatch):
 
 def test_a_quiet_and_a_busy_host_agree_on_the_costs_of_four_algorithms():
   overlaps, holds = cost_rates.agreement(1, num_studies=3)
-  assert set(overlaps.values()) == set(holds.values()) == {1.0}
-  assert len(overlaps) == 4
+  assert overlaps == dict.fromkeys(('fast', 'periodic', 'slow', 'twin'), 1.0)
+  assert holds['periodic'] == 1.0 and sum(holds.values()) >= 3  # of intervals of 95 %
