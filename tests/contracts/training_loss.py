@@ -101,21 +101,16 @@ def in_float64(framework: str) -> contextlib.AbstractContextManager[Any]:
 def parameters(kind: Callable[[WorkloadDefinition], Hashable]) -> list[Any]:
   """Every workload in every framework that runs it.
 
-  The first of each kind is in the default run. Others are slow, and long where an earlier one has
-  the same model at smoke size.
+  The first of each kind is in the default run, others are long.
   """
   params = []
   for framework in MODULES:
-    kinds, models = set(), []
+    kinds = set()
     for definition in registry.workloads().values():
       if not registry.is_runnable(definition, framework):
         continue
-      model = definition.for_smoke().model
-      marks = []
-      if kind(definition) in kinds:
-        marks = [pytest.mark.long if model in models else pytest.mark.slow]
+      marks = [pytest.mark.long] if kind(definition) in kinds else []
       kinds.add(kind(definition))
-      models.append(model)
       name = f'{definition.name}-{framework}'
       params.append(pytest.param((definition, framework), marks=marks, id=name))
   return params
