@@ -205,7 +205,7 @@ def table(num_suites: int, workloads: Sequence[int] = (1, 2, 4)) -> None:
 def main() -> None:
   print('Pairs told apart, by the number of studies:')
   table(4000)
-  overlaps, holds = agreement(30)
+  overlaps, holds = agreement(60)
   for name in overlaps:
     print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')
 
