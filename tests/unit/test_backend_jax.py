@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -317,7 +318,12 @@ def test_models_compute_in_the_definition_s_type_on_accelerators_alone(
   monkeypatch.setattr(backend, '_local_devices', [SimpleNamespace(platform=platform)])
   definition = jax_toy.definition(accelerator_dtype='bfloat16')
   told = []
-  task = _task(build=lambda definition, *, dtype=jnp.float32: told.append(dtype))
+
+  def build(definition, *, dtype=jnp.float32):
+    told.append(dtype)
+    return nn.Dense(2)
+
+  task = _task(build=build)
   backend.workload(definition, task, jax_toy.BUDGET)
   assert told == [jnp.dtype(expected)]
 
@@ -451,6 +457,7 @@ def test_a_definition_without_tasks_has_no_losses_by_task(toy):
 
 
 def test_parameters_are_listed_without_allocating(backend):
+  gc.collect()  # of what earlier tests have left
   before = len(jax.live_arrays())
   listed = backend_jax.parameters(jax_toy.definition(), jax_toy.task())
   named = {one.name: (one.shape, one.type.name, one.role.value) for one in listed}
