@@ -33,8 +33,8 @@ def test_mnist_in_seconds(framework: str, test_data: Path, tmp_path: Path):
   found = record(folder)
   assert found.status == 'finished'
   assert found.stop_reason in ('step_limit', 'targets_reached')
-  # The parent's clock also counts the start and the end of the process.
-  assert 0.8 * found.parent_wall_sec - 5 < sum(found.buckets.values()) < found.parent_wall_sec
+  # The parent also counts the start and the end of the process, but may read messages late.
+  assert 0.8 * found.parent_wall_sec - 5 < sum(found.buckets.values()) < found.parent_wall_sec + 0.5
   assert rows(folder).evals[0]['global_step'] == 1
   with open(folder / 'eval_measurements.csv', newline='') as file:
     columns = next(csv.reader(file))
