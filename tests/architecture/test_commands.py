@@ -180,6 +180,7 @@ for package in (algorithmic_efficiency, scoring):
   assert result.code == 0, result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', PACKAGES)
 def test_a_workload_and_a_submission_of_a_stranger_run_end_to_end(
   framework: str, decoys: Path, tmp_path: Path

@@ -360,12 +360,12 @@ def test_the_evaluated_loss_has_no_auxiliary_parts(small):
 # Training.
 
 
-@pytest.mark.parametrize('definition', RUNNABLE['jax'], **NAMES)
-def test_the_train_and_evaluation_steps_export_for_tpu(definition):
+@pytest.mark.parametrize('case', [one for one in _by_model() if one.values[0][1] == 'jax'])
+def test_the_train_and_evaluation_steps_export_for_tpu(case):
   jax = pytest.importorskip('jax')
   from jax import export
 
-  definition = definition.for_smoke()
+  definition = case[0].for_smoke()
   model = build(definition, 'jax')
 
   def train_step(variables, batch, key):

@@ -34,7 +34,7 @@ def command(framework: str, root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize('num_kills', [2, pytest.param(20, marks=pytest.mark.long)])
-@pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+@pytest.mark.parametrize('framework', ['jax', pytest.param('pytorch', marks=pytest.mark.long)])
 def test_killed_at_random_moments_and_resumed(framework: str, num_kills: int, tmp_path: Path):
   whole = algoeff(*command(framework, tmp_path / 'whole'), cwd=tmp_path)
   assert whole.returncode == 0, whole.stderr

@@ -108,6 +108,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+pytestmark = pytest.mark.slow
+
 take_turns = lambda turn, x: jnp.sin(x) + turn
 slow = jax.pmap(lambda num_turns, x: jax.lax.fori_loop(0, num_turns, take_turns, x))
 everywhere = jax.pmap(lambda x: jax.lax.psum(x, 'devices'), axis_name='devices')

@@ -150,6 +150,7 @@ for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(different)):
 """
 
 
+@pytest.mark.slow
 def test_eight_devices():
   paths = f'import sys; sys.path.insert(0, {str(jax_toy.__file__).rpartition("/")[0]!r})\n'
   subprocess.run([sys.executable, '-c', paths + EIGHT], check=True)

@@ -24,6 +24,8 @@ from algorithmic_efficiency.backends import torch as backend_torch
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.backends.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(torch_ranks_script.__file__)
 
 

@@ -118,6 +118,7 @@ def test_entries_find_batch_norms_by_their_class_and_buffers():
     ]
 
 
+@pytest.mark.slow
 def test_statistics_over_ranks_are_those_of_the_global_batch(tmp_path):
   """Two ranks, with unequal numbers of rows, against one process with all of them."""
   norm, bounds = some_norm(), [0, 2, 6]

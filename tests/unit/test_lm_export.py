@@ -16,6 +16,8 @@ from algorithmic_efficiency.benchmark import registry  # noqa: E402
 from algorithmic_efficiency.training import jax as training  # noqa: E402
 from algorithmic_efficiency.training.options import StepOptions  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.ShapeDtypeStruct((2,), np.uint32)
 
 

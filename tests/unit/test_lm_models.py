@@ -244,6 +244,7 @@ def test_how_kernels_and_scales_begin(framework):
       assert abs(array.mean()) < 0.1 * stddev, name
 
 
+@pytest.mark.slow
 @each_framework
 def test_in_bfloat16_logits_are_narrow_and_losses_wide(framework):
   code = task_code(framework)
@@ -311,7 +312,7 @@ def step_in_torch(options: StepOptions) -> list[Any]:
 STEPS = {'jax': step_in_jax, 'pytorch': step_in_torch}
 
 
-@each_framework
+@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch'])
 def test_a_step_in_chunks_and_in_micro_batches_is_that_of_the_whole(monkeypatch, framework):
   pytest.importorskip(FRAMEWORKS[framework])
   step = STEPS[framework]

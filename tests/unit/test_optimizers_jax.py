@@ -291,7 +291,9 @@ def test_dry_runs(name):
 @pytest.mark.parametrize(
   'names',
   [
-    ['optax.contrib.schedule_free_adamw', 'optax.contrib.muon'],
+    pytest.param(
+      ['optax.contrib.schedule_free_adamw', 'optax.contrib.muon'], marks=pytest.mark.slow
+    ),
     pytest.param([*OPTAX], marks=pytest.mark.long, id='all'),
   ],
 )

@@ -38,6 +38,7 @@ def task(tmp_path: Path) -> Path:
 FILES = ('tests/contracts/test_definitions.py', 'tests/contracts/test_task_exports.py')
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_task_elsewhere_is_found(task):
   (task / 'linear_model_jax.py').rename(task / 'linear_modle_jax.py')
   code, output = check(FILES, '--path', task.parents[1])

@@ -109,6 +109,7 @@ def test_chunks_give_the_values_and_gradients_of_the_formulas(
     twin.assert_close(found, wanted, tolerance)
 
 
+@pytest.mark.slow
 @settings(
   max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -273,6 +274,7 @@ def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monke
     twin.assert_close(found.astype(np.float32), wanted, 2e-2)
 
 
+@pytest.mark.slow
 def test_eight_devices_share_the_loss_without_gathering_the_batch():
   script = Path(twin.__file__).with_name('token_loss_devices.py')
   path = os.pathsep.join([str(script.parent), os.environ.get('PYTHONPATH', '')])

@@ -267,6 +267,7 @@ def test_low_precision_logits_have_a_loss_and_a_kernel_gradient_in_float32(monke
     twin.assert_close(tensor.grad.float(), wanted, 2e-2)
 
 
+@pytest.mark.slow
 def test_models_and_losses_compile(monkeypatch):
   one = twin.case()
   twin.cut(monkeypatch, one)
@@ -285,6 +286,7 @@ def test_models_and_losses_compile(monkeypatch):
   torch.testing.assert_close(found, step(TiedModel(one), layers.token_loss), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_loss(tmp_path):
   """DistributedDataParallel finds the tensors in what the model returns, whatever its options."""
   one = twin.case(batch_size=4)

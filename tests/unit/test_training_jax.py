@@ -80,6 +80,7 @@ def test_parts_without_weights_and_with_nested_inputs():
   _assert_close(parts, whole, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_have_dropout_masks_of_their_own():
   batch = toys.batches(1)[0]
   same = {name: np.repeat(value[:1], 2, 0) for name, value in batch.items()}
@@ -232,6 +233,7 @@ def test_schedules_of_both_frameworks_are_the_same(step_hint, warmup_factor):
 # Several devices.
 
 
+@pytest.mark.slow
 def test_fault_28_arrays_sharded_over_a_mesh_are_taken_as_they_are():
   # The reference's archived baselines add a device axis to the optimizer state.
   script = Path(__file__).with_name('training_devices_script.py')

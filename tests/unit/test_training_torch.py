@@ -265,6 +265,7 @@ def test_warmup_linear():
 # Several ranks.
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_steps_of_one(tmp_path):
   script = Path(__file__).with_name('training_ranks_script.py')
   ranks = [

@@ -109,6 +109,7 @@ def test_the_loss_takes_probabilities_in_pytorch(model_torch, label_smoothing):
 # Dropout acts in training alone, at the rate of the call.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('definition', SMALL, **SMALL_NAMES)
 def test_dropout_in_jax(model_jax, definition):
   import jax
@@ -157,6 +158,7 @@ def assert_is_dropout(logits):
 # Both frameworks draw the first weights from one distribution.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('definition', [QUICK, MNIST], **SMALL_NAMES)
 def test_first_weights_have_one_distribution(model_jax, model_torch, definition):
   variables = jax_variables(model_jax, definition)
@@ -219,6 +221,7 @@ def test_quick_vision_learns_in_pytorch(model_torch, tmp_path):
   assert 0.9 < correct / count <= 1
 
 
+@pytest.mark.slow
 def test_quick_vision_learns_in_jax(model_jax, tmp_path):
   import jax
   import optax

@@ -275,7 +275,11 @@ def test_a_device_axis():
 
 @pytest.mark.parametrize(
   'transform',
-  [jax.jit, pytest.param(jax.grad, marks=pytest.mark.slow), lambda f: jax.jit(jax.grad(f))],
+  [
+    pytest.param(jax.jit, marks=pytest.mark.slow),
+    pytest.param(jax.grad, marks=pytest.mark.slow),
+    lambda f: jax.jit(jax.grad(f)),
+  ],
 )
 def test_nothing_is_left_of_a_trace(transform):
   gc.disable()  # what goes, goes at once
