@@ -13,6 +13,8 @@ import pytest
 
 from algorithmic_efficiency.backends.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name('jax_devices_script.py')
 
 
@@ -107,8 +109,6 @@ backend_jax.start(devices)
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-pytestmark = pytest.mark.slow
 
 take_turns = lambda turn, x: jnp.sin(x) + turn
 slow = jax.pmap(lambda num_turns, x: jax.lax.fori_loop(0, num_turns, take_turns, x))
