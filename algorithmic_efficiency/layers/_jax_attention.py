@@ -122,22 +122,6 @@ def _plain_attention(
   return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)
 
 
-def padding_mask(is_token: jax.Array) -> jax.Array:
-  """Returns the mask [batch, 1, 1, keys] that hides padding; `is_token` is bool [batch, keys]."""
-  return is_token[:, None, None, :]
-
-
-def segment_mask(queries: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-  """Returns the mask [batch, 1, queries, keys] within which attention stays in its segment.
-
-  Args:
-    queries: number of each query's segment, int [batch, queries].
-    keys: that of each key, [batch, keys]; None: the queries' own.
-  """
-  keys = queries if keys is None else keys
-  return (queries[:, :, None] == keys[:, None, :])[:, None]
-
-
 def rotate(x: jax.Array, table: jax.Array, positions: jax.Array | None = None) -> jax.Array:
   """Rotates adjacent pairs of elements of x [batch, length, heads, head_dim] by position.
 

@@ -110,22 +110,6 @@ def _plain_attention(
   return weights.to(value.dtype) @ value
 
 
-def padding_mask(is_token: torch.Tensor) -> torch.Tensor:
-  """Returns the mask [batch, 1, 1, keys] that hides padding; `is_token` is bool [batch, keys]."""
-  return is_token[:, None, None, :]
-
-
-def segment_mask(queries: torch.Tensor, keys: torch.Tensor | None = None) -> torch.Tensor:
-  """Returns the mask [batch, 1, queries, keys] within which attention stays in its segment.
-
-  Args:
-    queries: number of each query's segment, int [batch, queries].
-    keys: that of each key, [batch, keys]; None: the queries' own.
-  """
-  keys = queries if keys is None else keys
-  return (queries[:, :, None] == keys[:, None, :])[:, None]
-
-
 def rotate(
   x: torch.Tensor, table: torch.Tensor, positions: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -18,9 +18,7 @@ import jax
 from algorithmic_efficiency.layers._jax_attention import MultiHeadAttention as MultiHeadAttention
 from algorithmic_efficiency.layers._jax_attention import attention as attention
 from algorithmic_efficiency.layers._jax_attention import extend_cache as extend_cache
-from algorithmic_efficiency.layers._jax_attention import padding_mask as padding_mask
 from algorithmic_efficiency.layers._jax_attention import rotate as rotate
-from algorithmic_efficiency.layers._jax_attention import segment_mask as segment_mask
 from algorithmic_efficiency.layers._jax_attention import start_cache as start_cache
 from algorithmic_efficiency.layers._jax_basics import ACTIVATIONS as ACTIVATIONS
 from algorithmic_efficiency.layers._jax_basics import BatchNorm as BatchNorm
@@ -43,6 +41,8 @@ from algorithmic_efficiency.layers._jax_plain import plain_kernels as plain_kern
 from algorithmic_efficiency.layers._jax_search import Beams as Beams
 from algorithmic_efficiency.layers._jax_search import beam_search as beam_search
 from algorithmic_efficiency.layers._jax_search import greedy_search as greedy_search
+from algorithmic_efficiency.layers.masks import padding_mask as padding_mask
+from algorithmic_efficiency.layers.masks import segment_mask as segment_mask
 
 
 class Outputs(NamedTuple):

@@ -15,9 +15,7 @@ import torch
 from algorithmic_efficiency.layers._torch_attention import MultiHeadAttention as MultiHeadAttention
 from algorithmic_efficiency.layers._torch_attention import attention as attention
 from algorithmic_efficiency.layers._torch_attention import extend_cache as extend_cache
-from algorithmic_efficiency.layers._torch_attention import padding_mask as padding_mask
 from algorithmic_efficiency.layers._torch_attention import rotate as rotate
-from algorithmic_efficiency.layers._torch_attention import segment_mask as segment_mask
 from algorithmic_efficiency.layers._torch_attention import start_cache as start_cache
 from algorithmic_efficiency.layers._torch_blocks import Block as Block
 from algorithmic_efficiency.layers._torch_blocks import FeedForward as FeedForward
@@ -46,6 +44,8 @@ from algorithmic_efficiency.layers._torch_plain import plain_kernels as plain_ke
 from algorithmic_efficiency.layers._torch_search import Beams as Beams
 from algorithmic_efficiency.layers._torch_search import beam_search as beam_search
 from algorithmic_efficiency.layers._torch_search import greedy_search as greedy_search
+from algorithmic_efficiency.layers.masks import padding_mask as padding_mask
+from algorithmic_efficiency.layers.masks import segment_mask as segment_mask
 
 
 class Outputs(NamedTuple):
