@@ -30,6 +30,7 @@ from algorithmic_efficiency.layers._torch_linear import Linear as Linear
 from algorithmic_efficiency.layers._torch_linear import initialize_ as initialize_
 from algorithmic_efficiency.layers._torch_linear import lecun_normal_ as lecun_normal_
 from algorithmic_efficiency.layers._torch_linear import param_dtype as param_dtype
+from algorithmic_efficiency.layers._torch_loss import class_sums as class_sums
 from algorithmic_efficiency.layers._torch_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._torch_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._torch_loss import token_sums as token_sums

@@ -134,9 +134,4 @@ def eval_step(
   """Returns sum and weight of every metric over the valid examples, and no outputs."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
-  is_correct = logits.argmax(dim=-1) == batch['targets']
-  sums = {
-    'accuracy': ((is_correct * weights).sum(), weights.sum()),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
-  return sums, {}
+  return layers.class_sums(batch['targets'], logits, losses, weights), {}

@@ -56,9 +56,4 @@ def eval_step(
   """Returns sum and weight of accuracy and loss, and no outputs."""
   weights = batch['weights']
   losses = loss(definition, batch['targets'], logits, weights)
-  is_correct = jnp.argmax(logits, axis=-1) == batch['targets']
-  sums = {
-    'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
-  return sums, {}
+  return layers.class_sums(batch['targets'], logits, losses, weights), {}

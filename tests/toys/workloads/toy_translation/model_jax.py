@@ -60,12 +60,7 @@ def eval_step(
   targets = batch['targets']
   weights = layers.spread_weights(batch['weights'], targets)
   losses = layers.token_loss(targets, logits, weights)
-  is_correct = jnp.argmax(logits, axis=-1) == targets
-  sums = {
-    'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
-  return sums, {}
+  return layers.class_sums(targets, logits, losses, weights), {}
 
 
 def generate(

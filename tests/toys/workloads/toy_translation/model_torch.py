@@ -59,12 +59,7 @@ def eval_step(
   targets = batch['targets']
   weights = layers.spread_weights(batch['weights'], targets)
   losses = layers.token_loss(targets, logits, weights)
-  is_correct = logits.argmax(dim=-1) == targets
-  sums = {
-    'accuracy': ((is_correct * weights).sum(), weights.sum()),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
-  return sums, {}
+  return layers.class_sums(targets, logits, losses, weights), {}
 
 
 def generate(
