@@ -195,7 +195,9 @@ class TrialRecorder:
     try:
       kept = keeper.chosen(rows)
     except FileNotFoundError as error:
-      self._add_notes([f'{PARAMS_ARE_LOST} {Path(error.filename).name}.'])
+      name, before = Path(error.filename).name, self._record.kept_params
+      if before is not None and before['file'] == name:  # else another choice was kept, or none
+        self._add_notes([f'{PARAMS_ARE_LOST} {name}.'])
     self._record = dataclasses.replace(self._record, kept_params=kept)
     keeper.remove_others(rows)
 

@@ -426,6 +426,16 @@ class TestKeptParams:
     assert trial.record.notes == (f'{recorder.PARAMS_ARE_LOST} params_1.',)
     assert trial.record.kept_params is None
 
+  @pytest.mark.parametrize('before', ['best', None])
+  def test_what_was_never_kept_is_not_called_lost(self, tmp_path, before):
+    trial = Trial(tmp_path, keep=before)
+    for step, value in ((1, 0.9), (10, 0.1)):
+      trial.evaluate(step, value)
+    trial = Trial(tmp_path, resume=True, keep='last')
+    assert trial.record.notes == () and trial.record.kept_params is None
+    trial.evaluate(20)
+    assert self.kept(tmp_path) == [20]
+
   def test_a_resume_without_the_option_leaves_what_is_kept(self, tmp_path):
     Trial(tmp_path, keep='last').evaluate(1)
     trial = Trial(tmp_path, resume=True)
