@@ -83,6 +83,12 @@ def test_the_baseline_has_a_burst_between_any_two_others(measure, tmp_path):
     assert sorted(others[3 * index :][:3]) == ['nadamw', 'slow', 'twin']  # the first is the copy
 
 
+def test_steps_of_each_submission_are_looked_at_once(measure):
+  host = FakeHost(step_sec=HOST)
+  measure(host, 'nadamw', 'slow')
+  assert sorted(name for name, steps, _ in host.calls if steps == 200) == ['nadamw', 'slow']
+
+
 def test_the_order_is_drawn_at_random_for_each_study(measure):
   starts, turns = set(), set()
   for study in range(1, 9):

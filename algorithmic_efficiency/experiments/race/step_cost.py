@@ -133,7 +133,7 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
     one.start_sec + one.first_step_sec + one.first_eval_sec + one.partial_eval_sec
     for one in processes
   )
-  traces = sum(_num_traced(one.step_sec) * one.step_sec for one in processes)
+  traces = sum(_num_traced(one.step_sec) * one.step_sec for one in probes)
   paces = [
     Pace(step_sec=one.step_sec, period=_known(1, _num_traced(one.step_sec))) for one in probes
   ]
@@ -243,12 +243,17 @@ def _alternating(
       everyone[index].begin(alive)
     for each in everyone:
       each.wait()
-    paces = [each.warm_up() for each in everyone]
-    numbers = num_steps(paces)
+    paces: dict[str, Pace] = {}  # a second process of the baseline has the pace of the first
+    for each in everyone:
+      step_sec = each.warm_up()
+      if each.submission not in paces:
+        paces[each.submission] = each.pace(step_sec)
+    of_everyone = [paces[each.submission] for each in everyone]
+    numbers = num_steps(of_everyone)
     unit, *others = everyone
     rounds: list[list[Round]] = [[] for _ in others]
     before = unit.burst(numbers[0])
-    for _ in range(num_rounds(paces, numbers)):
+    for _ in range(num_rounds(of_everyone, numbers)):
       for index in random.permutation(len(others)):
         own, after = others[index].burst(numbers[1 + index]), unit.burst(numbers[0])
         rounds[index].append((before, own, after))
@@ -295,11 +300,19 @@ class _Bursts:
     with self._failing():
       self._stepper.wait()
 
-  def warm_up(self) -> Pace:
-    """Makes the first steps, and times each of those that follow; a step may draw many batches."""
+  @property
+  def submission(self) -> str:
+    return self._config.submission
+
+  def warm_up(self) -> float:
+    """Makes the first steps; returns the seconds of one. A step may draw many batches."""
     with self._failing():
       self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
-      step_sec = min(self._stepper.go(1).sec for _ in range(_WARM_UP_STEPS))
+      return min(self._stepper.go(1).sec for _ in range(_WARM_UP_STEPS))
+
+  def pace(self, step_sec: float) -> Pace:
+    """Times each of the steps that follow."""
+    with self._failing():
       trace = self._stepper.go(_num_traced(step_sec), each_step=True).step_secs
     period = _known(period_of(trace), len(trace))
     return Pace(step_sec=statistics.fmean(trace), period=period)
