@@ -19,12 +19,11 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from fake_stepper import FakeHost
+from fake_stepper import FakeHost, race_configs
 
 from algorithmic_efficiency.experiments.race import step_cost
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
-from algorithmic_efficiency.trial.config import TrialConfig
 from scoring.cost_errors import CostErrors, mean_margin
 
 NUM_STUDIES = (5, 10, 20, 40)
@@ -92,7 +91,7 @@ def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[
   with mock.patch.object(step_cost, 'Stepper', host.stepper):
     for workload in ('quick_vision', 'quick_lm'):
       for study in range(1, num_studies + 1):
-        step_cost.measure(_configs(workload, study), folder, Slot())
+        step_cost.measure(race_configs(*ALGORITHMS, study=study, workload=workload), folder, Slot())
   logs: dict[tuple[str, str], list[float]] = {}
   for cost in race_files.read_costs(folder):
     logs.setdefault((cost.submission, cost.workload), []).append(cost.log_cost)
@@ -130,27 +129,6 @@ def _host(seed: int, *, slowdown: float = 1.0, **noise: float) -> FakeHost:
     rng=np.random.default_rng(seed),
     **noise,
   )
-
-
-def _configs(workload: str, study: int) -> list[TrialConfig]:
-  return [
-    TrialConfig(
-      workload=workload,
-      framework='jax',
-      submission=name,
-      submission_path=__file__,
-      suite='quick',
-      ruleset='self',
-      study=study,
-      trial=1,
-      hyperparameters=None,
-      seed=3,
-      study_seed=study,
-      root_seed=1,
-      folder='nowhere',
-    )
-    for name in ALGORITHMS
-  ]
 
 
 def agreement(num_sets: int, num_studies: int = 5) -> tuple[dict[str, float], dict[str, float]]:

@@ -19,6 +19,34 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.messages import Interval, Ready
 
 
+def race_configs(
+  *names: str,
+  study: int = 1,
+  workload: str = 'quick_vision',
+  framework: str = 'jax',
+  file: str = __file__,
+) -> list[TrialConfig]:
+  """The first trials of submissions in one study of a race of `quick`."""
+  return [
+    TrialConfig(
+      workload=workload,
+      framework=framework,
+      submission=name,
+      submission_path=file,
+      suite='quick',
+      ruleset='self',
+      study=study,
+      trial=1,
+      hyperparameters=None,
+      seed=3,
+      study_seed=study,
+      root_seed=1,
+      folder='nowhere',
+    )
+    for name in names
+  ]
+
+
 @dataclass(kw_only=True)
 class FakeHost:
   """What trials find: how long things take, and what has been asked of whom.

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_stepper import FakeHost
+from fake_stepper import FakeHost, race_configs
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.experiments.race import step_cost
@@ -17,32 +17,8 @@ from algorithmic_efficiency.experiments.race.step_cost import Pace
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import files, race_files
 from algorithmic_efficiency.results.race_files import StepCost
-from algorithmic_efficiency.trial.config import TrialConfig
 
 HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
-
-
-def configs(
-  *names: str, study: int = 1, framework: str = 'jax', file: str = __file__
-) -> list[TrialConfig]:
-  return [
-    TrialConfig(
-      workload='quick_vision',
-      framework=framework,
-      submission=name,
-      submission_path=file,
-      suite='quick',
-      ruleset='self',
-      study=study,
-      trial=1,
-      hyperparameters=None,
-      seed=3,
-      study_seed=study,
-      root_seed=1,
-      folder='nowhere',
-    )
-    for name in names
-  ]
 
 
 @pytest.fixture
@@ -51,7 +27,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
   def run(host: FakeHost, *names: str, **changes) -> list[str]:
     monkeypatch.setattr(step_cost, 'Stepper', host.stepper)
-    return step_cost.measure(configs(*names, **changes), tmp_path, Slot())
+    return step_cost.measure(race_configs(*names, **changes), tmp_path, Slot())
 
   return run
 
