@@ -178,7 +178,6 @@ class JaxWorkload(DefinedWorkload):
     is_task = task_batch[..., None] == jnp.arange(self.num_tasks)
     losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
     counts = jnp.ones_like(losses) if mask_batch is None else mask_batch.astype(losses.dtype)
-    counts = counts.reshape(*counts.shape, *[1] * (losses.ndim - counts.ndim))
 
     def by_task(values: jax.Array) -> jax.Array:
       sums = values.reshape(*task_batch.shape, -1).sum(axis=-1)
@@ -186,7 +185,7 @@ class JaxWorkload(DefinedWorkload):
 
     return {
       'summed': by_task(losses),
-      'n_valid_examples': by_task(jnp.broadcast_to(counts, losses.shape)),
+      'n_valid_examples': by_task(layers.spread_weights(counts, losses)),
     }
 
   def output_activation_fn(

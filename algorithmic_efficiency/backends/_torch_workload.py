@@ -197,7 +197,6 @@ class TorchWorkload(DefinedWorkload):
     is_task = task_batch[..., None] == tasks
     losses = self.loss_fn(label_batch, logits_batch, mask_batch)['per_example']
     counts = torch.ones_like(losses) if mask_batch is None else mask_batch.to(losses.dtype)
-    counts = counts.reshape(*counts.shape, *[1] * (losses.dim() - counts.dim()))
 
     def by_task(values: torch.Tensor) -> torch.Tensor:
       sums = values.reshape(*task_batch.shape, -1).sum(-1)
@@ -205,7 +204,7 @@ class TorchWorkload(DefinedWorkload):
 
     return {
       'summed': by_task(losses),
-      'n_valid_examples': by_task(counts.detach().expand(losses.shape)),
+      'n_valid_examples': by_task(layers.spread_weights(counts.detach(), losses)),
     }
 
   def output_activation_fn(
