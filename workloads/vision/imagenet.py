@@ -17,6 +17,8 @@ from algorithmic_efficiency.benchmark.definition import (
 )
 from algorithmic_efficiency.spec import LossType
 
+from .photographs import CIFAR10, Photographs
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet:
@@ -50,27 +52,6 @@ class VisionTransformer:
   gated: bool = False
   pre_norm: bool = True
   pooling: str = 'gap'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Photographs:
-  """Random-resized crops and flips in training; a center crop of the resized image otherwise."""
-
-  image_size: int = 224
-  resize_size: int = 256
-  crop_area: tuple[float, float] = (0.08, 1.0)
-  crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-  mixup_alpha: float = 0.0
-  randaugment_layers: int = 0
-  randaugment_magnitude: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallPhotographs:
-  """Padded random crops and flips in training."""
-
-  image_size: int = 32
-  padding: int = 4
 
 
 _RESNET_A100 = Budget(step_hint=195_999, max_sec=49_918, eval_period_sec=1_996)
@@ -108,7 +89,7 @@ _VIT = replace(
   base='imagenet_vit',
   summary='ImageNet, ViT-S/16: accuracy, tested on ImageNet-v2',
   model=VisionTransformer(),
-  data=Photographs(mixup_alpha=0.2, randaugment_layers=2, randaugment_magnitude=10),
+  data=Photographs(randaugment_layers=2, mixup_alpha=0.2),
   target=replace(_RESNET.target, validation=0.77309, test=0.6519),
   suites={
     'full': _VIT_A100,
@@ -132,7 +113,7 @@ _CIFAR = WorkloadDefinition(
   dataset='cifar10',
   tfds='cifar10',
   model=ResNet(stage_sizes=(2, 2, 2, 2), block='basic', stem='small', num_classes=10),
-  data=SmallPhotographs(),
+  data=CIFAR10,
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss'),
   target=Target(metric='accuracy', direction='max', validation=0.85, test=0.85),
