@@ -208,7 +208,7 @@ class PackedRows:
       pieces.append(_slice(examples, edges[first], edges[last]))
       sizes.append(np.diff(edges[first : last + 1]))
       row += last - first
-    indices, epochs, _, parts, _ = zip(*pieces, strict=True)
+    indices, epochs, _, parts, *_ = zip(*pieces, strict=True)
     return ShardRows(
       np.concatenate(indices),
       np.concatenate(epochs),

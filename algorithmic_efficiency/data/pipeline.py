@@ -36,6 +36,8 @@ class ShardRows(NamedTuple):
     parts: int64 [examples], index of the source in the mixture; None without a mixture.
     edges: int64 [rows + 1]; packed row r holds the examples from edges[r] to edges[r + 1]. None
       where each example is a row.
+    keys: uint64 [examples], for `random_numbers.draws`: augmentation by a loader. None in
+      evaluation, and where a transform draws.
   """
 
   indices: np.ndarray
@@ -43,6 +45,7 @@ class ShardRows(NamedTuple):
   weights: np.ndarray | None
   parts: np.ndarray | None = None
   edges: np.ndarray | None = None
+  keys: np.ndarray | None = None
 
   @property
   def num_rows(self) -> int:
@@ -75,6 +78,7 @@ class Endless(Order, Protocol):
 
 
 Load = Callable[[ShardRows], Batch]  # returns new arrays in each call; picklable for workers
+Finish = Callable[[int, Batch], Batch]  # called with the number of a batch; picklable for workers
 
 
 class Stream(Protocol):
@@ -198,15 +202,18 @@ class InOrder:
 
 
 class Maker:
-  """Makes batch k of an order. It is picklable if its loader is."""
+  """Makes batch k of an order. It is picklable if its loader is, and what finishes its batches."""
 
-  def __init__(self, order: Order, load: Load):
+  def __init__(self, order: Order, load: Load, finish: Finish | None = None):
     self._order = order
     self._load = load
+    self._finish = finish
 
   def __call__(self, batch: int) -> Batch:
     rows = self._order.rows(batch)
     loaded = self._load(rows)
+    if self._finish is not None:
+      loaded = self._finish(batch, loaded)
     if rows.weights is None:
       return loaded
     return {**loaded, 'weights': _masked(loaded.get('weights'), rows.weights)}
@@ -221,6 +228,7 @@ class Batches:
   Args:
     order: determines the examples of each batch.
     load: turns the examples of a batch into arrays.
+    finish: changes a batch that was loaded, such as `BatchMix`.
     workers: make the batches, also those of other streams; None makes them on demand here. Who
       made them closes them.
     num_ahead: number of batches that workers make ahead; by default as above.
@@ -232,6 +240,7 @@ class Batches:
     order: Order,
     load: Load,
     *,
+    finish: Finish | None = None,
     workers: Workers | None = None,
     num_ahead: int | None = None,
     name: str = 'the stream',
@@ -239,7 +248,7 @@ class Batches:
     self._order = order
     self._position = 0
     self._closed = False
-    self._make = Maker(order, load)
+    self._make = Maker(order, load, finish)
     self._workers = workers
     if num_ahead is None and workers is not None:
       num_ahead = AHEAD_PER_WORKER * workers.num_workers

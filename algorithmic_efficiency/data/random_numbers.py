@@ -2,7 +2,7 @@
 
 Each number is a hash of its position: splitmix64 (Steele, Lea and Flood, OOPSLA 2014). None depends
 on the order, the process or the batch in which it is asked for. A transform of one example draws
-from `ExampleRandom`, a vectorized loader from `uniform`; both give the same numbers, bit for bit.
+from `ExampleRandom`, a vectorized loader from `draws`; both give the same numbers, bit for bit.
 They serve augmentation, not cryptography.
 """
 
@@ -28,8 +28,13 @@ def uniform(seed: int, epochs: np.ndarray, examples: np.ndarray, num_draws: int)
   Returns:
     float64 [rows, num_draws] in [0, 1).
   """
+  return draws(keys(seed, epochs, examples), num_draws)
+
+
+def draws(keys: np.ndarray, num_draws: int) -> np.ndarray:
+  """Returns the first draws of examples, given their keys, uint64 [rows], as `uniform` does."""
   steps = np.arange(1, num_draws + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-  return (_mixed(keys(seed, epochs, examples)[:, None] + steps) >> np.uint64(11)) * _UNIT
+  return (_mixed(keys[:, None] + steps) >> np.uint64(11)) * _UNIT
 
 
 def keys(seed: int, epochs: np.ndarray, examples: np.ndarray) -> np.ndarray:

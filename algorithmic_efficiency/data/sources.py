@@ -70,11 +70,13 @@ class Loaded:
   Args:
     load: the loader.
     name: name of task and split, for messages.
+    seed: seed of the random numbers, whose keys the loader gets; None in evaluation.
   """
 
-  def __init__(self, load: Load, name: str):
+  def __init__(self, load: Load, name: str, *, seed: int | None = None):
     self._load = load
     self._name = name
+    self._seed = seed
 
   def __call__(self, rows: ShardRows) -> Batch:
     """Returns the batch of some rows.
@@ -83,11 +85,13 @@ class Loaded:
       UserError: it is no tree of arrays with a row for each of `rows`.
       TaskError: the loader failed.
     """
+    if self._seed is not None:
+      rows = rows._replace(keys=random_numbers.keys(self._seed, rows.epochs, rows.indices))
     try:
       batch = self._load(rows)
     except Exception as error:
       fail(_examples(self._name, rows), error)
-    return _checked(batch, self._name, rows)
+    return checked(batch, rows.num_rows, lambda: _examples(self._name, rows))
 
 
 class Mapped:
@@ -146,7 +150,7 @@ class Mapped:
       batch = self._collate(examples)
     except Exception as error:
       self._fail(error, places, rows)
-    return _checked(batch, self._name, rows)
+    return checked(batch, rows.num_rows, lambda: _examples(self._name, rows))
 
   def _example(self, part: int, index: int, random: ExampleRandom | None) -> Example:
     try:
@@ -183,7 +187,16 @@ class Mapped:
     return [ExampleRandom(key) for key in keys.tolist()]
 
 
-def _checked(batch: Any, name: str, rows: ShardRows) -> Batch:
+def checked(batch: Any, num_rows: int, where: Callable[[], str]) -> Batch:
+  """Returns a batch that code of a task has made, if it is one.
+
+  Args:
+    num_rows: how many rows it must have.
+    where: says where it was made, for messages.
+
+  Raises:
+    UserError: it is no tree of arrays with this many rows.
+  """
   try:
     if not isinstance(batch, dict) or not batch:
       found = type(batch).__name__ if batch or batch is None else 'empty'
@@ -191,13 +204,13 @@ def _checked(batch: Any, name: str, rows: ShardRows) -> Batch:
     if isinstance(batch.get('weights'), (dict, tuple)):
       raise trees.TreeError('weights must be one array; it is a tree.')
     for path, leaf in trees.leaves(batch):
-      if leaf.shape[:1] != (rows.num_rows,):
+      if leaf.shape[:1] != (num_rows,):
         raise trees.TreeError(
-          f'the first axis of each array must be that of the batch, of {rows.num_rows} rows; the '
+          f'the first axis of each array must be that of the batch, of {num_rows} rows; the '
           f'shape of {path} is {list(leaf.shape)}.'
         )
   except trees.TreeError as error:
-    fail(_examples(name, rows), error)
+    fail(where(), error)
   return batch
 
 

@@ -3,7 +3,8 @@
 The `data.py` of a task has one of two forms. `loader(definition, root, split)` makes whole batches.
 `source(definition, root, split)` gives single examples, and `transform(definition, train)` maps
 them. `collate(definition)` joins examples that cannot be stacked. The source may be a `Mixture`, or
-`Packed` around a source or a mixture. `split` is a stored split: 'train', 'validation', 'test' or
+`Packed` around a source or a mixture. In either form, `mix_batch(definition)` mixes the examples of
+a training batch, as `batch_mix` says. `split` is a stored split: 'train', 'validation', 'test' or
 the name of a probe. The split 'eval_train' is the first part of 'train'; of a mixture, it is a part
 with the same share of each source.
 """
@@ -20,6 +21,7 @@ from typing import Any
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import trees
+from algorithmic_efficiency.data.batch_mix import BatchMix, MixRows
 from algorithmic_efficiency.data.mixture import Mixed, Mixture, OneAfterTheOther
 from algorithmic_efficiency.data.packing import Packed, PackedRows
 from algorithmic_efficiency.data.pipeline import (
@@ -82,6 +84,7 @@ def train_stream(
     UserError: the data is missing or damaged, or cannot be mixed or packed as the task says.
   """
   examples = _examples(data, definition, root, 'train', seed)
+  mix_rows = _mix_rows(data, definition, examples)
   workers = Workers(num_workers) if num_workers else None
   mixture, packed = examples.mixture, examples.packed
   lengths = {} if packed is None else packed.checked_lengths(examples.name)
@@ -92,12 +95,20 @@ def train_stream(
       return order
     return PackedRows(order, [lengths[one] for one in sources], packed.row_length, **sizes)
 
+  def mixed(order: Endless, load: Load, sizes: Mapping[str, Any], name: str) -> BatchMix | None:
+    if mix_rows is None:
+      return None
+    own = {**sizes, 'seed': seeds.derive(sizes['seed'], 'mix')}
+    return BatchMix(mix_rows, order, load, name=name, **own)
+
   def one_source(name: str) -> Batches:
     num_examples, load = examples.of_source(name)
     own = {**sizes, 'seed': seeds.derive(seed, 'single source', name)}
-    order = rows(Shuffled(num_examples=num_examples, **own), [name], own)
+    of_source = Shuffled(num_examples=num_examples, **own)
+    order = rows(of_source, [name], own)
     label = f'{examples.name}, source {name}'
-    return Batches(order, load, workers=workers, num_ahead=0, name=label)
+    finish = mixed(of_source, load, own, label)
+    return Batches(order, load, finish=finish, workers=workers, num_ahead=0, name=label)
 
   of_examples: Endless
   if mixture is None:
@@ -105,7 +116,8 @@ def train_stream(
   else:
     of_examples = Mixed(mixture, **sizes)
   order = rows(of_examples, lengths, sizes)
-  main = Batches(order, examples.load, workers=workers, name=examples.name)
+  finish = mixed(of_examples, examples.load, sizes, examples.name)
+  main = Batches(order, examples.load, finish=finish, workers=workers, name=examples.name)
   return TrainStream(main, one_source, workers)
 
 
@@ -273,7 +285,7 @@ def _examples(
     loader = _called(data, 'loader', definition, root, stored, name=name, gives_function=True)
     if hasattr(loader, '__len__'):
       _check_size(definition, stored, len(loader), name)
-    load = Loaded(loader, name)
+    load = Loaded(loader, name, seed=None if seed is None else _augmentation(seed))
     return _Examples(name=name, load=load, of_source=_no_mixture(name))
   return _mapped(data, definition, root, stored, seed, name)
 
@@ -300,7 +312,7 @@ def _mapped(
   transform = function('transform', definition, is_train)
 
   def mapped(sources: Mapping[str, Source], *path: str) -> Mapped:
-    of_stream = None if seed is None else seeds.derive(seed, 'augmentation', *path)
+    of_stream = None if seed is None else _augmentation(seed, *path)
     return Mapped(sources, transform, collate, seed=of_stream, name=name, join=join)
 
   if not isinstance(source, Mixture):
@@ -316,6 +328,36 @@ def _mapped(
   return _Examples(
     name=name, load=mapped(sources), of_source=of_source, mixture=source, packed=packed
   )
+
+
+def _augmentation(seed: int, *path: str) -> int:
+  return seeds.derive(seed, 'augmentation', *path)
+
+
+def _mix_rows(
+  data: ModuleType, definition: WorkloadDefinition, examples: _Examples
+) -> MixRows | None:
+  """Returns what mixes the rows of a training batch; None if nothing does.
+
+  Raises:
+    UserError: it is no function, or rows are packed.
+    TaskError: the function that makes it failed.
+  """
+  if not hasattr(data, 'mix_batch'):
+    return None
+  found = _called(data, 'mix_batch', definition, name=examples.name)
+  if found is None:
+    return None
+  if not callable(found):
+    raise errors.UserError(
+      f'{examples.name}: mix_batch must return a function or None; it returned '
+      f'{errors.shown(found)}.'
+    )
+  if examples.packed is not None:
+    raise errors.UserError(
+      f'{examples.name}: mix_batch mixes rows that are single examples; these are packed.'
+    )
+  return found
 
 
 def _called(
