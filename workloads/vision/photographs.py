@@ -81,3 +81,15 @@ CIFAR10 = SmallPhotographs(
   )
 )
 """The pixels of A. Krizhevsky's files, in their order."""
+
+CIFAR10_JPEG = SmallPhotographs(
+  batch_sha1s=(
+    '19152c40eb52759e5c502d439ee226803f5d140c',
+    '4468b303c67d96a3a287f6150ea99f6527adebb2',
+    'cca7fea6c4701a1c1868258ea1584ebf3f40fb6c',
+    '92bdc2aece644bdde4080a9bec174c8293a9f244',
+    '098d0c61bb378c0628a1fcbc2953ddc8243ecb08',
+    'c502e46bed6327fe470a8b6ebda5e318b2ea1b93',
+  )
+)
+"""Images decoded from a shuffled set that is coded as JPEG: parquet files of 10,000 rows."""
