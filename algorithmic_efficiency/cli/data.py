@@ -46,6 +46,14 @@ def arguments(parser: _flags.Parser) -> None:
     choices=('tfds',),
     help='library to read the data set from: TensorFlow Datasets',
   )
+  preparing.add(
+    'on_bad_image',
+    group=_flags.RESULTS,
+    choices=('fail', 'skip'),
+    default='fail',
+    help='what to do with an image that cannot be used: fail, or leave it out and repeat another of '
+    'its class in its place; the manifest names those left out',
+  )
   _flags.add(preparing, 'overwrite', help='replace a prepared data set')
   verifying = _action(actions, 'verify', 'compare a prepared data set with its checksums')
   verifying.add_argument('name', metavar='NAME', help='data set, or workload that uses it')
@@ -113,9 +121,13 @@ def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
       from_tfds=from_tfds,
       overwrite=args.overwrite,
       progress=progress,
+      on_bad_image=args.on_bad_image,
     )
   splits = ', '.join(f'{number:,} {name}' for name, number in prepared.manifest['splits'].items())
   print(f'{prepared.root} is ready: {splits} examples, {prepared.num_bytes:,} bytes.')
+  for field, number in prepared.skipped.items():
+    split = field.partition('/')[0]
+    print(f'Left out of {split}: {number:,} images, which {prepared.root}/manifest.json names.')
   return 0
 
 

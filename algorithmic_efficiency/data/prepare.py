@@ -39,6 +39,7 @@ def prepare(
   from_tfds: bool,
   overwrite: bool,
   progress: Progress,
+  on_bad_image: records.OnBadImage = 'fail',
 ) -> records.Prepared:
   """Prepares the data set of a definition in `<data_dir>/<dataset>`.
 
@@ -50,6 +51,7 @@ def prepare(
     from_tfds: True to read from TensorFlow Datasets.
     overwrite: True to replace an existing set, once the new one is complete.
     progress: called with the activity, the amount done and the total.
+    on_bad_image: 'fail' at an image that cannot be used, or 'skip' it and note it in the manifest.
 
   Raises:
     UserError: the set exists already; there is no code for it; the source is missing or damaged;
@@ -76,6 +78,7 @@ def prepare(
       about=module.about(definition),
       inputs=opened.title,
       key=f'{opened.key} {definition.data!r} {definition.splits!r}',
+      on_bad_image=on_bad_image,
     )
     module.prepare(definition, opened.source, out, progress)
     if isinstance(opened.source, tfds.Builders):  # which were opened is known by now

@@ -15,12 +15,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.results import files
+
+OnBadImage = Literal['fail', 'skip']
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -109,6 +111,12 @@ class Prepared:
   @property
   def num_bytes(self) -> int:
     return sum(file['num_bytes'] for file in self.manifest['files'].values())
+
+  @property
+  def skipped(self) -> dict[str, int]:
+    """Number of raw images that were left out, by field; without fields that lack none."""
+    fields = self.manifest['fields']
+    return {name: len(field['skipped']) for name, field in fields.items() if 'skipped' in field}
 
   def num_examples(self, split: str) -> int:
     return self.manifest['splits'][split]
@@ -237,9 +245,19 @@ class Writer:
     about: origin of the set, for the manifest.
     inputs: description of the inputs, for the manifest.
     key: changes with the inputs; fields written under another key are written again.
+    on_bad_image: what `skip` does.
   """
 
-  def __init__(self, folder: Path, *, dataset: str, about: About, inputs: str, key: str):
+  def __init__(
+    self,
+    folder: Path,
+    *,
+    dataset: str,
+    about: About,
+    inputs: str,
+    key: str,
+    on_bad_image: OnBadImage = 'fail',
+  ):
     self.folder = folder
     self._dataset = dataset
     self._about = about
@@ -247,6 +265,8 @@ class Writer:
     self._key = key
     self._fields: dict[str, Any] = {}
     self._files: dict[str, Any] = {}
+    self._on_bad_image = on_bad_image
+    self._skipped: dict[str, list[str]] = {}
     self._resume()
 
   @property
@@ -289,6 +309,22 @@ class Writer:
       file.write(content)
     self._write_journal()
 
+  def skip(self, field: str, name: str, reason: str) -> None:
+    """Notes that a raw image was left out of a field which is being written.
+
+    Args:
+      name: name of its file.
+      reason: why it cannot be used.
+
+    Raises:
+      UserError: the command asks to fail.
+    """
+    if self._on_bad_image == 'fail':
+      raise errors.UserError(
+        f'{name} {reason}. Replace the file, or leave such images out with --on_bad_image skip.'
+      )
+    self._skipped.setdefault(field, []).append(f'{name} {reason}')
+
   def array(
     self,
     field: str,
@@ -325,6 +361,7 @@ class Writer:
       UserError: writing failed.
     """
     values, offsets = _file_name(field, 'bin'), _file_name(field, 'offsets.npy')
+    self._skipped.pop(field, None)  # of an attempt that failed
     ends = [0]
     with self._file(values) as file:
       for array in arrays:
@@ -382,12 +419,16 @@ class Writer:
       journal = json.loads((self.folder / _JOURNAL).read_bytes())
     except (OSError, ValueError):
       return
+    if self._on_bad_image == 'fail' and any('skipped' in one for one in journal['fields'].values()):
+      return
     if (journal['format'], journal['key']) == (FORMAT, self._key) and all(
       _has_size(self.folder / name, file) for name, file in journal['files'].items()
     ):
       self._fields, self._files = journal['fields'], journal['files']
 
   def _complete(self, field: str, description: dict[str, Any]) -> None:
+    if self._skipped.get(field):
+      description = {**description, 'skipped': self._skipped[field]}
     self._fields[field] = description
     self._write_journal()
 
