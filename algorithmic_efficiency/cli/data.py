@@ -51,8 +51,8 @@ def arguments(parser: _flags.Parser) -> None:
     group=_flags.RESULTS,
     choices=('fail', 'skip'),
     default='fail',
-    help='what to do with an image that cannot be used: fail, or leave it out and repeat another of '
-    'its class in its place; the manifest names those left out',
+    help='fail at an image that cannot be used, or skip it: another of its class is repeated '
+    'instead, and the manifest names it',
   )
   _flags.add(preparing, 'overwrite', help='replace a prepared data set')
   verifying = _action(actions, 'verify', 'compare a prepared data set with its checksums')

@@ -55,10 +55,7 @@ class Builder:
       UserError: a split or feature is missing, or the files cannot be read.
     """
     total = self.num_examples(split)
-    known = self._builder.info.features
-    for name in names:
-      if name not in known:
-        raise errors.unknown(f'feature of {self.title}', name, known)
+    self._check_features(names)
     source = _data_source(self._builder, split)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for start in range(0, total, _BLOCK_EXAMPLES):
@@ -68,6 +65,34 @@ class Builder:
         parts[name].append(np.stack([example[name] for example in examples]))
       progress(f'read {split}', stop, total)
     return {name: np.concatenate(blocks) for name, blocks in parts.items()}
+
+  def encoded(
+    self, split: str, names: Sequence[str], raw: Sequence[str]
+  ) -> Iterator[dict[str, Any]]:
+    """Yields features of each example of a split, in the builder's order.
+
+    Args:
+      names: the features.
+      raw: those among them whose bytes are wanted as they are stored, such as encoded images.
+
+    Raises:
+      UserError: a split or feature is missing, or the files cannot be read.
+    """
+    import tensorflow_datasets
+
+    total = self.num_examples(split)
+    self._check_features(names)
+    skip = {name: tensorflow_datasets.decode.SkipDecoding() for name in raw}
+    source = _data_source(self._builder, split, decoders=skip)
+    for start in range(0, total, _BLOCK_EXAMPLES):
+      for example in source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, total))):
+        yield {name: example[name] for name in names}
+
+  def _check_features(self, names: Sequence[str]) -> None:
+    known = self._builder.info.features
+    for name in names:
+      if name not in known:
+        raise errors.unknown(f'feature of {self.title}', name, known)
 
 
 class Builders(Mapping[str, Builder]):
@@ -181,8 +206,8 @@ def _check_format(builder: Any) -> None:
     )
 
 
-def _data_source(builder: Any, split: str) -> Any:
+def _data_source(builder: Any, split: str, **options: Any) -> Any:
   try:
-    return builder.as_data_source(split)
+    return builder.as_data_source(split, **options)
   except ImportError as error:
     raise _needs_package(builder.info.name, error) from error
