@@ -207,7 +207,7 @@ def _parquet(path: Path, progress: Progress) -> Labelled:
 
 def _decoded(content: bytes | None, where: str) -> np.ndarray:
   try:
-    image = pixels.decode(np.frombuffer(content or b'\0', np.uint8))
+    image = pixels.decode(np.frombuffer(content or b'', np.uint8))
   except pixels.BadImage as error:
     raise errors.UserError(f'{where}, {error}. Fetch the file again.') from None
   if image.shape != (SIDE, SIDE, 3):

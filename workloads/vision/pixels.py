@@ -67,13 +67,21 @@ def decode(encoded: np.ndarray, *, reduction: int = 1) -> np.ndarray:
     BadImage: the bytes are no image.
   """
   cv2 = opencv()
+  is_reduced = reduction > 1 and bytes(encoded[:2]) == b'\xff\xd8'  # a JPEG file
   flag = cv2.IMREAD_COLOR_RGB
-  if reduction > 1:
-    flag = getattr(cv2, f'IMREAD_REDUCED_COLOR_{reduction}')
-  image = cv2.imdecode(encoded, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+  if is_reduced:
+    flag = getattr(cv2, f'IMREAD_REDUCED_COLOR_{reduction}')  # which has no form for RGB
+  image = cv2.imdecode(encoded, flag | cv2.IMREAD_IGNORE_ORIENTATION) if len(encoded) else None
   if image is None:
     raise BadImage('cannot be decoded')
-  return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+  if is_reduced:
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+  if reduction > 1:
+    below, right = (-size % reduction for size in image.shape[:2])
+    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    height, width = (size // reduction for size in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+  return image
 
 
 class Normalizer:

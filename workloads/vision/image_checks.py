@@ -1,0 +1,68 @@
+"""Checks encoded images, and brings those of odd kinds into one form.
+
+A gray or RGB image that is coded as JPEG stays as it is, byte for byte. An image of another kind is
+stored as PNG, without loss: ImageNet has 22 in CMYK, and a PNG that is named JPEG. EXIF orientation
+is ignored, as AlgoPerf ignores it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .pixels import BadImage, require
+
+
+class StoredImage(NamedTuple):
+  """An image that `pixels.decode` reads: its bytes, its height and its width."""
+
+  encoded: bytes
+  height: int
+  width: int
+
+
+def checked(content: bytes) -> StoredImage:
+  """Decodes an image completely, and returns what to store.
+
+  Raises:
+    BadImage: it is no image, is damaged or truncated, or has pixels of an unknown kind.
+  """
+  require('PIL', 'Pillow')
+  from PIL import Image
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # of damaged EXIF data and very many pixels
+    try:
+      with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        width, height = image.size
+        if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
+          return StoredImage(content, height, width)
+        return StoredImage(_png(_rgb(image)), height, width)
+    except Image.UnidentifiedImageError:
+      raise BadImage('is no image') from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+      raise BadImage(f'cannot be decoded ({error})') from None
+
+
+def _rgb(image: Any) -> Any:
+  """
+  Raises:
+    BadImage: the pixels are no colors or gray values.
+  """
+  from PIL import Image
+
+  if image.mode.startswith('I'):  # 16 bits
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
+  if image.mode == 'F':
+    raise BadImage('has floating-point pixels')
+  return image.convert('RGB')
+
+
+def _png(image: Any) -> bytes:
+  file = io.BytesIO()
+  image.save(file, 'PNG')
+  return file.getvalue()
