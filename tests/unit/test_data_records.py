@@ -12,8 +12,8 @@ from algorithmic_efficiency.data import records
 ABOUT = records.About(origin='made by hand', licence='none', num_bytes=0)
 
 
-def writer(root, key='a'):
-  return records.Writer(root, dataset=root.name, about=ABOUT, inputs='nothing', key=key)
+def writer(root, key='a', **options):
+  return records.Writer(root, dataset=root.name, about=ABOUT, inputs='nothing', key=key, **options)
 
 
 @pytest.fixture
@@ -207,3 +207,47 @@ def test_files_and_passing_fields_survive_an_interruption(tmp_path):
   (tmp_path / 'toys' / 'words.json').write_bytes(b'[]')
   with pytest.raises(errors.UserError, match=r'words\.json has changed'):
     records.open_prepared(tmp_path / 'toys')
+
+
+def write_images(out, number=3):
+  """Writes images of which the second is bad."""
+
+  def images():
+    for index in range(number):
+      if index == 1:
+        out.skip('train/images', 'b.jpg', 'is truncated')
+      yield np.full(0 if index == 1 else 4, index, np.uint8)
+
+  out.ragged('train/images', images(), dtype=np.uint8)
+
+
+def test_a_bad_image_fails_unless_it_is_to_be_skipped(tmp_path):
+  with pytest.raises(errors.UserError, match=r'b\.jpg is truncated\. .*--on_bad_image skip'):
+    write_images(writer(tmp_path / 'toys'))
+  out = writer(tmp_path / 'others', on_bad_image='skip')
+  write_images(out)
+  out.finish()
+  prepared = records.open_prepared(tmp_path / 'others')
+  assert prepared.skipped == {'train/images': 1}
+  assert prepared.manifest['fields']['train/images']['skipped'] == ['b.jpg is truncated']
+  assert prepared.field('train/images').lengths.tolist() == [4, 0, 4]
+
+
+def test_an_attempt_that_failed_counts_no_skipped_image_twice(tmp_path):
+  out = writer(tmp_path / 'toys', on_bad_image='skip')
+  with pytest.raises(ValueError, match='one dimension'):
+    out.ragged('train/images', broken_after_a_skip(out), dtype=np.uint8)
+  write_images(out)
+  out.finish()
+  assert records.open_prepared(tmp_path / 'toys').skipped == {'train/images': 1}
+
+
+def broken_after_a_skip(out):
+  out.skip('train/images', 'b.jpg', 'is truncated')
+  yield np.zeros((2, 2), np.uint8)
+
+
+@pytest.mark.parametrize(('then', 'is_kept'), [('skip', True), ('fail', False)])
+def test_fields_that_lack_images_are_kept_only_by_a_command_that_may_skip(tmp_path, then, is_kept):
+  write_images(writer(tmp_path / 'toys', on_bad_image='skip'))
+  assert writer(tmp_path / 'toys', on_bad_image=then).has('train/images') == is_kept

@@ -6,6 +6,9 @@ import dataclasses
 import importlib.util
 import io
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -225,6 +228,83 @@ def test_the_command_says_what_was_left_out(broken, tmp_path, capsys):
   assert f'{path} is no image.' in capsys.readouterr().err
   assert cli.main([*line, '--on_bad_image', 'skip']) == 0
   assert 'Left out of train: 1 images' in capsys.readouterr().out
+
+
+# Written by a process of its own, so that the reading one knows the builders from their files.
+BUILDERS = """
+  import io
+  import sys
+  import small_imagenet
+  import tensorflow_datasets as tfds
+
+  class Base(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('5.1.0')
+
+    def _info(self):
+      features = {
+        'image': tfds.features.Image(encoding_format='jpeg'),
+        'label': tfds.features.ClassLabel(num_classes=5),
+      }
+      return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+      return {split: self._generate_examples(split) for split in self.SPLITS}
+
+    def _generate_examples(self, split):
+      images = small_imagenet.images(split)
+      names = sorted({name.split('/')[0] for name in images})
+      for name, content in images.items():
+        yield name, {'image': io.BytesIO(content), 'label': names.index(name.split('/')[0])}
+
+  class Imagenet2012(Base):
+    SPLITS = ('train', 'validation')
+
+  class ImagenetV2(Base):
+    SPLITS = ('test',)
+
+  for builder in (Imagenet2012, ImagenetV2):
+    builder(data_dir=sys.argv[1]).download_and_prepare(file_format='array_record')
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec('tensorflow_datasets') is None,
+  reason='tensorflow-datasets is not installed',
+)
+def test_tensorflow_datasets_give_the_encoded_images(prepared, tmp_path):
+  script = tmp_path / 'write.py'
+  script.write_text(textwrap.dedent(BUILDERS))
+  path = {'PYTHONPATH': ':'.join(sys.path)}
+  subprocess.run([sys.executable, script, tmp_path / 'tfds'], check=True, env=path, timeout=300)
+  definition = dataclasses.replace(
+    DEFINITION,
+    tfds={'imagenet': 'imagenet2012:5.1.0', 'imagenet_v2': 'imagenet_v2/matched-frequency:3.0.0'},
+  )
+  folders = {
+    'imagenet': tmp_path / 'tfds' / 'imagenet2012' / '5.1.0',
+    'imagenet_v2': tmp_path / 'tfds' / 'imagenet_v2' / '5.1.0',
+  }
+  found = preparing.prepare(
+    definition,
+    tmp_path,
+    source=folders,
+    from_tfds=True,
+    overwrite=False,
+    progress=lambda *_: None,
+  )
+  assert 'imagenet2012 5.1.0, imagenet_v2 5.1.0' in found.manifest['inputs']
+  for split in small_imagenet.FOLDERS:
+    pairs = [
+      sorted(
+        (bytes(image), int(target))
+        for image, target in zip(
+          list(one.field(f'{split}/images')), one.field(f'{split}/targets'), strict=True
+        )
+      )
+      for one in (found, prepared)
+    ]
+    assert pairs[0] == pairs[1]
 
 
 # Batches.
