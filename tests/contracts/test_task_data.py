@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.data import prepare, streams
+from algorithmic_efficiency.data import prepare, streams, trees
+from algorithmic_efficiency.data.random_numbers import ExampleRandom
 
 RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable(one)]
 EMBEDDED = [one for one in RUNNABLE if one.bundled]
@@ -32,12 +33,20 @@ def form(batch):
   return {path: (array.shape, array.dtype) for path, array in leaves(batch)}
 
 
+def mixed(data, definition, batch):
+  """A generated batch as training gets it."""
+  mix = data.mix_batch(definition) if hasattr(data, 'mix_batch') else None
+  if mix is None:
+    return batch
+  return mix(batch, trees.gather(batch, np.array([-1])), ExampleRandom(0))
+
+
 def assert_streams_match(definition, root):
   data = registry.module_of(definition, 'data')
   stream = streams.train_stream(data, definition, root, 8, 1)
   batch = next(stream)
   stream.close()
-  assert form(batch) == form(data.fake_batch(definition, 8, 1))
+  assert form(batch) == form(mixed(data, definition, data.fake_batch(definition, 8, 1)))
   sizes = {name: definition.splits.num_examples(name) for name in SPLITS}
   sizes |= {name: probe.num_examples for name, probe in definition.probes.items()}
   for split, expected in sizes.items():
@@ -97,7 +106,7 @@ def prepared(test_data, tmp_path_factory):
   def root(definition):
     folder = data_dir / definition.dataset
     if not folder.exists():
-      source = test_data / definition.dataset
+      source = test_data / RAW_FOLDERS.get(definition.dataset, definition.dataset)
       if not source.exists():
         pytest.skip(f'there are no raw files at {source}')
       prepare.prepare(
@@ -114,7 +123,9 @@ def prepared(test_data, tmp_path_factory):
 
 
 # Sets whose preparation takes more than a few seconds.
-LARGE = ('classic_books',)
+LARGE = ('classic_books', 'cifar10_jpeg')
+# Folders of raw data that are not named after their data set.
+RAW_FOLDERS = {'cifar10_jpeg': 'cifar10', 'cifar10': 'cifar10_original'}
 
 
 @pytest.mark.data
