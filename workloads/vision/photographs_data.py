@@ -72,8 +72,8 @@ def prepare(
       `imagenet` and `imagenet_v2`.
 
   Raises:
-    UserError: a file or class is missing, an archive is damaged, there are more or fewer images
-      than the definition says, or an image is bad and the command asks to fail.
+    UserError: a file or class is missing; an archive is damaged; there are more or fewer images
+      than the definition says. Or an image is bad, and the command asks to fail.
   """
   if not isinstance(source, (Path, tfds.Builders)):
     raise errors.UserError(
@@ -169,8 +169,8 @@ def _of_tfds(builder: tfds.Builder, split: str) -> Iterator[RawImage]:
 def source(definition: WorkloadDefinition, root: Path, split: str) -> _Images:
   """Returns the encoded images of a stored split.
 
-  The training images are numbered in a random order that is always the same, so that the first of
-  them, on which training is evaluated, are of all classes.
+  Training images are numbered in a random order, always the same one. So the first of them, on
+  which training is evaluated, are of all classes.
 
   Raises:
     UserError: the data is missing or damaged.

@@ -1,10 +1,10 @@
 """RandAugment: a few random operations on each image (Cubuk et al., 2020).
 
 The 16 operations, their strengths and their equal chances are those of AlgoPerf, whose frameworks
-differ in details. Here the operations on colors are those of Pillow, as in its PyTorch version,
-bit for bit but for the gray values of `color` and `contrast`, which may differ by one. Its JAX
-version takes a number of pixels for the mean gray value of `contrast`. Parts that are cut out have
-their center in the image, as in its JAX version.
+differ in details. Here the operations are those of Pillow, bit for bit, as in its PyTorch version.
+Only the gray values of `color` and `contrast` may differ by one. AlgoPerf's JAX version takes a
+number of pixels for the mean gray value of `contrast`. A part that is cut out has its center in the
+image, as in its JAX version.
 
 Images are RGB, uint8 [height, width, 3]. What an operation leaves empty is gray, 128.
 """

@@ -61,7 +61,7 @@ def prepare(
 
   Args:
     source: files as `cifar_files.read` takes them; a TensorFlow Datasets builder, whose images are
-      put back in the order of the files; or None to download the archive.
+      sorted as in the files; or None to download the archive.
 
   Raises:
     UserError: a file is missing or truncated, or the images are not those of the definition.
@@ -228,8 +228,8 @@ def cropped(images: np.ndarray, draws: np.ndarray, padding: int) -> np.ndarray:
 
   Args:
     images: uint8 [n, height, width, channels].
-    draws: random numbers in [0, 1), float64 [n, 3]: for the row and the column of a crop, each
-      with one of `2 * padding + 1` values, and for the flip, below a half.
+    draws: random numbers in [0, 1), float64 [n, 3]. The first two choose one of `2 * padding + 1`
+      rows and columns for a crop. An image is flipped if the third is below a half.
     padding: width of the border.
 
   Returns:
