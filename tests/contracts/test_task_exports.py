@@ -18,6 +18,7 @@ ARGUMENTS = {
     'source': ['definition', 'root', 'split'],
     'transform': ['definition', 'train'],
     'collate': ['definition'],
+    'mix_batch': ['definition'],
     'fake_batch': ['definition', 'batch_size', 'seed'],
   },
   'model': {
@@ -33,7 +34,7 @@ ARGUMENTS = {
     'to_jax': ['definition', 'state_dict'],
   },
 }
-OPTIONAL = {'generate', 'loader', 'source', 'transform', 'collate'}
+OPTIONAL = {'generate', 'loader', 'source', 'transform', 'collate', 'mix_batch'}
 DEFAULTS = {'mask': None, 'label_smoothing': 0.0}
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}

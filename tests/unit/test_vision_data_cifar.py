@@ -20,7 +20,7 @@ import small_cifar
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import random_numbers, streams, tfds
-from workloads.vision import cifar_files, small_photographs_data
+from workloads.vision import cifar_files, resampling, small_photographs_data
 from workloads.vision.photographs import CIFAR10, CIFAR10_JPEG
 
 DEFINITION = small_cifar.definition()
@@ -244,7 +244,7 @@ def test_crops_are_those_of_a_plain_twin():
   random = np.random.default_rng(0)
   images = random.integers(1, 256, size=(200, 8, 6, 3), dtype=np.uint8)
   draws = random.random((200, 3))
-  found = small_photographs_data.cropped(images, draws, 4)
+  found = resampling.padded_crops(images, draws, 4)
   offsets = set()
   for image, (row, column, flip), crop in zip(images, draws, found, strict=True):
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
@@ -268,7 +268,7 @@ def test_training_batches_are_cropped_flipped_and_normalized(prepared):
   [rows] = seen
   images = prepared.field('train/inputs')[rows.indices]
   draws = random_numbers.draws(rows.keys, 3)
-  cropped = small_photographs_data.cropped(images, draws, 4)
+  cropped = resampling.padded_crops(images, draws, 4)
   expected = (cropped - np.array(DEFINITION.train_mean)) / DEFINITION.train_stddev
   np.testing.assert_allclose(batch['inputs'], expected, atol=1e-5)
   np.testing.assert_array_equal(batch['targets'], prepared.field('train/targets')[rows.indices])

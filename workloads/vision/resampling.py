@@ -128,3 +128,34 @@ def _filter(shrinking: float) -> np.ndarray:
 
 def _three_taps(variance: float) -> np.ndarray:
   return np.array([variance / 2, 1 - variance, variance / 2], np.float32)
+
+
+def padded_crops(images: np.ndarray, draws: np.ndarray, padding: int) -> np.ndarray:
+  """Crops images out of themselves with a border of zeros, and flips some.
+
+  Args:
+    images: uint8 [n, height, width, channels].
+    draws: random numbers in [0, 1), float64 [n, 3]. The first two choose one of `2 * padding + 1`
+      rows and columns for a crop. An image is flipped if the third is below a half.
+    padding: width of the border.
+
+  Returns:
+    uint8 [n, height, width, channels], a new array.
+  """
+  number, height, width, channels = images.shape
+  padded = np.zeros((number, height + 2 * padding, width + 2 * padding, channels), np.uint8)
+  padded[:, padding : padding + height, padding : padding + width] = images
+  offsets = (draws[:, :2] * (2 * padding + 1)).astype(np.int64)
+  # A view of all crops; a row of pixels is one stretch of memory.
+  along_image, along_row, along_pixel, _ = padded.strides
+  crops = np.lib.stride_tricks.as_strided(
+    padded,
+    (number, 2 * padding + 1, 2 * padding + 1, height, width * channels),
+    (along_image, along_row, along_pixel, along_row, 1),
+    writeable=False,
+  )
+  found = crops[np.arange(number), offsets[:, 0], offsets[:, 1]]
+  found = found.reshape(number, height, width, channels)
+  is_flipped = draws[:, 2] < 0.5
+  found[is_flipped] = found[is_flipped, :, ::-1]
+  return found
