@@ -3,17 +3,15 @@
 Rows are planned for a pass: as many examples as the source or mixture has, in its order. For a
 single source, a pass is an epoch. Every example of a pass is in exactly one of its rows.
 
-Only the numbers of examples by length decide what lengths a row holds, as in Krell et al. (2021).
-The longest go first, each into a row with the most space. So rows resemble each other. Which
-example of a length goes where, and the order of the rows, are random. The rows of a pass are a pure
-function of seed and pass, so positions are exact.
+Only the numbers of examples by length decide what lengths a row holds, as in Krell et al. (2021);
+see `row_patterns`. Which example of a length goes where, and the order of the rows, are random. The
+rows of a pass are a pure function of seed and pass, so positions are exact.
 """
 
 from __future__ import annotations
 
 import bisect
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,11 +21,18 @@ import numpy as np
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.data import trees
 from algorithmic_efficiency.data.mixture import Mixture
-from algorithmic_efficiency.data.pipeline import Endless, Shard, ShardRows, bounds, check_sizes
+from algorithmic_efficiency.data.pipeline import (
+  Endless,
+  Load,
+  Shard,
+  ShardRows,
+  bounds,
+  check_sizes,
+)
+from algorithmic_efficiency.data.row_patterns import Pattern, codes, patterns
 from algorithmic_efficiency.data.sources import Example, Source
 
 Join = Callable[..., Example]  # called with the examples of a row, and `row_length=`
-Pattern = tuple[int, tuple[tuple[int, int], ...]]  # number of rows; (length, number in each row)
 
 _KEPT_PLANS = 2  # a batch may need the current pass and the next
 
@@ -79,47 +84,82 @@ def _padded(leaf: np.ndarray, row_length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Packed:
-  """A source or mixture whose training examples are packed into rows; evaluation never packs.
+  """A source, mixture or loader whose training examples are packed; evaluation never packs.
 
   Attributes:
-    source: gives the examples.
-    lengths: the length of each example as `prepare` stored it, int [num_examples]; of a mixture, by
-      the name of the source.
-    row_length: largest sum of the lengths of a row.
-    join: joins the transformed examples of a row; called with them and `row_length=`.
+    source: gives the examples; a loader has a length and makes whole batches of packed rows.
+    lengths: the length of each example as `prepare` stored it, int [num_examples]; or that of each
+      of its sides, int [num_examples, sides]. Those of a mixture are by the name of the source.
+    row_length: largest sum of the lengths of a row, for each side.
+    join: joins the transformed examples of a row; called with them and `row_length=`. A loader does
+      that itself.
+    leave_out_empty: True if examples of length 0, or with a side of that, are in no row.
   """
 
-  source: Source | Mixture
+  source: Source | Mixture | Load
   lengths: np.ndarray | Mapping[str, np.ndarray]
   row_length: int
   join: Join = concatenated
+  leave_out_empty: bool = False
 
   def checked_lengths(self, name: str) -> dict[str, np.ndarray]:
-    """Returns the lengths of each source, int64 [num_examples], by its name; '' without a mixture.
+    """Returns the lengths of each source by its name; '' without a mixture.
 
     Args:
       name: of task and split, for messages.
+
+    Returns:
+      int64 [num_examples] or [num_examples, sides]; 0 in examples that are left out.
 
     Raises:
       UserError: there is no length for each example, one is not between 1 and the row length, or
         row length or join are of another kind.
     """
     _check_kinds(self.row_length, self.join, name)
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Any]
     if isinstance(self.source, Mixture):
       sources, lengths = self.source.sources, self.lengths
     else:
       sources, lengths = {'': self.source}, {'': self.lengths}  # type: ignore[dict-item]
+      if not hasattr(self.source, '__len__'):
+        raise errors.UserError(
+          f'{name}: a loader whose examples are packed must have a length; it has none.'
+        )
     if not isinstance(lengths, Mapping) or lengths.keys() != sources.keys():
       raise errors.UserError(
         f'{name}: packing a mixture needs lengths for each of its sources: {", ".join(sources)}.'
       )
-    return {
-      one: _checked(
-        lengths[one], len(source), self.row_length, name, f' of source {one}' * bool(one)
-      )
+    checked = {
+      one: self._checked(lengths[one], len(source), name, f' of source {one}' * bool(one))
       for one, source in sources.items()
     }
+    if len({found.shape[1:] for found in checked.values()}) > 1:
+      raise errors.UserError(f'{name}: packed sources of a mixture must have equally many sides.')
+    return checked
+
+  def _checked(self, lengths: Any, expected: int, name: str, where: str) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    has_sides = lengths.ndim == 2 and lengths.shape[1] > 1
+    if lengths.shape[:1] != (expected,) or lengths.ndim != 1 + has_sides:
+      raise _no_lengths(lengths, expected, name, where)
+    if lengths.dtype.kind not in 'iu':
+      raise _no_lengths(lengths, expected, name, where)
+    by_side = lengths.astype(np.int64).reshape(expected, -1)
+    is_empty = (by_side == 0).any(axis=1) & self.leave_out_empty
+    outside = ((by_side < 1) | (by_side > self.row_length)).any(axis=1) & ~is_empty
+    wrong = np.flatnonzero(outside)
+    if len(wrong):
+      raise errors.UserError(
+        f'{name}, example {wrong[0]}{where}: a packed example must have a length from 1 to '
+        f'{self.row_length}, the length of a row; it has '
+        f'{" and ".join(map(str, by_side[wrong[0]].tolist()))}. Cut or leave out such examples '
+        'when preparing.'
+      )
+    if is_empty.all():
+      raise errors.UserError(
+        f'{name}: packing needs an example{where} of length 1 at least; all are left out.'
+      )
+    return np.where(is_empty[:, None], 0, by_side).reshape(lengths.shape)
 
 
 def _check_kinds(row_length: Any, join: Any, name: str) -> None:
@@ -135,21 +175,11 @@ def _check_kinds(row_length: Any, join: Any, name: str) -> None:
     raise errors.UserError(f'{name}: join must be a function; it is {errors.shown(join)}.')
 
 
-def _checked(lengths: Any, expected: int, row_length: int, name: str, where: str) -> np.ndarray:
-  lengths = np.asarray(lengths)
-  if lengths.shape != (expected,) or lengths.dtype.kind not in 'iu':
-    raise errors.UserError(
-      f'{name}: packing needs a whole number for each example{where}, of which there are '
-      f'{expected}; the lengths are {lengths.dtype}{list(lengths.shape)}.'
-    )
-  wrong = np.flatnonzero((lengths < 1) | (lengths > row_length))
-  if len(wrong):
-    raise errors.UserError(
-      f'{name}, example {wrong[0]}{where}: a packed example must have a length from 1 to '
-      f'{row_length}, the length of a row; it has {lengths[wrong[0]]}. Cut or leave out such '
-      'examples when preparing.'
-    )
-  return lengths.astype(np.int64)
+def _no_lengths(found: np.ndarray, expected: int, name: str, where: str) -> errors.UserError:
+  return errors.UserError(
+    f'{name}: packing needs a whole number for each example{where}, of which there are {expected}, '
+    f'or one for each of its sides; the lengths are {found.dtype}{list(found.shape)}.'
+  )
 
 
 class _Plan(NamedTuple):
@@ -186,7 +216,10 @@ class PackedRows:
   ):
     check_sizes(order.num_examples, batch_size, shard)
     self._order = order
-    self._lengths = np.concatenate(lengths)
+    joined = np.concatenate(lengths)
+    self._num_sides = 1 if joined.ndim == 1 else joined.shape[1]
+    self._lengths = joined
+    self._codes = codes(joined, row_length)
     self._offsets = np.cumsum([0, *map(len, lengths)])[:-1]
     self._row_length = row_length
     self._batch_size = batch_size
@@ -220,8 +253,8 @@ class PackedRows:
   def num_rows(self, number: int) -> int:
     """Returns the number of rows of a pass."""
     is_single = len(self._offsets) == 1
-    lengths = self._lengths if is_single else self._lengths_of(self._examples(number))
-    return sum(count for count, _ in self._patterns_of(lengths))
+    own = self._codes if is_single else self._codes_of(self._examples(number))
+    return sum(count for count, _ in self._patterns_of(own))
 
   def identity(self) -> dict[str, int]:
     content = hashlib.sha256(self._lengths.tobytes())
@@ -234,21 +267,21 @@ class PackedRows:
       self._rows_before.append(self._rows_before[-1] + self.num_rows(number))
     return bisect.bisect_right(self._rows_before, row) - 1
 
-  def _lengths_of(self, examples: ShardRows) -> np.ndarray:
+  def _codes_of(self, examples: ShardRows) -> np.ndarray:
     if examples.parts is None:
-      return self._lengths[examples.indices]
-    return self._lengths[self._offsets[examples.parts] + examples.indices]
+      return self._codes[examples.indices]
+    return self._codes[self._offsets[examples.parts] + examples.indices]
 
   def _examples(self, number: int) -> ShardRows:
     size = self._order.num_examples
     return self._order.examples(number * size, size)
 
-  def _patterns_of(self, lengths: np.ndarray) -> list[Pattern]:
-    histogram = np.bincount(lengths)
+  def _patterns_of(self, own: np.ndarray) -> list[Pattern]:
+    histogram = np.bincount(own)
     key = histogram.tobytes()
     if key not in self._patterns:
       self._patterns.clear()
-      self._patterns[key] = patterns(histogram, self._row_length)
+      self._patterns[key] = patterns(histogram, self._row_length, self._num_sides)
     return self._patterns[key]
 
   def _plan(self, number: int) -> _Plan:
@@ -256,9 +289,9 @@ class PackedRows:
       if len(self._plans) == _KEPT_PLANS:
         del self._plans[min(self._plans)]
       examples = self._examples(number)
-      lengths = self._lengths_of(examples)
+      own = self._codes_of(examples)
       random = seeds.generator(self._seed, 'packing', number)
-      order, edges = planned(lengths, self._patterns_of(lengths), random)
+      order, edges = planned(own, self._patterns_of(own), random)
       parts = None if examples.parts is None else examples.parts[order]
       self._plans[number] = _Plan(
         ShardRows(examples.indices[order], examples.epochs[order], None, parts), edges
@@ -266,68 +299,29 @@ class PackedRows:
     return self._plans[number]
 
 
-def patterns(histogram: np.ndarray, row_length: int) -> list[Pattern]:
-  """Chooses the lengths that rows hold: the longest first, each into a row with the most space.
-
-  Args:
-    histogram: number of examples of each length, int [longest + 1].
-  """
-  total = int(histogram @ np.arange(len(histogram)))
-  rows: dict[int, list[tuple[int, dict[int, int]]]] = {}  # by the space that is left
-  spaces: list[int] = []  # their keys, ascending
-
-  def put(space: int, num_rows: int, content: dict[int, int]) -> None:
-    if space not in rows:
-      rows[space] = []
-      bisect.insort(spaces, space)
-    rows[space].append((num_rows, content))
-
-  put(row_length, math.ceil(total / row_length), {})
-  for length in np.flatnonzero(histogram)[::-1].tolist():
-    left = int(histogram[length])
-    while left:
-      if spaces[-1] < length:
-        put(row_length, max(1, left * length // row_length), {})
-      space = spaces[-1]
-      num_rows, content = rows[space].pop()
-      if not rows[space]:
-        del rows[space], spaces[-1]
-      filled = min(num_rows, left)
-      if filled < num_rows:
-        put(space, num_rows - filled, content)
-      put(space - length, filled, {**content, length: content.get(length, 0) + 1})
-      left -= filled
-  return [
-    (num_rows, tuple(content.items()))
-    for space in spaces
-    for num_rows, content in rows[space]
-    if content
-  ]
-
-
 def planned(
-  lengths: np.ndarray, of_rows: Sequence[Pattern], random: np.random.Generator
+  own: np.ndarray, of_rows: Sequence[Pattern], random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
   """Fills rows with the examples of a pass.
 
   Args:
-    lengths: of the examples, int64 [examples], in an order that is random already.
-    of_rows: the patterns of these lengths.
+    own: codes of the examples, int64 [examples], in an order that is random already.
+    of_rows: the patterns of these codes.
     random: sets the order of the rows.
 
   Returns:
     The positions of the examples, row after row, int64 [examples], in each row ascending; and where
     rows begin, int64 [rows + 1].
   """
-  by_length = np.argsort(lengths, kind='stable')
-  used = np.concatenate([[0], np.cumsum(np.bincount(lengths))]).tolist()
+  by_code = np.argsort(own, kind='stable')
+  used = np.concatenate([[0], np.cumsum(np.bincount(own))]).tolist()
   chosen, in_row = [], []
   num_rows = 0
   for number, content in of_rows:
     numbers = np.arange(num_rows, num_rows + number)
-    for length, each in content:
-      first, used[length] = used[length], used[length] + number * each
-      chosen.append(by_length[first : used[length]])
+    for code, each in content:
+      first, used[code] = used[code], used[code] + number * each
+      chosen.append(by_code[first : used[code]])
       in_row.append(np.repeat(numbers, each))
     num_rows += number
   positions, rows = np.concatenate(chosen), random.permutation(num_rows)[np.concatenate(in_row)]

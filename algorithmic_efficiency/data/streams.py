@@ -3,10 +3,13 @@
 The `data.py` of a task has one of two forms. `loader(definition, root, split)` makes whole batches.
 `source(definition, root, split)` gives single examples, and `transform(definition, train)` maps
 them. `collate(definition)` joins examples that cannot be stacked. The source may be a `Mixture`, or
-`Packed` around a source or a mixture. In either form, `mix_batch(definition)` mixes the examples of
-a training batch, as `batch_mix` says. `split` is a stored split: 'train', 'validation', 'test' or
-the name of a probe. The split 'eval_train' is the first part of 'train'; of a mixture, it is a part
-with the same share of each source.
+`Packed` around a source or a mixture; a loader may be `Packed`, too. In either form,
+`mix_batch(definition)` mixes the examples of a training batch, as `batch_mix` says. `split` is a
+stored split: 'train', 'validation', 'test' or the name of a probe. The split 'eval_train' is the
+first part of 'train'; of a mixture, it is a part with the same share of each source.
+
+For generated examples, `fake_batch` makes the batches, or `fake_eval_batch` those of evaluation if
+these have another form.
 """
 
 from __future__ import annotations
@@ -275,19 +278,39 @@ def _examples(
   """
   name = f'{definition.name}, {stored}'
   if root is None:
-    load = Loaded(_generated(data, definition, stored), name)
+    is_train = stored == 'train' and seed is not None
+    load = Loaded(_generated(data, definition, stored, is_train), name)
     if not hasattr(data, 'source'):
       return _Examples(name=name, load=load, of_source=_no_mixture(name))
     # Which sources there are is known with the data: a smoke run has each that it is asked for.
     num_examples = _num_examples(definition, stored)
     return _Examples(name=name, load=load, of_source=lambda _: (num_examples, load))
   if hasattr(data, 'loader'):
-    loader = _called(data, 'loader', definition, root, stored, name=name, gives_function=True)
-    if hasattr(loader, '__len__'):
-      _check_size(definition, stored, len(loader), name)
-    load = Loaded(loader, name, seed=None if seed is None else _augmentation(seed))
-    return _Examples(name=name, load=load, of_source=_no_mixture(name))
+    return _loaded(data, definition, root, stored, seed, name)
   return _mapped(data, definition, root, stored, seed, name)
+
+
+def _loaded(
+  data: ModuleType,
+  definition: WorkloadDefinition,
+  root: Path,
+  stored: str,
+  seed: int | None,
+  name: str,
+) -> _Examples:
+  """Opens a split of a task that makes whole batches."""
+  found = _called(data, 'loader', definition, root, stored, name=name)
+  loader: Any = found.source if isinstance(found, Packed) else found
+  _check_function(loader, 'loader', name)
+  if hasattr(loader, '__len__'):
+    _check_size(definition, stored, len(loader), name)
+  is_packed = isinstance(found, Packed) and stored == 'train' and seed is not None
+  return _Examples(
+    name=name,
+    load=Loaded(loader, name, seed=None if seed is None else _augmentation(seed)),
+    of_source=_no_mixture(name),
+    packed=found if is_packed else None,
+  )
 
 
 def _mapped(
@@ -302,7 +325,7 @@ def _mapped(
   is_train = stored == 'train' and seed is not None
   found = _called(data, 'source', definition, root, stored, name=name)
   packed = found if isinstance(found, Packed) and is_train else None
-  source = found.source if isinstance(found, Packed) else found
+  source: Any = found.source if isinstance(found, Packed) else found
   _check_size(definition, stored, _num_examples_of(source, name), name)
   join = None
   if packed is not None:
@@ -373,11 +396,20 @@ def _called(
     found = getattr(data, function)(*arguments)
   except Exception as error:
     fail(f'{name}, {function}', error)
-  if gives_function and not callable(found):
+  if gives_function:
+    _check_function(found, function, name)
+  return found
+
+
+def _check_function(found: Any, function: str, name: str) -> None:
+  """
+  Raises:
+    UserError: what a function of the task gives is no function.
+  """
+  if not callable(found):
     raise errors.UserError(
       f'{name}: {function} must return a function; it returned {errors.shown(found)}.'
     )
-  return found
 
 
 def _num_examples_of(source: Any, name: str) -> int:
@@ -423,14 +455,19 @@ def _check_size(definition: WorkloadDefinition, stored: str, found: int, name: s
     )
 
 
-def _generated(data: ModuleType, definition: WorkloadDefinition, stored: str) -> Arrays:
+def _generated(
+  data: ModuleType, definition: WorkloadDefinition, stored: str, is_train: bool
+) -> Arrays:
   """Generates a split.
 
   Raises:
-    UserError: `fake_batch` of the task returns something else than arrays of this many examples.
+    UserError: the function returns something else than arrays of this many examples.
   """
   num_examples = _num_examples(definition, stored)
-  batch = data.fake_batch(definition, num_examples, seeds.derive(_FAKE_SEED, 'fake', stored))
+  of_eval = not is_train and hasattr(data, 'fake_eval_batch')
+  function = 'fake_eval_batch' if of_eval else 'fake_batch'
+  seed = seeds.derive(_FAKE_SEED, 'fake', stored)
+  batch = getattr(data, function)(definition, num_examples, seed)
   try:
     if not isinstance(batch, dict):
       raise trees.TreeError(f'a batch must be a dict of arrays; it is {type(batch).__name__}.')
@@ -438,5 +475,5 @@ def _generated(data: ModuleType, definition: WorkloadDefinition, stored: str) ->
     if len(arrays) != num_examples:
       raise trees.TreeError(f'there must be {num_examples} examples; there are {len(arrays)}.')
   except (trees.TreeError, ValueError) as error:
-    raise errors.UserError(f'{definition.name}, {stored}, fake_batch: {error}') from None
+    raise errors.UserError(f'{definition.name}, {stored}, {function}: {error}') from None
   return arrays

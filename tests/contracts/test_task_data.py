@@ -41,6 +41,22 @@ def mixed(data, definition, batch):
   return mix(batch, trees.gather(batch, np.array([-1])), ExampleRandom(0))
 
 
+def assert_form_of_evaluation(batch, data, definition):
+  """The batch has the form of generated ones; with buckets of lengths, it may be shorter."""
+  size = len(batch['weights'])
+  if not hasattr(data, 'fake_eval_batch'):
+    generated = {**data.fake_batch(definition, size, 1), 'weights': batch['weights']}
+    assert form(batch) == form(generated)
+    return
+  found, generated = form(batch), form(data.fake_eval_batch(definition, size, 1))
+  assert found.keys() == generated.keys()
+  for path, (shape, dtype) in found.items():
+    longest, expected = generated[path]
+    assert dtype == expected, path
+    assert len(shape) == len(longest) and shape[0] == longest[0], path
+    assert all(own <= most for own, most in zip(shape, longest, strict=True)), path
+
+
 def assert_streams_match(definition, root):
   data = registry.module_of(definition, 'data')
   stream = streams.train_stream(data, definition, root, 8, 1)
@@ -59,8 +75,7 @@ def assert_streams_match(definition, root):
       weights = batch['weights']
       # One weight for an example, or more where parts of an example count apart.
       assert len(weights) == batch_size and weights.dtype == np.float32
-      generated = {**data.fake_batch(definition, batch_size, 1), 'weights': weights}
-      assert form(batch) == form(generated)
+      assert_form_of_evaluation(batch, data, definition)
       counted += (weights != 0).reshape(batch_size, -1).any(axis=1).sum()
     stream.close()
     assert counted == expected, split
@@ -143,9 +158,12 @@ def test_prepared_data_have_the_form_of_generated_ones(definition, prepared):
 @pytest.mark.parametrize('definition', RUNNABLE, **NAMES)
 def test_generated_batches_are_fresh_and_follow_the_seed(definition):
   data = registry.module_of(definition, 'data')
-  first, again, other = (dict(leaves(data.fake_batch(definition, 8, seed))) for seed in (3, 3, 4))
-  for path, array in first.items():
-    assert len(array) == 8
-    np.testing.assert_array_equal(array, again[path])
-    assert not np.shares_memory(array, again[path])
-  assert any(not np.array_equal(array, other[path]) for path, array in first.items())
+  for function in ('fake_batch', 'fake_eval_batch'):
+    if hasattr(data, function):
+      fake = getattr(data, function)
+      first, again, other = (dict(leaves(fake(definition, 8, seed))) for seed in (3, 3, 4))
+      for path, array in first.items():
+        assert len(array) == 8
+        np.testing.assert_array_equal(array, again[path])
+        assert not np.shares_memory(array, again[path])
+      assert any(not np.array_equal(array, other[path]) for path, array in first.items())

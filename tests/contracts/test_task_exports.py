@@ -20,6 +20,7 @@ ARGUMENTS = {
     'collate': ['definition'],
     'mix_batch': ['definition'],
     'fake_batch': ['definition', 'batch_size', 'seed'],
+    'fake_eval_batch': ['definition', 'batch_size', 'seed'],
   },
   'model': {
     'build': ['definition', '*dtype'],
@@ -34,7 +35,15 @@ ARGUMENTS = {
     'to_jax': ['definition', 'state_dict'],
   },
 }
-OPTIONAL = {'generate', 'loader', 'source', 'transform', 'collate', 'mix_batch'}
+OPTIONAL = {
+  'generate',
+  'loader',
+  'source',
+  'transform',
+  'collate',
+  'mix_batch',
+  'fake_eval_batch',
+}
 DEFAULTS = {'mask': None, 'label_smoothing': 0.0}
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}

@@ -133,6 +133,62 @@ def test_rows_resemble_each_other():
   assert np.std(numbers) < 3
 
 
+SIDES = st.lists(
+  st.tuples(st.integers(0, ROW_LENGTH), st.integers(0, ROW_LENGTH)), min_size=1, max_size=40
+).filter(lambda lengths: any(all(one) for one in lengths))
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=SIDES, seed=st.integers(0, 2**62))
+def test_no_side_of_a_row_is_too_long_and_examples_with_an_empty_side_are_in_none(lengths, seed):
+  packed = Packed(data_examples.Numbers(len(lengths)), lengths, ROW_LENGTH, leave_out_empty=True)
+  (checked,) = packed.checked_lengths('toy').values()
+  order = over_one_source(checked, seed=seed)
+  counted = [index for index, one in enumerate(lengths) if all(one)]
+  rows = rows_of(order, len(counted) + 3)
+  for row in rows:
+    sums = np.sum([lengths[index] for _, _, index in row], axis=0)
+    assert (sums > 0).all() and (sums <= ROW_LENGTH).all()
+  examples = [one for row in rows for one in row]
+  for epoch in range(2):
+    of_epoch = examples[epoch * len(counted) : (epoch + 1) * len(counted)]
+    assert sorted(of_epoch) == [(0, epoch, index) for index in counted]
+
+
+@pytest.mark.parametrize('row_length', [64, 128])
+def test_both_sides_of_rows_are_full(row_length):
+  """Lengths of pairs go together; a row can be no fuller than its longer side lets it."""
+  source = sentence_lengths()
+  noise = np.random.default_rng(1).normal(0, 2, len(source))
+  target = np.clip((source * 1.06 + noise).round(), 3, 64).astype(np.int64)
+  sides = np.stack([source, target], axis=1)
+  order = over_one_source(sides, row_length=row_length)
+  slots = order.num_rows(0) * row_length
+  assert target.sum() / slots > 0.975
+  assert sides.sum() / (2 * slots) > 0.945
+
+
+def test_lengths_of_one_side_are_refused_where_they_are_not_of_all():
+  mixture = Mixture(
+    {'a': data_examples.Numbers(1), 'b': data_examples.Numbers(1)}, {'a': 1, 'b': 1}, name='toy'
+  )
+  lengths = {'a': np.ones(1, int), 'b': np.ones((1, 2), int)}
+  with pytest.raises(errors.UserError, match='must have equally many sides'):
+    Packed(mixture, lengths, ROW_LENGTH).checked_lengths('toy, train')
+
+
+def test_a_side_that_fits_no_row_is_named():
+  packed = Packed(data_examples.Numbers(2), np.array([[1, 12], [3, 13]]), ROW_LENGTH)
+  with pytest.raises(errors.UserError, match=r'example 1: .*; it has 3 and 13\.'):
+    packed.checked_lengths('toy, train')
+  packed = Packed(data_examples.Numbers(1), np.array([[1, 0]]), ROW_LENGTH)
+  with pytest.raises(errors.UserError, match=r'example 0: .*; it has 1 and 0\.'):
+    packed.checked_lengths('toy, train')
+  packed = Packed(data_examples.Numbers(1), np.array([[1, 0]]), ROW_LENGTH, leave_out_empty=True)
+  with pytest.raises(errors.UserError, match='all are left out'):
+    packed.checked_lengths('toy, train')
+
+
 @pytest.mark.parametrize('length', [0, -1, 13])
 def test_a_length_that_fits_no_row_is_named(length):
   packed = Packed(data_examples.Numbers(3), np.array([1, 12, length]), ROW_LENGTH)

@@ -257,6 +257,48 @@ def test_a_smoke_run_has_each_source_that_it_is_asked_for():
     stream.open_source('a')
 
 
+class PackedLoader:
+  """A loader that shows which examples share a row, as the first and the number of them."""
+
+  def __len__(self):
+    return 5
+
+  def __call__(self, rows):
+    if rows.edges is None:
+      return {'first': rows.indices.copy(), 'number': np.ones_like(rows.indices)}
+    return {'first': rows.indices[rows.edges[:-1]], 'number': np.diff(rows.edges)}
+
+
+def test_a_loader_may_make_packed_rows_in_training_and_only_there():
+  lengths = np.full((5, 2), 4)
+  found = Packed(PackedLoader(), lengths, 8)
+  data = SimpleNamespace(loader=lambda *_: found, fake_batch=task().fake_batch)
+  five = definition(splits=Splits(train=5, eval_train=5, validation=5, test=None))
+  stream = streams.train_stream(data, five, ROOT, 3, SEED)
+  assert sorted(next(stream)['number'].tolist()) == [1, 2, 2]
+  evaluated = list(streams.eval_stream(data, five, ROOT, 'eval_train', 5))
+  assert [batch['number'].tolist() for batch in evaluated] == [[1] * 5]
+
+
+def test_a_loader_to_pack_must_be_a_function_with_a_length():
+  for loader, said in ((len, 'must have a length'), (None, 'loader must return a function')):
+    found = Packed(loader, np.full(5, 4), 8)
+    data = SimpleNamespace(loader=lambda *_, found=found: found, fake_batch=None)
+    with pytest.raises(errors.UserError, match=said):
+      streams.train_stream(data, definition(), ROOT, 2, SEED)
+
+
+def test_generated_batches_of_evaluation_may_have_a_form_of_their_own():
+  def fake_eval_batch(definition, batch_size, seed):
+    return {'wide': np.zeros((batch_size, 9))}
+
+  data = task(fake_eval_batch=fake_eval_batch)
+  assert next(streams.train_stream(data, definition(), None, 4, SEED)).keys() == {'tokens'}
+  for split in ('eval_train', 'validation'):
+    batch = next(streams.eval_stream(data, definition(), None, split, 4))
+    assert batch.keys() == {'wide', 'weights'}, split
+
+
 def test_only_sources_that_are_asked_for_are_read():
   read = []
 
