@@ -34,8 +34,8 @@ class ParallelText:
     long_pairs: 'refused' or 'left_out' of evaluation, where a sentence has more than `max_length`
       tokens. AlgoPerf leaves them out.
     text_sha256: SHA-256 of the text of all splits; empty accepts any text.
-    nested_subset: True if the training split is the first `splits.train` of the prepared pairs, in
-      an order of hashes: a smaller subset is a part of each larger one.
+    nested_subset: True if the training split is the first `splits.train` of the prepared pairs in
+      an order of hashes. A smaller subset is then a part of each larger one.
     noise_rate: share of the words of training targets that are replaced by other words, at random.
     noise_seed: seed of these replacements.
     train_source: name of a file of `--source` whose sentences replace those of the training source,
