@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,19 @@ class Bleu:
 
 
 def _sacrebleu() -> Any:
+  return of_sacrebleu('BLEU')
+
+
+def of_sacrebleu(name: str) -> Any:
+  """Returns a class of sacrebleu by its name, such as 'BLEU'.
+
+  Raises:
+    UserError: sacrebleu is not installed.
+  """
   try:
-    from sacrebleu.metrics import BLEU
+    return getattr(importlib.import_module('sacrebleu.metrics'), name)
   except ModuleNotFoundError as error:
     raise errors.UserError(
-      f'BLEU needs the package {error.name!r}, which is not installed. Install it with: '
+      f'{name} needs the package {error.name!r}, which is not installed. Install it with: '
       "pip install 'algorithmic-efficiency[text]'"
     ) from None
-  return BLEU

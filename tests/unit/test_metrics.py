@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.metrics.bleu import Bleu
+from algorithmic_efficiency.metrics.chrf import ChrF
+from algorithmic_efficiency.metrics.exact_match import ExactMatch
 from algorithmic_efficiency.metrics.means import ByDomain, Mean
 from algorithmic_efficiency.metrics.metric import MetricError, Totals, check_rows
 
@@ -161,3 +163,43 @@ def test_an_output_without_a_row_for_each_example_is_refused(shape):
   with pytest.raises(MetricError, match="of 4 rows; the shape of 'bad' is") as refused:
     check_rows({'fine': np.zeros(4), 'bad': np.zeros(shape)}, 4)
   assert refused.value.output == 'bad'
+
+
+def of_texts(kind, pieces) -> float:
+  """A metric of texts on examples, given to as many ranks as there are pieces."""
+  one = kind(texts=texts, outputs=('index',))
+  states = []
+  for piece in pieces:
+    state = None
+    for start in range(0, len(piece), 2):
+      rows = {'index': np.array(piece[start : start + 2])}
+      state = one.update(state, rows, rows)
+    states += [] if state is None else [state]
+  return one.compute({}, one.merge(states) if states else None)[one.name]
+
+
+class TestChrF:
+  @pytest.mark.parametrize('pieces', [[[0, 1, 2, 3, 4, 5]], [[5, 1], [3], [0, 2, 4]]])
+  def test_it_is_that_of_the_whole_corpus_however_that_is_cut(self, pieces):
+    sacrebleu = pytest.importorskip('sacrebleu')
+    expected = sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES])
+    assert of_texts(ChrF, pieces) == pytest.approx(expected.score, abs=1e-12)
+
+  def test_of_nothing_it_is_nan(self):
+    pytest.importorskip('sacrebleu')
+    assert math.isnan(of_texts(ChrF, [[]]))
+
+  def test_without_its_package_it_says_what_to_install(self, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'sacrebleu.metrics', None)
+    with pytest.raises(errors.UserError, match=r"sacrebleu.*pip install '.*\[text\]'"):
+      of_texts(ChrF, [[0]])
+
+
+class TestExactMatch:
+  @pytest.mark.parametrize('pieces', [[[0, 1, 2, 6]], [[6], [2, 0], [1]]])
+  def test_it_is_the_share_of_texts_that_are_the_same(self, pieces, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'TEXTS', [*TEXTS, ('same Text', 'same Text')])
+    assert of_texts(ExactMatch, pieces) == 0.25
+
+  def test_of_nothing_it_is_nan(self):
+    assert math.isnan(of_texts(ExactMatch, [[]]))
