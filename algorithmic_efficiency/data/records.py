@@ -54,22 +54,27 @@ class About:
 
 
 class Ragged:
-  """One-dimensional arrays of one type and varying length; `ragged[i]` is a copy of the i-th."""
+  """One-dimensional arrays of one type and varying length; `ragged[i]` is a copy of the i-th.
+
+  Attributes:
+    values: all arrays, one after the other.
+    offsets: where each begins and the last one ends, int64 [num_examples + 1].
+  """
 
   def __init__(self, values: np.ndarray, offsets: np.ndarray):
-    self._values = values
-    self._offsets = offsets
+    self.values = values
+    self.offsets = offsets
 
   def __len__(self) -> int:
-    return len(self._offsets) - 1
+    return len(self.offsets) - 1
 
   def __getitem__(self, index: int) -> np.ndarray:
-    return np.array(self._values[self._offsets[index] : self._offsets[index + 1]])
+    return np.array(self.values[self.offsets[index] : self.offsets[index + 1]])
 
   @property
   def lengths(self) -> np.ndarray:
     """Length of each array, int64 [num_examples]."""
-    return np.diff(self._offsets)
+    return np.diff(self.offsets)
 
 
 class Records:
