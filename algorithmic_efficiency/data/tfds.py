@@ -1,7 +1,7 @@
 """Reads data sets that TensorFlow Datasets has prepared, without TensorFlow.
 
-Only the random-access format array_record works without it. If a builder requires TensorFlow, the
-error says so.
+The random-access format array_record works without it, and so does the format tfrecord for data
+sets of texts. If a builder requires TensorFlow, the error says so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.data import tf_records
 
 _BLOCK_EXAMPLES = 512
 _INSTALL = "pip install 'algorithmic-efficiency[data]'"
@@ -23,7 +24,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Builder:
-  """A builder whose data is on disk as array_record.
+  """A builder whose data is on disk as array_record, or texts as tfrecord.
 
   Attributes:
     title: name and version of the builder, such as 'mnist 3.0.1'.
@@ -88,11 +89,59 @@ class Builder:
       for example in source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, total))):
         yield {name: example[name] for name in names}
 
+  def texts(
+    self, split: str, names: Sequence[str], progress: Progress
+  ) -> Iterator[tuple[str, ...]]:
+    """Yields text features of each example of a split, in the builder's order.
+
+    Raises:
+      UserError: a split or feature is missing, or the files cannot be read or are incomplete.
+    """
+    total = self.num_examples(split)
+    self._check_features(names)
+    number = 0
+    for number, example in enumerate(self._examples(split, names), 1):
+      yield tuple(example[name].decode() for name in names)
+      if not number % _BLOCK_EXAMPLES:
+        progress(f'read {split}', number, total)
+    if number != total:
+      raise errors.UserError(
+        f'The split {split} of {self.title} must hold {total} examples; the files in {self.folder} '
+        f'hold {number}. Fetch or copy them again.'
+      )
+
+  def _examples(self, split: str, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    if _format(self._builder) == 'tfrecord':
+      yield from _from_tf_records(self._builder.info.splits[split].filepaths, names)
+      return
+    source = _data_source(self._builder, split)
+    for start in range(0, len(source), _BLOCK_EXAMPLES):
+      yield from source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, len(source))))
+
   def _check_features(self, names: Sequence[str]) -> None:
     known = self._builder.info.features
     for name in names:
       if name not in known:
         raise errors.unknown(f'feature of {self.title}', name, known)
+
+
+def _from_tf_records(paths: Sequence[Any], names: Sequence[str]) -> Iterator[Mapping[str, bytes]]:
+  """
+  Raises:
+    UserError: a record has no such texts.
+  """
+  from google.protobuf.message import DecodeError
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  for path in paths:
+    for content in tf_records.contents(Path(path)):
+      try:
+        features = tf_example_pb2.Example.FromString(content).features.feature
+        yield {name: features[name].bytes_list.value[0] for name in names}
+      except (DecodeError, IndexError) as error:
+        raise errors.UserError(
+          f'{path} must hold examples with {" and ".join(names)}; one cannot be read ({error!r}).'
+        ) from None
 
 
 class Builders(Mapping[str, Builder]):
@@ -160,9 +209,10 @@ def open_builder(name: str, folder: Path | None) -> Builder:
 
 
 def _builder(library: Any, name: str, folder: Path | None) -> Any:
-  options = {} if folder is None else {'data_dir': str(folder)}
+  # What is in a folder has its own format; what the library is to prepare gets ours.
+  options = {'file_format': 'array_record'} if folder is None else {'data_dir': str(folder)}
   try:
-    builder = library.builder(name, file_format='array_record', **options)
+    builder = library.builder(name, **options)
     if folder is not None and not builder.is_prepared():
       raise errors.UserError(
         f'--source must hold the builder {name!r} of TensorFlow Datasets, prepared; {folder} does '
@@ -196,14 +246,26 @@ def _needs_package(name: str, error: ImportError) -> errors.UserError:
 
 
 def _check_format(builder: Any) -> None:
+  found = _format(builder)
+  if found == 'array_record' or (found == 'tfrecord' and _has_texts_only(builder)):
+    return
+  raise errors.UserError(
+    f'The data must be in the format array_record; {builder.data_dir} has {found or "no format"}. '
+    f'Prepare it again: tensorflow_datasets.builder({builder.info.name!r}).download_and_prepare('
+    "file_format='array_record')."
+  )
+
+
+def _format(builder: Any) -> str | None:
   found = builder.info.file_format
-  if found is None or found.value != 'array_record':
-    raise errors.UserError(
-      f'The data must be in the format array_record; {builder.data_dir} has '
-      f'{"no format" if found is None else found.value}. Prepare it again: '
-      f'tensorflow_datasets.builder({builder.info.name!r}).download_and_prepare('
-      "file_format='array_record')."
-    )
+  return None if found is None else found.value
+
+
+def _has_texts_only(builder: Any) -> bool:
+  from tensorflow_datasets import features
+
+  known = builder.info.features
+  return hasattr(known, 'values') and all(isinstance(f, features.Text) for f in known.values())
 
 
 def _data_source(builder: Any, split: str, **options: Any) -> Any:

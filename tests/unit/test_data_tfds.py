@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny_texts
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
@@ -51,6 +52,22 @@ BUILDERS = """
         yield i, {'image': np.full((28, 28, 1), i, np.uint8), 'label': i % 10}
 
   TinyDigits(data_dir=sys.argv[1]).download_and_prepare(file_format='array_record')
+
+  class TinyTexts(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.0.0')
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name='de-en')]
+
+    def _info(self):
+      features = tfds.features.Translation(languages=('de', 'en'))
+      return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+      return {'train': ((i, {'de': f'Sätze {i}', 'en': f'phrases {i}'}) for i in range(600))}
+
+    def _generate_examples(self):
+      raise NotImplementedError
+
+  TinyTexts(data_dir=sys.argv[1]).download_and_prepare(file_format='array_record')
 """
 
 
@@ -253,6 +270,45 @@ def test_a_format_without_random_access_is_refused(folder, tmp_path):
     errors.UserError, match=r'must be in the format array_record; .* has tfrecord'
   ):
     tfds.open_builder('tiny_digits', tmp_path / 'copy')
+
+
+@pytest.fixture
+def as_tf_records(folder, tmp_path):
+  """The texts as the library writes them by default, in a folder of their own."""
+  source = folder / 'tiny_texts' / 'de-en' / '1.0.0'
+  return tiny_texts.as_tf_records(source, tmp_path / 'texts' / 'tiny_texts' / 'de-en' / '1.0.0')
+
+
+def texts(folder, names=('en', 'de')):
+  builder = tfds.open_builder('tiny_texts/de-en:1.0.0', folder)
+  return list(builder.texts('train', names, lambda *_: None))
+
+
+def test_texts_are_read_alike_from_both_formats(folder, as_tf_records):
+  found = texts(folder)
+  assert sorted(found) == sorted((f'phrases {i}', f'Sätze {i}') for i in range(600))
+  assert texts(as_tf_records.parents[2]) == found
+  assert texts(as_tf_records, ['de']) == [(german,) for _, german in found]
+
+
+def test_texts_that_are_missing_or_damaged_are_named(as_tf_records):
+  with pytest.raises(errors.UserError, match=r"no feature of tiny_texts 1.0.0 'fr'"):
+    texts(as_tf_records, ['fr'])
+  (path,) = (one for one in as_tf_records.iterdir() if 'tfrecord' in one.name)
+  content = path.read_bytes()
+  path.write_bytes(content[:-5])
+  with pytest.raises(errors.UserError, match=r'tfrecord.*truncated, damaged .* ends behind it'):
+    texts(as_tf_records)
+  path.write_bytes(content + b'123')
+  with pytest.raises(errors.UserError, match=r'tfrecord.*truncated, damaged .* begins too late'):
+    texts(as_tf_records)
+  size = 16 + int.from_bytes(content[:8], 'little')
+  path.write_bytes(content[size:])
+  with pytest.raises(errors.UserError, match=r'must hold 600 examples; the files .* hold 599'):
+    texts(as_tf_records)
+  path.write_bytes(content[:8] + bytes(4) + b'x' * (size - 12) + content[size:])
+  with pytest.raises(errors.UserError, match='must hold examples with en and de; one cannot be'):
+    texts(as_tf_records)
 
 
 def test_reading_needs_no_tensorflow(folder):
