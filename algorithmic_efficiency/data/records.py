@@ -387,6 +387,13 @@ class Writer:
       },
     )
 
+  def discard(self) -> None:
+    """Removes all that was written, when the inputs turn out to be useless; downloads stay."""
+    self._fields, self._files = {}, {}
+    for path in self.folder.iterdir():
+      if path.is_file():
+        path.unlink()
+
   def finish(self) -> None:
     """Writes the manifest and removes journal and downloads.
 
