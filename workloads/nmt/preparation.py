@@ -1,0 +1,321 @@
+"""Fills a prepared set with pairs of sentences as tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.data import records, tfds
+from algorithmic_efficiency.data.prepare import Progress, Source
+
+from . import places, vocabulary
+from .data_records import ParallelText
+from .noise import Noise
+from .text_files import Pair, TextError, TextFolder
+from .vocabulary import Vocabulary
+
+SETTINGS = 'settings.json'
+_HELD_OUT = ('validation', 'test')
+_SPLITS = (*_HELD_OUT, 'train')
+_BLOCK = 8192  # pairs that are encoded at a time
+_TRAIN, _HELD = 'train', 'heldout'  # builders of TensorFlow Datasets, by their names in definitions
+
+
+class Text(Protocol):
+  """Parallel text by split."""
+
+  folder: Path
+
+  def pairs(self, split: str) -> Iterator[Pair]: ...
+
+  def lines(self, name: str) -> Iterator[str]: ...
+
+
+def settings(data: ParallelText) -> dict[str, object]:
+  """Returns what a prepared set depends on, as JSON has it; it is stored in `settings.json`."""
+  return {
+    'source_language': data.source_language,
+    'target_language': data.target_language,
+    'max_length': data.max_length,
+    'noise_rate': data.noise_rate,
+    'noise_seed': data.noise_seed if data.noise_rate else 0,
+    'train_source': data.train_source,
+  }
+
+
+def fill(
+  definition: WorkloadDefinition, source: Source, out: records.Writer, progress: Progress
+) -> None:
+  """Writes vocabulary, tokens and raw references; see `parallel_text_data.prepare`."""
+  text = _text(definition, source, out, progress)
+  try:
+    if definition.data.text_sha256:
+      _check_text(text, definition.data)
+    found = _vocabulary(definition, text, out, progress)
+    for split in _SPLITS:
+      _write(definition, split, text, found, out, progress)
+  except TextError:
+    out.discard()
+    raise
+  content = json.dumps(settings(definition.data), indent=2)
+  out.file(SETTINGS, f'{content}\n'.encode())
+
+
+def _write(
+  definition: WorkloadDefinition,
+  split: str,
+  text: Text,
+  found: Vocabulary,
+  out: records.Writer,
+  progress: Progress,
+) -> None:
+  """Writes the fields of a split, unless all are complete from an earlier attempt."""
+  data = definition.data
+  names = ['inputs', 'targets', *(['target_text'] if split in _HELD_OUT else [])]
+  if all(out.has(f'{split}/{name}') for name in names):
+    return
+  pairs = _pairs(text, split, data)
+  if split == 'train' and data.noise_rate:
+    pairs = Noise.of(data, lambda: _pairs(text, split, data)).replaced(pairs)
+  encoded = _Encoded(definition, split, found, progress)
+  encoded.read(pairs)
+  for name, side in zip(names, (encoded.inputs, encoded.targets, encoded.texts), strict=False):
+    dtype = np.dtype(np.uint8) if name == 'target_text' else found.dtype
+    out.ragged(f'{split}/{name}', side, dtype=dtype)
+
+
+def _text(
+  definition: WorkloadDefinition, source: Source, out: records.Writer, progress: Progress
+) -> Text:
+  """
+  Raises:
+    UserError: the source has another form.
+  """
+  data, names = definition.data, places.names(definition.dataset)
+  if source is None:
+    return TextFolder(places.fetched(definition.dataset, out, progress), data, names)
+  if isinstance(source, tfds.Builders):
+    return _BuiltText(source, data, progress)
+  assert isinstance(source, Path), 'there are no named sources, and no single builder'
+  if not source.is_dir():
+    raise errors.UserError(f'--source must be a folder; {source} is a file.')
+  builders = definition.tfds or {}
+  assert not isinstance(builders, str)
+  if any((source / name.partition('/')[0]).is_dir() for name in builders.values()):
+    return _BuiltText(tfds.Builders(builders, source), data, progress)
+  return TextFolder(source, data, names)
+
+
+class _BuiltText:
+  """Text that TensorFlow Datasets has prepared, such as a folder that AlgoPerf has filled."""
+
+  def __init__(self, builders: tfds.Builders, data: ParallelText, progress: Progress):
+    self._builders = builders
+    self._languages = (data.source_language, data.target_language)
+    self._progress = progress
+
+  def __str__(self) -> str:
+    return str(self.folder)
+
+  @property
+  def folder(self) -> Path:
+    """The data folder of the library, above builder, configuration and version."""
+    return self._builders[_TRAIN].folder.parents[2]
+
+  def pairs(self, split: str) -> Iterator[Pair]:
+    builder = self._builders[_TRAIN if split == 'train' else _HELD]
+    found = builder.texts(split, self._languages, self._progress)
+    for number, (source, target) in enumerate(found, 1):
+      yield Pair(source, target, builder.folder / split, number)
+
+  def lines(self, name: str) -> Iterator[str]:
+    raise errors.UserError(
+      f'train_source needs text files in --source, one of them {name}; {self.folder} has the data '
+      'of TensorFlow Datasets, in another order.'
+    )
+
+
+def _pairs(text: Text, split: str, data: ParallelText) -> Iterator[Pair]:
+  """Yields the pairs of a split; those of training without an empty sentence.
+
+  Raises:
+    TextError: a held-out sentence is empty.
+  """
+  pairs = text.pairs(split)
+  if split == 'train' and data.train_source:
+    pairs = _with_source(pairs, text.lines(data.train_source), text.folder / data.train_source)
+  for pair in pairs:
+    if pair.source.strip() and pair.target.strip():
+      yield pair
+    elif split != 'train':
+      raise TextError(
+        f'{pair.where}: each sentence of the {split} text must have words; one of this pair is '
+        'empty. Remove the line from both files.'
+      )
+
+
+def _with_source(pairs: Iterable[Pair], lines: Iterator[str], path: Path) -> Iterator[Pair]:
+  """Yields pairs with other source sentences.
+
+  Raises:
+    TextError: there are not as many.
+  """
+  number = 0
+  for number, (pair, line) in enumerate(itertools.zip_longest(pairs, lines), 1):
+    if pair is None or line is None:
+      raise TextError(
+        f'{path} must have a line for each pair of training; it has '
+        f'{"more" if pair is None else f"{number - 1}"}, and there are '
+        f'{number - 1 if pair is None else "more"} pairs.'
+      )
+    yield pair._replace(source=line, path=path, line=number)
+
+
+def _check_text(text: Text, data: ParallelText) -> None:
+  """
+  Raises:
+    TextError: it is not the text that the target is defined on.
+  """
+  digest = hashlib.sha256()
+  for split in ('train', *_HELD_OUT):
+    for pair in text.pairs(split):
+      digest.update(f'{pair.source}\t{pair.target}\n'.encode())
+  if digest.hexdigest() != data.text_sha256:
+    raise TextError(
+      f'The target is defined on text with the SHA-256 {data.text_sha256[:12]}; that in {text} has '
+      f'{digest.hexdigest()[:12]}. Give the original files, or make another workload of yours.'
+    )
+
+
+def _vocabulary(
+  definition: WorkloadDefinition, text: Text, out: records.Writer, progress: Progress
+) -> Vocabulary:
+  """Returns the vocabulary of the set; first copies or trains one if it has none yet."""
+  data, path = definition.data, out.folder / vocabulary.FILE
+  if out.has(vocabulary.FILE):
+    return Vocabulary(path.read_bytes(), path, data)
+  if data.vocabulary == 'shipped':
+    found = vocabulary.shipped(definition.dataset, data)
+  else:
+    given = vocabulary.find(text.folder, data)
+    if given is None:
+      progress('train the vocabulary', 0, None)
+    found = given or vocabulary.trained(_alternating(text, data), text.folder, data)
+  out.file(vocabulary.FILE, found.content)
+  return found
+
+
+def _alternating(text: Text, data: ParallelText) -> Iterator[str]:
+  for pair in _pairs(text, 'train', data):
+    yield pair.source
+    yield pair.target
+
+
+class _Block(NamedTuple):
+  """The tokens of some sentences, one after the other, and the length of each."""
+
+  tokens: np.ndarray
+  lengths: np.ndarray
+
+
+@dataclass
+class _Side:
+  """The sentences of one language, in blocks that are larger than arrays of single sentences."""
+
+  blocks: list[_Block]
+
+  def add(self, sentences: list[np.ndarray], dtype: np.dtype) -> None:
+    tokens = np.concatenate([np.empty(0, dtype), *sentences])
+    self.blocks.append(_Block(tokens, np.array([len(one) for one in sentences], np.int64)))
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    for tokens, lengths in self.blocks:
+      yield from np.split(tokens, np.cumsum(lengths)[:-1])
+
+
+class _Encoded:
+  """The pairs of a split as tokens; a pair with a sentence that is too long is left out, empty."""
+
+  def __init__(
+    self, definition: WorkloadDefinition, split: str, found: Vocabulary, progress: Progress
+  ):
+    self._definition = definition
+    self._split = split
+    self._vocabulary = found
+    self._progress = progress
+    self._num_pairs = 0
+    self._num_left_out = 0
+    self.inputs, self.targets, self.texts = _Side([]), _Side([]), _Side([])
+
+  def read(self, pairs: Iterable[Pair]) -> None:
+    """
+    Raises:
+      TextError: there are more or fewer pairs than the definition has, or a sentence is too long.
+    """
+    data = self._definition.data
+    expected = getattr(self._definition.splits, self._split)
+    for block in _blocks(pairs):
+      self._add(block)
+      self._progress(f'encode {self._split}', self._num_pairs, expected)
+    is_enough = self._num_pairs >= expected if self._may_have_more else self._num_pairs == expected
+    if not is_enough:
+      raise TextError(
+        f'{self._definition.name} needs {expected:,} pairs in its {self._split} split; the text '
+        f'has {self._num_pairs:,} without an empty sentence. Give the whole text, or define a '
+        'workload of your own, with its own data set and splits.'
+      )
+    if self._num_left_out * 2 > self._num_pairs:
+      raise TextError(
+        f'Most sentences of the {self._split} text must have at most {data.max_length} tokens; '
+        f'{self._num_left_out:,} of {self._num_pairs:,} pairs have a longer one. Divide the text '
+        'into sentences, one a line.'
+      )
+
+  @property
+  def _may_have_more(self) -> bool:
+    return self._split == 'train' and self._definition.data.nested_subset
+
+  def _add(self, block: list[Pair]) -> None:
+    data, dtype = self._definition.data, self._vocabulary.dtype
+    sides = [self._vocabulary.encode([pair[side] for pair in block]) for side in (0, 1)]
+    for place, pair in enumerate(block):
+      longest = max(len(side[place]) for side in sides)
+      if longest > data.max_length:
+        self._leave_out(pair, longest)
+        for side in sides:
+          side[place] = np.empty(0, dtype)
+    self._num_pairs += len(block)
+    for side, sentences in zip((self.inputs, self.targets), sides, strict=True):
+      side.add(sentences, dtype)
+    if self._split in _HELD_OUT:
+      encoded = [np.frombuffer(pair.target.encode(), np.uint8) for pair in block]
+      self.texts.add(encoded, np.dtype(np.uint8))
+
+  def _leave_out(self, pair: Pair, longest: int) -> None:
+    """
+    Raises:
+      TextError: each pair of the split must count.
+    """
+    data = self._definition.data
+    if self._split in _HELD_OUT and data.long_pairs == 'refused':
+      raise TextError(
+        f'{pair.where}: a sentence of the {self._split} text must have at most {data.max_length} '
+        f'tokens; one of this pair has {longest}. Divide it, or raise max_length in a workload of '
+        'your own.'
+      )
+    self._num_left_out += 1
+
+
+def _blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+  iterator = iter(pairs)
+  while block := list(itertools.islice(iterator, _BLOCK)):
+    yield block
