@@ -63,6 +63,7 @@ def prepare(
       f'The data set {definition.dataset} is bundled and needs no preparation.'
     )
   _check_code(definition)
+  _check_apart(root, source)
   if root.exists() and not overwrite:
     raise errors.UserError(
       f'{root} exists already; check it with `algoeff data verify {definition.dataset} --data_dir '
@@ -86,6 +87,20 @@ def prepare(
     out.finish()
     _put_in_place(staging, root)
   return records.open_prepared(root)
+
+
+def _check_apart(root: Path, source: Raw | None) -> None:
+  """
+  Raises:
+    UserError: a source lies where the set is written, so that --overwrite would remove it.
+  """
+  parts = source.values() if isinstance(source, Mapping) else [] if source is None else [source]
+  for path in parts:
+    if path.resolve().is_relative_to(root.resolve()):
+      raise errors.UserError(
+        f'--source must lie outside of {root}, to which the prepared set is written; it is {path}. '
+        'Choose another --data_dir.'
+      )
 
 
 def verify(definition: WorkloadDefinition, data_dir: Path, progress: Progress) -> dict[str, int]:

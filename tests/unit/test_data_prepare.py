@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import gzip
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,17 @@ def test_without_a_source_the_files_are_fetched(tmp_path, monkeypatch):
 
 def is_prepared_file(name):
   return name == 'manifest.json' or name.endswith('.npy')
+
+
+@pytest.mark.parametrize('below', ['', 'raw'])
+def test_a_source_where_the_set_is_written_is_refused_instead_of_removed(tmp_path, source, below):
+  """Regression: --overwrite removed it."""
+  place = tmp_path / 'mnist'
+  shutil.copytree(source, place / below, dirs_exist_ok=True)
+  before = sorted(place.rglob('*'))
+  with pytest.raises(errors.UserError, match=r'must lie outside of .*mnist.* another --data_dir'):
+    prepare(tmp_path, place / below, overwrite=True)
+  assert sorted(place.rglob('*')) == before
 
 
 def test_a_set_that_stands_is_left_alone(tmp_path, source):
