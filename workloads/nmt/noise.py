@@ -22,8 +22,8 @@ _MAX_TRIES = 20  # of drawing a word that differs; only a text of one word needs
 class Noise:
   """Replaces each target word with a given probability by a word that occurs elsewhere.
 
-  What is replaced depends on the seed and the number of the pair alone, so that texts with equal
-  seeds and different rates are comparable: a word that is replaced at a rate is so at each higher.
+  What is replaced depends on the seed and the number of the pair alone. A word that is replaced at
+  a rate is replaced by the same word at each higher rate, so texts of one seed are comparable.
 
   Attributes:
     rate: probability of a word to be replaced.

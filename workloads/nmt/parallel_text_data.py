@@ -42,13 +42,14 @@ def prepare(
   """Writes the pairs of each split as tokens.
 
   Args:
-    source: a folder with parallel text, or one that AlgoPerf or TensorFlow Datasets has filled;
-      the builders of the latter; or None to download the text from its official places. A
-      vocabulary that is not shipped is read from the folder, or trained.
+    source: a folder with parallel text, or one that AlgoPerf or TensorFlow Datasets has filled; the
+      builders of the latter; or None to download the text. A vocabulary that is not shipped is read
+      from the folder, or trained.
 
   Raises:
-    UserError: a file is missing, damaged, not UTF-8 or has another number of lines; the text or the
-      vocabulary is not that of the definition; a sentence is too long; or a package is missing.
+    UserError: a file is missing, damaged, not UTF-8 or has another number of lines; or a sentence
+      is too long. The text or the vocabulary is not that of the definition; or a package is
+      missing.
   """
   preparation.fill(definition, source, out, progress)
 

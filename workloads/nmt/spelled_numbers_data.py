@@ -81,7 +81,7 @@ def _tokens(data: SpelledNumbers, splits: Splits) -> _Tokens:
   Raises:
     UserError: the phrases or their pieces differ from those of the record.
   """
-  of_splits = _phrases(data, splits)
+  of_splits = _checked(data, splits)
   found = {
     split: [[phrases.pieces(phrase[side]) for phrase in own] for side in (0, 1)]
     for split, own in of_splits.items()
@@ -116,15 +116,27 @@ def _ragged(sentences: Sequence[Sequence[str]], number_of: Mapping[str, int]) ->
   return records.Ragged(np.array(values, np.uint16), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def _phrases(data: SpelledNumbers, splits: Splits) -> Mapping[str, Sequence[Phrase]]:
-  """Returns the phrases of each split; no phrase is twice among them.
-
-  Raises:
-    UserError: they differ from those that the target is defined on.
+def _checked(data: SpelledNumbers, splits: Splits) -> Mapping[str, Sequence[Phrase]]:
   """
+  Raises:
+    UserError: the phrases differ from those that the target is defined on.
+  """
+  found = _phrases(data.seed, splits)
+  sha256 = hashlib.sha256(repr(found).encode()).hexdigest()
+  if data.sha256 and sha256 != data.sha256:
+    raise errors.UserError(
+      f'The target is defined on phrases with the SHA-256 {data.sha256[:12]}; those of these '
+      f'settings have {sha256[:12]}. Use splits and seed of the definition, or leave sha256 empty.'
+    )
+  return found
+
+
+@functools.lru_cache(maxsize=2)
+def _phrases(seed: int, splits: Splits) -> Mapping[str, Sequence[Phrase]]:
+  """Returns the phrases of each split; no phrase is twice among them."""
   sizes = {split: getattr(splits, split) or 0 for split in _SPLITS}
   distinct: dict[Phrase, None] = {}
-  stream = phrases.drawn(data.seed)
+  stream = phrases.drawn(seed)
   while len(distinct) < sum(sizes.values()):
     distinct[next(stream)] = None
   # Short numbers come early; by hash, each split has its share of them.
@@ -133,10 +145,4 @@ def _phrases(data: SpelledNumbers, splits: Splits) -> Mapping[str, Sequence[Phra
   for split, size in sizes.items():
     found[split] = mixed[first : first + size]
     first += size
-  sha256 = hashlib.sha256(repr(found).encode()).hexdigest()
-  if data.sha256 and sha256 != data.sha256:
-    raise errors.UserError(
-      f'The target is defined on phrases with the SHA-256 {data.sha256[:12]}; those of these '
-      f'settings have {sha256[:12]}. Use splits and seed of the definition, or leave sha256 empty.'
-    )
   return found

@@ -51,8 +51,8 @@ class TextFolder:
   Args:
     folder: the folder; files may be at any depth.
     data: languages of the text.
-    names: names of the files of each split in their order, without languages; a split whose files
-      are not there, or that has none, has one file with a usual name.
+    names: names of the files of each split in their order, without languages. If a split has none
+      or they are not there, its file has a usual name.
   """
 
   def __init__(self, folder: Path, data: ParallelText, names: Mapping[str, Sequence[str]]):

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,11 @@ def train(
       **options,
     )
   except RuntimeError as error:
+    largest = re.search(r'value <= (\d+)', str(error))
+    reason = f'it has at most {largest[1]}' if largest else ' '.join(str(error).split())
     raise errors.UserError(
-      f'A vocabulary of {vocab_size:,} pieces cannot be trained on the text of {where} '
-      f'({" ".join(str(error).split())}). Give more text, or a smaller vocab_size.'
+      f'A vocabulary of {vocab_size:,} pieces cannot be trained on the text of {where}: {reason}. '
+      'Give more text, or a smaller vocab_size.'
     ) from None
   return content.getvalue()
 
