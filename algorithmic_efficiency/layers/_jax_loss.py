@@ -139,7 +139,7 @@ def token_sums(
   targets: jax.Array,
   logits: jax.Array,
   weights: jax.Array,
-  target_bytes: jax.Array,
+  target_bytes: jax.Array | None = None,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Sum and weight of every metric over the tokens that count.
 
@@ -147,10 +147,11 @@ def token_sums(
     targets: the right token, int [batch, length].
     logits: [batch, length, vocab], cut as those of `token_loss` are.
     weights: 1 for a token that counts and 0 for padding, [batch, length].
-    target_bytes: the bytes of text that each target stands for, [batch, length].
+    target_bytes: the bytes of text that each target stands for, [batch, length]; None if unknown.
 
   Returns:
-    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), `bits_per_byte`.
+    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), and `bits_per_byte`
+    where the bytes are known.
   """
 
   def evaluated(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -168,11 +169,13 @@ def token_sums(
     losses, is_correct = evaluated(logits, targets)
   weights = weights.astype(losses.dtype)
   summed, num_tokens = jnp.sum(losses * weights), jnp.sum(weights)
-  return {
+  sums = {
     'loss': (summed, num_tokens),
     'accuracy': (jnp.sum(is_correct * weights), num_tokens),
-    'bits_per_byte': (summed / math.log(2), jnp.sum(target_bytes * weights)),
   }
+  if target_bytes is not None:
+    sums['bits_per_byte'] = (summed / math.log(2), jnp.sum(target_bytes * weights))
+  return sums
 
 
 def _loss_dtype(array: jax.Array) -> Any:

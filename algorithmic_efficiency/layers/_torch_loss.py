@@ -120,7 +120,7 @@ def token_sums(
   targets: torch.Tensor,
   logits: torch.Tensor,
   weights: torch.Tensor,
-  target_bytes: torch.Tensor,
+  target_bytes: torch.Tensor | None = None,
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
   """Sum and weight of every metric over the tokens that count; without gradients.
 
@@ -128,10 +128,11 @@ def token_sums(
     targets: the right token, int [batch, length].
     logits: [batch, length, vocab], cut as those of `token_loss` are.
     weights: 1 for a token that counts and 0 for padding, [batch, length].
-    target_bytes: the bytes of text that each target stands for, [batch, length].
+    target_bytes: the bytes of text that each target stands for, [batch, length]; None if unknown.
 
   Returns:
-    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), `bits_per_byte`.
+    `loss` in nats a token, `accuracy` (of logits that tie, the first counts), and `bits_per_byte`
+    where the bytes are known.
   """
   weights = weights.to(_loss_dtype(logits))
   losses, is_correct = [], []
@@ -141,11 +142,13 @@ def token_sums(
     losses.append(_losses(array, part_targets, 0.0))
     is_correct.append(array.argmax(dim=-1) == part_targets)
   summed, num_tokens = (torch.cat(losses, dim=1) * weights).sum(), weights.sum()
-  return {
+  sums = {
     'loss': (summed, num_tokens),
     'accuracy': ((torch.cat(is_correct, dim=1) * weights).sum(), num_tokens),
-    'bits_per_byte': (summed / math.log(2), (target_bytes * weights).sum()),
   }
+  if target_bytes is not None:
+    sums['bits_per_byte'] = (summed / math.log(2), (target_bytes * weights).sum())
+  return sums
 
 
 def _factors(logits: torch.Tensor) -> Factors | None:

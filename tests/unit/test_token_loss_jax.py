@@ -62,6 +62,14 @@ def test_losses_of_classes_are_those_of_sequences_of_one_token(label_smoothing):
     np.testing.assert_allclose(found[name], value.reshape(found[name].shape), rtol=1e-6)
 
 
+def test_without_bytes_there_are_the_other_sums():
+  logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+  targets, weights = jnp.zeros((2, 3), int), jnp.array([[1.0] * 3, [0.0] * 3])
+  with_bytes = layers.token_sums(targets, logits, weights, weights)
+  del with_bytes['bits_per_byte']
+  assert layers.token_sums(targets, logits, weights) == with_bytes
+
+
 def test_weights_of_examples_are_those_of_each_of_their_tokens():
   logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
   targets = jnp.zeros((2, 3), int)

@@ -240,6 +240,15 @@ def test_sums_are_those_of_the_formulas(monkeypatch, num_chunks):
     assert [value.item() for value in found[name]] == pytest.approx(values, rel=1e-12), name
 
 
+def test_without_bytes_there_are_the_other_sums():
+  one = twin.case()
+  logits = layers.vocab_logits(*tensors(one))
+  arguments = (torch.tensor(one.targets), logits, torch.tensor(one.mask))
+  with_bytes = layers.token_sums(*arguments, torch.tensor(one.mask))
+  del with_bytes['bits_per_byte']
+  assert layers.token_sums(*arguments) == with_bytes
+
+
 @pytest.mark.parametrize('num_chunks', [1, 5])
 def test_of_logits_that_tie_the_first_counts(monkeypatch, num_chunks):
   one = twin.with_ties(twin.case())
