@@ -185,7 +185,8 @@ class MultiHeadAttention(nn.Module):
       table: rotary positions of self attention; see `rotate`.
       positions: positions of x, int [batch, length]; None: those after what the cache holds.
       cache: of `start_cache`, or the `memory` of a context. Write tokens into it in their order.
-        The returned cache takes the place of this one.
+        The returned cache takes the place of this one. A row of a memory may serve several rows of
+        x, which follow each other; the mask is then [memory rows, heads or 1, 1, context_length].
       train: True turns dropout on.
       dropout_rate: probability with which a weight of the attention is zeroed.
 
@@ -197,7 +198,7 @@ class MultiHeadAttention(nn.Module):
       drop: Any = self._dropout
       options['dropout'] = functools.partial(drop, rate=dropout_rate, train=True)
     if cache is not None and 'index' not in cache:
-      return self._attend(self._scaled(self._query(x)), cache, **options), cache
+      return self._attend_shared(self._scaled(self._query(x)), cache, **options), cache
     if context is not None:
       return self._attend(self._scaled(self._query(x)), self.memory(context), **options)
     query, key, value = self._query(x), self._key(x), self._value(x)
@@ -243,6 +244,12 @@ class MultiHeadAttention(nn.Module):
   def _normalized(self, key: jax.Array) -> jax.Array:
     norm = self.config.query_key_norm
     return key if norm is None else normalize(key, norm.epsilon).astype(self.dtype)
+
+  def _attend_shared(self, query: jax.Array, held: Cache, **options: Any) -> jax.Array:
+    """Attends to a memory, of which each row serves as many rows of the query."""
+    together = query.reshape(len(held['key']), -1, *query.shape[2:])
+    out = self._attend(together, held, **options)
+    return out.reshape(*query.shape[:2], -1)
 
   def _attend(self, query: jax.Array, held: Cache, **options: Any) -> jax.Array:
     out = attention(query, held['key'], held['value'], scale=self.config.factor, **options)

@@ -183,7 +183,9 @@ class MultiHeadAttention(nn.Module):
       table: rotary positions of self attention; see `rotate`.
       positions: positions of x, int [batch, length]; None: those after what the cache holds.
       cache: of `start_cache`, or the `memory` of a context. Write tokens into it in their order.
-        The returned cache takes the place of this one, whose arrays are changed in place.
+        The returned cache takes the place of this one, whose arrays are changed in place. A row of
+        a memory may serve several rows of x, which follow each other; the mask is then [memory
+        rows, heads or 1, 1, context_length].
       dropout_rate: probability with which a weight of the attention is zeroed.
 
     Returns:
@@ -191,7 +193,7 @@ class MultiHeadAttention(nn.Module):
     """
     options: dict[str, Any] = {'mask': mask, 'bias': bias, 'dropout_rate': dropout_rate}
     if cache is not None and 'index' not in cache:
-      return self._attend(self._query(x), cache, **options), cache
+      return self._attend_shared(self._query(x), cache, **options), cache
     if context is not None:
       return self._attend(self._query(x), self.memory(context), **options)
     query, key, value = self._project(x, 'query', 'key', 'value')
@@ -238,6 +240,11 @@ class MultiHeadAttention(nn.Module):
   def _normalized(self, key: torch.Tensor) -> torch.Tensor:
     norm = self.config.query_key_norm
     return key if norm is None else normalize(key, norm.epsilon).to(key.dtype)
+
+  def _attend_shared(self, query: torch.Tensor, held: Cache, **options: Any) -> torch.Tensor:
+    """Attends to a memory, of which each row serves as many rows of the query."""
+    together = query.reshape(len(held['key']), -1, *query.shape[2:])
+    return self._attend(together, held, **options).view(*query.shape[:2], -1)
 
   def _attend(self, query: torch.Tensor, held: Cache, **options: Any) -> torch.Tensor:
     out = attention(query, held['key'], held['value'], scale=self.config.factor, **options)

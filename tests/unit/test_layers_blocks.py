@@ -376,6 +376,41 @@ def cached_in_jax(case: Case, parts: list[int]) -> list[np.ndarray]:
   return found
 
 
+@each_framework
+def test_rows_may_share_a_memory(framework):
+  """As the beams of a sentence do; without copies of what they attend to."""
+  pytest.importorskip('jax')  # it names the parameters
+  case, per_memory = CASES['translation'], 3
+  x = draw(per_memory * BATCH, 1, DIM, seed=4)
+  context, mask = (np.repeat(one, per_memory, 0) for one in (case.context, case.context_mask))
+  masks = (None, mask)
+  expected = twin.block(case.config, case.jax_names, case.params, x, context, masks=masks)
+  found = globals()[f'shared_in_{framework}'](case, x)
+  np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def shared_in_torch(case: Case, x: np.ndarray) -> np.ndarray:
+  torch = pytest.importorskip('torch')
+  block = torch_block(case)
+  x, context, context_mask = tensors(x, case.context, case.context_mask)
+  with torch.no_grad():
+    cache = block.start_cache(x, 2, context)
+    return block(x, context_mask=context_mask, cache=cache)[0].numpy()
+
+
+def shared_in_jax(case: Case, x: np.ndarray) -> np.ndarray:
+  import jax
+
+  from algorithmic_efficiency.layers import jax as layers
+
+  module = layers.Block(case.config, case.jax_names, np.float64)
+  with jax.enable_x64(True):
+    variables = {'params': case.params}
+    cache = module.apply(variables, jax.numpy.asarray(x), 2, case.context, method='start_cache')
+    out, _ = module.apply(variables, x, context_mask=case.context_mask, cache=cache)
+    return np.asarray(out)
+
+
 # Types, names, initial values.
 
 
