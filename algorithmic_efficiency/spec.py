@@ -249,7 +249,8 @@ class Workload(abc.ABC):
     Args:
       rng: random key, uint32 [2] in JAX and int32 [2] in PyTorch.
       dropout_rate: dropout rate of the model; None is the workload's default.
-      aux_dropout_rate: ignored; part of the signature for compatibility.
+      aux_dropout_rate: second dropout rate, as AlgoPerf 0.5 had it; in translation that of the
+        weights of attention. None is 0, as in AlgoPerf 0.6 in JAX. Other models ignore it.
     """
 
   @abc.abstractmethod

@@ -94,11 +94,13 @@ class JaxWorkload(DefinedWorkload):
 
     Both are as the steps of the submission get them, in the layout of its backend.
 
-    A dropout rate given here is the default of later calls of `model_fn`. `aux_dropout_rate` is
-    accepted for AlgoPerf's older call style; the models have one rate.
+    Dropout rates given here are those of later calls of `model_fn` that give none. Only AlgoPerf's
+    older call style has `aux_dropout_rate`; most models have one rate and ignore it.
     """
     if dropout_rate is not None:
       self._dropout_rate = dropout_rate
+    if aux_dropout_rate is not None:
+      self._aux_dropout_rate = aux_dropout_rate
     variables = dict(self._init(rng, _example_batch(self._definition, self._task)))
     params = variables.pop('params')
     if self._has_frozen:
@@ -152,6 +154,7 @@ class JaxWorkload(DefinedWorkload):
       train=train,
       use_running_average=use_running_average_bn,
       dropout_rate=dropout_rate if train else 0.0,
+      **self._aux_dropout(train=train),
       rngs={'dropout': rng} if train else {},
     )
     return logits, {**model_state, **updates} if state and update_batch_norm else model_state

@@ -92,16 +92,18 @@ class TorchWorkload(DefinedWorkload):
   ) -> spec.ModelInitState:
     """Returns a fresh `(module, None)`.
 
-    Weights are drawn on the host, so that a seed means the same weights on every device. A dropout
-    rate given here is the default of later calls of `model_fn`; `aux_dropout_rate` is accepted for
-    AlgoPerf's older call style, the models have one rate. Shapes and types are known by the names
-    of the module itself; with several processes, those of the module that is returned begin with
-    'module.'.
+    Weights are drawn on the host, so that a seed means the same weights on every device. Dropout
+    rates given here are those of later calls of `model_fn` that give none. Only AlgoPerf's older
+    call style has `aux_dropout_rate`; most models have one rate and ignore it. Shapes and types are
+    known by the names of the module itself; with several processes, those of the module that is
+    returned begin with 'module.'.
 
     Frozen parameters are buffers of the module, so its state has all names.
     """
     if dropout_rate is not None:
       self._dropout_rate = dropout_rate
+    if aux_dropout_rate is not None:
+      self._aux_dropout_rate = aux_dropout_rate
     torch.manual_seed(int(rng[0]))
     model = _build(self._definition, self._task, self._dtype).to(self._device)
     if self._has_frozen:
@@ -167,6 +169,7 @@ class TorchWorkload(DefinedWorkload):
         train=train,
         use_running_average=use_running_average_bn,
         dropout_rate=dropout_rate if train else 0.0,
+        **self._aux_dropout(train=train),
       )
     return logits, None
 

@@ -6,6 +6,8 @@ environment variables by itself. Batches come to it as numpy and leave it on the
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -407,6 +409,7 @@ class DefinedWorkload(spec.Workload):
     self._task = task
     self._budget = budget
     self._eval_batch_size = eval_batch_size or definition.batch_sizes.eval
+    self._aux_dropout_rate = 0.0
     self._param_shapes: Any = None
     self._param_types: Any = None
     self._param_roles: Any = None
@@ -459,6 +462,16 @@ class DefinedWorkload(spec.Workload):
         'changed. Return the model state as model_fn returns it, and change no buffer.',
         'frozen_params',
       )
+
+  def _aux_dropout(self, *, train: bool) -> dict[str, float]:
+    """The second dropout rate as an argument of `forward`, for a model that has one."""
+    if not self._takes_aux_dropout:
+      return {}
+    return {'aux_dropout_rate': self._aux_dropout_rate if train else 0.0}
+
+  @functools.cached_property
+  def _takes_aux_dropout(self) -> bool:
+    return 'aux_dropout_rate' in inspect.signature(self._task.model.forward).parameters
 
   @property
   def _has_frozen(self) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -277,6 +278,26 @@ def test_dropout_is_the_calls_else_inits_else_the_definitions(backend):
   np.testing.assert_array_equal(logits(EVAL), logits(EVAL, dropout_rate=0.9))
   workload.init_model_fn(WORDS, dropout_rate=0.0)
   np.testing.assert_array_equal(logits(), without)
+
+
+def test_a_second_dropout_rate_is_that_of_init_and_for_training_alone(backend):
+  given = []
+
+  def forward(model, batch, *, aux_dropout_rate=0.0, **options):
+    given.append(aux_dropout_rate)
+    return toy_code.forward(model, batch, **options)
+
+  task = jax_toy.task()
+  toy_code = task.model
+  model = SimpleNamespace(**{**vars(toy_code), 'forward': forward})
+  workload = backend.workload(jax_toy.definition(), replace(task, model=model), jax_toy.BUDGET)
+  batch = jax_toy.batch(16, 0)
+  for rate in (None, 0.25):
+    params, state = workload.init_model_fn(WORDS, 0.0, rate)
+    given.clear()
+    for mode in (TRAIN, EVAL):
+      workload.model_fn(params, batch, state, mode, WORDS, mode is TRAIN)
+    assert given == [rate or 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

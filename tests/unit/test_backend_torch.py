@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -402,6 +403,26 @@ def test_dropout_is_the_definition_s_unless_it_is_said(backend, toy):
   assert same(EVAL) and same(EVAL, dropout_rate=0.9)
   workload.init_model_fn(backend.key(WORDS), 0.0, 0.0)  # AlgoPerf's older call style
   assert same(TRAIN)
+
+
+def test_a_second_dropout_rate_is_that_of_init_and_for_training_alone(backend):
+  given = []
+
+  def forward(model, batch, *, aux_dropout_rate=0.0, **options):
+    given.append(aux_dropout_rate)
+    return toy_code.forward(model, batch, **options)
+
+  task = torch_toy.task()
+  toy_code = task.model
+  model = SimpleNamespace(**{**vars(toy_code), 'forward': forward})
+  workload = backend.workload(torch_toy.definition(), replace(task, model=model), torch_toy.BUDGET)
+  batch = backend.place(torch_toy.batch(16, 0))
+  for rate in (None, 0.25):
+    module, _ = workload.init_model_fn(backend.key(WORDS), 0.0, rate)
+    given.clear()
+    for mode in (TRAIN, EVAL):
+      _forward(workload, module, batch, mode, mode is TRAIN)
+    assert given == [rate or 0.0, 0.0]
 
 
 def test_losses_and_activations(backend, toy):
