@@ -138,14 +138,14 @@ _WMT = WorkloadDefinition(
 )
 
 _MULTI30K_MODEL = Transformer(
-  num_layers=2, dim=128, num_heads=4, mlp_dim=512, search=Search(greedy_until_last=True)
+  num_layers=2, dim=128, num_heads=4, mlp_dim=256, search=Search(greedy_until_last=True)
 )
 _MULTI30K_DATA = ParallelText(
   source_language='en',
   target_language='de',
   vocab_size=4_000,
   max_length=64,
-  bucket=32,
+  bucket=16,
   vocabulary='shipped',
   vocabulary_sha256='8ab0d62ce20637ce5c4daf81792ee6da5324b55a68591352ffff6418499c2514',
   text_sha256='694b87345d8c3e48d716b57b924333d2035001f447d9e59a981690106db89566',
@@ -160,9 +160,9 @@ _MULTI30K = WorkloadDefinition(
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss', 'bleu', 'chrf'),
   target=Target(metric='accuracy', direction='max', validation=0.5, test=0.5, provisional=True),
-  suites={'lite': Budget(step_hint=1_600, max_steps=1_600)},
-  splits=Splits(train=29_000, eval_train=512, validation=1_014, test=1_000),
-  batch_sizes=BatchSizes(train=64, eval=64),
+  suites={'lite': Budget(step_hint=2_400, max_steps=2_400, eval_period_steps=80)},
+  splits=Splits(train=29_000, eval_train=256, validation=1_014, test=1_000),
+  batch_sizes=BatchSizes(train=32, eval=64),
   smoke=_smoke(_MULTI30K_MODEL, _MULTI30K_DATA),
   output_params=_OUTPUT_PARAMS,
   dropout_rate=0.1,
@@ -176,7 +176,7 @@ _QUICK_MODEL = Transformer(
 _QUICK_DATA = SpelledNumbers(
   vocab_size=167,
   max_length=20,
-  row_length=64,
+  row_length=40,
   sha256='16f6407446dc427c5202dfff9bfbc3e8d63396544def37af7ad384fb36f3e87e',
 )
 _QUICK = WorkloadDefinition(
@@ -190,9 +190,9 @@ _QUICK = WorkloadDefinition(
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=('accuracy', 'loss', 'exact_match', 'chrf'),
   target=Target(metric='accuracy', direction='max', validation=0.9, test=0.9, provisional=True),
-  suites={'quick': Budget(step_hint=500, max_steps=500)},
-  splits=Splits(train=20_000, eval_train=512, validation=512, test=512),
-  batch_sizes=BatchSizes(train=64, eval=512),
+  suites={'quick': Budget(step_hint=600, max_steps=600, eval_period_steps=25)},
+  splits=Splits(train=20_000, eval_train=128, validation=512, test=512),
+  batch_sizes=BatchSizes(train=24, eval=128),
   smoke=_smoke(_QUICK_MODEL, _QUICK_DATA),
   output_params=_OUTPUT_PARAMS,
   generation=Generation(metrics=('exact_match', 'chrf'), every=None),

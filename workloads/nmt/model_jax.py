@@ -22,7 +22,7 @@ from .blocks import JAX_DECODER, JAX_ENCODER, StackNames, decoder_block, encoder
 from .data_records import EOS_ID
 from .definition import Transformer
 
-Cache = list[dict[str, Any]]  # of each block
+_Cache = list[dict[str, Any]]  # of each block
 
 
 class _Stack(nn.Module):
@@ -50,8 +50,8 @@ class _Stack(nn.Module):
     return self._normalized(x)
 
   def next(
-    self, x: jax.Array, cache: Cache, memory: Cache, mask: jax.Array
-  ) -> tuple[jax.Array, Cache]:
+    self, x: jax.Array, cache: _Cache, memory: _Cache, mask: jax.Array
+  ) -> tuple[jax.Array, _Cache]:
     """Transforms the next token of each row, x [rows, 1, dim].
 
     Args:
@@ -68,7 +68,7 @@ class _Stack(nn.Module):
       new_cache.append({'self': held['self']})
     return self._normalized(x), new_cache
 
-  def start(self, context: jax.Array, max_length: int) -> tuple[Cache, Cache]:
+  def start(self, context: jax.Array, max_length: int) -> tuple[_Cache, _Cache]:
     """Returns the empty cache of at most `max_length` tokens, and the memory of the sources."""
     held = [block.start_cache(context, max_length, context) for block in self._blocks]
     return tuple([{name: one[name]} for one in held] for name in ('self', 'cross'))
@@ -122,15 +122,15 @@ class _Transformer(nn.Module):
     x = self.decoder(x, encoded, mask=mask, context_mask=context_mask, **options)
     return self._scaled(x), self.shared_embedding.embedding
 
-  def start(self, sources: jax.Array) -> tuple[Cache, Cache]:
+  def start(self, sources: jax.Array) -> tuple[_Cache, _Cache]:
     """Returns an empty cache and the memory of the sources, for `next`."""
     x = self._embedded(sources, None, train=False, dropout_rate=0.0)
     encoded = self.encoder(x, mask=layers.padding_mask(sources > 0))
     return self.decoder.start(encoded, self.max_length)
 
   def next(
-    self, tokens: jax.Array, cache: Cache, sources: jax.Array, memory: Cache
-  ) -> tuple[jax.Array, Cache]:
+    self, tokens: jax.Array, cache: _Cache, sources: jax.Array, memory: _Cache
+  ) -> tuple[jax.Array, _Cache]:
     """Returns log-probabilities of what follows `tokens` [rows], and the new cache."""
     positions = cache[0]['self']['index'][:, None]
     x = self._embedded(tokens[:, None], positions, train=False, dropout_rate=0.0)
@@ -234,7 +234,7 @@ def generate(
   model, variables = model.unbind()  # a bound one cannot be called within a loop of JAX
   cache, memory = model.apply(variables, sources, method='start')
 
-  def step(tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+  def step(tokens: jax.Array, cache: _Cache) -> tuple[jax.Array, _Cache]:
     return model.apply(variables, tokens, cache, sources, memory, method='next')
 
   options = {

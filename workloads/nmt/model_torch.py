@@ -22,7 +22,7 @@ from .blocks import TORCH_DECODER, TORCH_ENCODER, StackNames, decoder_block, enc
 from .data_records import EOS_ID
 from .definition import Transformer
 
-Cache = list[dict[str, Any]]  # of each block
+_Cache = list[dict[str, Any]]  # of each block
 
 
 class _Stack(nn.Module):
@@ -48,8 +48,8 @@ class _Stack(nn.Module):
     return self.norm(x)
 
   def next(
-    self, x: torch.Tensor, cache: Cache, memory: Cache, mask: torch.Tensor
-  ) -> tuple[torch.Tensor, Cache]:
+    self, x: torch.Tensor, cache: _Cache, memory: _Cache, mask: torch.Tensor
+  ) -> tuple[torch.Tensor, _Cache]:
     """Transforms the next token of each row, x [rows, 1, dim].
 
     Args:
@@ -66,7 +66,7 @@ class _Stack(nn.Module):
       new_cache.append({'self': held['self']})
     return self.norm(x), new_cache
 
-  def start(self, context: torch.Tensor, max_length: int) -> tuple[Cache, Cache]:
+  def start(self, context: torch.Tensor, max_length: int) -> tuple[_Cache, _Cache]:
     """Returns the empty cache of at most `max_length` tokens, and the memory of the sources."""
     held = [block.start_cache(context, max_length, context) for block in self.layers]
     return tuple([{name: one[name]} for one in held] for name in ('self', 'cross'))
@@ -113,15 +113,15 @@ class _Transformer(nn.Module):
     x = self.decoder['decoder'](x, encoded, mask=mask, context_mask=context_mask, **options)
     return x * self.scale, self.shared_embedding.weight
 
-  def start(self, sources: torch.Tensor) -> tuple[Cache, Cache]:
+  def start(self, sources: torch.Tensor) -> tuple[_Cache, _Cache]:
     """Returns an empty cache and the memory of the sources, for `next`."""
     x = self._embedded(sources, None)
     encoded = self.encoder['encoder'](x, mask=layers.padding_mask(sources > 0))
     return self.decoder['decoder'].start(encoded, self.max_length)
 
   def next(
-    self, tokens: torch.Tensor, cache: Cache, sources: torch.Tensor, memory: Cache
-  ) -> tuple[torch.Tensor, Cache]:
+    self, tokens: torch.Tensor, cache: _Cache, sources: torch.Tensor, memory: _Cache
+  ) -> tuple[torch.Tensor, _Cache]:
     """Returns log-probabilities of what follows `tokens` [rows], and the new cache."""
     x = self._embedded(tokens[:, None], cache[0]['self']['index'][:, None])
     mask = layers.padding_mask(sources > 0)
@@ -212,7 +212,7 @@ def generate(
     sources = sources.masked_fill(batch['inputs_segmentation'] != 1, 0)
   cache, memory = model.start(sources)
 
-  def step(tokens: torch.Tensor, cache: Cache) -> tuple[torch.Tensor, Cache]:
+  def step(tokens: torch.Tensor, cache: _Cache) -> tuple[torch.Tensor, _Cache]:
     return model.next(tokens, cache, sources, memory)
 
   options = {
