@@ -189,12 +189,20 @@ CASE_NAMES = {'ids': lambda case: f'{case[0].name}-{case[1]}'}
 
 
 def _by_model():
-  """Every case; slow where at smoke size another one before it has the same model and metrics."""
+  """Every case, with marks on those of which others before it show the most.
+
+  At smoke size, one may have the model and the metrics of another. Flax models take long to
+  compile: the first model of a task is enough by default, as variants are parameters of its code,
+  and the tests of parity run each model.
+  """
   params, met = [], []
   for definition, framework in CASES:
-    kind = framework, definition.for_smoke().model, definition.loss_type, definition.metrics
+    model = framework, definition.for_smoke().model
+    kind = *model, definition.loss_type, definition.metrics
     marks = [pytest.mark.slow] if kind in met else []
-    met.append(kind)
+    if framework == 'jax' and (definition.is_variant or model in met):
+      marks = [pytest.mark.long if definition.is_variant and model in met else pytest.mark.slow]
+    met += [model, kind]
     params.append(
       pytest.param((definition, framework), marks=marks, id=f'{definition.name}-{framework}')
     )

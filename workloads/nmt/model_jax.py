@@ -96,44 +96,43 @@ class _Transformer(nn.Module):
     self.decoder = _Stack(decoder_block(config), JAX_DECODER, **sizes)
     self._dropout = layers.Dropout()
 
-  def __call__(
-    self,
-    batch: Mapping[str, jax.Array],
-    *,
-    train: bool,
-    dropout_rate: float,
-    attention_dropout_rate: float,
-  ) -> tuple[jax.Array, jax.Array]:
-    """Returns the last hidden states and the kernel whose product are the logits."""
-    sources, source_segments = batch['inputs'], batch.get('inputs_segmentation')
-    targets, segments = batch['targets'], batch.get('targets_segmentation')
-    dropout = {'train': train, 'dropout_rate': dropout_rate}
-    options = {**dropout, 'attention_dropout_rate': attention_dropout_rate}
+  def __call__(self, batch: Mapping[str, jax.Array], **options: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns the last hidden states and the kernel whose product are the logits.
+
+    Options are `train`, `dropout_rate` and `attention_dropout_rate`, as of `layers.Block`.
+    """
+    encoded = self.encode(batch, **options)
+    return self.decode(encoded, batch, **options), self.shared_embedding.embedding
+
+  def encode(self, batch: Mapping[str, jax.Array], **options: Any) -> jax.Array:
+    """Returns the hidden states of the sources."""
+    sources, segments = batch['inputs'], batch.get('inputs_segmentation')
+    x = self._embedded(sources, batch.get('inputs_position'), **options)
     if segments is None:
-      source_mask = context_mask = layers.padding_mask(sources > 0)
-      mask = layers.padding_mask(targets > 0)
+      return self.encoder(x, mask=layers.padding_mask(sources > 0), **options)
+    return self.encoder(x, mask=layers.segment_mask(segments), **options)
+
+  def decode(self, encoded: jax.Array, batch: Mapping[str, jax.Array], **options: Any) -> jax.Array:
+    """Returns the last hidden states of targets that are known, [batch, length, dim]."""
+    targets, segments = batch['targets'], batch.get('targets_segmentation')
+    if segments is None:
+      mask, context_mask = (layers.padding_mask(batch[one] > 0) for one in ('targets', 'inputs'))
     else:
-      source_mask = layers.segment_mask(source_segments)
-      context_mask = layers.segment_mask(segments, source_segments)
       mask = layers.segment_mask(segments)
-    x = self._embedded(sources, batch.get('inputs_position'), **dropout)
-    encoded = self.encoder(x, mask=source_mask, **options)
-    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), **dropout)
-    x = self.decoder(x, encoded, mask=mask, context_mask=context_mask, **options)
-    return self._scaled(x), self.shared_embedding.embedding
+      context_mask = layers.segment_mask(segments, batch['inputs_segmentation'])
+    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), **options)
+    return self._scaled(self.decoder(x, encoded, mask=mask, context_mask=context_mask, **options))
 
   def start(self, sources: jax.Array) -> tuple[_Cache, _Cache]:
     """Returns an empty cache and the memory of the sources, for `next`."""
-    x = self._embedded(sources, None, train=False, dropout_rate=0.0)
-    encoded = self.encoder(x, mask=layers.padding_mask(sources > 0))
-    return self.decoder.start(encoded, self.max_length)
+    return self.decoder.start(self.encode({'inputs': sources}), self.max_length)
 
   def next(
     self, tokens: jax.Array, cache: _Cache, sources: jax.Array, memory: _Cache
   ) -> tuple[jax.Array, _Cache]:
     """Returns log-probabilities of what follows `tokens` [rows], and the new cache."""
     positions = cache[0]['self']['index'][:, None]
-    x = self._embedded(tokens[:, None], positions, train=False, dropout_rate=0.0)
+    x = self._embedded(tokens[:, None], positions)
     x, cache = self.decoder.next(x, cache, memory, layers.padding_mask(sources > 0))
     logits = layers.vocab_logits(self._scaled(x), self.shared_embedding.embedding)
     logits = logits[:, 0].astype(layers.types(self.dtype)['param_dtype'])
@@ -144,8 +143,9 @@ class _Transformer(nn.Module):
     tokens: jax.Array,
     positions: jax.Array | None,
     *,
-    train: bool,
-    dropout_rate: float,
+    train: bool = False,
+    dropout_rate: float = 0.0,
+    **of_blocks: Any,
   ) -> jax.Array:
     """Embeds tokens [batch, length] at these positions, or at 0, 1, 2, ..."""
     x = self.shared_embedding(tokens)

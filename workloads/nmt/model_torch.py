@@ -90,34 +90,40 @@ class _Transformer(nn.Module):
     self.register_buffer('table', table, persistent=False)
 
   def forward(
-    self,
-    batch: Mapping[str, torch.Tensor],
-    *,
-    dropout_rate: float = 0.0,
-    attention_dropout_rate: float = 0.0,
+    self, batch: Mapping[str, torch.Tensor], **options: Any
   ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the last hidden states and the kernel whose product are the logits."""
-    sources, source_segments = batch['inputs'], batch.get('inputs_segmentation')
-    targets, segments = batch['targets'], batch.get('targets_segmentation')
-    options = {'dropout_rate': dropout_rate, 'attention_dropout_rate': attention_dropout_rate}
+    """Returns the last hidden states and the kernel whose product are the logits.
+
+    Options are `dropout_rate` and `attention_dropout_rate`, as of `layers.Block`.
+    """
+    encoded = self.encode(batch, **options)
+    return self.decode(encoded, batch, **options), self.shared_embedding.weight
+
+  def encode(self, batch: Mapping[str, torch.Tensor], **options: Any) -> torch.Tensor:
+    """Returns the hidden states of the sources."""
+    sources, segments = batch['inputs'], batch.get('inputs_segmentation')
+    x = self._embedded(sources, batch.get('inputs_position'), **options)
     if segments is None:
-      source_mask = context_mask = layers.padding_mask(sources > 0)
-      mask = layers.padding_mask(targets > 0)
+      return self.encoder['encoder'](x, mask=layers.padding_mask(sources > 0), **options)
+    return self.encoder['encoder'](x, mask=layers.segment_mask(segments), **options)
+
+  def decode(
+    self, encoded: torch.Tensor, batch: Mapping[str, torch.Tensor], **options: Any
+  ) -> torch.Tensor:
+    """Returns the last hidden states of targets that are known, [batch, length, dim]."""
+    targets, segments = batch['targets'], batch.get('targets_segmentation')
+    if segments is None:
+      mask, context_mask = (layers.padding_mask(batch[one] > 0) for one in ('targets', 'inputs'))
     else:
-      source_mask = layers.segment_mask(source_segments)
-      context_mask = layers.segment_mask(segments, source_segments)
       mask = layers.segment_mask(segments)
-    x = self._embedded(sources, batch.get('inputs_position'), dropout_rate)
-    encoded = self.encoder['encoder'](x, mask=source_mask, **options)
-    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), dropout_rate)
-    x = self.decoder['decoder'](x, encoded, mask=mask, context_mask=context_mask, **options)
-    return x * self.scale, self.shared_embedding.weight
+      context_mask = layers.segment_mask(segments, batch['inputs_segmentation'])
+    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), **options)
+    decoder = self.decoder['decoder']
+    return self.scale * decoder(x, encoded, mask=mask, context_mask=context_mask, **options)
 
   def start(self, sources: torch.Tensor) -> tuple[_Cache, _Cache]:
     """Returns an empty cache and the memory of the sources, for `next`."""
-    x = self._embedded(sources, None)
-    encoded = self.encoder['encoder'](x, mask=layers.padding_mask(sources > 0))
-    return self.decoder['decoder'].start(encoded, self.max_length)
+    return self.decoder['decoder'].start(self.encode({'inputs': sources}), self.max_length)
 
   def next(
     self, tokens: torch.Tensor, cache: _Cache, sources: torch.Tensor, memory: _Cache
@@ -126,11 +132,16 @@ class _Transformer(nn.Module):
     x = self._embedded(tokens[:, None], cache[0]['self']['index'][:, None])
     mask = layers.padding_mask(sources > 0)
     x, cache = self.decoder['decoder'].next(x, cache, memory, mask)
-    logits = layers.vocab_logits(x * self.scale, self.shared_embedding.weight)
+    logits = layers.vocab_logits(self.scale * x, self.shared_embedding.weight)
     return logits[:, 0].log_softmax(-1, dtype=layers.param_dtype(self.dtype)), cache
 
   def _embedded(
-    self, tokens: torch.Tensor, positions: torch.Tensor | None, dropout_rate: float = 0.0
+    self,
+    tokens: torch.Tensor,
+    positions: torch.Tensor | None,
+    *,
+    dropout_rate: float = 0.0,
+    **of_blocks: Any,
   ) -> torch.Tensor:
     """Embeds tokens [batch, length] at these positions, or at 0, 1, 2, ..."""
     table = self.table[: tokens.shape[1]] if positions is None else self.table[positions]
