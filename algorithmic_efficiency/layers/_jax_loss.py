@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -112,27 +111,6 @@ def spread_weights(weights: jax.Array, targets: jax.Array) -> jax.Array:
   """
   ones = [1] * (targets.ndim - weights.ndim)
   return jnp.broadcast_to(weights.reshape(*weights.shape, *ones), targets.shape)
-
-
-def class_sums(
-  targets: jax.Array,
-  logits: jax.Array,
-  losses: Mapping[str, jax.Array],
-  weights: jax.Array,
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Returns sum and weight of `accuracy` and `loss` of a classifier, for `eval_step`.
-
-  Args:
-    targets: the right class, int [batch], or of each part of an example, [batch, length].
-    logits: [*targets, classes].
-    losses: what the loss of the task gives for the same weights.
-    weights: 1 for what counts and 0 for padding, in the shape of the targets.
-  """
-  is_correct = jnp.argmax(logits, axis=-1) == targets
-  return {
-    'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
 
 
 def token_sums(

@@ -7,7 +7,7 @@ The loss is computed in float32, or in float64 where the logits are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -92,27 +92,6 @@ def spread_weights(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
   """
   ones = [1] * (targets.dim() - weights.dim())
   return weights.reshape(*weights.shape, *ones).expand(targets.shape)
-
-
-def class_sums(
-  targets: torch.Tensor,
-  logits: torch.Tensor,
-  losses: Mapping[str, torch.Tensor],
-  weights: torch.Tensor,
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-  """Returns sum and weight of `accuracy` and `loss` of a classifier, for `eval_step`.
-
-  Args:
-    targets: the right class, int [batch], or of each part of an example, [batch, length].
-    logits: [*targets, classes].
-    losses: what the loss of the task gives for the same weights.
-    weights: 1 for what counts and 0 for padding, in the shape of the targets.
-  """
-  is_correct = logits.argmax(dim=-1) == targets
-  return {
-    'accuracy': ((is_correct * weights).sum(), weights.sum()),
-    'loss': (losses['summed'], losses['n_valid_examples']),
-  }
 
 
 @torch.no_grad()

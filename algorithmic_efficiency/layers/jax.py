@@ -33,7 +33,8 @@ from algorithmic_efficiency.layers._jax_blocks import Block as Block
 from algorithmic_efficiency.layers._jax_blocks import FeedForward as FeedForward
 from algorithmic_efficiency.layers._jax_blocks import patch_embedding as patch_embedding
 from algorithmic_efficiency.layers._jax_blocks import residual as residual
-from algorithmic_efficiency.layers._jax_loss import class_sums as class_sums
+from algorithmic_efficiency.layers._jax_classes import class_loss as class_loss
+from algorithmic_efficiency.layers._jax_classes import class_sums as class_sums
 from algorithmic_efficiency.layers._jax_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums

@@ -23,6 +23,8 @@ from algorithmic_efficiency.layers._torch_blocks import PatchEmbedding as PatchE
 from algorithmic_efficiency.layers._torch_blocks import add_feed_forward as add_feed_forward
 from algorithmic_efficiency.layers._torch_blocks import feed_forward as feed_forward
 from algorithmic_efficiency.layers._torch_blocks import residual as residual
+from algorithmic_efficiency.layers._torch_classes import class_loss as class_loss
+from algorithmic_efficiency.layers._torch_classes import class_sums as class_sums
 from algorithmic_efficiency.layers._torch_linear import ACTIVATIONS as ACTIVATIONS
 from algorithmic_efficiency.layers._torch_linear import Conv2d as Conv2d
 from algorithmic_efficiency.layers._torch_linear import Embedding as Embedding
@@ -30,7 +32,6 @@ from algorithmic_efficiency.layers._torch_linear import Linear as Linear
 from algorithmic_efficiency.layers._torch_linear import initialize_ as initialize_
 from algorithmic_efficiency.layers._torch_linear import lecun_normal_ as lecun_normal_
 from algorithmic_efficiency.layers._torch_linear import param_dtype as param_dtype
-from algorithmic_efficiency.layers._torch_loss import class_sums as class_sums
 from algorithmic_efficiency.layers._torch_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._torch_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._torch_loss import token_sums as token_sums

@@ -99,20 +99,7 @@ def loss(
   label_smoothing: float = 0.0,
 ) -> dict[str, jax.Array]:
   """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  num_classes = logits.shape[-1]
-  if targets.ndim < logits.ndim:
-    targets = jax.nn.one_hot(targets, num_classes, dtype=logits.dtype)
-  targets = (1 - label_smoothing) * targets + label_smoothing / num_classes
-  per_example = -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
-  if mask is None:
-    mask = jnp.ones_like(per_example)
-  per_example = per_example * mask
-  return {
-    'summed': jnp.sum(per_example),
-    'n_valid_examples': jnp.sum(mask),
-    'per_example': per_example,
-  }
+  return layers.class_loss(targets, logits, mask, label_smoothing)
 
 
 def eval_step(

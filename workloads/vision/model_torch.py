@@ -115,17 +115,7 @@ def loss(
   label_smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
   """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-  targets = targets.long() if targets.dim() < logits.dim() else targets.to(logits.dtype)
-  per_example = F.cross_entropy(logits, targets, reduction='none', label_smoothing=label_smoothing)
-  if mask is None:
-    mask = torch.ones_like(per_example)
-  per_example = per_example * mask
-  return {
-    'summed': per_example.sum(),
-    'n_valid_examples': mask.sum(),
-    'per_example': per_example,
-  }
+  return layers.class_loss(targets, logits, mask, label_smoothing)
 
 
 def eval_step(
