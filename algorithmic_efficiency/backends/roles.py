@@ -15,6 +15,8 @@ _NORMS = (
   ParameterType.LAYER_NORM_BIAS,
 )
 _FUSED = {ParameterType.ATTENTION_QKV: 3, ParameterType.ATTENTION_KV: 2}
+# AlgoPerf's rules for types miss these in a layer whose name does not say that it attends.
+_FUSED_NAMES = {'qkv': ParameterType.ATTENTION_QKV, 'kv_proj': ParameterType.ATTENTION_KV}
 # Their kernels may have an axis for the heads, which belongs to the outputs.
 _PROJECTIONS = (
   ParameterType.ATTENTION_Q,
@@ -46,7 +48,7 @@ def describe(
     outputs_first: whether the axis of the outputs comes first, as in PyTorch, or last.
   """
   role = _role(name.lower(), shape, kind, is_output)
-  view = _matrix_view(shape, kind, role, outputs_first)
+  view = _matrix_view(shape, _kind_of_view(name.lower(), kind), role, outputs_first)
   return Parameter(name=name, shape=shape, type=kind, role=role, matrix_view=view)
 
 
@@ -74,6 +76,12 @@ def _role(name: str, shape: tuple[int, ...], kind: ParameterType, is_output: boo
 
 def _is_matrix(shape: tuple[int, ...]) -> bool:
   return len(shape) == 2 or sum(size > 1 for size in shape) > 1
+
+
+def _kind_of_view(name: str, kind: ParameterType) -> ParameterType:
+  if kind != ParameterType.WEIGHT:
+    return kind
+  return next((fused for mark, fused in _FUSED_NAMES.items() if mark in name), kind)
 
 
 def _matrix_view(

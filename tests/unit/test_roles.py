@@ -62,6 +62,7 @@ def test_roles_of_outputs(name, shape, kind, role):
     ('out/kernel', (3, 4, 12), 'ATTENTION_OUT', False, (1, 12, 12)),
     ('in_proj.weight', (36, 12), 'ATTENTION_QKV', True, (3, 12, 12)),
     ('kv_proj.weight', (24, 12), 'ATTENTION_KV', True, (2, 12, 12)),
+    ('map.mha.kv_proj.weight', (24, 12), 'WEIGHT', True, (2, 12, 12)),
     ('qkv/kernel', (12, 36), 'ATTENTION_QKV', False, (3, 12, 12)),
     ('qkv/kernel', (12, 3, 3, 4), 'ATTENTION_QKV', False, (3, 12, 12)),
     ('experts/kernel', (4, 8, 16), 'WEIGHT', False, (4, 8, 16)),
