@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 jax = pytest.importorskip('jax')
@@ -18,20 +20,29 @@ STEP = ['logits', 'loss', 'gradients', 'model_state', 'params']
 FIELDS = [*STEP, 'eval_logits', 'eval_sums', 'outputs']
 
 
-def _each_model():
-  """Every definition; long where at smoke size another one before it has the same model."""
-  params, met = [], []
+def _each_model(marks_of_others):
+  """Every definition; long where at smoke size another one before it has the same model.
+
+  Args:
+    marks_of_others: those of definitions on data that are not bundled, where a model of the same
+      kind is before them.
+  """
+  params, models, kinds = [], [], set()
   for definition in DEFINITIONS:
     model = definition.for_smoke().model
-    marks = [pytest.mark.long] if model in met else []
-    met.append(model)
+    kind = definition.task, type(model)
+    is_other = kind in kinds and not definition.bundled
+    marks = [pytest.mark.long] if model in models else marks_of_others if is_other else []
+    models.append(model)
+    kinds.add(kind)
     params.append(pytest.param(definition, marks=marks, id=definition.name))
   return params
 
 
-def _outcomes(definition, dtype):
+@functools.cache
+def _outcomes(name, dtype):
   """The outcomes in JAX and in PyTorch at smoke size, from the same numbers."""
-  definition = definition.for_smoke()
+  definition = registry.workload(name).for_smoke()
   weights = twins.random_weights(definition, seed=1, dtype=dtype)
   batch = twins.batch(definition, definition.batch_sizes.train, seed=2, dtype=dtype)
   with jax.enable_x64(dtype is np.float64):
@@ -39,25 +50,22 @@ def _outcomes(definition, dtype):
   return in_jax, twins.with_torch(definition, weights, batch)
 
 
-@pytest.fixture(scope='module', params=_each_model())
-def definition(request):
-  return request.param
+@pytest.fixture(scope='module', params=_each_model([pytest.mark.slow]))
+def outcomes(request):
+  return _outcomes(request.param.name, np.float64)
 
 
-@pytest.fixture(scope='module')
-def outcomes(definition):
-  return _outcomes(definition, np.float64)
-
-
-@pytest.fixture(scope='module')
-def outcomes_in_float32(definition):
-  return _outcomes(definition, np.float32)
+@pytest.fixture(scope='module', params=_each_model([pytest.mark.long]))
+def outcomes_by_type(request):
+  """In float64 and in float32."""
+  return [_outcomes(request.param.name, dtype) for dtype in (np.float64, np.float32)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('field', FIELDS)
-def test_neither_framework_is_much_less_accurate_in_float32(outcomes, outcomes_in_float32, field):
+def test_neither_framework_is_much_less_accurate_in_float32(outcomes_by_type, field):
   """The rounding of one is at most four times that of the other, or of a few operations."""
+  outcomes, outcomes_in_float32 = outcomes_by_type
   exact = getattr(outcomes[0], field)
   of_jax, of_torch = (
     max(twins.distances(getattr(outcome, field), exact), default=0.0)
