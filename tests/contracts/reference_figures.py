@@ -22,11 +22,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     source: where they come from.
     num_parameters: number of parameters, tied ones counted once.
     parameters: shape of each parameter by its name, by framework.
+    state: shape of each array of the model state by its name, by framework.
   """
 
   source: str
   num_parameters: int | None = None
   parameters: dict[Literal['jax', 'pytorch'], dict[str, tuple[int, ...]]] = {}
+  state: dict[Literal['jax', 'pytorch'], dict[str, tuple[int, ...]]] = {}
 
 
 def read(task: Task) -> dict[str, Figures]:

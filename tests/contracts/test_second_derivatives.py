@@ -12,11 +12,12 @@ import pytest
 import training_loss
 from training_loss import Case
 
+from tests import quick_compiler
+
 # A step must be too short for a unit to cross the kink of a ReLU. Two steps of different length
 # then have the same difference of gradients.
 STEPS = (3e-7, 6e-7)
 TOLERANCE = 1e-6
-COMPILER = {'xla_backend_optimization_level': 0}  # these programs run a few times only
 
 Vector = list[Any]  # an array for each parameter
 Draw = Callable[[tuple[int, ...]], np.ndarray]
@@ -44,9 +45,9 @@ def in_jax(case: Case, batch: Any, draw: Draw) -> tuple[list[Vector], list[Vecto
     loss = case.loss(structure.unflatten(params), batch)
     return loss['summed'] / loss['n_valid_examples']
 
-  gradient = jax.jit(jax.grad(mean_loss), compiler_options=COMPILER)
+  gradient = jax.jit(jax.grad(mean_loss), compiler_options=quick_compiler.OPTIONS)
 
-  @functools.partial(jax.jit, compiler_options=COMPILER)
+  @functools.partial(jax.jit, compiler_options=quick_compiler.OPTIONS)
   def products(params: Any, along: Any) -> Any:
     _, forward = jax.jvp(jax.grad(mean_loss), (params,), (along,))
     _, transpose = jax.vjp(jax.grad(mean_loss), params)
@@ -85,7 +86,8 @@ def _cases() -> list[Any]:
   cases = []
   for case in training_loss.parameters(lambda one: (one.task, type(one.model))):
     definition, framework = case.values[0]
-    is_deep = framework == 'jax' and getattr(definition.model, 'num_layers', 0) > 1
+    depths = [getattr(definition.model, name, 1) for name in ('num_layers', 'depth', 'stage_sizes')]
+    is_deep = framework == 'jax' and depths != [1, 1, 1]
     marks = [pytest.mark.slow] if is_deep and not case.marks else case.marks
     cases.append(pytest.param(*case.values, id=case.id, marks=marks))
   return cases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_figures
+from initial_values import without_zeros
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends.base import Devices
@@ -19,6 +21,7 @@ from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import LossType
 from algorithmic_efficiency.trial import evaluation
+from tests import quick_compiler
 
 RUNNABLE = {
   framework: [one for one in registry.workloads().values() if registry.is_runnable(one, framework)]
@@ -52,9 +55,15 @@ class JaxModel:
     self.shapes = jax.eval_shape(init, self.key)
 
   def parameters(self) -> dict[str, Any]:
+    return self._named(self.shapes['params'])
+
+  def state(self) -> dict[str, Any]:
+    return self._named({name: tree for name, tree in self.shapes.items() if name != 'params'})
+
+  def _named(self, tree: Any) -> dict[str, Any]:
     import jax
 
-    named = jax.tree_util.tree_leaves_with_path(self.shapes['params'])
+    named = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in named}
 
   def logits(self, variables: Any, batch: Any, *, train: bool, key: Any = None) -> tuple[Any, Any]:
@@ -76,9 +85,11 @@ class JaxModel:
     import jax
     from flax import linen as nn
 
-    variables = jax.jit(self.init)(self.key)
+    compiled = functools.partial(jax.jit, compiler_options=quick_compiler.OPTIONS)
+    variables = dict(compiled(self.init)(self.key))
+    variables['params'] = jax.tree.map(without_zeros, variables['params'])
 
-    @jax.jit
+    @compiled
     def evaluate(batch: Any) -> Any:
       logits, _ = self.logits(variables, batch, train=False)
       sums, outputs = self.code.eval_step(self.definition, batch, logits)
@@ -108,11 +119,19 @@ class TorchModel:
   def parameters(self) -> dict[str, Any]:
     return dict(self.model.named_parameters())
 
+  def state(self) -> dict[str, Any]:
+    parameters = self.model.named_parameters(remove_duplicate=False)
+    names = self.model.state_dict().keys() - dict(parameters).keys()
+    return {name: self.model.get_buffer(name) for name in names}
+
   def evaluator(self) -> Callable[[Any], tuple[Any, dict[str, Any], dict[str, Any]]]:
     import torch
     from torch.utils import _pytree as tree
 
     self.model.eval()
+    with torch.no_grad():
+      for parameter in self.model.parameters():
+        parameter.copy_(torch.from_numpy(without_zeros(parameter.detach())))
 
     @torch.no_grad()
     def evaluate(batch: Any) -> Any:
@@ -192,21 +211,36 @@ def _by_model():
   """Every case, with marks on those of which others before it show the most.
 
   At smoke size, one may have the model and the metrics of another. Flax models take long to
-  compile: the first model of a task is enough by default, as variants are parameters of its code,
-  and the tests of parity run each model.
+  compile: the first model of a kind is enough by default, as variants are parameters of its code,
+  and the tests of parity run each model. Other models of a kind are long, unless their data are
+  bundled.
   """
-  params, met = [], []
+  params, seen = [], []
   for definition, framework in CASES:
-    model = framework, definition.for_smoke().model
-    kind = *model, definition.loss_type, definition.metrics
-    marks = [pytest.mark.slow] if kind in met else []
-    if framework == 'jax' and (definition.is_variant or model in met):
-      marks = [pytest.mark.long if definition.is_variant and model in met else pytest.mark.slow]
-    met += [model, kind]
+    model = framework, definition.for_smoke().model, definition.loss_type, definition.metrics
+    kind = framework, definition.task, type(definition.model)
+    marks = []
+    if model in seen or (kind in seen and framework == 'jax'):
+      marks = [pytest.mark.slow]
+    if kind in seen and not definition.bundled:
+      marks = [pytest.mark.long]
+    seen += [model, kind]
     params.append(
       pytest.param((definition, framework), marks=marks, id=f'{definition.name}-{framework}')
     )
   return params
+
+
+def _at_full_size():
+  """Every case; slow for variants, unless their data are bundled and their models small."""
+  return [
+    pytest.param(
+      (definition, framework),
+      marks=[pytest.mark.slow] if definition.is_variant and not definition.bundled else [],
+      id=f'{definition.name}-{framework}',
+    )
+    for definition, framework in CASES
+  ]
 
 
 @pytest.fixture(scope='module', params=_by_model())
@@ -220,11 +254,12 @@ def small(request):
 # Parameters, at full size and without allocating where the framework allows it.
 
 
-@pytest.mark.parametrize('case', CASES, **CASE_NAMES)
+@pytest.mark.parametrize('case', _at_full_size())
 def test_parameters(case):
   definition, framework = case
   with without_allocating(framework):
-    parameters = build(definition, framework).parameters()
+    model = build(definition, framework)
+  parameters = model.parameters()
   assert all(str(one.dtype).removeprefix('torch.') == 'float32' for one in parameters.values())
   figures = REFERENCES.get(definition.name)
   if figures is None:
@@ -232,6 +267,8 @@ def test_parameters(case):
   shapes = {name: tuple(one.shape) for name, one in parameters.items()}
   assert shapes == figures.parameters.get(framework, shapes)
   assert figures.num_parameters in (None, sum(map(math.prod, shapes.values())))
+  state = {name: tuple(one.shape) for name, one in model.state().items()}
+  assert state == figures.state.get(framework, state)
 
 
 @pytest.mark.parametrize('case', CASES, **CASE_NAMES)

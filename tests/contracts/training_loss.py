@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from initial_values import without_zeros
 
 from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends.base import Devices, TaskCode
@@ -17,6 +18,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import trees
 from algorithmic_efficiency.spec import ForwardPassMode
+from tests import quick_compiler
 
 MODULES = {'jax': 'jax', 'pytorch': 'torch'}
 
@@ -57,7 +59,9 @@ class Case:
 
   def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function of placed arrays, compiled in JAX."""
-    return self.module.jit(function) if self.module.__name__ == 'jax' else function
+    if self.module.__name__ != 'jax':
+      return function
+    return self.module.jit(function, compiler_options=quick_compiler.OPTIONS)
 
   def on_host(self, values: Any) -> Any:
     """Returns a tree of placed arrays in numpy."""
@@ -81,6 +85,7 @@ def begin(definition: WorkloadDefinition, framework: str) -> Case:
   budget = next(iter(definition.suites.values()))
   workload = backend.workload(definition, task, budget, dtype=numbers.float64)
   params, model_state = workload.init_model_fn(backend.key(np.array([3, 4], np.uint32)))
+  params = _WITHOUT_ZEROS[framework](params)
   return Case(
     definition=definition,
     framework=framework,
@@ -90,6 +95,24 @@ def begin(definition: WorkloadDefinition, framework: str) -> Case:
     params=params,
     model_state=model_state,
   )
+
+
+def _without_zeros_in_jax(params: Any) -> Any:
+  import jax
+
+  return jax.tree.map(lambda x: jax.numpy.asarray(without_zeros(x)), params)
+
+
+def _without_zeros_in_torch(model: Any) -> Any:
+  import torch
+
+  with torch.no_grad():
+    for parameter in model.parameters():
+      parameter.copy_(torch.from_numpy(without_zeros(parameter.detach())))
+  return model
+
+
+_WITHOUT_ZEROS = {'jax': _without_zeros_in_jax, 'pytorch': _without_zeros_in_torch}
 
 
 def in_float64(framework: str) -> contextlib.AbstractContextManager[Any]:

@@ -23,6 +23,7 @@ from algorithmic_efficiency.backends._torch_backend import TorchBackend
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from tests import quick_compiler
 
 LEARNING_RATE = 0.5
 LABEL_SMOOTHING = 0.1
@@ -30,8 +31,6 @@ NUM_PADDED = 2  # rows at the end of the batch that do not count
 # An array below this part of the largest value of its tree is zero but for rounding. The gradient
 # of the bias of keys is such an array, because a softmax does not change with it.
 ROUNDING = 1e-12
-# Programs of float64 run once. Those of float32 are as they are in training.
-QUICK_COMPILER = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
 
 Tree = Any  # nested containers of numpy arrays
 
@@ -146,7 +145,8 @@ def with_jax(
       'outputs': outputs,
     }
 
-  options = QUICK_COMPILER if _dtype(params) == np.float64 else None
+  # In float32, the rounding is that of training.
+  options = quick_compiler.OPTIONS if _dtype(params) == np.float64 else None
   compiled = jax.jit(run, compiler_options=options)
   return Outcome(**jax.tree.map(np.asarray, compiled(params, model_state, batch)))
 
