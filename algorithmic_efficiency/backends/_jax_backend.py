@@ -85,6 +85,7 @@ class JaxBackend:
     budget: Budget,
     *,
     eval_batch_size: int | None = None,
+    running_average_bn: bool = False,
     dtype: Any = None,
   ) -> JaxWorkload:
     """See the protocol; `dtype` is the model's compute type, None for the definition's."""
@@ -95,6 +96,7 @@ class JaxBackend:
       task,
       budget,
       eval_batch_size=eval_batch_size,
+      running_average_bn=running_average_bn,
       sharding=self._batch_sharding if self._has_device_axis else self._replicated,
       num_copies=self.num_devices if self._has_device_axis else None,
       dtype=dtype,

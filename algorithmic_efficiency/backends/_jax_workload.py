@@ -48,6 +48,7 @@ class JaxWorkload(DefinedWorkload):
   """A workload whose parameters are a nested dict of arrays.
 
   Args:
+    running_average_bn: the rule of the suite; see `Suite`.
     sharding: that of fresh parameters; None leaves them uncommitted on the default
       device, so that what a submission makes next to them compiles to the same program.
     num_copies: fresh parameters and model state have a leading axis of this length; None for none.
@@ -64,6 +65,7 @@ class JaxWorkload(DefinedWorkload):
     budget: Budget,
     *,
     eval_batch_size: int | None = None,
+    running_average_bn: bool = False,
     sharding: jax.sharding.Sharding | None = None,
     num_copies: int | None = None,
     dtype: Any = None,
@@ -71,6 +73,7 @@ class JaxWorkload(DefinedWorkload):
   ):
     super().__init__(definition, task, budget, eval_batch_size=eval_batch_size)
     self._dropout_rate = definition.dropout_rate
+    self._running_average_bn = running_average_bn
     self._model = _build(definition, task, dtype)
     self._num_copies = num_copies
     self._init = jax.jit(self._init_copies, out_shardings=sharding)
@@ -135,14 +138,14 @@ class JaxWorkload(DefinedWorkload):
   ) -> tuple[spec.Tensor, spec.ModelAuxiliaryState]:
     """Runs the forward pass; traceable.
 
-    By default, batch norm normalizes by the statistics of the batch if and only if it also updates
-    its running averages, as AlgoPerf's JAX models do.
+    By default, batch norm normalizes by the statistics of the batch in training. Where it does not
+    update its running averages, the suite may choose these, as AlgoPerf's JAX models do.
     """
     train = mode == spec.ForwardPassMode.TRAIN
     if update_batch_norm and not train:
       raise ValueError('Batch norm statistics cannot be updated during evaluation.')
     if use_running_average_bn is None:
-      use_running_average_bn = not update_batch_norm
+      use_running_average_bn = not update_batch_norm and (not train or self._running_average_bn)
     if dropout_rate is None:
       dropout_rate = self._dropout_rate
     params, state = _jax_frozen.join(params, model_state)

@@ -58,6 +58,7 @@ class TorchBackend:
     budget: Budget,
     *,
     eval_batch_size: int | None = None,
+    running_average_bn: bool = False,
     dtype: torch.dtype | None = None,
   ) -> TorchWorkload:
     """See the protocol; `dtype` is the model's compute type, None for the definition's."""

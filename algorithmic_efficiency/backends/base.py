@@ -256,8 +256,13 @@ class Evaluation(Ranks, Protocol):
     budget: Budget,
     *,
     eval_batch_size: int | None = None,
+    running_average_bn: bool = False,
   ) -> DefinedWorkload:
-    """The workload as a submission sees it, on this backend's devices."""
+    """The workload as a submission sees it, on this backend's devices.
+
+    Args:
+      running_average_bn: the rule of the suite; see `Suite`.
+    """
     ...
 
   def eval_sums(

@@ -52,6 +52,9 @@ class Suite:
     integral: how the area under the performance profile is computed.
     counts_only_runnable: True if workloads without code are left out of the count.
     num_accelerators: accelerators of `hardware`; device-hours are hours times this number.
+    running_average_bn: what batch norm normalizes by in JAX where a training forward pass does not
+      update its statistics and the submission does not say. True means the running averages, as in
+      AlgoPerf, False means the batch. In PyTorch, it is always the batch.
     baselines: submissions whose step time is the unit of costs, by preference.
     file: path of the suite file; empty for built-in suites.
     workloads: definitions of a suite from a file, by name; empty for built-in suites.
@@ -69,6 +72,7 @@ class Suite:
   integral: Integral = 'exact'
   counts_only_runnable: bool = False
   num_accelerators: int = 1
+  running_average_bn: bool = False
   baselines: tuple[str, ...] = ('baseline', 'nadamw')
   file: str = ''
   workloads: Mapping[str, WorkloadDefinition] = field(default_factory=dict)
@@ -161,6 +165,7 @@ SUITES: Mapping[str, Suite] = {
       },
       hardware='8x V100 16 GB',
       num_accelerators=8,
+      running_average_bn=True,
       integral='grid',
     ),
     Suite(
@@ -173,6 +178,7 @@ SUITES: Mapping[str, Suite] = {
       },
       hardware='8x V100 16 GB',
       num_accelerators=8,
+      running_average_bn=True,
       integral='grid',
     ),
     Suite(
@@ -185,6 +191,7 @@ SUITES: Mapping[str, Suite] = {
       },
       hardware='4x A100-SXM4-40GB',
       num_accelerators=4,
+      running_average_bn=True,
       integral='grid',
     ),
   )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def gather(config: TrialConfig, watch: Stopwatch) -> Parts:
       (definition.name, definition.base), definition.batch_sizes.eval, backend.num_devices
     )
   init_sec = watch.lap('setup') - start
+  workload = functools.partial(
+    backend.workload,
+    definition,
+    task,
+    budget,
+    eval_batch_size=eval_batch_size,
+    running_average_bn=suite.running_average_bn,
+  )
   return Parts(
     definition=definition,
     rules=StoppingRules.of(config, suite, budget, definition.generation),
@@ -79,8 +88,8 @@ def gather(config: TrialConfig, watch: Stopwatch) -> Parts:
     task=task,
     submission=submission,
     batch_size=batch_size,
-    workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
-    eval_workload=backend.workload(definition, task, budget, eval_batch_size=eval_batch_size),
+    workload=workload(),
+    eval_workload=workload(),
     root=None if config.options.smoke else config.data_dir / definition.dataset,
     init_sec=init_sec,
     notes=(

@@ -237,21 +237,35 @@ def test_training_updates_batch_statistics_only_when_asked(toy):
   np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * hidden.var(0), rtol=1e-4)
 
 
-def test_batch_norm_normalises_by_the_batch_exactly_when_it_updates_or_is_told_to(toy):
-  workload, params, state, batch = toy
+@pytest.mark.parametrize('running_average_bn', [False, True])
+def test_batch_norm_normalises_by_the_batch_in_training_unless_the_suite_or_the_call_say_otherwise(
+  backend, toy, running_average_bn
+):
+  _, params, state, batch = toy
+  workload = backend.workload(
+    jax_toy.definition(),
+    jax_toy.task(),
+    jax_toy.BUDGET,
+    running_average_bn=running_average_bn,
+  )
 
   def logits(mode=TRAIN, **options):
     return workload.model_fn(params, batch, state, mode, WORDS, dropout_rate=0.0, **options)[0]
 
   by_batch = logits(update_batch_norm=True)
-  by_running = logits(update_batch_norm=False)
+  by_running = logits(EVAL, update_batch_norm=False)
   assert not np.allclose(by_batch, by_running)
-  np.testing.assert_array_equal(by_running, logits(EVAL, update_batch_norm=False))
+  np.testing.assert_array_equal(
+    logits(update_batch_norm=False), by_running if running_average_bn else by_batch
+  )
   np.testing.assert_array_equal(
     by_batch, logits(update_batch_norm=False, use_running_average_bn=False)
   )
   np.testing.assert_array_equal(
     by_running, logits(update_batch_norm=True, use_running_average_bn=True)
+  )
+  np.testing.assert_array_equal(
+    by_running, logits(update_batch_norm=False, use_running_average_bn=True)
   )
 
 
@@ -304,7 +318,7 @@ def test_a_second_dropout_rate_is_that_of_init_and_for_training_alone(backend):
   ('mode', 'update_batch_norm', 'told'),
   [
     (TRAIN, True, {'train': True, 'use_running_average': False, 'dropout_rate': 0.5}),
-    (TRAIN, False, {'train': True, 'use_running_average': True, 'dropout_rate': 0.5}),
+    (TRAIN, False, {'train': True, 'use_running_average': False, 'dropout_rate': 0.5}),
     (EVAL, False, {'train': False, 'use_running_average': True, 'dropout_rate': 0.0}),
   ],
 )

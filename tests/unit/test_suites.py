@@ -43,6 +43,11 @@ def test_the_rules_of_scoring():
   assert {name for name, suite in SUITES.items() if suite.counts_only_runnable} == {'quick', 'lite'}
 
 
+def test_batch_norm_follows_algoperf_in_its_suites_and_nowhere_else():
+  found = {name for name, suite in SUITES.items() if suite.running_average_bn}
+  assert found == {'algoperf_v05', 'algoperf_v06', 'algoperf_a100'}
+
+
 def test_the_batch_size_is_fixed_where_steps_are_raced_and_nowhere_else():
   fixed = {name for name, suite in SUITES.items() if suite.fixes_batch_size}
   assert fixed == {'quick', 'lite'}
