@@ -42,7 +42,7 @@ def test_list_says_where_each_set_stands(tmp_path, capsys, source):
   assert 'quick_vision' in entries['digits']['workloads']
   assert entries['mnist']['status'] == 'missing'
   assert entries['mnist']['tfds'] == 'mnist'
-  assert entries['imagenet']['status'] == 'planned'
+  assert entries['fastmri']['status'] == 'planned'
   cli.main(['data', 'prepare', 'mnist', '--source', str(source), *at(tmp_path)])
   entry = listed(capsys, tmp_path)['mnist']
   assert entry['status'] == 'prepared'
@@ -126,8 +126,8 @@ def test_generated_data_need_not_say_where_they_come_from(tmp_path, capsys, monk
     (['prepare', 'mnits'], "There is no data set 'mnits'. Did you mean 'mnist'?"),
     (['verify', 'digit'], "Did you mean 'digits'?"),
     (['verify', 'mnist'], 'algoeff data prepare mnist --data_dir'),
-    (['verify', 'imagenet'], 'There is no code for imagenet_resnet yet'),
-    (['prepare', 'imagenet'], 'There is no code for imagenet_resnet yet'),
+    (['verify', 'fastmri'], 'There is no code for fastmri yet'),
+    (['prepare', 'fastmri'], 'There is no code for fastmri yet'),
     (['prepare', 'mnist', '--source', '/nonexistent'], '/nonexistent does not exist'),
     (['prepare', 'mnist', '--source', '/dev'], 'has no train-images-idx3-ubyte'),
     (['list', '--path', '/nonexistent'], '--path must be a directory'),

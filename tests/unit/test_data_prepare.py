@@ -321,7 +321,7 @@ def test_verify_reads_to_the_last_byte(tmp_path, source, monkeypatch):
 
 def test_sets_without_code_or_preparation_are_refused(tmp_path):
   for name, message in (
-    ('imagenet_resnet', 'There is no code for imagenet_resnet yet'),
+    ('fastmri', 'There is no code for fastmri yet'),
     ('quick_vision', 'is bundled'),
   ):
     with pytest.raises(errors.UserError, match=message):

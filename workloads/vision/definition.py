@@ -1,6 +1,6 @@
 """Image classification: every workload and variant of this task.
 
-The workloads on ImageNet and CIFAR-10 are defined in `imagenet.py` beside this file.
+Those on ImageNet are defined in `imagenet.py` beside this file, those on CIFAR-10 in `cifar.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from algorithmic_efficiency.benchmark.definition import (
 )
 from algorithmic_efficiency.spec import LossType
 
+from .cifar import WORKLOADS as _CIFAR
 from .imagenet import WORKLOADS as _IMAGENET
 
 
@@ -125,6 +126,7 @@ _STANDARDIZED = replace(
 
 WORKLOADS = {
   **_IMAGENET,
+  **_CIFAR,
   **{
     definition.name: definition
     for definition in (
