@@ -1,0 +1,1 @@
+"""The task of sparse mixtures of experts over text, images and audio."""
