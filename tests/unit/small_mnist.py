@@ -12,6 +12,7 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits, WorkloadDefinition
+from algorithmic_efficiency.data import digit_images
 
 SPLITS = Splits(train=50, eval_train=20, validation=10, test=12)
 
@@ -38,11 +39,10 @@ def idx(array: np.ndarray) -> bytes:
 
 def install(monkeypatch, places: tuple[str, ...] = ()) -> dict[str, bytes]:
   """Makes the task and the registry know this set in MNIST's place; returns the packed files."""
-  data = registry.module_of(definition(), 'data')
   packed, known = {}, {}
   for group, values in arrays().items():
     known[group] = []
-    for file, array in zip(data._MNIST_FILES[group], values, strict=True):
+    for file, array in zip(digit_images.MNIST_FILES[group], values, strict=True):
       content = idx(array)
       packed[f'{file.name}.gz'] = gzip.compress(content, mtime=0)
       known[group].append(
@@ -56,8 +56,8 @@ def install(monkeypatch, places: tuple[str, ...] = ()) -> dict[str, bytes]:
       )
   workloads = {**registry.workloads(), 'mnist': definition()}
   monkeypatch.setattr(registry, 'workloads', lambda: workloads)
-  monkeypatch.setattr(data, '_MNIST_FILES', known)
-  monkeypatch.setattr(data, '_MNIST_PLACES', places)
+  monkeypatch.setattr(digit_images, 'MNIST_FILES', known)
+  monkeypatch.setattr(registry.module_of(definition(), 'data'), '_MNIST_PLACES', places)
   return packed
 
 

@@ -14,8 +14,8 @@ import small_mnist
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits
+from algorithmic_efficiency.data import digit_images, records, streams
 from algorithmic_efficiency.data import prepare as preparing
-from algorithmic_efficiency.data import records, streams
 
 NOWHERE = Path('/nonexistent/digits')
 DATA = Path(os.environ.get('ALGOEFF_TEST_DATA', '../shared/data'))
@@ -83,14 +83,14 @@ def test_mean_and_stddev_of_the_digits_are_those_of_the_training_split(vision, d
 
 
 def test_digits_that_are_not_the_known_ones_are_refused(vision, digits, monkeypatch):
-  monkeypatch.setattr(vision, '_DIGITS_SHA256', '0' * 64)
-  vision._digits.cache_clear()
+  monkeypatch.setattr(digit_images, '_DIGITS_SHA256', '0' * 64)
+  digit_images.digits.cache_clear()
   with pytest.raises(errors.UserError, match='does not hold the digits'):
     streams.train_stream(vision, digits, NOWHERE, 8, 0)
 
 
 def test_digits_without_scikit_learn_name_the_install_line(vision, monkeypatch):
-  vision._digits.cache_clear()
+  digit_images.digits.cache_clear()
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(errors.UserError) as caught:
     streams.train_stream(vision, registry.workload('quick_vision'), NOWHERE, 8, 0)
@@ -98,7 +98,7 @@ def test_digits_without_scikit_learn_name_the_install_line(vision, monkeypatch):
 
 
 def test_a_digits_file_that_cannot_be_read(vision, monkeypatch, tmp_path):
-  vision._digits.cache_clear()
+  digit_images.digits.cache_clear()
   spec = type('Spec', (), {'submodule_search_locations': [str(tmp_path)]})()
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: spec)
   with pytest.raises(errors.UserError, match=r'cannot be read .* reinstall scikit-learn'):
