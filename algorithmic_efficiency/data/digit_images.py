@@ -19,7 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.data import fetch
+from algorithmic_efficiency.data import fetch, records
+
+DIGITS_ABOUT = records.About(
+  origin='Optical recognition of handwritten digits, E. Alpaydin and C. Kaynak 1998, UCI; the '
+  'test part, as scikit-learn ships it',
+  licence='CC BY 4.0',
+  num_bytes=57_523,
+)
+MNIST_ABOUT = records.About(
+  origin='MNIST, Y. LeCun, C. Cortes and C. J. C. Burges',
+  licence='CC BY-SA 3.0',
+  num_bytes=55_160_768,
+)
 
 _DIGITS_FILE = 'datasets/data/digits.csv.gz'
 _DIGITS_SHA256 = '68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2'

@@ -91,7 +91,7 @@ class DigitQuestions(RowForm):
   adds these alone.
   """
 
-  row_length: int = 16
+  row_length: int = 24
   vocab_size: int = len(WORDS)
   image_size: int = 8
   patch_size: int = 4

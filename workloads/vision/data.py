@@ -26,19 +26,7 @@ _MNIST_PLACES = (
   'https://ossci-datasets.s3.amazonaws.com/mnist/',
 )
 
-_ABOUT = {
-  'digits': records.About(
-    origin='Optical recognition of handwritten digits, E. Alpaydin and C. Kaynak 1998, UCI; the '
-    'test part, as scikit-learn ships it',
-    licence='CC BY 4.0',
-    num_bytes=57_523,
-  ),
-  'mnist': records.About(
-    origin='MNIST, Y. LeCun, C. Cortes and C. J. C. Burges',
-    licence='CC BY-SA 3.0',
-    num_bytes=55_160_768,
-  ),
-}
+_ABOUT = {'digits': digit_images.DIGITS_ABOUT, 'mnist': digit_images.MNIST_ABOUT}
 
 
 def about(definition: WorkloadDefinition) -> records.About:
