@@ -167,7 +167,7 @@ class SpokenDigitQuestions(RowForm):
   log_mel: LogMel = LogMel(sample_rate=8_000, num_fft=256, num_mels=40)
   test_speaker: str = 'yweweler'
   num_validation: int = 5
-  recordings_sha256: str = ''
+  recordings_sha256: str = '28094f9d7a75f872f67e48c71f7bf3605ad9ec8cd4acf5f062870b79dd3feaa7'
 
   def __post_init__(self) -> None:
     super().__post_init__()

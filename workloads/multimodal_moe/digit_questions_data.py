@@ -58,7 +58,6 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
   return digits.fake_batch(definition, media, batch_size, seed)
 
 
-@functools.lru_cache(maxsize=8)
 def _open(form: DigitQuestions, split: str) -> digits.Media:
   images, image_digits = digit_images.digits()[split]
   return digits.Media(patches=questions.patches_of(form, images), image_digits=image_digits)

@@ -19,7 +19,7 @@ from algorithmic_efficiency.data.sources import Example
 
 from . import digit_kinds, questions, words
 from .data_records import AUDIO, IMAGE, TEXT, RowForm
-from .digit_kinds import KINDS, NUM_DIGITS
+from .digit_kinds import KINDS, NUM_DIGITS, Kind
 
 HELD_OUT_PAIRS = 'held_out_pairs'  # the probe of sums that training lacks
 _SEED = 0
@@ -103,14 +103,10 @@ class DigitSource:
       ],
       axis=1,
     )
-    self._layout = np.array(
-      [TEXT if isinstance(part, str) else part for part in self._kind.template]
-      + [TEXT] * self._kind.num_answer_words,
-      np.int8,
-    )
+    self._layout = _layout(self._kind)
     self._text = self._texts()
     self._num_targets = self._kind.num_answer_words + 1
-    self._sizes = np.where(self._layout == IMAGE, form.num_patches, 1)
+    self._sizes = _sizes(form, self._layout)
     self._images = self._operands(IMAGE)
     self._recordings = self._operands(AUDIO)
 
@@ -141,7 +137,7 @@ class DigitSource:
   @property
   def lengths(self) -> np.ndarray:
     """Positions of each question, int64 [questions]."""
-    lengths = np.full(len(self), self._sizes[self._layout != AUDIO].sum())
+    lengths = np.full(len(self), self._sizes.sum())
     if self._recordings.shape[1]:
       assert self._media.frames is not None
       num_frames = self._media.frames.lengths // self._form.num_mels
@@ -171,6 +167,23 @@ class DigitSource:
     assert self._media.frames is not None
     frames = self._media.frames[number].reshape(-1, self._form.num_mels)
     return questions.by_position(self._form, frames)
+
+
+def longest_without_audio(form: RowForm) -> int:
+  """Returns the positions of the longest question, recordings apart."""
+  return max(int(_sizes(form, _layout(KINDS[kind])).sum()) for kind in form.kinds)
+
+
+def _layout(kind: Kind) -> np.ndarray:
+  """Returns the modality of each part of a question and its answer, int8 [parts]."""
+  given = [TEXT if isinstance(part, str) else part for part in kind.template]
+  return np.array([*given, *[TEXT] * kind.num_answer_words], np.int8)
+
+
+def _sizes(form: RowForm, layout: np.ndarray) -> np.ndarray:
+  """Returns the positions of each part, int64 [parts]; 0 for recordings, which differ."""
+  by_modality = {TEXT: 1, IMAGE: form.num_patches, AUDIO: 0}
+  return np.array([by_modality[modality] for modality in layout.tolist()])
 
 
 def _chosen(
@@ -258,10 +271,3 @@ def fake_batch(definition: WorkloadDefinition, media: Media, batch_size: int, se
       index += 1
 
   return questions.Rows(form)(questions.filled(form, endless(), batch_size))
-
-
-def modalities(kind: str) -> str:
-  """Returns what a kind of question gives: 'text', 'image', 'audio' or 'audio and image'."""
-  found = KINDS[kind].modalities
-  named = [name for name, one in (('audio', AUDIO), ('image', IMAGE)) if one in found]
-  return ' and '.join(named) or 'text'
