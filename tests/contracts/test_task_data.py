@@ -113,6 +113,21 @@ def test_what_makes_the_examples_can_be_sent_to_data_workers(definition, tmp_pat
   assert len(pickle.loads(pickle.dumps(makers))) == len(makers)
 
 
+# Folders of raw data that are not named after their data set.
+RAW_FOLDERS = {'cifar10_jpeg': 'cifar10', 'cifar10': 'cifar10_original'}
+
+
+def raw_files(test_data, definition):
+  """The raw files of a data set, or of each of its sources by name; skips where one is absent."""
+  names = registry.module_of(definition, 'data').about(definition).sources
+  wanted = names or (definition.dataset,)
+  found = {name: test_data / RAW_FOLDERS.get(name, name) for name in wanted}
+  for path in found.values():
+    if not path.exists():
+      pytest.skip(f'there are no raw files at {path}')
+  return found if names else found[definition.dataset]
+
+
 @pytest.fixture(scope='session')
 def prepared(test_data, tmp_path_factory):
   """Prepares a data set once and gives its folder."""
@@ -121,9 +136,7 @@ def prepared(test_data, tmp_path_factory):
   def root(definition):
     folder = data_dir / definition.dataset
     if not folder.exists():
-      source = test_data / RAW_FOLDERS.get(definition.dataset, definition.dataset)
-      if not source.exists():
-        pytest.skip(f'there are no raw files at {source}')
+      source = raw_files(test_data, definition)
       prepare.prepare(
         definition,
         data_dir,
@@ -139,8 +152,6 @@ def prepared(test_data, tmp_path_factory):
 
 # Sets whose preparation takes more than a few seconds.
 LARGE = ('classic_books', 'cifar10_jpeg')
-# Folders of raw data that are not named after their data set.
-RAW_FOLDERS = {'cifar10_jpeg': 'cifar10', 'cifar10': 'cifar10_original'}
 
 
 @pytest.mark.data
