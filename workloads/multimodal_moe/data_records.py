@@ -30,8 +30,8 @@ class RowForm:
       each among the questions; the shares need not add up to 1.
 
   Raises:
-    ValueError: patches do not tile an image, a size is not positive, or audio has only one of its
-      two sizes.
+    ValueError: patches do not tile an image, a size is not positive, audio has only one of its two
+      sizes, or a source has two weights.
   """
 
   row_length: int
@@ -57,6 +57,8 @@ class RowForm:
         'Audio needs mel bands and frames a position, and both are 0 without audio; they are '
         f'{self.num_mels} and {self.frames_per_position}.'
       )
+    if len(set(self.kinds)) < len(self.kinds):
+      raise ValueError(f'A mixture names each source once; the names are {self.kinds!r}.')
 
   @property
   def patches_per_side(self) -> int:
