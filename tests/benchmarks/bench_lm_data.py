@@ -27,8 +27,8 @@ import numpy as np
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits, WorkloadDefinition
-from algorithmic_efficiency.data import records, streams
-from workloads.lm import byte_pairs, data, documents, vocabulary, windows
+from algorithmic_efficiency.data import documents, records, streams, vocabulary
+from workloads.lm import byte_pairs, data, windows
 
 BATCH_SIZE = 64
 NUM_WINDOWS = 100_000

@@ -17,10 +17,10 @@ from test_data_vision import joined
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Splits
-from algorithmic_efficiency.data import catalog, streams
+from algorithmic_efficiency.data import catalog, documents, streams, vocabulary
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.results import environment
-from workloads.lm import data, documents, names, vocabulary, windows
+from workloads.lm import data, names, windows
 
 NOWHERE = Path('/nonexistent/set')
 QUICK = registry.workload('quick_lm')

@@ -16,7 +16,8 @@ from algorithmic_efficiency import errors
 regex = pytest.importorskip('regex')
 pytest.importorskip('tiktoken')
 
-from workloads.lm import byte_pairs, vocabulary  # noqa: E402
+from algorithmic_efficiency.data import vocabulary  # noqa: E402
+from workloads.lm import byte_pairs  # noqa: E402
 
 DATA = small_documents.definition().data
 TEXTS = small_documents.texts(60)

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from .vocabulary import BYTE_TOKENS
+from algorithmic_efficiency.data.vocabulary import BYTE_TOKENS
 
 _Pair = tuple[int, int]
 

@@ -25,11 +25,11 @@ import numpy as np
 
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import records
+from algorithmic_efficiency.data import records, vocabulary
 from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
 from algorithmic_efficiency.data.prepare import Progress, Source
 
-from . import names, preparation, vocabulary, windows
+from . import names, preparation, windows
 from .definition import TokenWindows
 from .windows import Stored
 

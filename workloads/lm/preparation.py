@@ -11,12 +11,12 @@ import numpy as np
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from algorithmic_efficiency.data import records
+from algorithmic_efficiency.data import documents, records, vocabulary
 from algorithmic_efficiency.data.prepare import Progress
+from algorithmic_efficiency.data.vocabulary import Vocabulary
 
-from . import byte_pairs, documents, vocabulary, windows
+from . import byte_pairs, windows
 from .definition import TokenWindows
-from .vocabulary import Vocabulary
 from .windows import Stored
 
 _RUNS = 'documents'  # prefix of fields that only preparation needs

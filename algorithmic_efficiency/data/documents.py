@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ import numpy as np
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.data import records
 from algorithmic_efficiency.data.prepare import Progress
+from algorithmic_efficiency.data.vocabulary import WORDS, Vocabulary, require
 from algorithmic_efficiency.data.workers import Workers
 from algorithmic_efficiency.results import environment
-
-from .vocabulary import WORDS, Vocabulary, require
 
 _SEED = 0
 _RUN_BYTES = 1 << 30  # bytes of text a run; its tokens take about half as much
@@ -204,7 +203,7 @@ def _each(
   stage: str,
   progress: Progress,
   first: int = 0,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
   """Yields `make(number)` for each chunk from `first` on, in order, from several processes."""
   total = sum(chunk.num_bytes for chunk in chunks)
   done = sum(chunk.num_bytes for chunk in chunks[:first])

@@ -12,13 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from algorithmic_efficiency import errors
-
-from .definition import TokenWindows
 
 FILE = 'tokenizer.json'
 _TWO_FILES = ('vocab.json', 'merges.txt')
@@ -36,6 +34,25 @@ _CHARACTERS = {
 }
 _BYTES = {character: byte for byte, character in _CHARACTERS.items()}
 BYTE_TOKENS = tuple(bytes([byte]) for byte in _CHARACTERS)
+
+
+class Required(Protocol):
+  """What a definition requires of its vocabulary: the data record of a task has these.
+
+  Attributes:
+    vocab_size: number of tokens, including the separator.
+    separator: text of the token that ends a document.
+    vocabulary_sha256: SHA-256 of the prepared set's `tokenizer.json`; empty accepts any.
+  """
+
+  @property
+  def vocab_size(self) -> int: ...
+
+  @property
+  def separator(self) -> str: ...
+
+  @property
+  def vocabulary_sha256(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +151,7 @@ def of_merges(merges: Sequence[tuple[bytes, bytes]], separator: str) -> Vocabula
   return Vocabulary(tokens=tokens, merges=tuple(merges), separator=separator)
 
 
-def find(folder: Path, data: TokenWindows) -> Vocabulary:
+def find(folder: Path, data: Required) -> Vocabulary:
   """Reads the vocabulary from a folder's `tokenizer.json`, else from `vocab.json` and `merges.txt`.
 
   Raises:
@@ -154,7 +171,7 @@ def find(folder: Path, data: TokenWindows) -> Vocabulary:
   return _checked(both[0], both[1], _parse(both[0]), merges, data)
 
 
-def load(path: Path, data: TokenWindows) -> Vocabulary:
+def load(path: Path, data: Required) -> Vocabulary:
   """Reads the vocabulary from a `tokenizer.json`.
 
   Raises:
@@ -179,7 +196,7 @@ def load(path: Path, data: TokenWindows) -> Vocabulary:
   return _checked(path, path, names, merges, data)
 
 
-def check_sha256(found: str, where: Path, data: TokenWindows) -> None:
+def check_sha256(found: str, where: Path, data: Required) -> None:
   """Compares the hash of a `tokenizer.json` with the definition.
 
   Raises:
@@ -194,7 +211,7 @@ def check_sha256(found: str, where: Path, data: TokenWindows) -> None:
 
 
 def _checked(
-  path: Path, merges_path: Path, names: Mapping[str, Any], merges: Iterable[Any], data: TokenWindows
+  path: Path, merges_path: Path, names: Mapping[str, Any], merges: Iterable[Any], data: Required
 ) -> Vocabulary:
   if len(names) != data.vocab_size:
     raise errors.UserError(
