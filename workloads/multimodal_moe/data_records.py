@@ -26,8 +26,8 @@ class RowForm:
     channels: colors of a pixel.
     num_mels: mel bands of a frame of audio; 0 if there is no audio.
     frames_per_position: frames of audio that share a position.
-    weights: the sources of the training mixture, which are its kinds of questions, and the share of
-      each among the questions; the shares need not add up to 1.
+    weights: the kinds of questions, which are the sources of the training mixture, and the share
+      of each among the questions. The shares need not add up to 1.
 
   Raises:
     ValueError: patches do not tile an image, a size is not positive, audio has only one of its two
