@@ -51,7 +51,7 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
 endif
-	$(INSTALL) -e '.[jax,torch,quick,data,text,report,monitor,dev]'
+	$(INSTALL) -e '.[jax,torch,quick,audio,data,text,report,monitor,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
 demo: $(VENV)/.installed-demo

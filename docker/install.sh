@@ -26,4 +26,4 @@ install=(/venv/bin/python -m pip install --no-cache-dir --constraint constraints
 if [[ $FRAMEWORK != jax && -n $TORCH_INDEX ]]; then
   "${install[@]}" --index-url "$TORCH_INDEX" torch
 fi
-"${install[@]}" --editable ".[$frameworks,quick,data,text,report,monitor]"
+"${install[@]}" --editable ".[$frameworks,quick,audio,data,text,report,monitor]"
