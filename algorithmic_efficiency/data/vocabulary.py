@@ -132,15 +132,15 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
   return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
-def require(package: str, extra: str) -> None:
-  """Checks that a package is installed.
+def require(package: str, extra: str, *, what: str = 'text') -> None:
+  """Checks that a package is installed with which `what` is prepared.
 
   Raises:
     UserError: it is not; the message names the extra that installs it.
   """
   if importlib.util.find_spec(package) is None:
     raise errors.UserError(
-      f'Preparing text needs {package}, which is not installed: '
+      f'Preparing {what} needs {package}, which is not installed: '
       f"pip install 'algorithmic-efficiency[{extra}]'"
     )
 
