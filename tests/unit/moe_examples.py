@@ -61,7 +61,7 @@ def plain_rows(form: Any, examples: list[Any]) -> dict[str, np.ndarray]:
   batch['patches'] = np.zeros((*shape, form.patch_dim), np.uint8)
   batch['patch_positions'] = np.zeros((*shape, 2), np.int32)
   if form.has_audio:
-    batch['frames'] = np.zeros((*shape, form.frames_per_position, form.num_mels), np.float32)
+    batch['frames'] = np.zeros((*shape, form.frames_dim), np.float32)
   for row, example in enumerate(examples):
     place = 0
     for number, one in enumerate(example.get('questions', (example,)), 1):

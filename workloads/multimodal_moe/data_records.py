@@ -75,6 +75,11 @@ class RowForm:
     return self.patch_size**2 * self.channels
 
   @property
+  def frames_dim(self) -> int:
+    """Values of the frames that share a position, frame after frame."""
+    return self.frames_per_position * self.num_mels
+
+  @property
   def has_audio(self) -> bool:
     return self.num_mels > 0
 

@@ -163,7 +163,7 @@ class DigitSource:
     return np.column_stack([*columns, tokens]).astype(np.int32)
 
   def _recording(self, number: int) -> np.ndarray:
-    """Returns the frames of a recording by position, float32 [positions, frames, mels]."""
+    """Returns the frames of a recording by position, float32 [positions, frames_dim]."""
     assert self._media.frames is not None
     frames = self._media.frames[number].reshape(-1, self._form.num_mels)
     return questions.by_position(self._form, frames)

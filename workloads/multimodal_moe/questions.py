@@ -6,7 +6,7 @@ A batch has these fields, all aligned with the positions of a row:
 - `modality`: int32 [batch, length], what a position holds: 0 padding, 1 text, 2 image, 3 audio.
 - `patches`: uint8 [batch, length, patch_dim], the pixels of a patch; 0 elsewhere.
 - `patch_positions`: int32 [batch, length, 2], row and column of a patch in its image.
-- `frames`: float32 [batch, length, frames_per_position, num_mels], frames of audio; 0 elsewhere.
+- `frames`: float32 [batch, length, frames_dim], frames of audio, one after the other; 0 elsewhere.
   Workloads without audio lack it.
 - `targets`: int32 [batch, length], the next token of an answer; 0 elsewhere.
 - `weights`: float32 [batch, length], 1 where there is a target.
@@ -50,7 +50,7 @@ def question(
     text: its tokens in order, and last the one that is only predicted, [text positions + 1].
     num_targets: tokens of the answer, that one included.
     patches: uint8 [image positions, patch_dim]; None without images.
-    frames: float32 [audio positions, frames_per_position, num_mels]; None without audio.
+    frames: float32 [audio positions, frames_dim]; None without audio.
   """
   example: dict[str, Any] = {
     'modality': modality,
@@ -71,11 +71,11 @@ def num_positions(form: RowForm, num_frames: Any) -> Any:
 
 
 def by_position(form: RowForm, frames: np.ndarray) -> np.ndarray:
-  """Returns frames [n, mels] by position, [positions, frames_per_position, mels], padded with 0."""
+  """Returns frames, float32 [n, mels], by position, [positions, frames_dim], padded with 0."""
   number = num_positions(form, len(frames))
   padded = np.zeros((number * form.frames_per_position, form.num_mels), np.float32)
   padded[: len(frames)] = frames
-  return padded.reshape(number, form.frames_per_position, form.num_mels)
+  return padded.reshape(number, form.frames_dim)
 
 
 def unchanged(example: Example, random: ExampleRandom | None) -> Example:
@@ -154,7 +154,7 @@ class Rows:
     batch['patch_positions'] = np.zeros((*shape, 2), np.int32)
     batch['weights'] = np.zeros(shape, np.float32)
     if form.has_audio:
-      batch['frames'] = np.zeros((*shape, form.frames_per_position, form.num_mels), np.float32)
+      batch['frames'] = np.zeros((*shape, form.frames_dim), np.float32)
     return batch
 
   def _write_contents(self, batch: Batch, flat: Sequence[Example], where: np.ndarray) -> None:
@@ -173,8 +173,7 @@ class Rows:
     frames = [one['frames'] for one in flat if 'frames' in one]
     if frames:
       at = where[modality == AUDIO]
-      shape = (-1, form.frames_per_position, form.num_mels)
-      batch['frames'].reshape(shape)[at] = np.concatenate(frames)
+      batch['frames'].reshape(-1, form.frames_dim)[at] = np.concatenate(frames)
 
   def _write_targets(
     self, batch: Batch, flat: Sequence[Example], where: np.ndarray, stops: np.ndarray

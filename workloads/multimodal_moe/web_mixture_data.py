@@ -126,7 +126,7 @@ def _generated(data: WebMixture, random: np.random.Generator) -> Iterator[Exampl
         shape = (data.num_patches, data.patch_dim)
         patches = random.integers(256, size=shape, dtype=np.uint8)
       if kind == 'transcript':
-        shape = (max(1, number // 2), data.frames_per_position, data.num_mels)
+        shape = (max(1, number // 2), data.frames_dim)
         frames = random.standard_normal(shape, np.float32)
       yield _example(task, tokens, 0, patches, frames)
 
