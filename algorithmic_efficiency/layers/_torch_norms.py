@@ -18,10 +18,11 @@ def sum_over_ranks(x: torch.Tensor) -> torch.Tensor:
   Its gradient is summed over all ranks, too, since x acts on the losses of all of them. Statistics
   of the global batch are made of such sums.
   """
-  return _SumOverRanks.apply(x) if _has_ranks() else x
+  return _SumOverRanks.apply(x) if has_ranks() else x
 
 
-def _has_ranks() -> bool:
+def has_ranks() -> bool:
+  """Whether several processes train together."""
   return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -79,7 +80,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
       return F.batch_norm(
         x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
       )
-    if _has_ranks():
+    if has_ranks():
       return self._over_ranks(x)
     return self._alone(x)
 

@@ -108,6 +108,43 @@ class FeedForwardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertsConfig:
+  """A mixture of experts: a router sends each token to the `top_k` likeliest of `num_experts`.
+
+  The output is the weighted sum of the chosen experts. The weights are the probabilities of the
+  router's softmax over all experts. They are divided by their sum, unless `top_k` is 1: the router
+  would then have no gradient. Of equal probabilities, that of the first expert counts as larger.
+
+  Attributes:
+    expert: the layers of each expert, without biases.
+    router_init: how the kernel of the router begins.
+    capacity_factor: in training, an expert takes at most this multiple of the mean load. Later
+      assignments are dropped; first choices of all tokens come before second ones. None drops none.
+      Evaluation drops none in any case.
+
+  Raises:
+    ValueError: a number is out of range, or experts have biases.
+  """
+
+  num_experts: int
+  top_k: int
+  expert: FeedForwardConfig
+  router_init: Init = 'lecun_normal'
+  capacity_factor: float | None = None
+
+  def __post_init__(self) -> None:
+    if not 1 <= self.top_k <= self.num_experts:
+      raise ValueError(
+        f'A token goes to at least one expert and at most all {self.num_experts}; top_k is '
+        f'{self.top_k}.'
+      )
+    if self.capacity_factor is not None and not self.capacity_factor > 0:
+      raise ValueError(f'A capacity factor must be positive; it is {self.capacity_factor}.')
+    if self.expert.use_bias:
+      raise ValueError('Experts have no biases; set use_bias=False.')
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockConfig:
   """Self attention, cross attention if there is one, and a feed-forward layer, with residual sums.
 

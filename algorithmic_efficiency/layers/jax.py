@@ -35,11 +35,19 @@ from algorithmic_efficiency.layers._jax_blocks import patch_embedding as patch_e
 from algorithmic_efficiency.layers._jax_blocks import residual as residual
 from algorithmic_efficiency.layers._jax_classes import class_loss as class_loss
 from algorithmic_efficiency.layers._jax_classes import class_sums as class_sums
+from algorithmic_efficiency.layers._jax_experts import Experts as Experts
+from algorithmic_efficiency.layers._jax_experts import grouped_matmul as grouped_matmul
 from algorithmic_efficiency.layers._jax_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
 from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums
 from algorithmic_efficiency.layers._jax_loss import vocab_logits as vocab_logits
 from algorithmic_efficiency.layers._jax_plain import plain_kernels as plain_kernels
+from algorithmic_efficiency.layers._jax_routing import Dispatch as Dispatch
+from algorithmic_efficiency.layers._jax_routing import Routes as Routes
+from algorithmic_efficiency.layers._jax_routing import dispatch as dispatch
+from algorithmic_efficiency.layers._jax_routing import route as route
+from algorithmic_efficiency.layers._jax_routing import router_losses as router_losses
+from algorithmic_efficiency.layers._jax_routing import router_statistics as router_statistics
 from algorithmic_efficiency.layers._jax_search import Beams as Beams
 from algorithmic_efficiency.layers._jax_search import beam_search as beam_search
 from algorithmic_efficiency.layers._jax_search import greedy_search as greedy_search
@@ -53,7 +61,9 @@ class Outputs(NamedTuple):
   Attributes:
     logits: what a model without them returns.
     auxiliary: scalars by name, which the loss weighs and adds.
+    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`.
   """
 
   logits: jax.Array
   auxiliary: Mapping[str, jax.Array]
+  statistics: Mapping[str, jax.Array] = {}

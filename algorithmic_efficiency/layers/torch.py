@@ -25,6 +25,8 @@ from algorithmic_efficiency.layers._torch_blocks import feed_forward as feed_for
 from algorithmic_efficiency.layers._torch_blocks import residual as residual
 from algorithmic_efficiency.layers._torch_classes import class_loss as class_loss
 from algorithmic_efficiency.layers._torch_classes import class_sums as class_sums
+from algorithmic_efficiency.layers._torch_experts import Experts as Experts
+from algorithmic_efficiency.layers._torch_experts import grouped_matmul as grouped_matmul
 from algorithmic_efficiency.layers._torch_linear import ACTIVATIONS as ACTIVATIONS
 from algorithmic_efficiency.layers._torch_linear import Conv2d as Conv2d
 from algorithmic_efficiency.layers._torch_linear import Embedding as Embedding
@@ -43,6 +45,12 @@ from algorithmic_efficiency.layers._torch_norms import RMSNorm as RMSNorm
 from algorithmic_efficiency.layers._torch_norms import normalize as normalize
 from algorithmic_efficiency.layers._torch_norms import sum_over_ranks as sum_over_ranks
 from algorithmic_efficiency.layers._torch_plain import plain_kernels as plain_kernels
+from algorithmic_efficiency.layers._torch_routing import Dispatch as Dispatch
+from algorithmic_efficiency.layers._torch_routing import Routes as Routes
+from algorithmic_efficiency.layers._torch_routing import dispatch as dispatch
+from algorithmic_efficiency.layers._torch_routing import route as route
+from algorithmic_efficiency.layers._torch_routing import router_losses as router_losses
+from algorithmic_efficiency.layers._torch_routing import router_statistics as router_statistics
 from algorithmic_efficiency.layers._torch_search import Beams as Beams
 from algorithmic_efficiency.layers._torch_search import beam_search as beam_search
 from algorithmic_efficiency.layers._torch_search import greedy_search as greedy_search
@@ -57,7 +65,9 @@ class Outputs(NamedTuple):
     logits: what a model without them returns.
     auxiliary: scalars by name, which the loss weighs and adds. They are of the global batch; see
       `sum_over_ranks`.
+    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`.
   """
 
   logits: torch.Tensor
   auxiliary: Mapping[str, torch.Tensor]
+  statistics: Mapping[str, torch.Tensor] = {}

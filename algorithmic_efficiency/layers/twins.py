@@ -17,6 +17,7 @@ from algorithmic_efficiency.layers.configs import (
   AttentionNames,
   BlockConfig,
   BlockNames,
+  ExpertsConfig,
   FeedForwardConfig,
   FeedForwardNames,
 )
@@ -138,6 +139,18 @@ def feed_forward(
   ]
 
 
+def experts(jax: str, torch: str, config: ExpertsConfig) -> list[Pair]:
+  """Returns the pairs of `Experts`, whose kernels are [experts, in, out] and [experts, out, in]."""
+  jax, torch = (f'{jax}/' if jax else ''), (f'{torch}.' if torch else '')
+  names = ['first', *([] if config.expert.gate == 'none' else ['gate']), 'last']
+  return [
+    *dense(f'{jax}router', f'{torch}router', bias=False),
+    *(
+      Pair((f'params/{jax}experts/{name}',), f'{torch}experts.{name}', (0, 2, 1)) for name in names
+    ),
+  ]
+
+
 def block(
   jax: str,
   torch: str,
@@ -177,6 +190,11 @@ def block(
 def dense(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
   """Returns the pairs of nn.Dense [in, out] and nn.Linear [out, in]."""
   return _weights(jax, torch, (1, 0), bias)
+
+
+def conv1d(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
+  """Returns the pairs of nn.Conv [length, in, out] and nn.Conv1d [out, in, length]."""
+  return _weights(jax, torch, (2, 1, 0), bias)
 
 
 def conv2d(jax: str, torch: str, *, bias: bool = True) -> list[Pair]:
