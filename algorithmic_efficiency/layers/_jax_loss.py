@@ -131,20 +131,7 @@ def token_sums(
     `loss` in nats a token, `accuracy` (of logits that tie, the first counts), and `bits_per_byte`
     where the bytes are known.
   """
-
-  def evaluated(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _losses(logits, targets, 0.0), jnp.argmax(logits, axis=-1) == targets
-
-  factors = _factors(logits)
-  if factors is not None:
-    hidden, kernel = factors
-    size = _chunk_length(hidden, kernel)
-    chunks = (_split(hidden, size), _split(targets, size))
-    kernel = kernel.astype(hidden.dtype)
-    results = jax.lax.map(lambda chunk: evaluated(_project(chunk[0], kernel), chunk[1]), chunks)
-    losses, is_correct = (_join(result, targets.shape[1]) for result in results)
-  else:
-    losses, is_correct = evaluated(logits, targets)
+  losses, is_correct = token_results(targets, logits)
   weights = weights.astype(losses.dtype)
   summed, num_tokens = jnp.sum(losses * weights), jnp.sum(weights)
   sums = {
@@ -154,6 +141,33 @@ def token_sums(
   if target_bytes is not None:
     sums['bits_per_byte'] = (summed / math.log(2), jnp.sum(target_bytes * weights))
   return sums
+
+
+def token_results(targets: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Loss of every token in nats, and whether it has the largest logit.
+
+  Args:
+    targets: the right token, int [batch, length].
+    logits: [batch, length, vocab], cut as those of `token_loss` are. Of equal ones, the first
+      counts as the largest.
+
+  Returns:
+    Losses, float32 or wider, and bool, both [batch, length].
+  """
+
+  def evaluated(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _losses(logits, targets, 0.0), jnp.argmax(logits, axis=-1) == targets
+
+  factors = _factors(logits)
+  if factors is None:
+    return evaluated(logits, targets)
+  hidden, kernel = factors
+  size = _chunk_length(hidden, kernel)
+  chunks = (_split(hidden, size), _split(targets, size))
+  kernel = kernel.astype(hidden.dtype)
+  results = jax.lax.map(lambda chunk: evaluated(_project(chunk[0], kernel), chunk[1]), chunks)
+  losses, is_correct = (_join(result, targets.shape[1]) for result in results)
+  return losses, is_correct
 
 
 def _loss_dtype(array: jax.Array) -> Any:

@@ -113,21 +113,36 @@ def token_sums(
     `loss` in nats a token, `accuracy` (of logits that tie, the first counts), and `bits_per_byte`
     where the bytes are known.
   """
-  weights = weights.to(_loss_dtype(logits))
+  losses, is_correct = token_results(targets, logits)
+  weights = weights.to(losses.dtype)
+  summed, num_tokens = (losses * weights).sum(), weights.sum()
+  sums = {
+    'loss': (summed, num_tokens),
+    'accuracy': ((is_correct * weights).sum(), num_tokens),
+  }
+  if target_bytes is not None:
+    sums['bits_per_byte'] = (summed / math.log(2), (target_bytes * weights).sum())
+  return sums
+
+
+def token_results(targets: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+  """Loss of every token in nats, and whether it has the largest logit; without gradients.
+
+  Args:
+    targets: the right token, int [batch, length].
+    logits: [batch, length, vocab], cut as those of `token_loss` are. Of equal ones, the first
+      counts as the largest.
+
+  Returns:
+    Losses, float32 or wider, and bool, both [batch, length].
+  """
   losses, is_correct = [], []
   factors = _factors(logits)
   parts = [(logits, targets)] if factors is None else _logit_chunks(*factors, targets)
   for array, part_targets in parts:
     losses.append(_losses(array, part_targets, 0.0))
     is_correct.append(array.argmax(dim=-1) == part_targets)
-  summed, num_tokens = (torch.cat(losses, dim=1) * weights).sum(), weights.sum()
-  sums = {
-    'loss': (summed, num_tokens),
-    'accuracy': ((torch.cat(is_correct, dim=1) * weights).sum(), num_tokens),
-  }
-  if target_bytes is not None:
-    sums['bits_per_byte'] = (summed / math.log(2), (target_bytes * weights).sum())
-  return sums
+  return torch.cat(losses, dim=1), torch.cat(is_correct, dim=1)
 
 
 def _factors(logits: torch.Tensor) -> Factors | None:

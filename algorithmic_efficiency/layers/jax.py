@@ -39,6 +39,7 @@ from algorithmic_efficiency.layers._jax_experts import Experts as Experts
 from algorithmic_efficiency.layers._jax_experts import grouped_matmul as grouped_matmul
 from algorithmic_efficiency.layers._jax_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._jax_loss import token_loss as token_loss
+from algorithmic_efficiency.layers._jax_loss import token_results as token_results
 from algorithmic_efficiency.layers._jax_loss import token_sums as token_sums
 from algorithmic_efficiency.layers._jax_loss import vocab_logits as vocab_logits
 from algorithmic_efficiency.layers._jax_plain import plain_kernels as plain_kernels

@@ -36,6 +36,7 @@ from algorithmic_efficiency.layers._torch_linear import lecun_normal_ as lecun_n
 from algorithmic_efficiency.layers._torch_linear import param_dtype as param_dtype
 from algorithmic_efficiency.layers._torch_loss import spread_weights as spread_weights
 from algorithmic_efficiency.layers._torch_loss import token_loss as token_loss
+from algorithmic_efficiency.layers._torch_loss import token_results as token_results
 from algorithmic_efficiency.layers._torch_loss import token_sums as token_sums
 from algorithmic_efficiency.layers._torch_loss import vocab_logits as vocab_logits
 from algorithmic_efficiency.layers._torch_norms import BatchNorm1d as BatchNorm1d
