@@ -108,6 +108,24 @@ class Embedding(nn.Embedding):
     return super().forward(tokens).to(self.compute_dtype)
 
 
+class Conv1d(nn.Conv1d):
+  """nn.Conv1d that computes in `dtype`; sequences are [batch, channels, length]."""
+
+  def __init__(self, *args: Any, dtype: torch.dtype, **kwargs: Any):
+    self.compute_dtype = dtype
+    super().__init__(*args, dtype=param_dtype(dtype), **kwargs)
+
+  def reset_parameters(self) -> None:
+    lecun_normal_(self.weight)
+    if self.bias is not None:
+      nn.init.zeros_(self.bias)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    dtype = self.compute_dtype
+    bias = None if self.bias is None else self.bias.to(dtype)
+    return self._conv_forward(x.to(dtype), self.weight.to(dtype), bias)
+
+
 class Conv2d(nn.Conv2d):
   """nn.Conv2d that computes in `dtype`; images are [batch, channels, height, width]."""
 

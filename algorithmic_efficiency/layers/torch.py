@@ -28,6 +28,7 @@ from algorithmic_efficiency.layers._torch_classes import class_sums as class_sum
 from algorithmic_efficiency.layers._torch_experts import Experts as Experts
 from algorithmic_efficiency.layers._torch_experts import grouped_matmul as grouped_matmul
 from algorithmic_efficiency.layers._torch_linear import ACTIVATIONS as ACTIVATIONS
+from algorithmic_efficiency.layers._torch_linear import Conv1d as Conv1d
 from algorithmic_efficiency.layers._torch_linear import Conv2d as Conv2d
 from algorithmic_efficiency.layers._torch_linear import Embedding as Embedding
 from algorithmic_efficiency.layers._torch_linear import Linear as Linear
