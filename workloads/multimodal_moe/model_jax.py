@@ -18,7 +18,7 @@ from algorithmic_efficiency.layers.losses import add_auxiliary
 from algorithmic_efficiency.layers.positions import rotary_table
 
 from . import architecture
-from .data_records import AUDIO, IMAGE, PADDING, TEXT
+from .data_records import AUDIO, IMAGE, PADDING, TEXT, RowForm
 from .definition import SparseDecoder
 
 Batch = Mapping[str, jax.Array]
@@ -28,16 +28,16 @@ class _Audio(nn.Module):
   """Two convolutions over time, the second of which joins the frames of a position."""
 
   config: SparseDecoder
+  data: RowForm
   dtype: Any
 
   @nn.compact
   def __call__(self, frames: jax.Array, is_audio: jax.Array) -> jax.Array:
-    """Transforms frames [B, L, R, M] to [B, L, D]; clips are apart and do not see each other."""
-    config = self.config
-    batch_size, _, num_frames, num_mels = frames.shape
+    """Transforms frames [B, L, R * M] to [B, L, D]; clips apart do not see each other."""
+    config, num_frames = self.config, self.data.frames_per_position
     options = {'padding': 'VALID', **layers.types(self.dtype)}
     is_frame = jnp.repeat(is_audio, num_frames, axis=1)[..., None]
-    x = frames.reshape(batch_size, -1, num_mels).astype(self.dtype) * is_frame
+    x = frames.reshape(len(frames), -1, self.data.num_mels).astype(self.dtype) * is_frame
     x = nn.Conv(config.audio_dim, (3,), name='conv_0', **options | {'padding': 1})(x)
     x = layers.ACTIVATIONS['gelu'](x) * is_frame
     size = (num_frames,)
@@ -89,7 +89,7 @@ class _Model(nn.Module):
     )
     self.patches = layers.linear(config.dim, dtype=self.dtype)
     if data.has_audio:
-      self.audio = _Audio(config, self.dtype)
+      self.audio = _Audio(config, data, self.dtype)
     self.blocks = [_Block(config, layer, self.dtype) for layer in range(config.num_layers)]
     self.out_ln = _norm(config, self.dtype)
 

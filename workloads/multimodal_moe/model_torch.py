@@ -29,14 +29,16 @@ class _Audio(nn.Module):
 
   def __init__(self, config: SparseDecoder, data: RowForm, dtype: torch.dtype):
     super().__init__()
+    self.data = data
     size = data.frames_per_position
     self.conv_0 = layers.Conv1d(data.num_mels, config.audio_dim, 3, padding=1, dtype=dtype)
     self.conv_1 = layers.Conv1d(config.audio_dim, config.dim, size, stride=size, dtype=dtype)
 
   def forward(self, frames: torch.Tensor, is_audio: torch.Tensor) -> torch.Tensor:
-    """Transforms frames [B, L, R, M] to [B, L, D]; clips are apart and do not see each other."""
-    is_frame = is_audio.repeat_interleave(frames.shape[2], dim=1)[:, None]
-    x = self.conv_0(frames.flatten(1, 2).transpose(1, 2) * is_frame)
+    """Transforms frames [B, L, R * M] to [B, L, D]; clips apart do not see each other."""
+    is_frame = is_audio.repeat_interleave(self.data.frames_per_position, dim=1)[:, None]
+    frames = frames.reshape(len(frames), -1, self.data.num_mels).transpose(1, 2)
+    x = self.conv_0(frames * is_frame)
     return self.conv_1(F.gelu(x) * is_frame).transpose(1, 2)
 
 
