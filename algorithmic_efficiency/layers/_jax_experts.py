@@ -17,11 +17,7 @@ from algorithmic_efficiency.layers._jax_basics import ACTIVATIONS, initializer, 
 from algorithmic_efficiency.layers._jax_plain import is_plain
 from algorithmic_efficiency.layers._jax_routing import Dispatch, Routes, dispatch, route
 from algorithmic_efficiency.layers.configs import ExpertsConfig, Init
-
-# Slots of a block. Larger blocks waste slots at the end of each expert. Smaller ones read the
-# kernels more often. On a CPU, 32 was fastest of 8 to 64 for widths of 64.
-_BLOCK_SIZE = {'cpu': 32}
-_OTHER_BLOCK_SIZE = 128
+from algorithmic_efficiency.layers.slots import block_size
 
 
 class Experts(nn.Module):
@@ -59,7 +55,7 @@ class _Kernels(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, routes: Routes) -> jax.Array:
     """Returns the weighted outputs of the experts, [tokens, dim]."""
-    alignment = _alignment()
+    alignment = _alignment(routes.experts.size, self.config.num_experts)
     plan = dispatch(routes, alignment)
     expert, dim = self.config.expert, x.shape[-1]
 
@@ -100,10 +96,9 @@ def grouped_matmul(x: jax.Array, kernels: jax.Array, sizes: jax.Array, alignment
   Args:
     x: [rows, in].
     kernels: [groups, in, out].
-    sizes: rows of each group, a multiple of the alignment, int [groups]. What later rows give is
-      not defined.
-    alignment: 1, or a size of blocks that divides the number of rows. A block reads the kernel of
-      its group.
+    sizes: rows of each group, a multiple of the alignment, int [groups]; their sum is `rows`.
+    alignment: rows of a block, which reads the kernel of its group; 1 for the framework's own
+      grouped product.
 
   Returns:
     [rows, out].
@@ -116,21 +111,29 @@ def grouped_matmul(x: jax.Array, kernels: jax.Array, sizes: jax.Array, alignment
   return jnp.einsum('bmi,bio->bmo', blocks, kernels[groups]).reshape(len(x), -1)
 
 
-def _alignment() -> int:
+def _alignment(num_assignments: int, num_experts: int) -> int:
   """Returns 1 where `ragged_dot` is faster than blocks, else the size of the blocks."""
-  platform = jax.default_backend()
-  if not is_plain() and platform != 'cpu' and _has_ragged_dot(platform):
+  if not is_plain() and _has_ragged_dot(jax.default_backend()):
     return 1
-  return _BLOCK_SIZE.get(platform, _OTHER_BLOCK_SIZE)
+  return block_size(num_assignments, num_experts)
 
 
 @functools.cache
 def _has_ragged_dot(platform: str) -> bool:
-  """Whether a compiled `ragged_dot` multiplies each row once, and not with every group's kernel."""
+  """Whether a compiled `ragged_dot` multiplies each row once, and not with every group's kernel.
+
+  On a CPU it multiplies with every kernel.
+  """
+  if platform == 'cpu':
+    return False
+  return _num_products_of_row() < 2
+
+
+def _num_products_of_row() -> float:
+  """How many kernels a compiled `ragged_dot` multiplies a row with, by the compiler's own count."""
   num_rows, dim, num_groups = 256, 64, 8
   shapes = ((num_rows, dim), (num_groups, dim, dim))
   arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
   sizes = jax.ShapeDtypeStruct((num_groups,), jnp.int32)
   cost = jax.jit(jax.lax.ragged_dot).lower(*arrays, sizes).compile().cost_analysis()
-  flops = (cost or {}).get('flops', float('inf'))
-  return flops < 2 * (2 * num_rows * dim * dim)
+  return (cost or {}).get('flops', float('inf')) / (2 * num_rows * dim * dim)

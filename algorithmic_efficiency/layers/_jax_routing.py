@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from algorithmic_efficiency.layers.configs import ExpertsConfig
+from algorithmic_efficiency.layers.slots import num_slots
 
 
 class Routes(NamedTuple):
@@ -40,7 +41,8 @@ class Dispatch(NamedTuple):
   Attributes:
     slots: slot of each assignment, int [tokens, choices]; the number of slots for one without.
     tokens: token of each slot, int [slots]; the number of tokens for an empty slot.
-    sizes: slots of each expert, a multiple of the alignment, int [experts].
+    sizes: slots of each expert, a multiple of the alignment, int [experts]. The last expert also
+      has the empty slots that are left.
   """
 
   slots: jax.Array
@@ -108,22 +110,17 @@ def dispatch(routes: Routes, alignment: int) -> Dispatch:
   """
   num_tokens, top_k = routes.experts.shape
   num_experts = routes.probabilities.shape[-1]
-  num_slots = _num_slots(num_tokens * top_k, num_experts, alignment)
+  total = num_slots(num_tokens * top_k, num_experts, alignment)
   keys = jnp.where(routes.is_kept, routes.experts, num_experts).ravel()
   order, ranks, counts = _by_expert(keys, num_experts)
   sizes = -(-counts // alignment) * alignment
-  starts = jnp.append(jnp.cumsum(sizes) - sizes, num_slots)
-  sorted_slots = jnp.minimum(starts[keys[order]] + ranks, num_slots)
+  starts = jnp.append(jnp.cumsum(sizes) - sizes, total)
+  sorted_slots = jnp.minimum(starts[keys[order]] + ranks, total)
   slots = jnp.zeros_like(keys).at[order].set(sorted_slots, unique_indices=True)
-  tokens = jnp.full(num_slots, num_tokens, keys.dtype)
+  tokens = jnp.full(total, num_tokens, keys.dtype)
   tokens = tokens.at[sorted_slots].set((order // top_k).astype(keys.dtype), mode='drop')
+  sizes = sizes.at[-1].add(total - jnp.sum(sizes, dtype=sizes.dtype))
   return Dispatch(slots.reshape(routes.experts.shape), tokens, sizes)
-
-
-def _num_slots(num_assignments: int, num_experts: int, alignment: int) -> int:
-  """The most slots that any routes need; a multiple of the alignment, or all assignments."""
-  num_blocks = (num_assignments + num_experts * (alignment - 1)) // alignment
-  return num_blocks * alignment
 
 
 def router_losses(routes: Sequence[Routes]) -> dict[str, jax.Array]:

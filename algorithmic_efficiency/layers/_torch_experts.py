@@ -6,6 +6,8 @@ of their experts.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,16 +21,15 @@ from algorithmic_efficiency.layers._torch_linear import (
 from algorithmic_efficiency.layers._torch_plain import is_plain
 from algorithmic_efficiency.layers._torch_routing import Dispatch, Routes, dispatch, route
 from algorithmic_efficiency.layers.configs import ExpertsConfig, Init
+from algorithmic_efficiency.layers.slots import block_size
 
-# Slots of a block. Larger blocks waste slots at the end of each expert. Smaller ones read the
-# kernels more often.
-_BLOCK_SIZE = {'cpu': 32}
-_OTHER_BLOCK_SIZE = 128
-
-# What PyTorch's grouped product takes.
-_GROUPED_DTYPES = (torch.bfloat16,)
-_GROUPED_CAPABILITY = (8, 0)
-_GROUPED_BYTES = 16  # rows begin at a multiple of it
+# PyTorch's grouped product: the types that it has kernels for, and the multiple of bytes at which
+# its rows must begin.
+_GROUPED_DTYPES = {
+  'cpu': (torch.float32, torch.float64, torch.bfloat16),
+  'cuda': (torch.bfloat16,),
+}
+_GROUPED_BYTES = 16
 
 
 class Experts(nn.Module):
@@ -84,7 +85,9 @@ class _Kernels(nn.Module):
   def forward(self, x: torch.Tensor, routes: Routes) -> torch.Tensor:
     """Returns the weighted outputs of the experts, [tokens, dim]."""
     expert, dtype = self.config.expert, self.compute_dtype
-    alignment = _alignment(x.device, dtype, (x.shape[-1], expert.hidden_dim))
+    alignment = 1
+    if is_plain() or not _has_grouped_mm(x.device, dtype, (x.shape[-1], expert.hidden_dim)):
+      alignment = block_size(routes.experts.numel(), self.config.num_experts)
     plan = dispatch(routes, alignment)
 
     def multiply(name: str, x: torch.Tensor) -> torch.Tensor:
@@ -116,10 +119,9 @@ def grouped_matmul(
   Args:
     x: [rows, in].
     kernels: [groups, out, in].
-    sizes: rows of each group, a multiple of the alignment, int [groups]. What later rows give is
-      not defined.
-    alignment: 1, or a size of blocks that divides the number of rows. A block reads the kernel of
-      its group.
+    sizes: rows of each group, a multiple of the alignment, int [groups]; their sum is `rows`.
+    alignment: rows of a block, which reads the kernel of its group; 1 for the framework's own
+      grouped product.
 
   Returns:
     [rows, out].
@@ -128,23 +130,28 @@ def grouped_matmul(
     return F.grouped_mm(x, kernels.mT, offs=sizes.cumsum(0).to(torch.int32))
   blocks = x.unflatten(0, (-1, alignment))
   starts = torch.arange(0, len(x), alignment, device=x.device)
-  groups = (starts[:, None] >= sizes.cumsum(0)).sum(1).clamp(max=len(kernels) - 1)
+  groups = (starts[:, None] >= sizes.cumsum(0)).sum(1)
   return (blocks @ kernels.index_select(0, groups).mT).flatten(0, 1)
 
 
-def _alignment(device: torch.device, dtype: torch.dtype, widths: tuple[int, ...]) -> int:
-  """Returns 1 where `grouped_mm` is faster than blocks, else the size of the blocks."""
-  if device.type == 'cuda' and _has_grouped_mm(device, dtype, widths):
-    return 1
-  return _BLOCK_SIZE.get(device.type, _OTHER_BLOCK_SIZE)
-
-
 def _has_grouped_mm(device: torch.device, dtype: torch.dtype, widths: tuple[int, ...]) -> bool:
-  """Whether PyTorch has a kernel for the device, the type and the widths of the layers."""
+  """Whether PyTorch multiplies groups of these widths without reading kernels more than once."""
   return (
-    hasattr(F, 'grouped_mm')
-    and not is_plain()
-    and dtype in _GROUPED_DTYPES
-    and torch.cuda.get_device_capability(device) >= _GROUPED_CAPABILITY
+    dtype in _GROUPED_DTYPES.get(device.type, ())
     and all(width * dtype.itemsize % _GROUPED_BYTES == 0 for width in widths)
+    and _multiplies_groups(device.type, dtype)
   )
+
+
+@functools.cache
+def _multiplies_groups(device: str, dtype: torch.dtype) -> bool:
+  """Whether a small product runs, forward and backward; not all devices have the kernel."""
+  rows = torch.ones(32, 16, device=device, dtype=dtype, requires_grad=True)
+  kernels = torch.ones(2, 16, 16, device=device, dtype=dtype, requires_grad=True)
+  ends = torch.tensor([16, 32], device=device, dtype=torch.int32)
+  try:
+    with torch.enable_grad():
+      F.grouped_mm(rows, kernels.mT, offs=ends).square().sum().backward()
+  except (AttributeError, NotImplementedError, RuntimeError):
+    return False
+  return True

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.nn import functional as F
 
 from algorithmic_efficiency.layers._torch_norms import has_ranks, sum_over_ranks
 from algorithmic_efficiency.layers.configs import ExpertsConfig
+from algorithmic_efficiency.layers.slots import num_slots
 
 
 class Routes(NamedTuple):
@@ -41,7 +43,8 @@ class Dispatch(NamedTuple):
   Attributes:
     slots: slot of each assignment, int [tokens, choices]; the number of slots for one without.
     tokens: token of each slot, int [slots]; the number of tokens for an empty slot.
-    sizes: slots of each expert, a multiple of the alignment, int [experts].
+    sizes: slots of each expert, a multiple of the alignment, int [experts]. The last expert also
+      has the empty slots that are left.
   """
 
   slots: torch.Tensor
@@ -92,7 +95,7 @@ def _is_within_capacity(
     total = counts.sum(0)
     earlier_choices = (total - local).cumsum(0) - (total - local)
     earlier_ranks = counts[: dist.get_rank()].sum(0)
-    offsets = torch.nn.functional.pad(earlier_choices + earlier_ranks, (0, 1))
+    offsets = F.pad(earlier_choices + earlier_ranks, (0, 1))
     position = position + offsets.gather(1, by_choice).flatten()
   capacity = factor * counts.sum() / num_experts
   return (position < capacity).reshape(by_choice.shape).T
@@ -140,22 +143,18 @@ def dispatch(routes: Routes, alignment: int) -> Dispatch:
   """
   num_tokens, top_k = routes.experts.shape
   num_experts = routes.probabilities.shape[-1]
-  num_slots = _num_slots(num_tokens * top_k, num_experts, alignment)
+  total = num_slots(num_tokens * top_k, num_experts, alignment)
   keys = torch.where(routes.is_kept, routes.experts, num_experts).flatten()
   order, ranks, counts = _by_expert(keys, num_experts)
   sizes = -(-counts // alignment) * alignment
-  starts = torch.nn.functional.pad(sizes.cumsum(0) - sizes, (0, 1), value=num_slots)
-  sorted_slots = (starts[keys[order]] + ranks).clamp(max=num_slots)
+  ends = sizes.cumsum(0)
+  starts = F.pad(ends - sizes, (0, 1), value=total)
+  sorted_slots = (starts[keys[order]] + ranks).clamp(max=total)
   slots = torch.empty_like(keys).scatter_(0, order, sorted_slots)
-  tokens = torch.full((num_slots + 1,), num_tokens, dtype=keys.dtype, device=keys.device)
+  tokens = torch.full((total + 1,), num_tokens, dtype=keys.dtype, device=keys.device)
   tokens = tokens.scatter_(0, sorted_slots, order // top_k)[:-1]
+  sizes = torch.cat([sizes[:-1], sizes[-1:] + (total - ends[-1:])])
   return Dispatch(slots.reshape(routes.experts.shape), tokens, sizes)
-
-
-def _num_slots(num_assignments: int, num_experts: int, alignment: int) -> int:
-  """The most slots that any routes need; a multiple of the alignment, or all assignments."""
-  num_blocks = (num_assignments + num_experts * (alignment - 1)) // alignment
-  return num_blocks * alignment
 
 
 def router_losses(routes: Sequence[Routes]) -> dict[str, torch.Tensor]:

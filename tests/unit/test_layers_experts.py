@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import experts_twin as twin
 import numpy as np
 import pytest
 
-from algorithmic_efficiency.layers import twins
+from algorithmic_efficiency.layers import slots, twins
 from algorithmic_efficiency.layers.configs import ExpertsConfig, FeedForwardConfig
 
 FRAMEWORKS = ['jax', 'torch']
@@ -290,30 +291,90 @@ def test_padding_alone_gives_zeros(framework):
   assert not found['of_x'].any()
 
 
-@each_framework
-@pytest.mark.parametrize('block_size', [1, 8, 32])
-def test_every_grouped_product_is_a_loop_over_groups(framework, block_size):
-  """In float32; 1 stands for the product of the framework's own."""
-  pytest.importorskip(framework)
-  layers = importlib.import_module(f'algorithmic_efficiency.layers.{framework}')
-  module = importlib.import_module({'jax': 'jax.numpy', 'torch': 'torch'}[framework])
-  sizes = np.array([64, 0, 32, 96, 0])
-  x = draw(224, DIM, seed=11).astype(np.float32)
-  kernels = draw(5, DIM, 16, seed=12).astype(np.float32)
+def loop(x: np.ndarray, kernels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
   bounds = np.cumsum([0, *sizes])
-  expected = np.concatenate(
+  return np.concatenate(
     [x[start:end] @ kernel for start, end, kernel in zip(bounds, bounds[1:], kernels, strict=False)]
   )
-  given = kernels if framework == 'jax' else np.ascontiguousarray(kernels.transpose(0, 2, 1))
-  found = layers.grouped_matmul(*map(module.asarray, (x, given, sizes)), block_size)
-  np.testing.assert_allclose(np.asarray(found)[: sizes.sum()], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_ragged_products_are_not_used_where_they_multiply_with_all_experts():
+@each_framework
+@pytest.mark.parametrize('alignment', [1, 8, 32])
+def test_every_grouped_product_is_a_loop_over_groups(framework, alignment):
+  """In float32, with its gradients; 1 stands for the framework's own product."""
+  pytest.importorskip(framework)
+  layers = importlib.import_module(f'algorithmic_efficiency.layers.{framework}')
+  sizes = np.array([64, 0, 32, 96, 0])
+  x = draw(192, DIM, seed=11).astype(np.float32)
+  kernels = draw(5, DIM, 16, seed=12).astype(np.float32)
+  cotangent = draw(192, 16, seed=13).astype(np.float32)
+  expected = loop(x, kernels, sizes)
+  of_x = loop(cotangent, kernels.transpose(0, 2, 1), sizes)
+  bounds = np.cumsum([0, *sizes])
+  of_kernels = [x[start:end].T @ cotangent[start:end] for start, end in itertools.pairwise(bounds)]
+  if framework == 'jax':
+    import jax
+
+    found, pull = jax.vjp(
+      lambda x, kernels: layers.grouped_matmul(x, kernels, sizes, alignment), x, kernels
+    )
+    gradients = pull(cotangent)
+  else:
+    import torch
+
+    given = [torch.tensor(x), torch.tensor(kernels.transpose(0, 2, 1).copy())]
+    given = [one.requires_grad_() for one in given]
+    found = layers.grouped_matmul(*given, torch.tensor(sizes), alignment)
+    found.backward(torch.tensor(cotangent))
+    found, gradients = found.detach(), [given[0].grad, given[1].grad.transpose(1, 2)]
+  for one, other in zip((found, *gradients), (expected, of_x, of_kernels), strict=True):
+    np.testing.assert_allclose(np.asarray(one), other, rtol=1e-5, atol=1e-5)
+
+
+@each_framework
+def test_blocks_and_the_own_product_of_the_framework_give_the_same(framework):
+  """Plain kernels are blocks; in PyTorch others are not, on a CPU."""
+  layer = layer_of(framework, 'two of four')
+  with layer.layers.plain_kernels():
+    found = Layer(framework, BASE)()
+  for name in ('out', 'of_x'):
+    np.testing.assert_allclose(found[name], layer()[name], **CLOSE)
+
+
+def test_the_own_products_are_used_where_they_are_faster():
+  """On a CPU that is so in PyTorch alone: that of JAX multiplies each row with every kernel."""
   jax = pytest.importorskip('jax')
-  from algorithmic_efficiency.layers import _jax_experts
+  torch = pytest.importorskip('torch')
+  from algorithmic_efficiency.layers import _jax_experts, _torch_experts
 
-  assert jax.default_backend() != 'cpu' or not _jax_experts._has_ragged_dot('cpu')
+  if jax.default_backend() == 'cpu':
+    assert _jax_experts._num_products_of_row() > 4
+    assert not _jax_experts._has_ragged_dot('cpu')
+  for dtype, widths, expected in (
+    (torch.float32, (64, 64), True),
+    (torch.float32, (64, 6), False),
+    (torch.float16, (64, 64), False),
+  ):
+    found = _torch_experts._has_grouped_mm(torch.device('cpu'), dtype, widths)
+    assert found == expected, (dtype, widths)
+
+
+@pytest.mark.parametrize(
+  ('num_assignments', 'num_experts', 'expected'),
+  [(1_536, 8, 64), (1_536, 32, 32), (8_192, 8, 128), (8_192, 32, 64), (4, 8, 32)],
+)
+def test_blocks_suit_the_load(num_assignments, num_experts, expected):
+  assert slots.block_size(num_assignments, num_experts) == expected
+
+
+@pytest.mark.parametrize('alignment', [1, 8])
+def test_slots_are_enough_and_no_more(alignment):
+  """In the worst case, every expert has one assignment beyond a block."""
+  for num_experts in (1, 3, 5):
+    for blocks in ([0] * num_experts, [2, *[0] * (num_experts - 1)]):
+      loads = [alignment * number + 1 for number in blocks]
+      needed = sum(-(-load // alignment) * alignment for load in loads)
+      assert slots.num_slots(sum(loads), num_experts, alignment) == needed
 
 
 # Parameters.
