@@ -279,7 +279,8 @@ class WorkloadDefinition:
     bundled: True if the data needs no preparation.
     tfds: TensorFlow Datasets builder of the same data, if there is one; or several, by the name
       under which `prepare` asks for them.
-    model: frozen record of the task, with the sizes of the model.
+    model: frozen record of the task, with the sizes of the model. The record of a model of which a
+      token uses a part has `num_parameters(data)`, which returns total and active parameters.
     data: frozen record of the task, with the settings of its data.
     loss_type: loss of the workload.
     metrics: names of the metrics of an evaluation.

@@ -86,6 +86,7 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
       'problem': _problem(definition),
       'target': _target(definition.target),
       'probes': {name: probe.summary for name, probe in definition.probes.items()},
+      'parameters': _counts(definition),
       'dataset': definition.dataset,
       'bundled': definition.bundled,
       'suites': {name: budget.role for name, budget in definition.suites.items()},
@@ -97,6 +98,14 @@ def _workloads(*, variants: bool) -> list[dict[str, Any]]:
 
 def _frameworks(definition: WorkloadDefinition) -> list[str]:
   return [name for name in backends.FRAMEWORKS if registry.is_runnable(definition, name)]
+
+
+def _counts(definition: WorkloadDefinition) -> dict[str, int] | None:
+  """Total and active parameters, where the record of the model knows them without a framework."""
+  if not hasattr(definition.model, 'num_parameters'):
+    return None
+  total, active = definition.model.num_parameters(definition.data)
+  return {'total': total, 'active': active}
 
 
 def _problem(definition: WorkloadDefinition) -> str:
@@ -216,6 +225,12 @@ def _workload_lines(entries: Sequence[dict[str, Any]]) -> list[str]:
   for entry in entries:
     for name, summary in entry['probes'].items():
       lines.append(f'{entry["name"]} has the probe {name}{summary and f": {summary}"}')
+  for entry in entries:
+    if counts := entry['parameters']:
+      lines.append(
+        f'{entry["name"]} has {counts["total"]:,} parameters, {counts["active"]:,} active for a '
+        'token'
+      )
   lines += dict.fromkeys(entry['problem'] for entry in entries if entry['problem'])
   return lines
 

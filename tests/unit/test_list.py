@@ -155,6 +155,18 @@ def test_probes_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     registry._forget()
 
 
+def test_parameters_are_counted_where_a_token_uses_a_part_of_them(
+  capsys: pytest.CaptureFixture[str],
+):
+  found = {entry['name']: entry['parameters'] for entry in listed(capsys, 'workloads')}
+  assert found['mnist'] is None
+  definition = registry.workload('quick_moe')
+  total, active = definition.model.num_parameters(definition.data)
+  assert found['quick_moe'] == {'total': total, 'active': active}
+  line = f'quick_moe has {total:,} parameters, {active:,} active for a token'
+  assert line in table(capsys, 'workloads')
+
+
 @pytest.mark.parametrize('framework', backends.FRAMEWORKS)
 def test_parameters_of_a_workload_without_code(framework: str, capsys: pytest.CaptureFixture[str]):
   without = next(
