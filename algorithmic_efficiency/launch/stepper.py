@@ -106,10 +106,25 @@ class Stepper:
       generate: whether the evaluation generates what the definition has generated.
       each_step: whether each step is timed by itself, which makes all of them slower.
     """
+    self.begin(num_steps, max_batches=max_batches, generate=generate, each_step=each_step)
+    return self.finish()
+
+  def begin(
+    self,
+    num_steps: int,
+    *,
+    max_batches: int | None = None,
+    generate: bool = False,
+    each_step: bool = False,
+  ) -> None:
+    """Begins what `go` does, and does not wait for its end. The arguments are those of `go`."""
     options = {'max_batches': max_batches, 'generate': generate, 'each_step': each_step}
     order = json.dumps({'num_steps': num_steps, **options})
     for rank in self._ranks:
       rank.tell(order)
+
+  def finish(self) -> Interval:
+    """Waits for the end of what `begin` has begun."""
     return self._answer(Interval)
 
   def _answer(self, kind: type[_Answer]) -> _Answer:

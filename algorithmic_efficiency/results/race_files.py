@@ -36,6 +36,7 @@ class StepCost:
       process of the baseline was timed, and the difference of its cost from 1 is noise.
     host: the hash of the machine and software that both ran on.
     rounds: seconds of a step: the baseline before, the submission, the baseline after.
+    period: number of steps after which the work of the submission repeats; None if not known.
     hashes: hashes of the files of both, by name; empty in a record that does not say.
   """
 
@@ -46,7 +47,13 @@ class StepCost:
   study: Count
   host: str
   rounds: Annotated[tuple[Round, ...], msgspec.Meta(min_length=1)]
+  period: Annotated[int, msgspec.Meta(ge=1)] | None = None
   hashes: Mapping[str, str] = field(default_factory=dict)
+
+  @property
+  def step_sec(self) -> float:
+    """The mean seconds of a step of the submission."""
+    return statistics.fmean(own for _, own, _ in self.rounds)
 
   @property
   def log_cost(self) -> float:
@@ -55,9 +62,8 @@ class StepCost:
     All bursts of a submission have equally many steps. A linear drift cancels, as each of its
     bursts counts against those of the baseline before and after it.
     """
-    own = statistics.fmean(own for _, own, _ in self.rounds)
     unit = statistics.fmean((before + after) / 2 for before, _, after in self.rounds)
-    return math.log(own / unit)
+    return math.log(self.step_sec / unit)
 
   @property
   def is_floor(self) -> bool:

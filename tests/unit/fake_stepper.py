@@ -58,12 +58,16 @@ class FakeHost:
     extra: additional seconds of every so-many-th step, of submissions with periodic work.
     process_noise, burst_noise: standard deviations of the log seconds of a step, from process to
       process and from interval to interval.
+    slow_steps: share of steps during which others have the processor, and the mean of what these
+      take more, as a share of themselves.
     drift: by how much the host becomes slower in a second, as an exponent.
     fails: submissions that fail, with the reason.
     generation_sec: of the outputs of an evaluation; the first time it takes 1 s more.
     calls: every interval: submission, steps, batches of an evaluation.
+    name: its hash in records.
     started: the submissions in the order in which they began.
     alive, most_alive: trials in memory, now and at most.
+    at_work, most_at_work: trials that make steps, now and at most.
   """
 
   step_sec: Mapping[str, float]
@@ -72,6 +76,7 @@ class FakeHost:
   extra: Mapping[str, tuple[int, float]] = field(default_factory=dict)
   process_noise: float = 0.0
   burst_noise: float = 0.0
+  slow_steps: tuple[float, float] = (0.0, 0.0)
   rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
   fails: Mapping[str, str] = field(default_factory=dict)
   drift: float = 0.0
@@ -79,11 +84,14 @@ class FakeHost:
   eval_sec: Callable[[int], float] = lambda num_batches: 0.5
   generation_sec: Callable[[int], float] = lambda num_batches: 0.0
   num_devices: int = 1
+  name: str = 'some host'
   now: float = 0.0
   calls: list[tuple[str, int, int | None]] = field(default_factory=list)
   started: list[str] = field(default_factory=list)
   alive: int = 0
   most_alive: int = 0
+  at_work: int = 0
+  most_at_work: int = 0
 
   def stepper(self, config: TrialConfig, slot: Slot, **options: Any) -> FakeStepper:
     return FakeStepper(self, config)
@@ -91,6 +99,14 @@ class FakeHost:
   def noise(self, spread: float) -> float:
     """Draws a factor, whose logarithm is normal."""
     return math.exp(spread * self.rng.standard_normal())
+
+  def beside(self, num_steps: int) -> list[float]:
+    """Draws by what share each of some steps is longer because others are at work."""
+    share, mean = self.slow_steps
+    if not share:
+      return [0.0] * num_steps
+    slow = self.rng.random(num_steps) < share
+    return (slow * self.rng.exponential(mean, num_steps)).tolist()
 
 
 class FakeStepper:
@@ -127,13 +143,34 @@ class FakeStepper:
     generate: bool = False,
     each_step: bool = False,
   ) -> Interval:
+    self.begin(num_steps, max_batches=max_batches, generate=generate, each_step=each_step)
+    return self.finish()
+
+  def begin(
+    self,
+    num_steps: int,
+    *,
+    max_batches: int | None = None,
+    generate: bool = False,
+    each_step: bool = False,
+  ) -> None:
+    self._order = num_steps, max_batches, generate, each_step
+    self._host.at_work += 1
+    self._host.most_at_work = max(self._host.most_at_work, self._host.at_work)
+
+  def finish(self) -> Interval:
     host = self._host
+    num_steps, max_batches, generate, each_step = self._order
+    host.at_work -= 1
     host.calls.append((self._name, num_steps, max_batches))
     if self._name in host.fails:
       raise StepperError(host.fails[self._name])
     buckets = dict.fromkeys(clock.BUCKETS, 0.0)
     slower = host.noise(host.burst_noise) * self._slower * 2.0 ** (host.drift * host.now)
-    step_secs = [slower * self._step_sec(self._done + step) for step in range(num_steps)]
+    beside = host.beside(num_steps)
+    step_secs = [
+      slower * (1.0 + beside[step]) * self._step_sec(self._done + step) for step in range(num_steps)
+    ]
     buckets['data'] = sum(step_secs)
     buckets['prepare_for_eval'] = host.prepare_sec.get(self._name, 0.0)
     if max_batches is not None:
@@ -162,7 +199,7 @@ class FakeStepper:
     return self._host.step_sec[self._name] + seconds * (step % period == 0)
 
   def environment(self) -> Mapping[str, Any]:
-    return {'host_hash': 'some host', 'devices': {'num_devices': self._host.num_devices}}
+    return {'host_hash': self._host.name, 'devices': {'num_devices': self._host.num_devices}}
 
   def let_go(self) -> None:
     pass

@@ -8,11 +8,13 @@ import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from fake_stepper import FakeHost, race_configs
 
 from algorithmic_efficiency import backends, errors
-from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.experiments.race import step_cost, trial_estimate
+from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.step_cost import Pace
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import files, race_files
@@ -62,7 +64,101 @@ def test_the_baseline_has_a_burst_between_any_two_others(measure, tmp_path):
 def test_steps_of_each_submission_are_looked_at_once(measure):
   host = FakeHost(step_sec=HOST)
   measure(host, 'nadamw', 'slow')
-  assert sorted(name for name, steps, _ in host.calls if steps == 200) == ['nadamw', 'slow']
+  assert traced(host) == ['nadamw', 'slow']
+
+
+def traced(host: FakeHost) -> list[str]:
+  """The submissions whose steps were timed one by one, 100 at a time."""
+  return sorted(name for name, steps, _ in host.calls if steps == 101)
+
+
+def test_steps_are_looked_at_again_where_100_do_not_tell(measure):
+  host = FakeHost(step_sec=HOST, extra={'slow': (80, 2.0), 'twin': (20, 0.2)})
+  measure(host, 'nadamw', 'slow', 'twin')
+  assert traced(host) == ['nadamw', 'slow', 'slow', 'twin']
+
+
+def test_a_period_that_was_found_holds_in_other_studies(measure, tmp_path):
+  extra = {'twin': (50, 0.5)}
+  measure(FakeHost(step_sec=HOST, extra=extra), 'nadamw', 'twin')
+  later = FakeHost(step_sec=HOST, extra=extra)
+  measure(later, 'nadamw', 'twin', 'slow', study=2)
+  assert traced(later) == ['slow']
+  assert {(one.submission, one.period) for one in race_files.read_costs(tmp_path)} == {
+    *(('nadamw', 1), ('twin', 50), ('slow', 1))
+  }
+  assert costs(tmp_path)['twin', 2] == pytest.approx(math.log(2.0), abs=1e-9)
+
+
+def test_a_period_holds_no_longer_where_files_or_host_are_others(measure, tmp_path):
+  file = tmp_path / 'entry.py'
+  file.write_text('x = 1')
+  measure(FakeHost(step_sec=HOST), 'nadamw', 'slow', file=str(file))
+  elsewhere = FakeHost(step_sec=HOST, name='another host')
+  measure(elsewhere, 'nadamw', 'slow', file=str(file), study=2)
+  assert traced(elsewhere) == ['nadamw', 'slow']
+  file.write_text('x = 2')
+  changed = FakeHost(step_sec=HOST)
+  measure(changed, 'nadamw', 'slow', file=str(file), study=3)
+  assert traced(changed) == ['nadamw', 'slow']
+
+
+def test_first_steps_compile_side_by_side_and_others_are_made_alone(measure, monkeypatch):
+  host = FakeHost(step_sec=HOST)
+  measure(host, 'nadamw', 'slow')
+  assert host.most_at_work == 3
+  monkeypatch.setattr(step_cost._Bursts, 'begin_first_step', lambda self: None)
+  monkeypatch.setattr(step_cost._Bursts, 'end_first_step', lambda self: None)
+  host = FakeHost(step_sec=HOST)
+  measure(host, 'nadamw', 'slow', study=2)
+  assert host.most_at_work == 1
+
+
+def test_bursts_on_a_busy_machine_are_as_short_as_on_a_quiet_one(measure):
+  """Regression: noise made steps uneven, so that bursts had 100 steps: 110 s for each study."""
+  numbers = []
+  for study in range(1, 11):
+    slow_steps = (0.25, 0.5)
+    host = FakeHost(
+      step_sec={'nadamw': 0.055, 'twin': 0.055},
+      slow_steps=slow_steps,
+      rng=np.random.default_rng(study),
+      name=f'host {study}',
+    )
+    measure(host, 'nadamw', 'twin', study=study)
+    numbers.append(max(steps for _, steps, _ in host.calls if steps != 101))
+  assert numbers.count(8) >= 9
+
+
+@pytest.mark.parametrize('step_sec', [0.005, 0.01, 0.055, 0.15, 0.5, 3.0])
+@pytest.mark.parametrize('share', [0.5, 1.0])
+def test_timing_two_even_submissions_takes_no_longer_than_their_trials(step_sec, share):
+  """Regression: of a demo of 10 minutes, trials took 3."""
+  probe = Probe(
+    start_sec=4.0,
+    first_step_sec=2.0,
+    step_sec=step_sec,
+    first_eval_sec=1.0,
+    eval_sec=3 * step_sec,
+    partial_eval_sec=step_sec,
+    record_sec=0.01,
+    end_sec=0.3,
+    off_clock_sec=0.5,
+    checkpoint_bytes=0,
+    row_bytes=0.0,
+    folder_bytes=0,
+    peak_memory_bytes={},
+    num_devices=1,
+    host='some host',
+  )
+  (config,) = race_configs('nadamw')
+  rules = trial_estimate.rules_of(config)
+  trials = 6 * trial_estimate.trial(rules, probe, checkpoints=False, share=share).sec
+  timing = [
+    step_cost.expected_sec([probe, probe], num_cpus=2, is_first=is_first)
+    for is_first in (True, False, False)
+  ]
+  assert sum(timing) <= trials
 
 
 def test_the_order_is_drawn_at_random_for_each_study(measure):
@@ -105,7 +201,11 @@ def test_periodic_work_has_its_price(measure, tmp_path, period, cost):
 @pytest.mark.parametrize('period', [10, 50, 100])
 def test_periodic_work_has_its_price_on_a_busy_machine(measure, tmp_path, period):
   host = FakeHost(
-    step_sec=HOST, extra={'twin': (period, 0.01 * period)}, burst_noise=0.05, process_noise=0.02
+    step_sec=HOST,
+    extra={'twin': (period, 0.01 * period)},
+    burst_noise=0.05,
+    process_noise=0.02,
+    slow_steps=(0.25, 0.5),
   )
   for study in range(1, 6):
     measure(host, 'nadamw', 'twin', study=study)

@@ -5,9 +5,10 @@ order is A B A C A, with the baseline A between any two others. So a drift of th
 alike. A second process of the baseline is measured like the others: its cost shows the noise.
 
 The cost is total seconds over total steps, so that periodic work has its price. A burst spans whole
-periods, which are found from the seconds of single steps before the first burst. Where that shows
-no period and uneven steps, or too few steps, a burst has at least 100 steps. A burst takes 10 s at
-most, so that of steps longer than 0.1 s there may be fewer.
+periods, which are found from the seconds of 100 single steps, or of 200 where more are needed. A
+period that was found in one study holds in the others, as long as files and host stay. Where no
+period is known, because steps take too long for a trace, a burst has at least 100 steps. A burst
+takes 10 s at most, so that of steps longer than 0.1 s there may be fewer.
 
 A step carries its share of the time to prepare for an evaluation. Each study measures anew, in new
 processes, which start and take turns in an order drawn at random. So the noise of a cost differs
@@ -19,6 +20,7 @@ On a CPU, six submissions at most are in memory beside the baseline; on a GPU it
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import statistics
@@ -30,7 +32,7 @@ from pathlib import Path
 from algorithmic_efficiency import backends, errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.experiments.race.periods import period_of
+from algorithmic_efficiency.experiments.race.periods import MAX_PERIOD, period_of
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.trial_estimate import rules_of
 from algorithmic_efficiency.launch.slots import Slot
@@ -43,13 +45,13 @@ from algorithmic_efficiency.trial.submission import source_hash
 NUM_ROUNDS = 7
 BURST_SEC = 0.2  # shortest burst of the fastest submission
 MIN_STEPS = 8  # steps of a burst, unless they take too long
-MANY_STEPS = 100  # of a burst, where no period is known
+MANY_STEPS = MAX_PERIOD  # of a burst, where no period is known
 MAX_EVEN_SEC = 2.0  # longest burst of more than one period
 MAX_BURST_SEC = 10.0
 _MIN_ROUNDS = 3
 _ENOUGH_SEC = 4.0  # of bursts of each submission, if there are rounds enough
-_TRACED_STEPS = 200  # timed one by one: twice the longest period that is found
-_MAX_TRACE_SEC = 20.0
+_MAX_TRACES = 2  # of all steps of the longest period that is found, timed one by one
+_MAX_TRACE_SEC = 20.0  # of both
 _WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
 _AGAIN_SHARE = 0.1  # steps before a burst, not timed, as a share of it: another process had the CPU
 _MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
@@ -91,20 +93,22 @@ def measure(
       f'baseline ({", ".join(suite.baselines)}), and none races or is known here. Plain steps '
       'count.'
     ]
-  key = (one.workload, one.framework, one.study)
+  key = (one.workload, one.framework)
   try:
     hashes = {
       config.submission: source_hash(Path(config.submission_path)) for config in first.values()
     }
   except OSError as error:
     return [f'The steps of {one.workload} ({one.framework}) could not be timed: {error}.']
+  earlier = [
+    cost
+    for cost in race_files.read_costs(folder)
+    if (cost.workload, cost.framework) == key and cost.is_of(hashes)
+  ]
   done = {
     cost.submission
-    for cost in race_files.read_costs(folder)
-    if not anew
-    and (cost.workload, cost.framework, cost.study) == key
-    and cost.baseline == name
-    and cost.is_of(hashes)
+    for cost in earlier
+    if not anew and cost.study == one.study and cost.baseline == name
   }
   missing = [
     config for config in first.values() if config.submission not in done
@@ -113,18 +117,26 @@ def measure(
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
   for begin in range(0, len(missing), size):
-    costs, found = _measured(first[name], missing[begin : begin + size], start, hashes)
+    group = _Group(
+      baseline=first[name],
+      configs=missing[begin : begin + size],
+      start=start,
+      hashes=hashes,
+      earlier=earlier,
+    )
+    costs, found = _measured(group)
     race_files.append_costs(folder, costs)
     problems += found
   return problems
 
 
-def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
+def expected_sec(probes: Sequence[Probe], num_cpus: float, *, is_first: bool = True) -> float:
   """Estimates the seconds that `measure` takes, if no submission has periodic work.
 
   Args:
     probes: those of all submissions of a race on one workload; the baseline's is the first.
     num_cpus: CPUs on which processes start side by side.
+    is_first: whether the periods of the submissions are still to be found.
   """
   if len(probes) < 2:
     return 0.0
@@ -133,10 +145,13 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float) -> float:
     one.start_sec + one.first_step_sec + one.first_eval_sec + one.partial_eval_sec
     for one in processes
   )
-  traces = sum(_num_traced(one.step_sec) * one.step_sec for one in probes)
   paces = [
-    Pace(step_sec=one.step_sec, period=_known(1, _num_traced(one.step_sec))) for one in probes
+    Pace(step_sec=one.step_sec, period=1 if _num_traced(one.step_sec) > MAX_PERIOD else None)
+    for one in probes
   ]
+  traces = sum(
+    _num_traced(one.step_sec) * one.step_sec for one in paces if is_first or one.period is None
+  )
   numbers = num_steps(paces)
   bursts = [
     (number + _num_again(number)) * pace.step_sec
@@ -188,13 +203,12 @@ def num_rounds(paces: Sequence[Pace], numbers: Sequence[int]) -> int:
   return max(_MIN_ROUNDS, min(NUM_ROUNDS, int(_ENOUGH_SEC / longest)))
 
 
-def _num_traced(step_sec: float) -> int:
-  return max(1, min(_TRACED_STEPS, int(_MAX_TRACE_SEC / step_sec)))
+def _num_traced(step_sec: float, num_before: int = 0) -> int:
+  """The number of steps of a trace, after `num_before` steps of those before it.
 
-
-def _known(period: int | None, num_traced: int) -> int | None:
-  """The period that was found, if enough steps were looked at to find it."""
-  return period if num_traced >= _TRACED_STEPS else None
+  The first step of a trace does not count, as its batch was not made ahead.
+  """
+  return max(0, min(1 + MAX_PERIOD, int(_MAX_TRACE_SEC / step_sec) - num_before))
 
 
 def _num_again(number: int) -> int:
@@ -207,34 +221,56 @@ def num_alive(num_submissions: int, devices: Devices) -> int:
   return 1 + min(num_submissions, _MOST_BESIDE['gpu' if on_gpu else 'cpu'])
 
 
-def _measured(
-  baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
-) -> tuple[list[StepCost], list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+  """Submissions that are measured together, beside the baseline.
+
+  Attributes:
+    start: starts a trial step by step.
+    hashes: of the files of all submissions, by name.
+    earlier: costs of this workload and framework that were measured before, of these files.
+  """
+
+  baseline: TrialConfig
+  configs: Sequence[TrialConfig]
+  start: _Start
+  hashes: Mapping[str, str]
+  earlier: Sequence[StepCost]
+
+  def known_paces(self, host: str) -> dict[str, Pace]:
+    """The paces of submissions that were measured before on a host, by name."""
+    return {
+      cost.submission: Pace(step_sec=cost.step_sec, period=cost.period)
+      for cost in self.earlier
+      if cost.host == host and cost.period is not None
+    }
+
+
+def _measured(group: _Group) -> tuple[list[StepCost], list[str]]:
   """Measures the costs of a group. If one fails, the others are measured again without it."""
   problems: list[str] = []
-  left = list(configs)
-  while left:
+  while group.configs:
     try:
-      return _alternating(baseline, left, start, hashes), problems
+      return _alternating(group), problems
     except _FailedError as failure:
       config = failure.config
       problems.append(
         f'Steps of {config.submission} on {config.workload} ({config.framework}) were not timed: '
         f'{failure}'
       )
-      if config is baseline:
+      if config is group.baseline:
         break
-      left.remove(config)
+      left = [one for one in group.configs if one is not config]
+      group = dataclasses.replace(group, configs=left)
   return [], problems
 
 
-def _alternating(
-  baseline: TrialConfig, configs: Sequence[TrialConfig], start: _Start, hashes: Mapping[str, str]
-) -> list[StepCost]:
+def _alternating(group: _Group) -> list[StepCost]:
+  baseline = group.baseline
   with contextlib.ExitStack() as alive:
     everyone = [
-      _Bursts(config, start(config, num_sharing=1 + len(configs)))
-      for config in (baseline, *configs)
+      _Bursts(config, group.start(config, num_sharing=1 + len(group.configs)))
+      for config in (baseline, *group.configs)
     ]
     random = seeds.generator(
       baseline.study_seed, 'step_cost', baseline.workload, baseline.framework
@@ -243,14 +279,14 @@ def _alternating(
       everyone[index].begin(alive)
     for each in everyone:
       each.wait()
-    paces: dict[str, Pace] = {}  # a second process of the baseline has the pace of the first
     for each in everyone:
-      step_sec = each.warm_up()
-      if each.submission not in paces:
-        paces[each.submission] = each.pace(step_sec)
-    of_everyone = [paces[each.submission] for each in everyone]
-    numbers = num_steps(of_everyone)
+      each.begin_first_step()
+    for each in everyone:
+      each.end_first_step()
     unit, *others = everyone
+    host = unit.host()
+    of_everyone = _paces(everyone, group.known_paces(host))
+    numbers = num_steps(of_everyone)
     rounds: list[list[Round]] = [[] for _ in others]
     before = unit.burst(numbers[0])
     for _ in range(num_rounds(of_everyone, numbers)):
@@ -258,7 +294,6 @@ def _alternating(
         own, after = others[index].burst(numbers[1 + index]), unit.burst(numbers[0])
         rounds[index].append((before, own, after))
         before = after
-    host = unit.host()
     for each in (unit, *others):  # so that all end at the same time
       each.let_go()
   return [
@@ -270,10 +305,21 @@ def _alternating(
       study=config.study,
       host=host,
       rounds=tuple(found),
-      hashes={name: hashes[name] for name in (baseline.submission, config.submission)},
+      period=pace.period,
+      hashes={name: group.hashes[name] for name in (baseline.submission, config.submission)},
     )
-    for config, found in zip(configs, rounds, strict=True)
+    for config, found, pace in zip(group.configs, rounds, of_everyone[1:], strict=True)
   ]
+
+
+def _paces(everyone: Sequence[_Bursts], known: Mapping[str, Pace]) -> list[Pace]:
+  """Makes the first steps of all, and finds the paces that are not known."""
+  paces = dict(known)
+  for each in everyone:
+    step_sec = each.warm_up()
+    if each.submission not in paces:  # a second process of the baseline has the pace of the first
+      paces[each.submission] = each.pace(step_sec)
+  return [paces[each.submission] for each in everyone]
 
 
 class _FailedError(Exception):
@@ -304,18 +350,33 @@ class _Bursts:
   def submission(self) -> str:
     return self._config.submission
 
-  def warm_up(self) -> float:
-    """Makes the first steps; returns the seconds of one. A step may draw many batches."""
+  def begin_first_step(self) -> None:
+    """Begins the first step and the first evaluation, which compile; others do so meanwhile."""
     with self._failing():
-      self._stepper.go(1, max_batches=1)  # as in trials, where the first evaluation comes here
+      self._stepper.begin(1, max_batches=1)  # as in trials, where the first evaluation comes here
+
+  def end_first_step(self) -> None:
+    with self._failing():
+      self._stepper.finish()
+
+  def warm_up(self) -> float:
+    """Makes some more steps; returns the seconds of one. A step may draw many batches."""
+    with self._failing():
       return min(self._stepper.go(1).sec for _ in range(_WARM_UP_STEPS))
 
   def pace(self, step_sec: float) -> Pace:
-    """Times each of the steps that follow."""
-    with self._failing():
-      trace = self._stepper.go(_num_traced(step_sec), each_step=True).step_secs
-    period = _known(period_of(trace), len(trace))
-    return Pace(step_sec=statistics.fmean(trace), period=period)
+    """Times each of the steps that follow, until it is known after how many the work repeats."""
+    trace: list[float] = []
+    period = None
+    for _ in range(_MAX_TRACES):
+      number = _num_traced(step_sec, len(trace))
+      if period is None and number > 1:
+        with self._failing():
+          found = self._stepper.go(number, each_step=True).step_secs
+        trace += [math.nan, *found[1:]]
+        period = period_of(trace)
+    timed = [seconds for seconds in trace if not math.isnan(seconds)] or [step_sec]
+    return Pace(step_sec=statistics.fmean(timed), period=period)
 
   def burst(self, number: int) -> float:
     """Makes `number` steps and one preparation for evaluation.
