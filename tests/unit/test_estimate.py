@@ -15,7 +15,7 @@ from fake_trial import rules, step_rules
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Generation
-from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.cli import main, plan
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.experiments.race import (
   estimate as estimates,
@@ -314,8 +314,14 @@ class TestRace:
       'partial_eval_sec': 0.5 / 3,
     }
     one = dataclasses.replace(PROBE, **known)
-    each = step_cost.expected_sec([one, one], estimates.num_usable_cpus())
-    assert found.wall_sec.at_most == pytest.approx(trials + 5 * each, rel=1e-3)
+    first, later = (
+      step_cost.expected_sec([one, one], estimates.num_usable_cpus(), is_first=is_first)
+      for is_first in (True, False)
+    )
+    assert first == pytest.approx(later + 2 * 101 * 0.01)  # two traces
+    assert found.timing_sec == pytest.approx(first + 4 * later, rel=1e-3)
+    assert found.wall_sec.at_most == pytest.approx(trials + found.timing_sec)
+    assert any(line.startswith('timing of steps') for line in plan.lines(found))
     assert found.peak_memory_bytes == {'host': 3000}  # both, and the baseline once more
 
   def test_the_timing_has_the_baseline_between_any_two_wherever_it_is_named(self, host, tmp_path):
@@ -333,8 +339,8 @@ class TestRace:
     given = race(tmp_path, 'nadamw', 'twin', 'late', studies=1)
 
     def left() -> float:
-      [[bounds]] = estimates._timings(given, expand(given), probes, Slot()).values()
-      return bounds.expected
+      [seconds] = estimates._timings(given, expand(given), probes, Slot()).values()
+      return seconds
 
     sec = []
     for name in ('nadamw', 'twin', 'late'):

@@ -54,6 +54,7 @@ class Estimate:
     num_parallel: trials at a time.
     num_devices: of one trial.
     wall_sec, device_hours: of what is left to do.
+    timing_sec: the seconds of it in which steps are timed beside the baseline's, in all slots.
     price: the device-hours times the price of one; None without a trial_estimate.
     disk_bytes, peak_memory_bytes: None without probes; the memory is that of all processes that are
       there at a time, on the host and, where it is known, on a device.
@@ -69,6 +70,7 @@ class Estimate:
   num_devices: int
   wall_sec: Bounds
   device_hours: Bounds
+  timing_sec: float = 0.0
   price: Bounds | None
   disk_bytes: Bounds | None = None
   peak_memory_bytes: Mapping[str, int] | None = None
@@ -256,8 +258,12 @@ def from_probes(
   num_parallel = limits.num_parallel(num_devices, default=len(shares))
   timings = _timings(race, configs, probes, shares[0]) if race.is_weighed else {}
   all_sec: list[Bounds] = []
+  timing_sec = 0.0
   for config in to_do:
-    all_sec += timings.pop((config.study, config.workload, config.framework), [])
+    timing = timings.pop((config.study, config.workload, config.framework), None)
+    if timing is not None:  # before the first trial of its study
+      all_sec.append(Bounds(expected=timing, at_most=timing))
+      timing_sec += timing
     all_sec.append(costs[cell_of(config)].sec)
   hours = _sum(all_sec).times(num_devices / 3600)
   return Estimate(
@@ -268,6 +274,7 @@ def from_probes(
     num_devices=num_devices,
     wall_sec=_wall_sec(all_sec, num_parallel),
     device_hours=hours,
+    timing_sec=timing_sec,
     price=limits.price(hours),
     disk_bytes=_sum([costs[cell_of(config)].disk_bytes for config in to_do]),
     peak_memory_bytes=_peak_memory(race, probes, num_parallel),
@@ -349,12 +356,13 @@ def _planned(
 
 def _timings(
   race: Race, configs: Sequence[TrialConfig], probes: Mapping[Cell, Probe], slot: Slot
-) -> dict[tuple[int, str, str], list[Bounds]]:
-  """What the alternating bursts take that are still to be done, by study, workload, framework."""
+) -> dict[tuple[int, str, str], float]:
+  """Seconds to time the steps that are not timed yet, by study, workload and framework."""
   num_cpus = len(slot.cpus) or num_usable_cpus()
   costs = () if race.overwrite else race_files.read_costs(race.folder)
   done = {(one.study, one.workload, one.framework, one.submission) for one in costs}
-  found = {}
+  known = {(one.workload, one.framework, one.submission) for one in costs}
+  found: dict[tuple[int, str, str], float] = {}
   for config in configs:
     key = (config.study, config.workload, config.framework)
     if key not in found:
@@ -362,9 +370,12 @@ def _timings(
       name = registry.suite(config.suite).baseline_among(group)
       slowest = max(group.values(), key=lambda probe: probe.step_sec)
       unit = slowest if name is None else group.pop(name)  # a baseline that is not probed
-      left = [probe for other, probe in group.items() if (*key, other) not in done]
-      sec = step_cost.expected_sec((unit, *left), num_cpus)
-      found[key] = [Bounds(expected=sec, at_most=sec)]
+      left = [other for other in group if (*key, other) not in done]
+      cells = {(*key[1:], other) for other in left}
+      found[key] = step_cost.expected_sec(
+        (unit, *(group[other] for other in left)), num_cpus, is_first=not cells <= known
+      )
+      known |= cells
   return found
 
 
