@@ -80,7 +80,7 @@ class TestCounts:
     assert [one.status for one in progress.outcomes()] == ['finished', 'invalid', 'failed']
 
   def test_a_job_that_is_no_trial_counts_nowhere(self, clock):
-    progress = RaceProgress([found('a', 1)], [None, 0], num_slots=1, now=clock)
+    progress = RaceProgress([found('a', 1)], [('some_workload', 'jax'), 0], num_slots=1, now=clock)
     assert progress.take(started(0)) is None
     assert progress.take(ended(0, status='failed')) is None
     assert progress.total() == {'left': 1}
@@ -118,6 +118,23 @@ class TestTimeLeft:
       clock.spend(1.0 if status == 'failed' else 8.0)
       progress.take(ended(index, status=status))
     assert progress.seconds_left() == pytest.approx(8.0)
+
+  def test_steps_that_are_still_to_be_timed_count_with_the_longest_timing(self, clock):
+    """Regression: the time left was that of trials alone, where timing took twice as long."""
+    here, there = ('some_workload', 'jax'), ('other', 'jax')
+    states = [found('a', 1, 'finished', 10.0), found('a', 2)]
+    progress = RaceProgress(states, [here, here, there, 1, here], num_slots=1, now=clock)
+    assert progress.seconds_left() == pytest.approx(10.0)
+    for job, seconds, left in ((0, 30.0, 3 * 30.0), (1, 20.0, 2 * 30.0), (2, 40.0, 30.0)):
+      progress.take(started(job))
+      clock.spend(seconds)
+      progress.take(ended(job))
+      assert progress.seconds_left() == pytest.approx(left + 10.0)
+    progress.take(started(4))
+    clock.spend(8.0)
+    assert progress.seconds_left() == pytest.approx(22.0 + 10.0)
+    clock.spend(80.0)
+    assert progress.seconds_left() == pytest.approx(10.0)
 
   def test_what_is_expected_is_worked_out_once_a_row(self, tmp_path, monkeypatch):
     configs = expand(race(tmp_path, *(f'e{index}=nadamw' for index in range(4))))

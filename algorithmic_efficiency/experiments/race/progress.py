@@ -25,6 +25,7 @@ _REFRESH_PERIOD_SEC = 0.25
 
 Stage = Literal['left', 'running', 'done', 'failed']
 Row = tuple[str, str, str]  # submission, workload, framework
+Cell = tuple[str, str]  # workload, framework
 
 
 def row_of(config: TrialConfig) -> Row:
@@ -36,7 +37,8 @@ class RaceProgress:
 
   Args:
     states: all trials of the race, as they were found.
-    jobs: for each job the index of its trial; None for a job that is no trial.
+    jobs: for each job the index of its trial; for a job that times steps, its workload and
+      framework.
     num_slots: number of trials that run at a time.
     now: the source of time, in seconds.
   """
@@ -44,14 +46,15 @@ class RaceProgress:
   def __init__(
     self,
     states: Sequence[TrialState],
-    jobs: Sequence[int | None],
+    jobs: Sequence[int | Cell],
     *,
     num_slots: int,
     now: Callable[[], float] = time.monotonic,
   ):
     self.configs = [found.config for found in states]
     self._jobs = jobs
-    self._todo = [index for index in jobs if index is not None]
+    self._todo = [index for index in jobs if isinstance(index, int)]
+    self._timings = {job: _Timing(cell) for job, cell in enumerate(jobs) if isinstance(cell, tuple)}
     self._num_slots = num_slots
     self._now = now
     self._started: dict[int, float] = {}
@@ -69,7 +72,8 @@ class RaceProgress:
   def take(self, event: Event) -> int | None:
     """Counts an event of a job; returns the index of its trial, or None if it is no trial."""
     index = self._jobs[event.index]
-    if index is None:
+    if not isinstance(index, int):
+      self._timings[event.index].take(event, self._now())
       return None
     if event.kind == 'started':
       self._started[index] = self._now()
@@ -119,10 +123,13 @@ class RaceProgress:
   def seconds_left(self) -> float | None:
     """Estimates the seconds left, from finished trials of the same row, else of the same workload.
 
+    Steps that are still to be timed count with the longest timing of the same workload, else of
+    any. It precedes the trials of its study; before the first one has ended it counts nothing.
+
     Returns:
       None before any trial has finished.
     """
-    left = 0.0
+    left = self._timing_left()
     expectation = functools.cache(self._expected)
     for index in self._todo:
       stage = self.stage(index)
@@ -134,6 +141,18 @@ class RaceProgress:
       left += expected if stage == 'left' else max(0.0, expected - self.elapsed(index))
     return left / self._num_slots
 
+  def _timing_left(self) -> float:
+    """Estimates the seconds of timings that have not ended."""
+    ended: defaultdict[Cell, float] = defaultdict(float)
+    for one in self._timings.values():
+      ended[one.cell] = max(ended[one.cell], one.seconds or 0.0)
+    longest = max(ended.values(), default=0.0)
+    return sum(
+      max(0.0, (ended[one.cell] or longest) - one.elapsed(self._now()))
+      for one in self._timings.values()
+      if one.seconds is None
+    )
+
   def _expected(self, row: Row) -> float | None:
     """Gives the median seconds of a trial of a row; None before any has finished."""
     alike = (
@@ -143,6 +162,24 @@ class RaceProgress:
       [sec for found in self._seconds.values() for sec in found],
     )
     return next((statistics.median(found) for found in alike if found), None)
+
+
+class _Timing:
+  """A job that times the steps of all submissions of a study; `seconds` once it has ended."""
+
+  def __init__(self, cell: Cell):
+    self.cell = cell
+    self.seconds: float | None = None
+    self._started: float | None = None
+
+  def take(self, event: Event, now: float) -> None:
+    if event.kind == 'started':
+      self._started = now
+    elif event.kind == 'ended':
+      self.seconds = self.elapsed(now)
+
+  def elapsed(self, now: float) -> float:
+    return 0.0 if self._started is None else now - self._started
 
 
 class RaceDisplay:

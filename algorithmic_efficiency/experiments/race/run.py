@@ -11,7 +11,7 @@ from pathlib import Path
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.experiments.race import state, step_cost
-from algorithmic_efficiency.experiments.race.progress import RaceDisplay, RaceProgress
+from algorithmic_efficiency.experiments.race.progress import Cell, RaceDisplay, RaceProgress
 from algorithmic_efficiency.experiments.race.race import Race, expand, with_baselines
 from algorithmic_efficiency.experiments.race.state import TrialState
 from algorithmic_efficiency.launch import pool, request, trial_folder
@@ -79,7 +79,9 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     progress = RaceProgress(states, trials, num_slots=len(shares))
     with RaceDisplay(progress, quiet=quiet) as display:
       ended = pool.run(jobs, slots=shares, on_event=display.take)
-  measured = [outcome for outcome, trial in zip(ended, trials, strict=True) if trial is None]
+  measured = [
+    outcome for outcome, trial in zip(ended, trials, strict=True) if not isinstance(trial, int)
+  ]
   return RaceResult(
     configs=tuple(configs),
     outcomes=tuple(progress.outcomes()),
@@ -98,19 +100,19 @@ def _remember(race: Race, suite: str) -> None:
 
 def _jobs(
   race: Race, states: Sequence[TrialState], retry_failed: bool
-) -> tuple[list[pool.Job], list[int | None]]:
+) -> tuple[list[pool.Job], list[int | Cell]]:
   """Makes the jobs in order, and for each job the index of its trial among the states.
 
-  The index is None for a job that measures step costs.
+  A job that measures step costs has its workload and framework instead.
   """
   jobs: list[pool.Job] = []
-  trials: list[int | None] = []
+  trials: list[int | Cell] = []
   groups = with_baselines(race, _by_study(states)) if race.is_weighed else {}
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
       jobs.append(_StepCosts(configs=group, runs=race.folder, anew=race.overwrite))
-      trials.append(None)
+      trials.append((found.config.workload, found.config.framework))
     if found.is_to_run(retry_failed=retry_failed):
       jobs.append(pool.PooledTrial(config=found.config_to_run))
       trials.append(index)
