@@ -143,7 +143,8 @@ def lines(estimate: Estimate) -> list[str]:
   rows = [('', 'expected', 'at most')]
   rows.append((f'wall time, {_at_a_time(estimate)}', *_both(estimate.wall_sec, _duration)))
   if estimate.timing_sec:
-    rows.append(('timing of steps, of that', *[_duration(estimate.timing_sec)] * 2))
+    timing = _duration(estimate.timing_sec)
+    rows.append(('timing of steps, of that', timing, timing))
   rows.append(('device-hours', *_both(estimate.device_hours, _number)))
   if estimate.price is not None:
     rows.append(('price', *_both(estimate.price, '{:,.2f}'.format)))
