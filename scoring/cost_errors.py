@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,16 +65,36 @@ class CostErrors:
 
     All of a draw have one spread, which is itself drawn: it is known with `df` degrees of freedom.
     """
-    shape = (num, *self.places.shape)
     if not self.df:
-      return np.ones(shape)
-    spread = self.log_sd * np.sqrt(self.df / rng.chisquare(self.df, size=num) / 2)
+      return np.ones((num, *self.places.shape))
+    return self._factors(rng, self._log_sds(rng, num))
+
+  def simulate(self, rng: np.random.Generator) -> tuple[np.ndarray, CostErrors]:
+    """Draws another measurement of the same kind.
+
+    Returns:
+      The factors [submission, workload] by which its times are wrong, and the errors that would be
+      found from it. All factors are 1 where costs were not measured.
+    """
+    if not self.df:
+      return np.ones(self.places.shape), self
+    log_sds = self._log_sds(rng, 1)
+    found = float(log_sds[0]) * math.sqrt(rng.chisquare(self.df) / self.df)
+    return self._factors(rng, log_sds)[0], replace(self, log_sd=found)
+
+  def _log_sds(self, rng: np.random.Generator, num: int) -> np.ndarray:
+    """[num]: what the true `log_sd` may be."""
+    return self.log_sd * np.sqrt(self.df / rng.chisquare(self.df, size=num))
+
+  def _factors(self, rng: np.random.Generator, log_sds: np.ndarray) -> np.ndarray:
+    """[num, submission, workload]: factors with each of the standard deviations [num]."""
+    shape = (len(log_sds), *self.places.shape)
     own = rng.standard_normal(shape)
-    units = rng.standard_normal((num, self.places.max() + 1, shape[-1]))
+    units = rng.standard_normal((shape[0], self.places.max() + 1, shape[-1]))
     columns = np.arange(shape[-1])
     unit = units[:, np.maximum(self.places, 0), columns]
     exact = self.is_unit | (self.places == NOT_MEASURED)
-    logs = spread[:, None, None] * np.where(exact, 0.0, own - unit)
+    logs = log_sds[:, None, None] / math.sqrt(2) * np.where(exact, 0.0, own - unit)
     return np.exp(np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG))
 
   def least_effect(
@@ -97,9 +117,22 @@ class CostErrors:
       student.quantile(1 - level / 2, self.df) * float(np.sqrt(sum(variances))) / len(workloads)
     )
 
-  def unit_margin(self, level: float = LEVEL) -> float:
-    """By how much the log cost of one submission on one workload may be wrong, at a level."""
-    return student.quantile((1 + level) / 2, self.df) * self.log_sd
+  def margin(self, log_costs: np.ndarray, level: float = LEVEL) -> float:
+    """Half of the interval for the mean log cost of a submission, at a level.
+
+    Args:
+      log_costs: [study], of the submission on one workload.
+
+    Returns:
+      That of Student for the mean over studies, or what copies differ by, whichever is larger. NaN
+      if neither is known.
+    """
+    margins = []
+    if self.df:
+      margins.append(student.quantile((1 + level) / 2, self.df) * self.log_sd)
+    if len(log_costs) >= 2:
+      margins.append(mean_margin(log_costs, level))
+    return max(margins, default=math.nan)
 
   def _num_errors(self, a: int, b: int, workload: int) -> int:
     """How many independent errors the log ratio of two submissions has on a workload.

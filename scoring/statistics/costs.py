@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoring import cost_errors
-from scoring.cost_errors import CostErrors, mean_margin
+from scoring.cost_errors import CostErrors
 from scoring.result import Result
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ def _summary(result: Result, rows: pd.DataFrame, found: CostErrors, s: int, w: i
   basis = str(rows.cost_basis.iloc[0])
   is_exact = basis == 'plain' or bool(found.is_unit[s, w])
   is_measured = found.places[s, w] != cost_errors.NOT_MEASURED and found.df > 0
-  margins = [found.unit_margin()] if is_measured else []
-  if len(logs) >= 2:
-    margins.append(mean_margin(logs))
-  half = 0.0 if is_exact else max(margins, default=math.nan)
+  errors = found if is_measured else replace(found, log_sd=0.0, df=0)
+  half = 0.0 if is_exact else errors.margin(logs)
   center = float(logs.mean()) if len(logs) else math.nan
   return CostSummary(
     submission=result.submissions[s],

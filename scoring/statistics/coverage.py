@@ -4,6 +4,9 @@ Every cell is taken to be log-normal with misses. The spread is pooled over the 
 say little of how often a cell misses. So each simulated set draws that share anew, from what the
 studies of the cell leave possible, beside the misses of all cells. The truth of a simulated set is
 the median of its distributions, and the score of these medians.
+
+Where costs of steps were measured, all times of a simulated set are also wrong by errors of costs,
+and its intervals have errors that are estimated anew from as few draws.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scoring import profiles
+from scoring.cost_errors import CostErrors
 from scoring.profiles import Columns
 from scoring.time_to_target import medians
 
@@ -80,7 +84,11 @@ class Model:
 
 
 def simulated(
-  study_times: np.ndarray, which: Columns, options: Mapping[str, Any], seed: int
+  study_times: np.ndarray,
+  which: Columns,
+  options: Mapping[str, Any],
+  seed: int,
+  costs: CostErrors,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The coverage of scores [submission] and of times [submission, workload].
 
@@ -90,6 +98,7 @@ def simulated(
   Args:
     study_times: [submission, workload, study]; inf for a miss, NaN where there is no study.
     options: of `profiles.scores`.
+    costs: what is uncertain in costs, of all submissions and workloads.
   """
   rng = np.random.default_rng([seed, 2])
   model = Model.of(study_times)
@@ -98,7 +107,9 @@ def simulated(
     shares = model.draw_miss_shares(rng)
     truth = model.true_times(shares)
     true_scores = profiles.scores(truth, which, **options)
-    drawn = resample_studies(rng, model.draw(rng, shares), NUM_RESAMPLES)
+    factors, found = costs.simulate(rng)
+    drawn = resample_studies(rng, model.draw(rng, shares) * factors[..., None], NUM_RESAMPLES)
+    drawn *= found.draw(rng, NUM_RESAMPLES)
     times.add(percentiles(drawn), truth, counts=np.isfinite(truth))
     drawn_scores = profiles.scores(drawn, which, **options)
     scores.add(percentiles(drawn_scores), true_scores, counts=true_scores > 0)

@@ -103,10 +103,11 @@ def intervals(result: Result, *, num_resamples: int, seed: int) -> Intervals:
   designs = cell_designs(result)
   shape = result.times.shape
   drawn = _draw_tables(designs, shape, rng, num_resamples)
-  drawn = drawn * cost_errors.of(result).draw(rng, num_resamples)
+  costs = cost_errors.of(result)
+  drawn = drawn * costs.draw(rng, num_resamples)
   scores = profiles.scores(drawn, result.columns, **result.score_options())
   score_held, time_held = coverage.simulated(
-    result.cells.study_times, result.columns, result.score_options(), seed
+    result.cells.study_times, result.columns, result.score_options(), seed, costs
   )
   num_studies = result.cells.num_studies
   usual = usual_num_studies(num_studies)

@@ -4,8 +4,9 @@
 
 The first table is for pairs of submissions whose steps cost the same, or 4 % more. A difference is
 found if it is beyond what copies differ by: beyond Student's interval over the studies, and beyond
-`CostErrors.least_effect`. The second is for four algorithms that are measured on a quiet host and
-on a busy one, by the code that measures real ones. One of them has periodic work.
+`CostErrors.least_effect`. The second is for algorithms that are measured on a quiet host and on a
+busy one, by the code that measures real ones. Some have periodic work. The third says how long this
+takes, beside the trials of two submissions without periodic work.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 from fake_stepper import FakeHost, race_configs
 
-from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.experiments.race import probe, step_cost, trial_estimate
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from scoring.cost_errors import CostErrors, mean_margin
@@ -29,9 +31,15 @@ from scoring.cost_errors import CostErrors, mean_margin
 NUM_STUDIES = (5, 10, 20, 40)
 DIFFERENCE = 0.04
 PROCESS_SD = 0.014  # of the log seconds of a step, from process to process
-ALGORITHMS = {'nadamw': 1.0, 'twin': 1.0, 'slow': 1.5, 'fast': 0.8, 'periodic': 2.0}
+ALGORITHMS = {
+  'nadamw': 1.0,
+  'twin': 1.0,
+  'slow': 1.5,
+  'fast': 0.8,
+  **{f'every_{period}': 1.5 for period in (20, 50, 100)},
+}
 _STEP_SEC = 0.01
-_PERIOD = 20
+STEP_SECS = (0.005, 0.01, 0.05, 0.15, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +97,9 @@ def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[
   It has the draws of two workloads, of which the second is for the noise of the baseline alone.
   """
   with mock.patch.object(step_cost, 'Stepper', host.stepper):
-    for workload in ('quick_vision', 'quick_lm'):
+    for workload, names in (('quick_vision', ALGORITHMS), ('quick_lm', ('nadamw', 'twin'))):
       for study in range(1, num_studies + 1):
-        step_cost.measure(race_configs(*ALGORITHMS, study=study, workload=workload), folder, Slot())
+        step_cost.measure(race_configs(*names, study=study, workload=workload), folder, Slot())
   logs: dict[tuple[str, str], list[float]] = {}
   for cost in race_files.read_costs(folder):
     logs.setdefault((cost.submission, cost.workload), []).append(cost.log_cost)
@@ -106,29 +114,54 @@ def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[
   intervals = {}
   for name in ALGORITHMS.keys() - {'nadamw'}:
     own = np.array(logs[name, 'quick_vision'])
-    half = max(errors.unit_margin(), mean_margin(own))
+    half = errors.margin(own)
     intervals[name] = (math.exp(own.mean() - half), math.exp(own.mean() + half))
   return intervals
 
 
-def quiet(seed: int) -> FakeHost:
-  return _host(seed, process_noise=0.005, burst_noise=0.01)
+def quiet(seed: int, step_sec: float = _STEP_SEC) -> FakeHost:
+  return _host(seed, step_sec, process_noise=0.005, burst_noise=0.01)
 
 
-def busy(seed: int) -> FakeHost:
-  """A host whose cores are shared: twice as slow, and noisy from process to process."""
-  return _host(seed, slowdown=2.0, process_noise=0.03, burst_noise=0.08)
+def busy(seed: int, step_sec: float = _STEP_SEC) -> FakeHost:
+  """A host whose cores are shared: twice as slow, and noisy from process to process.
+
+  A quarter of its steps is longer, by half on average.
+  """
+  noise = {'process_noise': 0.03, 'burst_noise': 0.08, 'slow_steps': (0.25, 0.5)}
+  return _host(seed, 2.0 * step_sec, **noise)
 
 
-def _host(seed: int, *, slowdown: float = 1.0, **noise: float) -> FakeHost:
-  period_sec = _PERIOD * _STEP_SEC * slowdown
-  usual = {name: 1.0 if name == 'periodic' else cost for name, cost in ALGORITHMS.items()}
+def _host(seed: int, step_sec: float, **noise: Any) -> FakeHost:
+  periods = {name: int(name[6:]) for name in ALGORITHMS if name.startswith('every_')}
+  usual = {name: 1.0 if name in periods else cost for name, cost in ALGORITHMS.items()}
   return FakeHost(
-    step_sec={name: _STEP_SEC * slowdown * cost for name, cost in usual.items()},
-    extra={'periodic': (_PERIOD, period_sec * (ALGORITHMS['periodic'] - 1))},
+    step_sec={name: step_sec * cost for name, cost in usual.items()},
+    extra={
+      name: (period, period * step_sec * (ALGORITHMS[name] - 1)) for name, period in periods.items()
+    },
     rng=np.random.default_rng(seed),
     **noise,
   )
+
+
+def timing_share(host: FakeHost, num_studies: int = 3) -> float:
+  """The seconds of timing two submissions without periodic work, over those of their trials.
+
+  A trial is one of `quick_vision` that spends half of its budget. All is done one after the other.
+  """
+  folder = tempfile.TemporaryDirectory()
+  with folder, mock.patch.object(step_cost, 'Stepper', host.stepper):
+    for study in range(1, num_studies + 1):
+      configs = race_configs('nadamw', 'twin', study=study)
+      step_cost.measure(configs, Path(folder.name), Slot())
+  timing_sec = host.now
+  with mock.patch.object(probe, 'Stepper', host.stepper):
+    one = probe.probe(configs[0], Slot())
+  trial = trial_estimate.trial(
+    trial_estimate.rules_of(configs[0]), one, checkpoints=False, share=0.5
+  )
+  return timing_sec / (2 * num_studies * trial.sec)
 
 
 def agreement(num_sets: int, num_studies: int = 5) -> tuple[dict[str, float], dict[str, float]]:
@@ -186,6 +219,9 @@ def main() -> None:
   overlaps, holds = agreement(60)
   for name in overlaps:
     print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')
+  for step_sec in STEP_SECS:
+    shares = [timing_share(host(0, step_sec)) for host in (quiet, busy)]
+    print(f'steps of {step_sec:g} s: timing takes {shares[0]:.2f}, {shares[1]:.2f} of trials')
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ def race_configs(
   study: int = 1,
   workload: str = 'quick_vision',
   framework: str = 'jax',
-  file: str = __file__,
+  file: str = str(Path(__file__).with_name('work.py')),  # any small one, as it is hashed
 ) -> list[TrialConfig]:
   """The first trials of submissions in one study of a race of `quick`."""
   return [

@@ -58,3 +58,27 @@ def test_without_a_measure_nothing_is_drawn_and_nothing_is_asked_for():
   unknown = dataclasses.replace(ERRORS, log_sd=0.0, df=0)
   assert (unknown.draw(np.random.default_rng(0), 3) == 1.0).all()
   assert unknown.least_effect(A, B, [0]) == ERRORS.least_effect(A, B, []) == 0.0
+  factors, found = unknown.simulate(np.random.default_rng(0))
+  assert (factors == 1.0).all() and found is unknown
+
+
+def test_another_measurement_is_wrong_by_as_much_as_is_said():
+  """Its margins hold its own errors as often as they say."""
+  rng = np.random.default_rng(0)
+  held = []
+  for _ in range(4000):
+    factors, found = ERRORS.simulate(rng)
+    logs = np.log(factors[:, 0])
+    assert logs[NADAMW] == logs[UNKNOWN] == 0.0
+    held.append(abs(logs[A] - logs[B]) <= found.least_effect(A, B, [0], level=0.1))
+  assert np.mean(held) == pytest.approx(0.9, abs=0.015)
+
+
+def test_the_margin_of_a_cost_is_the_wider_of_that_over_studies_and_that_of_copies():
+  logs = np.array([0.0, 0.2, 0.1])
+  over_studies = 4.3027 * 0.1 / math.sqrt(3)
+  assert ERRORS.margin(logs) == pytest.approx(T_2 * 0.1, rel=1e-4)
+  assert dataclasses.replace(ERRORS, log_sd=0.01).margin(logs) == pytest.approx(over_studies, 1e-4)
+  unknown = dataclasses.replace(ERRORS, log_sd=0.0, df=0)
+  assert unknown.margin(logs) == pytest.approx(over_studies, 1e-4)
+  assert math.isnan(unknown.margin(logs[:1]))

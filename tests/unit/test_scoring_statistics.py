@@ -13,6 +13,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from scoring import console, outputs, profiles
+from scoring.cost_errors import CostErrors
 from scoring.report import payload
 from scoring.statistics import costs, coverage, resampling, speedups, tuning, verdicts
 from scoring.time_to_target import medians
@@ -121,6 +122,31 @@ def test_coverage_is_said_as_it_is_where_half_of_the_studies_miss(num_studies):
   found = coverage_rates.measure(num_studies, coverage_rates.MISSES['half'], 12)
   assert found.said_score == pytest.approx(found.true_score, abs=0.08)
   assert found.said_time == pytest.approx(found.true_time, abs=0.12)
+
+
+def test_coverage_is_said_as_it_is_where_costs_are_uncertain():
+  """Regression: simulated sets had no errors of costs. A small version of coverage_rates.py."""
+  found = coverage_rates.measure(5, None, 12, cost_error=0.1)
+  assert found.said_time == pytest.approx(found.true_time, abs=0.06)
+  assert found.said_score == pytest.approx(found.true_score, abs=0.06)
+
+
+def test_simulated_intervals_have_errors_that_are_found_anew(monkeypatch):
+  """An interval with no draws of errors, or with those of the set at hand, is simulated as such."""
+  times = 100.0 * np.exp(1e-3 * np.random.default_rng(0).standard_normal((3, 2, 5)))
+  columns = profiles.columns(['v', 'w'], {}, 2)
+  shape = (3, 2)
+  errors = CostErrors(
+    log_sd=0.05, df=2, places=np.zeros(shape, dtype=int), is_unit=np.zeros(shape, dtype=bool)
+  )
+
+  def time_coverage(costs: CostErrors) -> float:
+    return float(coverage.simulated(times, columns, coverage_rates.OPTIONS, 1, costs)[1].mean())
+
+  monkeypatch.setattr(coverage, 'NUM_SETS', 300)
+  assert time_coverage(errors) == pytest.approx(0.95, abs=0.02)
+  monkeypatch.setattr(CostErrors, 'draw', lambda self, rng, num: np.ones((num, *shape)))
+  assert time_coverage(errors) < 0.2
 
 
 def test_shares_of_misses_are_drawn_from_what_few_studies_leave_possible():

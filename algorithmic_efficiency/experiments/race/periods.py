@@ -37,7 +37,10 @@ def period_of(step_secs: Sequence[float]) -> int | None:
   if len(seconds) < MAX_PERIOD:
     return None
   excess = np.maximum(seconds / np.nanmedian(seconds) - 1.0, 0.0)
-  tolerance = max(_LITTLE, _NOISE_SHARE * float(np.nanmean(excess)))
+  whole = float(np.nanmean(excess))
+  if whole <= _LITTLE:
+    return 1
+  tolerance = max(_LITTLE, _NOISE_SHARE * whole)
   found = 1
   while True:
     extras = {period: _extra(excess, period) for period in range(2, MAX_PERIOD + 1)}
