@@ -5,8 +5,8 @@ say little of how often a cell misses. So each simulated set draws that share an
 studies of the cell leave possible, beside the misses of all cells. The truth of a simulated set is
 the median of its distributions, and the score of these medians.
 
-Where costs of steps were measured, all times of a simulated set are also wrong by errors of costs,
-and its intervals have errors that are estimated anew from as few draws.
+Where costs of steps were measured, all times of a simulated set are also wrong by errors of costs.
+How large these are is estimated anew in each set, from as few draws.
 """
 
 from __future__ import annotations

@@ -342,8 +342,9 @@ def test_a_gpu_has_one_submission_in_memory_beside_the_baseline(measure, monkeyp
   assert host.most_alive == 4
   monkeypatch.setattr(backends, 'visible_gpus', lambda: ('0',))
   host = FakeHost(step_sec=HOST)
-  measure(host, 'nadamw', 'slow', 'twin', study=2)
+  measure(host, 'nadamw', 'slow', 'twin', study=2, workload='quick_lm')
   assert host.most_alive == 2
+  assert traced(host) == ['nadamw', 'slow', 'twin']  # the baseline once, and not beside each
 
 
 class TestRecords:

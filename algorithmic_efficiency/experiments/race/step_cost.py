@@ -126,6 +126,7 @@ def measure(
     )
     costs, found = _measured(group)
     race_files.append_costs(folder, costs)
+    earlier += costs
     problems += found
   return problems
 
@@ -146,7 +147,7 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float, *, is_first: bool = T
     for one in processes
   )
   paces = [
-    Pace(step_sec=one.step_sec, period=1 if _num_traced(one.step_sec) > MAX_PERIOD else None)
+    Pace(step_sec=one.step_sec, period=1 if _num_traced(one.step_sec) >= MAX_PERIOD else None)
     for one in probes
   ]
   traces = sum(

@@ -1,0 +1,162 @@
+"""Measures costs of steps on `quick_vision` while the machine is idle, and while all CPUs are busy.
+
+    python tests/benchmarks/cost_idle_busy.py [--studies N] [--minutes M]
+
+Four algorithms are measured beside the baseline, one of them with an inverse root every 20 steps.
+The idle and the busy machine take turns, a study each, so that what drifts meets both. Run it on a
+machine without other work. No study begins that may end after M minutes.
+
+Two intervals are printed for each algorithm and machine. The narrow one is Student's over the
+studies. The wide one is that of boards: it is at least as wide as copies of the baseline differ. On
+one workload this is known with a single degree of freedom, so that the wide one may be very wide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from algorithmic_efficiency.experiments.race import step_cost
+from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
+from algorithmic_efficiency.launch.slots import Slot, slots
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.environment import num_usable_cpus
+from algorithmic_efficiency.trial.config import TrialConfig
+from scoring.cost_errors import CostErrors, mean_margin
+
+BASELINE = 'nadamw'
+ROOTS = Path(__file__).resolve().with_name('cost') / 'inverse_roots.py'
+ALGORITHMS = ('adamw', 'momentum', 'nesterov', 'inverse_roots')
+MIN_STUDIES = 2  # an interval needs two
+_BURNER = 'while True: pass'
+
+Interval = tuple[float, float]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--studies', type=int, default=5, help='studies of each machine at most')
+  parser.add_argument('--minutes', type=float, default=9.5, help='time for all of them')
+  given = parser.parse_args(argv)
+  with tempfile.TemporaryDirectory() as root:
+    folders = {name: Path(root) / name for name in ('idle', 'busy')}
+    num_studies = measure(folders, given.studies, given.minutes * 60)
+    if num_studies < MIN_STUDIES:
+      print(f'Only {num_studies} study was measured; an interval needs {MIN_STUDIES}.')
+      return
+    costs = {name: log_costs(folder) for name, folder in folders.items()}
+  for line in lines(costs):
+    print(line)
+
+
+def measure(folders: Mapping[str, Path], num_studies: int, limit_sec: float) -> int:
+  """Measures costs into the folder of each machine; returns the number of studies."""
+  race = Race(
+    suite='quick',
+    workloads=('quick_vision',),
+    entries=(
+      *(RaceSubmission(submission=name) for name in (BASELINE, *ALGORITHMS[:-1])),
+      RaceSubmission(submission=str(ROOTS), name=ALGORITHMS[-1]),
+    ),
+    frameworks=('jax',),
+    ruleset='self',
+    studies=num_studies,
+    seed=1,
+    experiment_dir=str(folders['idle']),
+  )
+  configs = expand(race)
+  [slot] = slots(race.devices)
+  begin, longest = time.monotonic(), 0.0
+  for study in range(1, num_studies + 1):
+    if time.monotonic() - begin + longest > limit_sec:
+      return study - 1
+    pair_begin = time.monotonic()
+    for name, folder in folders.items():
+      of_study = [config for config in configs if config.study == study]
+      with busy_cpus() if name == 'busy' else contextlib.nullcontext():
+        _measure(name, of_study, folder, slot)
+    longest = max(longest, time.monotonic() - pair_begin)
+  return num_studies
+
+
+def _measure(name: str, configs: Sequence[TrialConfig], folder: Path, slot: Slot) -> None:
+  begin = time.monotonic()
+  problems = step_cost.measure(configs, folder, slot)
+  seconds = time.monotonic() - begin
+  periods = {cost.submission: cost.period for cost in race_files.read_costs(folder)}
+  print(f'study {configs[0].study}, {name}: {seconds:.0f} s, periods {periods}', flush=True)
+  for problem in problems:
+    print(problem, flush=True)
+
+
+@contextlib.contextmanager
+def busy_cpus() -> Iterator[None]:
+  """Keeps as many processes busy as there are CPUs during the block."""
+  burners = [subprocess.Popen([sys.executable, '-c', _BURNER]) for _ in range(num_usable_cpus())]
+  try:
+    yield
+  finally:
+    for one in burners:
+      one.kill()
+    for one in burners:
+      one.wait()
+
+
+def log_costs(folder: Path) -> dict[str, np.ndarray]:
+  """[study]: the log costs of each submission; those of the baseline are of its second process."""
+  found: dict[str, list[float]] = {}
+  for cost in race_files.read_costs(folder):
+    found.setdefault(cost.submission, []).append(cost.log_cost)
+  return {name: np.array(own) for name, own in found.items()}
+
+
+def intervals(costs: Mapping[str, np.ndarray], name: str) -> tuple[Interval, Interval]:
+  """The interval of a cost by its spread over studies, and that of boards."""
+  none = np.zeros((1, 1), dtype=int)
+  errors = CostErrors(
+    log_sd=abs(float(costs[BASELINE].mean())), df=1, places=none, is_unit=none.astype(bool)
+  )
+  center = float(costs[name].mean())
+  narrow, wide = mean_margin(costs[name]), errors.margin(costs[name])
+  return _around(center, narrow), _around(center, wide)
+
+
+def _around(center: float, half: float) -> Interval:
+  return math.exp(center - half), math.exp(center + half)
+
+
+def lines(costs: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[str]:
+  """A table: the intervals of each algorithm on both machines, and whether they overlap."""
+  yield '| algorithm | idle | busy | overlap | idle, boards | busy, boards | overlap |'
+  yield '|---|---|---|---|---|---|---|'
+  for name in (BASELINE, *ALGORITHMS):
+    on_both = [intervals(costs[machine], name) for machine in ('idle', 'busy')]
+    cells = [name]
+    for idle, busy in zip(*on_both, strict=True):
+      cells += [_text(idle), _text(busy), 'yes' if _overlap(idle, busy) else 'NO']
+    yield f'| {" | ".join(cells)} |'
+  for machine, found in costs.items():
+    spread = statistics.fmean(float(own.std(ddof=1)) for own in found.values())
+    yield f'{machine}: log costs differ by {spread:.3f} from study to study (standard deviation)'
+
+
+def _text(interval: Interval) -> str:
+  return f'{interval[0]:.3f} to {interval[1]:.3f}'
+
+
+def _overlap(one: Interval, other: Interval) -> bool:
+  return max(one[0], other[0]) <= min(one[1], other[1])
+
+
+if __name__ == '__main__':
+  main()
