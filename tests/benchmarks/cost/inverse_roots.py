@@ -20,7 +20,7 @@ from algorithmic_efficiency.training.options import StepOptions
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
 PERIOD = 20  # steps
-SIZE = 384  # rows of the matrix: its root takes about as long as some steps of quick_vision
+SIZE = 640  # rows of the matrix: its root takes as long as about ten steps of quick_vision
 
 
 class _State(NamedTuple):
