@@ -63,9 +63,9 @@ def test_a_busy_machine_has_no_period():
   """Regression: every trace of a busy machine was uneven, so that bursts had 100 steps."""
   rng = np.random.default_rng(1)
   found = [period_of(busy(rng)) for _ in range(40)]
-  assert found.count(1) >= 28  # the others need more steps
+  assert found.count(1) >= 20 and found.count(1) + found.count(None) >= 37
   again = [period_of(busy(rng, 202)) for _ in range(40)]
-  assert again.count(1) >= 36 and None not in again
+  assert again.count(1) >= 38 and None not in again
 
 
 @pytest.mark.parametrize('extra', [0.5, 1.0])

@@ -15,7 +15,7 @@ import numpy as np
 
 MAX_PERIOD = 100
 _LITTLE = 0.03  # extra work, as a share of a usual step, that makes no period
-_NOISE_SHARE = 1 / 3  # of what steps take beyond the usual: repeated work that noise may be
+_NOISE_SHARE = 1 / 4  # of what steps take beyond the usual: repeated work that noise may be
 _EXCEPTIONS = 10  # periods of which one may lack the work
 _MOST = 0.8  # share of the largest extra work by which a shorter period explains it, too
 
@@ -23,7 +23,7 @@ _MOST = 0.8  # share of the largest extra work by which a shorter period explain
 def period_of(step_secs: Sequence[float]) -> int | None:
   """Finds the smallest period of at most `MAX_PERIOD` steps that explains the extra work of steps.
 
-  Extra work that is less than 3 % of a step, or than a third of what steps take beyond the usual,
+  Extra work that is less than 3 % of a step, or than a quarter of what steps take beyond the usual,
   counts as noise.
 
   Args:
@@ -57,11 +57,11 @@ def period_of(step_secs: Sequence[float]) -> int | None:
 def _extra(excess: np.ndarray, period: int) -> float:
   """The extra work of a step, as a share of a usual one, that a period of steps explains.
 
-  Noise coincides in a few phases of a period that is there less than three times. Its largest phase
+  Noise coincides in a few phases of a period that is there less than four times. Its largest phase
   counts alone.
   """
   profile = _profile(excess, period)
-  is_sure = 3 * period <= len(excess)
+  is_sure = 4 * period <= len(excess)
   return float(profile.sum() if is_sure else profile.max()) / period
 
 
