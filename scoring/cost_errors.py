@@ -67,24 +67,20 @@ class CostErrors:
     """
     if not self.df:
       return np.ones((num, *self.places.shape))
-    return self._factors(rng, self._log_sds(rng, num))
+    log_sds = self.log_sd * np.sqrt(self.df / rng.chisquare(self.df, size=num))
+    return self._factors(rng, log_sds)
 
   def simulate(self, rng: np.random.Generator) -> tuple[np.ndarray, CostErrors]:
-    """Draws another measurement of the same kind.
+    """Draws another measurement of the same kind, as if `log_sd` were exact.
 
     Returns:
       The factors [submission, workload] by which its times are wrong, and the errors that would be
-      found from it. All factors are 1 where costs were not measured.
+      found from it, with another `log_sd`. All factors are 1 where costs were not measured.
     """
     if not self.df:
       return np.ones(self.places.shape), self
-    log_sds = self._log_sds(rng, 1)
-    found = float(log_sds[0]) * math.sqrt(rng.chisquare(self.df) / self.df)
-    return self._factors(rng, log_sds)[0], replace(self, log_sd=found)
-
-  def _log_sds(self, rng: np.random.Generator, num: int) -> np.ndarray:
-    """[num]: what the true `log_sd` may be."""
-    return self.log_sd * np.sqrt(self.df / rng.chisquare(self.df, size=num))
+    found = self.log_sd * math.sqrt(rng.chisquare(self.df) / self.df)
+    return self._factors(rng, np.array([self.log_sd]))[0], replace(self, log_sd=found)
 
   def _factors(self, rng: np.random.Generator, log_sds: np.ndarray) -> np.ndarray:
     """[num, submission, workload]: factors with each of the standard deviations [num]."""

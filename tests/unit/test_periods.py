@@ -22,6 +22,7 @@ def steps(number: int = 200, *, noise: float = 0.0, **every: float) -> np.ndarra
   [
     *(({'step_10': 10.0}, 10), ({'step_50': 25.0}, 50), ({'step_100': 100.0}, 100)),
     *(({'step_2': 1.0}, 2), ({'step_10': 2.0, 'step_100': 50.0}, 100)),
+    ({'step_20': 10.0, 'step_50': 15.0}, 100),
   ],
 )
 def test_the_smallest_period_that_explains_the_steps_is_found(work, expected, noise):
