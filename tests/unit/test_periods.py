@@ -33,10 +33,12 @@ def test_even_steps_have_a_period_of_one():
   assert period_of(steps(100)) == period_of(steps(noise=0.02)) == 1
 
 
-def test_what_is_there_once_asks_for_more_steps():
-  assert period_of(steps(120, step_80=80.0)) is None
-  assert period_of(steps(120, step_10=2.0, step_80=80.0)) is None
-  assert period_of(steps(160, step_80=80.0)) == 80
+def test_what_is_there_a_few_times_asks_for_more_steps():
+  """Noise may be there twice or three times, too."""
+  for work in ({'step_80': 80.0}, {'step_10': 2.0, 'step_80': 80.0}, {'step_30': 20.0}):
+    assert period_of(steps(110, **work)) is None
+  assert period_of(steps(200, step_80=80.0)) == 80
+  assert period_of(steps(120, step_30=20.0)) == 30
 
 
 @pytest.mark.parametrize('work', [{}, {'step_10': 10.0}])
@@ -64,7 +66,7 @@ def test_a_busy_machine_has_no_period():
   """Regression: every trace of a busy machine was uneven, so that bursts had 100 steps."""
   rng = np.random.default_rng(1)
   found = [period_of(busy(rng)) for _ in range(40)]
-  assert found.count(1) >= 20 and found.count(1) + found.count(None) >= 37
+  assert found.count(1) >= 20 and found.count(1) + found.count(None) >= 39
   again = [period_of(busy(rng, 202)) for _ in range(40)]
   assert again.count(1) >= 38 and None not in again
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 MAX_PERIOD = 100
+NUM_STEPS = 2 * MAX_PERIOD  # of which each period is there twice
 _LITTLE = 0.03  # extra work, as a share of a usual step, that makes no period
 _NOISE_SHARE = 1 / 4  # of what steps take beyond the usual: repeated work that noise may be
 _EXCEPTIONS = 10  # periods of which one may lack the work
@@ -27,11 +28,11 @@ def period_of(step_secs: Sequence[float]) -> int | None:
   counts as noise.
 
   Args:
-    step_secs: seconds of consecutive steps; NaN for a step that was not timed. A period must be
-      there twice to be found, and once to be noticed.
+    step_secs: seconds of consecutive steps; NaN for a step that was not timed.
 
   Returns:
-    A number of steps; 1 if no extra work repeats. None if more steps are needed to tell.
+    A number of steps; 1 if no extra work repeats. None if more steps are needed to tell. All that
+    are there four times are found, and with `NUM_STEPS` steps all.
   """
   seconds = np.asarray(step_secs, dtype=float)
   if len(seconds) < MAX_PERIOD:
@@ -48,7 +49,7 @@ def period_of(step_secs: Sequence[float]) -> int | None:
     if largest <= tolerance:
       return found
     period = next(one for one, extra in extras.items() if extra >= _MOST * largest)
-    if 2 * period > len(seconds):
+    if not _is_sure(excess, period) and len(seconds) < NUM_STEPS:
       return None
     found = min(math.lcm(found, period), MAX_PERIOD)
     excess = excess - np.resize(_profile(excess, period), len(excess))
@@ -61,8 +62,11 @@ def _extra(excess: np.ndarray, period: int) -> float:
   counts alone.
   """
   profile = _profile(excess, period)
-  is_sure = 4 * period <= len(excess)
-  return float(profile.sum() if is_sure else profile.max()) / period
+  return float(profile.sum() if _is_sure(excess, period) else profile.max()) / period
+
+
+def _is_sure(excess: np.ndarray, period: int) -> bool:
+  return 4 * period <= len(excess)
 
 
 def _profile(excess: np.ndarray, period: int) -> np.ndarray:
