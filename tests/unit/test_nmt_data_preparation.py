@@ -18,7 +18,7 @@ from local_server import serving
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import fetch
-from workloads.nmt import places, vocabulary
+from workloads.nmt import metrics, places, vocabulary
 
 pytest.importorskip('sentencepiece')
 
@@ -323,12 +323,12 @@ BAD_TEXT = {
   ),
   'language': (
     lambda folder: [path.rename(path.with_suffix('.fr')) for path in folder.glob('*.de')],
-    r'must hold the validation text in en and de: val.en and val.de, .*has them in the languages '
-    r'en, fr\.',
+    r'must hold the validation text in the languages en and de: NAME.en and NAME.de, .* NAME is '
+    r'val, or validation in their place; .* has them in the languages en, fr\.',
   ),
   'no files': (
     lambda folder: [path.unlink() for path in folder.iterdir()],
-    r'must hold the validation text .* has them in no language\.',
+    r'must hold the validation text .* has none of them\.',
   ),
   'empty sentence': (
     lambda folder: line(folder, 'val.de', 3, b' '),
@@ -397,6 +397,22 @@ class TestBadText:
     prepared = small.prepare(small.wmt(), tmp_path, source)
     lengths = [prepared.field(f'test/{side}').lengths for side in SIDES]
     assert [np.flatnonzero(one == 0).tolist() for one in lengths] == [[1], [1]]
+
+
+def test_a_set_may_have_no_test_split(tmp_path):
+  source = small.write_all(tmp_path / 'source')
+  (source / 'test_2016_flickr.en').unlink()
+  definition = replace(small.multi30k(), splits=replace(small.SPLITS, test=None))
+  definition = replace(definition, target=replace(definition.target, test=None))
+  prepared = small.prepare(definition, tmp_path, source)
+  assert prepared.manifest['splits'] == {'validation': 9, 'train': 60}
+  assert len(metrics.raw_references(prepared.root)) == 9
+
+
+def test_a_definition_with_a_single_builder_is_told(tmp_path):
+  definition = replace(small.wmt(), tfds='tiny_wmt17')
+  with pytest.raises(errors.UserError, match=r"must name two builders .* 'train' and 'heldout'"):
+    small.prepare(definition, tmp_path, small.write_all(tmp_path / 'source'))
 
 
 class TestNoise:

@@ -22,7 +22,7 @@ from algorithmic_efficiency.metrics.chrf import ChrF
 from algorithmic_efficiency.metrics.exact_match import ExactMatch
 from algorithmic_efficiency.metrics.metric import Metric, Outputs
 
-from . import phrases, spelled_numbers_data, vocabulary
+from . import phrases, preparation, spelled_numbers_data, vocabulary
 from .data_records import EOS_ID, PADDING_ID, SpelledNumbers
 
 _OUTPUTS = ('tokens',)
@@ -94,7 +94,8 @@ def raw_references(root: Path) -> list[str]:
   prepared = records.open_prepared(root)
   return [
     text.tobytes().decode()
-    for split in ('validation', 'test')
+    for split in preparation.HELD_OUT
+    if split in prepared.manifest['splits']
     for text in prepared.field(f'{split}/target_text')
   ]
 

@@ -49,7 +49,7 @@ _PLACES: Mapping[str, Place] = {
     about=records.About(
       origin='Multi30k, task 1, D. Elliott et al. 2016: captions of Flickr30k and translations',
       licence='research use',
-      num_bytes=2_600_000,
+      num_bytes=2_855_162,
     ),
     names={'train': ['train'], 'validation': ['val'], 'test': ['test_2016_flickr']},
     downloads=(
@@ -81,7 +81,7 @@ _PLACES: Mapping[str, Place] = {
   'wmt': Place(
     about=records.About(
       origin='WMT17 translation task, German and English; held out: newstest 2013 and 2014',
-      licence='research use; see statmt.org/wmt17/translation-task.html',
+      licence='research use',
       num_bytes=780_000_000,
     ),
     names={

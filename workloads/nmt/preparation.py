@@ -24,8 +24,7 @@ from .text_files import Pair, TextError, TextFolder
 from .vocabulary import Vocabulary
 
 SETTINGS = 'settings.json'
-_HELD_OUT = ('validation', 'test')
-_SPLITS = (*_HELD_OUT, 'train')
+HELD_OUT = ('validation', 'test')
 _BLOCK = 8192  # pairs that are encoded at a time
 _TRAIN, _HELD = 'train', 'heldout'  # builders of TensorFlow Datasets, by their names in definitions
 
@@ -59,15 +58,20 @@ def fill(
   text = _text(definition, source, out, progress)
   try:
     if definition.data.text_sha256:
-      _check_text(text, definition.data)
+      _check_text(text, definition)
     found = _vocabulary(definition, text, out, progress)
-    for split in _SPLITS:
+    for split in (*_held_out(definition), 'train'):
       _write(definition, split, text, found, out, progress)
   except TextError:
     out.discard()
     raise
   content = json.dumps(settings(definition.data), indent=2)
   out.file(SETTINGS, f'{content}\n'.encode())
+
+
+def _held_out(definition: WorkloadDefinition) -> list[str]:
+  """Returns the held-out splits of a set; there may be no test split."""
+  return [split for split in HELD_OUT if getattr(definition.splits, split) is not None]
 
 
 def _write(
@@ -80,7 +84,7 @@ def _write(
 ) -> None:
   """Writes the fields of a split, unless all are complete from an earlier attempt."""
   data = definition.data
-  names = ['inputs', 'targets', *(['target_text'] if split in _HELD_OUT else [])]
+  names = ['inputs', 'targets', *(['target_text'] if split in HELD_OUT else [])]
   if all(out.has(f'{split}/{name}') for name in names):
     return
   pairs = _pairs(text, split, data)
@@ -103,13 +107,17 @@ def _text(
   data, names = definition.data, places.names(definition.dataset)
   if source is None:
     return TextFolder(places.fetched(definition.dataset, out, progress), data, names)
+  builders = definition.tfds or {}
+  if isinstance(builders, str) or (builders and builders.keys() != {_TRAIN, _HELD}):
+    raise errors.UserError(
+      f'{definition.name} must name two builders of TensorFlow Datasets, {_TRAIN!r} and {_HELD!r}, '
+      f'in its `tfds`; it has {builders!r}.'
+    )
   if isinstance(source, tfds.Builders):
     return _BuiltText(source, data, progress)
-  assert isinstance(source, Path), 'there are no named sources, and no single builder'
+  assert isinstance(source, Path), 'there are no named sources'
   if not source.is_dir():
     raise errors.UserError(f'--source must be a folder; {source} is a file.')
-  builders = definition.tfds or {}
-  assert not isinstance(builders, str)
   if any((source / name.partition('/')[0]).is_dir() for name in builders.values()):
     return _BuiltText(tfds.Builders(builders, source), data, progress)
   return TextFolder(source, data, names)
@@ -180,13 +188,13 @@ def _with_source(pairs: Iterable[Pair], lines: Iterator[str], path: Path) -> Ite
     yield pair._replace(source=line, path=path, line=number)
 
 
-def _check_text(text: Text, data: ParallelText) -> None:
+def _check_text(text: Text, definition: WorkloadDefinition) -> None:
   """
   Raises:
     TextError: it is not the text that the target is defined on.
   """
-  digest = hashlib.sha256()
-  for split in ('train', *_HELD_OUT):
+  data, digest = definition.data, hashlib.sha256()
+  for split in ('train', *_held_out(definition)):
     for pair in text.pairs(split):
       digest.update(f'{pair.source}\t{pair.target}\n'.encode())
   if digest.hexdigest() != data.text_sha256:
@@ -296,7 +304,7 @@ class _Encoded:
     self._num_pairs += len(block)
     for side, sentences in zip((self.inputs, self.targets), sides, strict=True):
       side.add(sentences, dtype)
-    if self._split in _HELD_OUT:
+    if self._split in HELD_OUT:
       encoded = [np.frombuffer(pair.target.encode(), np.uint8) for pair in block]
       self.texts.add(encoded, np.dtype(np.uint8))
 
@@ -306,7 +314,7 @@ class _Encoded:
       TextError: each pair of the split must count.
     """
     data = self._definition.data
-    if self._split in _HELD_OUT and data.long_pairs == 'refused':
+    if self._split in HELD_OUT and data.long_pairs == 'refused':
       raise TextError(
         f'{pair.where}: a sentence of the {self._split} text must have at most {data.max_length} '
         f'tokens; one of this pair has {longest}. Divide it, or raise max_length in a workload of '

@@ -98,8 +98,7 @@ class TextFolder:
       paths = self._paths(name)
       if paths:
         return [paths]
-    missing = [name for name in self._names.get(split, ()) if not self._paths(name)]
-    raise self._missing(split, missing or list(_NAMES[split][:1]))
+    raise self._missing(split)
 
   def _paths(self, name: str) -> tuple[Path, ...]:
     """Returns the files of a name: that of each language, or one of both; none if not all exist."""
@@ -121,21 +120,24 @@ class TextFolder:
           return (self._files[f'{name}{middle}{ending}'],)
     return ()
 
-  def _missing(self, split: str, names: Sequence[str]) -> TextError:
+  def _missing(self, split: str) -> TextError:
     source, target = self._languages
+    official = [name for name in self._names.get(split, ()) if not self._paths(name)]
+    usual = _NAMES[split][0]
+    names = ', '.join(official) + (f', or {usual} in their place' if official else usual)
     languages = sorted(
       {
         match[1]
         for file in self._files
-        for name in names
+        for name in (*official, *_NAMES[split])
         if (match := re.fullmatch(rf'{re.escape(name)}\.([a-z]+)(\.gz)?', file))
       }
     )
-    wanted = ', '.join(f'{name}.{source} and {name}.{target}' for name in names)
-    found = f'in the languages {", ".join(languages)}' if languages else 'in no language'
+    found = f'them in the languages {", ".join(languages)}' if languages else 'none of them'
     return TextError(
-      f'--source must hold the {split} text in {source} and {target}: {wanted}, or a file '
-      f'{names[0]}.{source}-{target}.tsv, packed (.gz) or not. {self.folder} has them {found}.'
+      f'--source must hold the {split} text in the languages {source} and {target}: NAME.{source} '
+      f'and NAME.{target}, or NAME.{source}-{target}.tsv, packed (.gz) or not. NAME is {names}; '
+      f'{self.folder} has {found}.'
     )
 
   def _of_one(self, path: Path) -> Iterator[Pair]:
