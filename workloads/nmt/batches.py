@@ -116,16 +116,18 @@ def evaluation_order(lengths: np.ndarray, group_size: int) -> np.ndarray:
   """
   by_length = np.argsort(lengths, kind='stable')
   num_groups = len(lengths) // group_size
-  spread = sorted(_spread(max(1, num_groups)), key=lambda group: group >= num_groups)
-  whole = [by_length[group * group_size : (group + 1) * group_size] for group in spread]
-  return np.concatenate([*whole[:num_groups], by_length[num_groups * group_size :]])
+  groups = by_length[: num_groups * group_size].reshape(num_groups, group_size)
+  return np.concatenate([groups[_spread(num_groups)].reshape(-1), by_length[groups.size :]])
 
 
-def _spread(number: int) -> list[int]:
-  """Returns 0 to `number` in an order whose beginnings are spread evenly; a middle one is first."""
+def _spread(number: int) -> np.ndarray:
+  """Returns the numbers below `number` in an order whose beginnings are spread, int64 [number].
+
+  The bits of the places are reversed; 0 comes last, so that a middle number is first.
+  """
   bits = max(1, (number - 1).bit_length())
   reverse = [int(f'{place:0{bits}b}'[::-1], 2) for place in range(1, 1 << bits)]
-  return [place for place in [*reverse, 0] if place < number]
+  return np.array([place for place in [*reverse, 0] if place < number], np.int64)
 
 
 class _Taken(NamedTuple):
