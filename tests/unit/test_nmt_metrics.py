@@ -137,4 +137,5 @@ class TestSmokeRuns:
       assert found[name].compute({}, state) == {name: pytest.approx(100)}
 
   def test_only_the_metrics_of_the_definition_are_given(self):
-    assert metrics.metrics(replace(definition(), metrics=('bleu', 'loss')), None).keys() == {'bleu'}
+    one = replace(definition(), metrics=('bleu', 'loss'), generation=None)
+    assert metrics.metrics(one, None).keys() == {'bleu'}
