@@ -44,6 +44,12 @@ PMAP = 'jax.pmap'  # a submission that uses it expects the layout with a device 
 _MAX_EVAL_BATCHES_IN_FLIGHT = 2
 
 
+def _has_bfloat16(device: jax.Device) -> bool:
+  """NVIDIA's GPUs have it since Ampere, of compute capability 8; other accelerators have it."""
+  major = str(getattr(device, 'compute_capability', '')).partition('.')[0]
+  return not major.isdigit() or int(major) >= 8
+
+
 class JaxBackend:
   """Implements `backends.base.Backend` on a mesh with one axis, 'batch'."""
 
@@ -89,8 +95,11 @@ class JaxBackend:
     dtype: Any = None,
   ) -> JaxWorkload:
     """See the protocol; `dtype` is the model's compute type, None for the definition's."""
-    if dtype is None and self._local_devices[0].platform != 'cpu':
+    device = self._local_devices[0]
+    if dtype is None and device.platform != 'cpu':
       dtype = jnp.dtype(definition.accelerator_dtype)
+      if dtype == jnp.bfloat16 and not _has_bfloat16(device):
+        dtype = jnp.dtype(jnp.float32)
     return JaxWorkload(
       definition,
       task,

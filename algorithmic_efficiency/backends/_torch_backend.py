@@ -30,6 +30,11 @@ from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefiniti
 _MAX_EVAL_BATCHES_IN_FLIGHT = 2
 
 
+def _has_bfloat16(device: torch.device) -> bool:
+  """NVIDIA's GPUs have it since Ampere, of compute capability 8."""
+  return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class TorchBackend:
   """Implements `backends.base.Backend` with one device for each process of the trial."""
 
@@ -64,6 +69,8 @@ class TorchBackend:
     """See the protocol; `dtype` is the model's compute type, None for the definition's."""
     if dtype is None and self._on_cuda:
       dtype = getattr(torch, definition.accelerator_dtype)
+      if dtype == torch.bfloat16 and not _has_bfloat16(self.device):
+        dtype = torch.float32
     return TorchWorkload(
       definition,
       task,

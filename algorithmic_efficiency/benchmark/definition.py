@@ -291,7 +291,8 @@ class WorkloadDefinition:
     smoke: sizes of `--smoke`; None if the workload has no code yet.
     output_params: keys for which `is_output_params` is true, by framework ('jax', 'pytorch').
     dropout_rate: rate that `model_fn` uses unless the submission gives one.
-    accelerator_dtype: compute type on GPUs and TPUs; a CPU computes in float32.
+    accelerator_dtype: compute type on GPUs and TPUs. CPUs compute in float32, and so do GPUs that
+      have no bfloat16.
     train_mean: mean that inputs are normalized by: a number, or one for each channel.
     train_stddev: standard deviation that inputs are normalized by, likewise.
     target_source: origin of the target, with the command that reproduces it.

@@ -344,13 +344,20 @@ def _task(**changes):
 
 
 @pytest.mark.parametrize(
-  ('platform', 'expected'), [('cpu', 'float32'), ('gpu', 'bfloat16'), ('tpu', 'bfloat16')]
+  ('device', 'expected'),
+  [
+    ({'platform': 'cpu'}, 'float32'),
+    ({'platform': 'tpu'}, 'bfloat16'),
+    ({'platform': 'gpu', 'compute_capability': '9.0'}, 'bfloat16'),
+    ({'platform': 'gpu', 'compute_capability': '7.0'}, 'float32'),
+    ({'platform': 'gpu', 'compute_capability': 'gfx942'}, 'bfloat16'),
+  ],
 )
-def test_models_compute_in_the_definition_s_type_on_accelerators_alone(
-  platform, expected, monkeypatch
+def test_models_compute_in_the_definition_s_type_on_accelerators_that_have_it(
+  device, expected, monkeypatch
 ):
   backend = backend_jax.start(Devices(platform='cpu', num_devices=1))
-  monkeypatch.setattr(backend, '_local_devices', [SimpleNamespace(platform=platform)])
+  monkeypatch.setattr(backend, '_local_devices', [SimpleNamespace(**device)])
   definition = jax_toy.definition(accelerator_dtype='bfloat16')
   told = []
 

@@ -215,8 +215,15 @@ def test_every_parameter_of_algoperf_s_models_has_a_type():
     _torch_workload.param_types(workload.get('params', {}))
 
 
-@pytest.mark.parametrize(('device', 'expected'), [('cpu', 'float32'), ('cuda', 'bfloat16')])
-def test_models_compute_in_the_definition_s_type_on_a_gpu_alone(device, expected):
+@pytest.mark.parametrize(
+  ('device', 'capability', 'expected'),
+  [('cpu', None, 'float32'), ('cuda', (8, 0), 'bfloat16'), ('cuda', (7, 5), 'float32')],
+)
+def test_models_compute_in_the_definition_s_type_on_a_gpu_that_has_it(
+  device, capability, expected, monkeypatch
+):
+  monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+
   class BuildingError(Exception):
     pass
 
