@@ -16,6 +16,7 @@ from algorithmic_efficiency.benchmark import registry  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9
+MAX_PARAMETERS = 60_000_000  # of a model that a CPU trains
 STEP = ['logits', 'loss', 'gradients', 'model_state', 'params']
 FIELDS = [*STEP, 'eval_logits', 'eval_sums', 'outputs']
 
@@ -107,12 +108,16 @@ def test_to_torch_after_to_jax_is_the_identity(definition):
 @pytest.mark.long
 @pytest.mark.parametrize(
   'definition',
-  [one for one in DEFINITIONS if not one.is_variant and 'full' not in one.suites],
+  [one for one in DEFINITIONS if not (one.is_variant and one.bundled)],
   ids=lambda definition: definition.name,
 )
 def test_logits_agree_in_float32_at_full_size_where_a_cpu_can_hold_it(definition):
   weights = twins.random_weights(definition, seed=4, dtype=np.float32)
-  batch = twins.batch(definition, definition.batch_sizes.train, seed=5, dtype=np.float32)
+  if sum(array.size for array in weights.values()) > MAX_PARAMETERS:
+    pytest.skip('two steps of so large a model take more memory than a small machine has')
+  # A model of an accelerator takes a few examples here, two of which are padding.
+  batch_size = 4 if 'full' in definition.suites else definition.batch_sizes.train
+  batch = twins.batch(definition, batch_size, seed=5, dtype=np.float32)
   in_jax = twins.with_jax(definition, weights, batch)
   in_torch = twins.with_torch(definition, weights, batch)
   pairs = zip(jax.tree.leaves(in_jax.logits), jax.tree.leaves(in_torch.logits), strict=True)
