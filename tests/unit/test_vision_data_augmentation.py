@@ -324,3 +324,43 @@ def test_weights_are_of_the_beta_distribution():
 
 def test_a_record_without_mixup_mixes_nothing():
   assert photographs_data.mix_batch(small_imagenet.definition()) is None
+
+
+# The transforms of the task.
+
+
+def whole(layers=0):
+  """A record whose random crop is the whole of a square image."""
+  return Photographs(
+    image_size=32, crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), randaugment_layers=layers
+  )
+
+
+def transformed(data, seeds):
+  image = picture(32, 32)
+  content = small_imagenet.encoded(Image.fromarray(image), 'PNG')
+  example = {
+    'image': np.frombuffer(content, np.uint8),
+    'size': np.array([32, 32]),
+    'target': np.int32(3),
+  }
+  transform = photographs_data.transform(small_imagenet.definition(data), True)
+  return image, [transform(example, ExampleRandom(seed))['inputs'] for seed in seeds]
+
+
+def test_half_of_the_training_images_are_flipped():
+  image, found = transformed(whole(), range(400))
+  kept = [np.array_equal(one, image) for one in found]
+  mirrored = [np.array_equal(one, image[:, ::-1]) for one in found]
+  assert all(a != b for a, b in zip(kept, mirrored, strict=True))
+  assert abs(np.mean(mirrored) - 0.5) < 0.1  # four standard deviations
+
+
+@pytest.mark.parametrize('layers', [0, 2])
+def test_randaugment_changes_images_if_the_record_asks_for_it(layers):
+  image, found = transformed(whole(layers), range(100))
+  changed = [
+    not np.array_equal(one, image) and not np.array_equal(one, image[:, ::-1]) for one in found
+  ]
+  # Solarizing changes nothing at full strength; nor does it twice, or inverting twice.
+  assert np.mean(changed) > 0.9 if layers else not any(changed)
