@@ -108,9 +108,8 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
   cv2 = pixels.opencv()
   height, width = image.shape[:2]
   if max(height, width) > size:
-    border = cv2.BORDER_REPLICATE | cv2.BORDER_ISOLATED
     across, down = _filter(width / size), _filter(height / size)
-    image = cv2.sepFilter2D(image, -1, across, down, borderType=border)
+    image = cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REPLICATE)
   return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
