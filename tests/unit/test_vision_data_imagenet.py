@@ -215,6 +215,19 @@ def test_another_archive_is_named(name, archives, tmp_path):
     prepared_from(source, tmp_path)
 
 
+@pytest.mark.parametrize(
+  'content', [b'', b'no table', bytes(200), b'MATLAB 5.0 MAT-file' + bytes(300)]
+)
+def test_a_development_kit_with_a_damaged_table_is_named(content, archives, tmp_path):
+  source = shutil.copytree(archives, tmp_path / 'kit')
+  top = 'ILSVRC2012_devkit_t12/data'
+  files = {f'{top}/meta.mat': content, f'{top}/ILSVRC2012_validation_ground_truth.txt': b'1\n'}
+  kit = source / 'ILSVRC2012_devkit_t12.tar.gz'
+  kit.write_bytes(small_imagenet.tar(files, mode='w:gz'))
+  with pytest.raises(errors.UserError, match='is not the development kit of ImageNet 2012'):
+    prepared_from(source, tmp_path)
+
+
 def test_without_a_source_the_message_says_where_to_get_it(tmp_path):
   with pytest.raises(errors.UserError, match='without registration: name its folder'):
     prepared_from(None, tmp_path)
