@@ -8,6 +8,7 @@ import io
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 
 import numpy as np
@@ -203,6 +204,21 @@ def test_a_cut_archive_is_named(name, left, archives, tmp_path):
   content = (source / name).read_bytes()
   (source / name).write_bytes(content[: int(len(content) * left)])
   with pytest.raises(errors.UserError, match=f'{name}.*(truncated|must hold)'):
+    prepared_from(source, tmp_path)
+
+
+def test_a_cut_archive_within_an_archive_is_named(archives, tmp_path):
+  """Its last image would go on into the archive of the next class."""
+  source = shutil.copytree(archives, tmp_path / 'cut')
+  path = source / 'ILSVRC2012_img_train.tar'
+  with tarfile.open(path) as outer:
+    inner = {one.name: outer.extractfile(one).read() for one in outer}
+  first = min(inner)
+  with tarfile.open(fileobj=io.BytesIO(inner[first])) as whole:
+    last = whole.getmembers()[-1]
+  inner[first] = inner[first][: last.offset_data + last.size // 2]
+  path.write_bytes(small_imagenet.tar(inner))
+  with pytest.raises(errors.UserError, match=f'{first}: {last.name} is not complete'):
     prepared_from(source, tmp_path)
 
 
