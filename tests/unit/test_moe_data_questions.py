@@ -198,6 +198,23 @@ def test_questions_that_have_a_row_each_are_those_of_packed_rows():
     start += length
 
 
+@pytest.mark.parametrize(('multiple', 'expected'), [(1, 13), (5, 15), (16, 16), (100, 72)])
+def test_an_evaluation_batch_is_as_long_as_its_longest_question_rounded_up(multiple, expected):
+  form = dataclasses.replace(EVERY_KIND, eval_multiple=multiple)
+  of_media = media(form)
+  source = digits.DigitSource(form, 'read_two_images', 'validation', 8, lambda: of_media)
+  short = digits.DigitSource(form, 'add_words', 'validation', 8, lambda: of_media)
+  examples = [short[0], source[0], short[1]]
+  assert max(len(one['modality']) for one in examples) == 13
+  batch = questions.Rows(form)(examples)
+  whole = questions.Rows(form, form.row_length)(examples)
+  assert batch.keys() == whole.keys()
+  for name, array in batch.items():
+    assert array.shape[:2] == (3, expected)
+    np.testing.assert_array_equal(array, whole[name][:, :expected])
+    assert not whole[name][:, expected:].any()
+
+
 def test_only_answers_have_targets_and_they_are_the_next_tokens():
   batch = questions.Rows(EVERY_KIND)(packed_rows())
   is_target = batch['weights'] > 0
@@ -312,6 +329,7 @@ def test_generated_batches_have_every_kind_and_fit_the_smallest_rows():
   [
     ({'patch_size': 3}, 'do not tile 8'),
     ({'row_length': 0}, 'row_length must be at least 1; it is 0'),
+    ({'eval_multiple': 0}, 'eval_multiple must be at least 1; it is 0'),
     ({'num_mels': 40}, 'they are 40 and 0'),
   ],
 )

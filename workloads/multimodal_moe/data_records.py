@@ -19,7 +19,9 @@ class RowForm:
   """The form of a row, and the mixture that fills it.
 
   Attributes:
-    row_length: positions of a row.
+    row_length: positions of a row of training.
+    eval_multiple: an evaluation batch is as long as its longest question, rounded up to a multiple
+      of this, and at most as long as a row of training.
     vocab_size: number of text tokens.
     image_size: height and width of an image, in pixels.
     patch_size: height and width of a patch, in pixels.
@@ -41,10 +43,12 @@ class RowForm:
   channels: int = 1
   num_mels: int = 0
   frames_per_position: int = 0
+  eval_multiple: int = 16
   weights: tuple[tuple[str, float], ...]
 
   def __post_init__(self) -> None:
-    for name in ('row_length', 'vocab_size', 'image_size', 'patch_size', 'channels'):
+    sizes = ('row_length', 'vocab_size', 'image_size', 'patch_size', 'channels', 'eval_multiple')
+    for name in sizes:
       if getattr(self, name) < 1:
         raise ValueError(f'{name} must be at least 1; it is {getattr(self, name)}.')
     if self.image_size % self.patch_size:
@@ -207,6 +211,7 @@ class WebMixture(RowForm):
   channels: int = 3
   num_mels: int = 80
   frames_per_position: int = 4
+  eval_multiple: int = 256
   # About half of the positions are text, a quarter images, and a quarter audio.
   weights: tuple[tuple[str, float], ...] = (('text', 0.27), ('caption', 0.46), ('transcript', 0.27))
   separator: str = '<|endoftext|>'

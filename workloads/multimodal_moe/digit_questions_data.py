@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from algorithmic_efficiency.data import digit_images, records
 from algorithmic_efficiency.data.mixture import Mixture
 from algorithmic_efficiency.data.packing import Packed
 from algorithmic_efficiency.data.pipeline import Batch
-from algorithmic_efficiency.data.sources import Transform
+from algorithmic_efficiency.data.sources import Example, Transform
 
 from . import digits, questions
 from .data_records import DigitQuestions
@@ -47,15 +48,27 @@ def collate(definition: WorkloadDefinition) -> questions.Rows:
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of rows of questions about generated images."""
-  form = definition.data
+  """Returns a training batch of questions about generated images."""
+  return questions.fake_batch(
+    definition.data, _generated(definition.data, batch_size, seed), batch_size
+  )
+
+
+def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
+  """Returns an evaluation batch of questions about generated images."""
+  return questions.fake_eval_batch(
+    definition.data, _generated(definition.data, batch_size, seed), batch_size
+  )
+
+
+def _generated(form: DigitQuestions, batch_size: int, seed: int) -> Iterator[Example]:
   shape = (2 * digits.NUM_DIGITS, form.num_patches, form.patch_dim)
   random = seeds.generator(seed, 'fake')
   media = digits.Media(
     patches=random.integers(_MAX_PIXEL + 1, size=shape, dtype=np.uint8),
     image_digits=np.arange(shape[0]) % digits.NUM_DIGITS,
   )
-  return digits.fake_batch(definition, media, batch_size, seed)
+  return digits.generated(form, media, 2 * batch_size, seed)
 
 
 def _open(form: DigitQuestions, split: str) -> digits.Media:

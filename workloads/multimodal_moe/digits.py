@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,6 @@ from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data.mixture import Mixture
 from algorithmic_efficiency.data.packing import Packed
-from algorithmic_efficiency.data.pipeline import Batch
 from algorithmic_efficiency.data.records import Ragged
 from algorithmic_efficiency.data.sources import Example
 
@@ -256,18 +256,14 @@ def _check_lengths(lengths: Mapping[str, np.ndarray], form: RowForm, name: str) 
       )
 
 
-def fake_batch(definition: WorkloadDefinition, media: Media, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of packed rows of generated questions, which depend on the seed."""
-  form = definition.data
+def generated(form: RowForm, media: Media, number: int, seed: int) -> Iterator[Example]:
+  """Yields questions of every kind in turn, without end; they depend on the seed.
 
-  def endless() -> Iterator[Example]:
-    sources = [
-      DigitSource(form, kind, f'generated {seed}', 2 * batch_size, lambda: media)
-      for kind in form.kinds
-    ]
-    index = 0
-    while True:
-      yield from (one[index % len(one)] for one in sources)
-      index += 1
-
-  return questions.Rows(form)(questions.filled(form, endless(), batch_size))
+  Args:
+    number: different questions of each kind.
+  """
+  sources = [
+    DigitSource(form, kind, f'generated {seed}', number, lambda: media) for kind in form.kinds
+  ]
+  for index in itertools.count():
+    yield from (one[index % number] for one in sources)

@@ -1,6 +1,7 @@
 """Questions of text, images and audio with text answers, and batches of rows of them.
 
-A batch has these fields, all aligned with the positions of a row:
+A batch has these fields, all aligned with the positions of a row. Rows of evaluation hold one
+question, and their batches may be shorter than those of training.
 
 - `inputs`: int32 [batch, length], the text token; 0 where a position holds none.
 - `modality`: int32 [batch, length], what a position holds: 0 padding, 1 text, 2 image, 3 audio.
@@ -20,6 +21,7 @@ touch, and the audio of a row can be convolved at once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,10 +102,19 @@ def together(examples: list[Example], *, row_length: int) -> Example:
 
 
 class Rows:
-  """Makes a batch of packed rows, or of questions that have a row each."""
+  """Makes a batch of packed rows, or of questions that have a row each.
 
-  def __init__(self, form: RowForm):
+  Packed rows have the length of the form. Other rows are as long as the longest question of their
+  batch, rounded up to a multiple that the form sets, so that evaluation computes little padding.
+
+  Args:
+    form: the form of a row.
+    length: the length of every row; None for the above.
+  """
+
+  def __init__(self, form: RowForm, length: int | None = None):
     self._form = form
+    self._length = length
     sides = np.arange(form.patches_per_side, dtype=np.int32)
     self._patch_positions = np.stack(np.meshgrid(sides, sides, indexing='ij'), -1).reshape(-1, 2)
 
@@ -121,9 +132,10 @@ class Rows:
     before = np.cumsum(lengths) - lengths
     starts = before - before[firsts]
     self._check(starts + lengths, np.repeat(np.arange(len(rows)), sizes))
-    batch = self._empty(len(rows))
+    row_length = self._row_length(examples, int(lengths.max()))
+    batch = self._empty(len(rows), row_length)
     positions = np.arange(lengths.sum()) - np.repeat(before, lengths)
-    row_starts = np.repeat(np.arange(len(rows)), sizes) * self._form.row_length
+    row_starts = np.repeat(np.arange(len(rows)), sizes) * row_length
     where = np.repeat(row_starts + starts, lengths) + positions
     numbers = np.arange(len(flat)) - firsts + 1
     for name, values in (
@@ -145,10 +157,18 @@ class Rows:
         int(rows[too_long[0]]),
       )
 
-  def _empty(self, batch_size: int) -> Batch:
+  def _row_length(self, examples: Sequence[Example], longest: int) -> int:
+    form = self._form
+    if self._length is not None:
+      return self._length
+    if 'questions' in examples[0]:
+      return form.row_length
+    return min(form.row_length, -(-longest // form.eval_multiple) * form.eval_multiple)
+
+  def _empty(self, batch_size: int, row_length: int) -> Batch:
     form = self._form
     names = ('inputs', 'modality', 'targets', 'task', 'segments', 'positions')
-    shape = (batch_size, form.row_length)
+    shape = (batch_size, row_length)
     batch: Batch = {name: np.zeros(shape, np.int32) for name in names}
     batch['patches'] = np.zeros((*shape, form.patch_dim), np.uint8)
     batch['patch_positions'] = np.zeros((*shape, 2), np.int32)
@@ -196,6 +216,16 @@ def patches_of(form: RowForm, images: np.ndarray) -> np.ndarray:
   side, size = form.patches_per_side, form.patch_size
   shape = (len(images), side, size, side, size, form.channels)
   return images.reshape(shape).swapaxes(2, 3).reshape(len(images), side * side, form.patch_dim)
+
+
+def fake_batch(form: RowForm, endless: Iterable[Example], num_rows: int) -> Batch:
+  """Returns a training batch of generated questions: packed rows."""
+  return Rows(form)(filled(form, endless, num_rows))
+
+
+def fake_eval_batch(form: RowForm, endless: Iterable[Example], num_rows: int) -> Batch:
+  """Returns an evaluation batch of generated questions, of the greatest length."""
+  return Rows(form, form.row_length)(list(itertools.islice(endless, num_rows)))
 
 
 def filled(form: RowForm, questions: Iterable[Example], num_rows: int) -> list[Example]:

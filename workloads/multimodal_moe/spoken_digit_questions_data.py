@@ -11,7 +11,7 @@ A prepared set has these fields:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from algorithmic_efficiency.data.mixture import Mixture
 from algorithmic_efficiency.data.packing import Packed
 from algorithmic_efficiency.data.pipeline import Batch
 from algorithmic_efficiency.data.prepare import Progress, Source
-from algorithmic_efficiency.data.sources import Transform
+from algorithmic_efficiency.data.sources import Example, Transform
 
 from . import digits, log_mel, questions, recordings
 from .data_records import SpokenDigitQuestions
@@ -90,8 +90,20 @@ def collate(definition: WorkloadDefinition) -> questions.Rows:
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of rows of questions about generated images and recordings."""
-  form = definition.data
+  """Returns a training batch of questions about generated images and recordings."""
+  return questions.fake_batch(
+    definition.data, _generated(definition.data, batch_size, seed), batch_size
+  )
+
+
+def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
+  """Returns an evaluation batch of questions about generated images and recordings."""
+  return questions.fake_eval_batch(
+    definition.data, _generated(definition.data, batch_size, seed), batch_size
+  )
+
+
+def _generated(form: SpokenDigitQuestions, batch_size: int, seed: int) -> Iterator[Example]:
   random = seeds.generator(seed, 'fake')
   number = 2 * digits.NUM_DIGITS
   of_digits = np.arange(number) % digits.NUM_DIGITS
@@ -105,7 +117,7 @@ def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Ba
     frames=records.Ragged(frames, np.cumsum([0, *lengths])),
     recording_digits=of_digits,
   )
-  return digits.fake_batch(definition, media, batch_size, seed)
+  return digits.generated(form, media, 2 * batch_size, seed)
 
 
 def _space(form: SpokenDigitQuestions) -> int:

@@ -108,14 +108,17 @@ def collate(definition: WorkloadDefinition) -> questions.Rows:
 
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of rows of generated examples of every kind, which depend on the seed."""
-  data = definition.data
+  """Returns a training batch of generated examples of every kind, which depend on the seed."""
+  return questions.fake_batch(definition.data, _generated(definition.data, seed), batch_size)
+
+
+def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
+  """Returns an evaluation batch of generated examples of every kind."""
+  return questions.fake_eval_batch(definition.data, _generated(definition.data, seed), batch_size)
+
+
+def _generated(data: WebMixture, seed: int) -> Iterator[Example]:
   random = seeds.generator(seed, 'fake')
-  generated = questions.filled(data, _generated(data, random), batch_size)
-  return questions.Rows(data)(generated)
-
-
-def _generated(data: WebMixture, random: np.random.Generator) -> Iterator[Example]:
   space = data.row_length - 1 - data.num_patches
   while True:
     for task, kind in enumerate(data.kinds):
