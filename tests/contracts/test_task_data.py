@@ -15,8 +15,21 @@ RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable
 EMBEDDED = [one for one in RUNNABLE if one.bundled]
 PREPARED = [one for one in RUNNABLE if not one.bundled]
 MAPPED = [one for one in EMBEDDED if hasattr(registry.module_of(one, 'data'), 'source')]
-NAMES = {'ids': lambda definition: definition.name}
+# Sets whose preparation takes more than a few seconds.
+LARGE = ('classic_books', 'cifar10_jpeg')
 SPLITS = ('eval_train', 'validation', 'test')
+
+
+def by_data(definitions, *, prepares=False):
+  """Every definition; slow where another one before it has the same data and form of a batch."""
+  met, params = [], []
+  for one in definitions:
+    kind = one.dataset, one.data, one.splits
+    marks = [pytest.mark.slow] if kind in met else []
+    marks += [pytest.mark.long] * prepares * (one.dataset in LARGE)
+    met.append(kind)
+    params.append(pytest.param(one, marks=marks, id=one.name))
+  return pytest.mark.parametrize('definition', params)
 
 
 def leaves(batch, prefix=''):
@@ -81,12 +94,12 @@ def assert_streams_match(definition, root):
     assert counted == expected, split
 
 
-@pytest.mark.parametrize('definition', EMBEDDED, **NAMES)
+@by_data(EMBEDDED)
 def test_embedded_data_have_the_form_of_generated_ones(definition, tmp_path):
   assert_streams_match(definition, tmp_path)
 
 
-@pytest.mark.parametrize('definition', EMBEDDED, **NAMES)
+@by_data(EMBEDDED)
 def test_a_batch_depends_on_its_number_alone_and_is_never_used_again(definition, tmp_path):
   """Neither may a transform change what a source keeps, nor a loader give a buffer twice."""
   data = registry.module_of(definition, 'data')
@@ -104,7 +117,7 @@ def test_a_batch_depends_on_its_number_alone_and_is_never_used_again(definition,
   stream.close()
 
 
-@pytest.mark.parametrize('definition', MAPPED, **NAMES)
+@by_data(MAPPED)
 def test_what_makes_the_examples_can_be_sent_to_data_workers(definition, tmp_path):
   data = registry.module_of(definition, 'data')
   makers = [data.source(definition, tmp_path, 'train'), data.transform(definition, True)]
@@ -150,23 +163,13 @@ def prepared(test_data, tmp_path_factory):
   return root
 
 
-# Sets whose preparation takes more than a few seconds.
-LARGE = ('classic_books', 'cifar10_jpeg')
-
-
 @pytest.mark.data
-@pytest.mark.parametrize(
-  'definition',
-  [
-    pytest.param(one, marks=[pytest.mark.long] * (one.dataset in LARGE), id=one.name)
-    for one in PREPARED
-  ],
-)
+@by_data(PREPARED, prepares=True)
 def test_prepared_data_have_the_form_of_generated_ones(definition, prepared):
   assert_streams_match(definition, prepared(definition))
 
 
-@pytest.mark.parametrize('definition', RUNNABLE, **NAMES)
+@by_data(RUNNABLE)
 def test_generated_batches_are_fresh_and_follow_the_seed(definition):
   data = registry.module_of(definition, 'data')
   for function in ('fake_batch', 'fake_eval_batch'):
