@@ -109,15 +109,16 @@ def collate(definition: WorkloadDefinition) -> questions.Rows:
 
 def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
   """Returns a training batch of generated examples of every kind, which depend on the seed."""
-  return questions.fake_batch(definition.data, _generated(definition.data, seed), batch_size)
+  return questions.fake_batch(definition.data, generated(definition.data, seed), batch_size)
 
 
 def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
   """Returns an evaluation batch of generated examples of every kind."""
-  return questions.fake_eval_batch(definition.data, _generated(definition.data, seed), batch_size)
+  return questions.fake_eval_batch(definition.data, generated(definition.data, seed), batch_size)
 
 
-def _generated(data: WebMixture, seed: int) -> Iterator[Example]:
+def generated(data: WebMixture, seed: int) -> Iterator[Example]:
+  """Yields generated examples of every kind in turn, without end; they depend on the seed."""
   random = seeds.generator(seed, 'fake')
   space = data.row_length - 1 - data.num_patches
   while True:
