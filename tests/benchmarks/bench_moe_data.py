@@ -19,7 +19,7 @@ from typing import Any
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import prepare, streams
-from workloads.multimodal_moe import questions, web_mixture_data
+from workloads.multimodal_moe import questions, web_sources
 
 NUM_BURSTS = 20
 BATCHES_PER_BURST = 20
@@ -71,7 +71,7 @@ def of_spoken_digits(folder: Path) -> None:
 def of_the_largest() -> None:
   definition = registry.workload('multimodal_moe')
   form, batch_size = definition.data, definition.batch_sizes.train
-  generated = itertools.islice(web_mixture_data.generated(form, 0), NUM_GENERATED)
+  generated = itertools.islice(web_sources.generated(form, 0), NUM_GENERATED)
   rows = questions.filled(form, itertools.cycle(list(generated)), batch_size)
   each = cpu_ms(lambda: questions.Rows(form)(rows), 1)
   print(f'multimodal_moe: {each:.0f} ms of CPU to fill {batch_size} rows of {form.row_length:,}')

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.metrics.metric import MetricError, Totals
-from workloads.multimodal_moe import digit_kinds, metrics
+from workloads.multimodal_moe import digit_kinds, exact_match, metrics
 from workloads.multimodal_moe.data_records import SpokenDigitQuestions, WebMixture
 
 KINDS = ('read_image', 'transcribe', 'add_spoken_and_image', 'add_words', 'compare_images')
 RIGHT, ASKED = np.array([3.0, 1, 2, 0, 4]), np.array([4.0, 2, 8, 0, 5])
+
+
+METRICS = metrics.metrics(moe_examples.definition(), None)
 
 
 def numbers(capacity_factor=None, **sums):
@@ -62,7 +65,7 @@ def test_exact_match_of_modalities_joins_their_kinds():
 
 @pytest.mark.parametrize('kind', [*digit_kinds.KINDS, *WebMixture().kinds])
 def test_every_kind_has_modalities(kind):
-  found = metrics.modalities(kind)
+  found = exact_match.modalities(kind)
   for word, medium in (
     ('image', 'image'),
     ('caption', 'image'),
@@ -132,6 +135,6 @@ def test_sums_of_another_form_are_refused():
   ):
     of_load(np.ones(4))
   with pytest.raises(MetricError, match="'router_load'"):
-    metrics.OfLoad('largest_share', metrics.largest_share).compute(Totals(loss=(1, 1)), None)
+    METRICS['largest_share'].compute(Totals(loss=(1, 1)), None)
   with pytest.raises(MetricError, match='pair'):
     numbers(exact_match=np.ones(5))

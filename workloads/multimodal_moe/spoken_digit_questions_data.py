@@ -29,7 +29,7 @@ from . import digits, log_mel, questions, recordings
 from .data_records import SpokenDigitQuestions
 from .recordings import Recording
 
-MNIST, FSDD = 'mnist', 'fsdd'  # the raw sources
+_MNIST, _FSDD = 'mnist', 'fsdd'  # the raw sources
 _IMAGES, _RECORDINGS = 'images', 'recordings'  # prefixes of fields
 _SPLITS = ('train', 'validation', 'test')
 _NUM_VALIDATION_IMAGES = 10_000  # the last of MNIST's training file
@@ -43,7 +43,7 @@ def about(definition: WorkloadDefinition) -> records.About:
     origin=f'{mnist.origin}; Free Spoken Digit Dataset, Z. Jackson et al.',
     licence=f'{mnist.licence}; CC BY-SA 4.0',
     num_bytes=mnist.num_bytes + 21_000_000,
-    sources=(MNIST, FSDD),
+    sources=(_MNIST, _FSDD),
   )
 
 
@@ -62,11 +62,11 @@ def prepare(
   if not isinstance(source, Mapping):
     raise errors.UserError(
       f'The data set {definition.dataset} cannot be downloaded: name its sources with --source '
-      f'{MNIST}=FOLDER --source {FSDD}=FOLDER.'
+      f'{_MNIST}=FOLDER --source {_FSDD}=FOLDER.'
     )
-  folders = {name: Path(source[name]) for name in (MNIST, FSDD)}
-  _write_images(definition.data, folders[MNIST], out, progress)
-  _write_recordings(definition.data, folders[FSDD], out, progress)
+  folders = {name: Path(source[name]) for name in (_MNIST, _FSDD)}
+  _write_images(definition.data, folders[_MNIST], out, progress)
+  _write_recordings(definition.data, folders[_FSDD], out, progress)
 
 
 def source(definition: WorkloadDefinition, root: Path, split: str) -> Mixture | Packed:
