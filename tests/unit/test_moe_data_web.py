@@ -15,6 +15,7 @@ from moe_web import DATA
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import Splits
+from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import records, streams
 from workloads.multimodal_moe import captions, librispeech, log_mel, questions
 from workloads.multimodal_moe import web_mixture_data as data
@@ -168,7 +169,30 @@ def test_an_interrupted_preparation_goes_on(raw, tmp_path, monkeypatch):
   assert contents[0] == contents[1]
 
 
+def prepare_as_the_command_does(sources, data_dir):
+  return preparing.prepare(
+    definition(),
+    data_dir,
+    source=sources,
+    from_tfds=False,
+    overwrite=False,
+    progress=lambda *_: None,
+  )
+
+
+def test_a_set_is_prepared_and_verified_as_the_commands_do(raw, tmp_path):
+  prepared = prepare_as_the_command_does(raw, tmp_path)
+  assert 'LibriSpeech' in prepared.manifest['origin']
+  read = preparing.verify(definition(), tmp_path, lambda *_: None)
+  assert read == {'num_files': len(prepared.manifest['files']), 'num_bytes': prepared.num_bytes}
+
+
 # Bad input.
+
+
+def test_one_source_that_is_not_given_is_named_with_its_flag(raw, tmp_path):
+  with pytest.raises(errors.UserError, match='--source captions=PATH'):
+    prepare_as_the_command_does({'text': raw['text'], 'speech': raw['speech']}, tmp_path)
 
 
 def with_entries(raw, tmp_path, change):
