@@ -280,7 +280,7 @@ class WorkloadDefinition:
     tfds: TensorFlow Datasets builder of the same data, if there is one; or several, by the name
       under which `prepare` asks for them.
     model: frozen record of the task, with the sizes of the model. The record of a model of which a
-      token uses a part has `num_parameters(data)`, which returns total and active parameters.
+      token uses a part has `num_parameters(data)`, whose result has `total` and `active`.
     data: frozen record of the task, with the settings of its data.
     loss_type: loss of the workload.
     metrics: names of the metrics of an evaluation.

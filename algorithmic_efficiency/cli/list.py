@@ -104,8 +104,8 @@ def _counts(definition: WorkloadDefinition) -> dict[str, int] | None:
   """Total and active parameters, where the record of the model knows them without a framework."""
   if not hasattr(definition.model, 'num_parameters'):
     return None
-  total, active = definition.model.num_parameters(definition.data)
-  return {'total': total, 'active': active}
+  counts = definition.model.num_parameters(definition.data)
+  return {'total': counts.total, 'active': counts.active}
 
 
 def _problem(definition: WorkloadDefinition) -> str:

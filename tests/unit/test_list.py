@@ -161,7 +161,8 @@ def test_parameters_are_counted_where_a_token_uses_a_part_of_them(
   found = {entry['name']: entry['parameters'] for entry in listed(capsys, 'workloads')}
   assert found['mnist'] is None
   definition = registry.workload('quick_moe')
-  total, active = definition.model.num_parameters(definition.data)
+  counts = definition.model.num_parameters(definition.data)
+  total, active = counts.total, counts.active
   assert found['quick_moe'] == {'total': total, 'active': active}
   line = f'quick_moe has {total:,} parameters, {active:,} active for a token'
   assert line in table(capsys, 'workloads')

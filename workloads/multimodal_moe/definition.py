@@ -21,7 +21,8 @@ from algorithmic_efficiency.spec import LossType
 from .data_records import DigitQuestions, LogMel, RowForm, SpokenDigitQuestions, WebMixture
 
 
-class ParameterCounts(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class ParameterCounts:
   """Parameters of a model, and those that take part in the output of one token."""
 
   total: int
@@ -129,7 +130,7 @@ class SparseDecoder:
       inputs += (data.frames_per_position * self.audio_dim + 1) * self.dim
     rest = inputs + norms + self.num_layers * attention + dense_mlps + sparse * router
     return ParameterCounts(
-      rest + sparse * self.num_experts * expert, rest + sparse * self.top_k * expert
+      total=rest + sparse * self.num_experts * expert, active=rest + sparse * self.top_k * expert
     )
 
 

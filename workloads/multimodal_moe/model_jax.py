@@ -21,7 +21,7 @@ from . import architecture
 from .data_records import AUDIO, IMAGE, PADDING, TEXT, RowForm
 from .definition import SparseDecoder
 
-Batch = Mapping[str, jax.Array]
+_Batch = Mapping[str, jax.Array]
 
 
 class _Audio(nn.Module):
@@ -93,7 +93,7 @@ class _Model(nn.Module):
     self.blocks = [_Block(config, layer, self.dtype) for layer in range(config.num_layers)]
     self.out_ln = _norm(config, self.dtype)
 
-  def __call__(self, batch: Batch, *, train: bool) -> layers.Outputs | jax.Array:
+  def __call__(self, batch: _Batch, *, train: bool) -> layers.Outputs | jax.Array:
     config, modality = self.definition.model, batch['modality']
     is_token = modality != PADDING
     table = rotary_table(self.definition.data.row_length, config.head_dim, config.rope_theta)
@@ -112,7 +112,7 @@ class _Model(nn.Module):
     statistics = layers.router_statistics(routes, len(x))
     return layers.Outputs(logits, layers.router_losses(routes), statistics)
 
-  def _inputs(self, batch: Batch, modality: jax.Array) -> jax.Array:
+  def _inputs(self, batch: _Batch, modality: jax.Array) -> jax.Array:
     """Embeds what each position holds, [B, L, D]; padding is 0."""
     # Cast after the look-up: gradients of frequent tokens are long sums.
     x = self.embed(batch['inputs']).astype(self.dtype)
@@ -123,7 +123,7 @@ class _Model(nn.Module):
       x += jnp.where(is_audio[..., None], self.audio(batch['frames'], is_audio), 0)
     return x
 
-  def _images(self, batch: Batch) -> jax.Array:
+  def _images(self, batch: _Batch) -> jax.Array:
     config, data = self.definition.model, self.definition.data
     wide = layers.types(self.dtype)['param_dtype']
     mean, stddev = jnp.asarray(architecture.pixel_statistics(self.definition), wide)
@@ -146,7 +146,7 @@ def build(definition: WorkloadDefinition, *, dtype: Any = jnp.float32) -> nn.Mod
 
 def forward(
   model: nn.Module,
-  batch: Batch,
+  batch: _Batch,
   *,
   train: bool,
   use_running_average: bool,
@@ -176,7 +176,7 @@ def loss(
 
 
 def eval_step(
-  definition: WorkloadDefinition, batch: Batch, logits: layers.Outputs | jax.Array
+  definition: WorkloadDefinition, batch: _Batch, logits: layers.Outputs | jax.Array
 ) -> tuple[dict[str, Any], dict[str, jax.Array]]:
   """Returns the sums of every metric, and no outputs; the kind of a row is its first task's.
 

@@ -21,7 +21,7 @@ from . import architecture
 from .data_records import AUDIO, IMAGE, PADDING, TEXT, RowForm
 from .definition import SparseDecoder
 
-Batch = Mapping[str, torch.Tensor]
+_Batch = Mapping[str, torch.Tensor]
 
 
 class _Audio(nn.Module):
@@ -97,7 +97,7 @@ class _Model(nn.Module):
     table = torch.tensor(table, dtype=layers.param_dtype(self.compute_dtype))
     self.register_buffer(name, table, persistent=False)
 
-  def forward(self, batch: Batch, *, train: bool) -> layers.Outputs | torch.Tensor:
+  def forward(self, batch: _Batch, *, train: bool) -> layers.Outputs | torch.Tensor:
     modality = batch['modality']
     is_token = modality != PADDING
     attention = {
@@ -115,7 +115,7 @@ class _Model(nn.Module):
     statistics = layers.router_statistics(routes, len(x))
     return layers.Outputs(logits, layers.router_losses(routes), statistics)
 
-  def _inputs(self, batch: Batch, modality: torch.Tensor) -> torch.Tensor:
+  def _inputs(self, batch: _Batch, modality: torch.Tensor) -> torch.Tensor:
     """Embeds what each position holds, [B, L, D]; padding is 0."""
     x = torch.where((modality == TEXT)[..., None], self.embed_tokens(batch['inputs']), 0)
     x = x + torch.where((modality == IMAGE)[..., None], self._images(batch), 0)
@@ -124,7 +124,7 @@ class _Model(nn.Module):
       x = x + torch.where(is_audio[..., None], self.audio(batch['frames'], is_audio), 0)
     return x
 
-  def _images(self, batch: Batch) -> torch.Tensor:
+  def _images(self, batch: _Batch) -> torch.Tensor:
     mean, stddev = self.pixel_statistics
     rows, columns = batch['patch_positions'].unbind(-1)
     places = self.patch_table[rows * self.data.patches_per_side + columns]
@@ -143,7 +143,7 @@ def build(definition: WorkloadDefinition, *, dtype: torch.dtype = torch.float32)
 
 def forward(
   model: nn.Module,
-  batch: Batch,
+  batch: _Batch,
   *,
   train: bool,
   use_running_average: bool,
@@ -173,7 +173,7 @@ def loss(
 
 
 def eval_step(
-  definition: WorkloadDefinition, batch: Batch, logits: layers.Outputs | torch.Tensor
+  definition: WorkloadDefinition, batch: _Batch, logits: layers.Outputs | torch.Tensor
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
   """Returns the sums of every metric, and no outputs; the kind of a row is its first task's.
 
