@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,12 +37,16 @@ def types(dtype: Any) -> dict[str, Any]:
   return {'dtype': dtype, 'param_dtype': jnp.promote_types(dtype, jnp.float32)}
 
 
-def initializer(init: Init) -> Any:
-  """Returns the initializer of a kernel, as `configs.Init` says."""
+def initializer(init: Init, batch_axis: Sequence[int] = ()) -> Any:
+  """Returns the initializer of a kernel, as `configs.Init` says.
+
+  Args:
+    batch_axis: axes of an array of several kernels that are no axes of a kernel.
+  """
   if init == 'lecun_normal':
-    return nn.initializers.lecun_normal()
+    return nn.initializers.lecun_normal(batch_axis=batch_axis)
   if init == 'xavier_uniform':
-    return nn.initializers.xavier_uniform()
+    return nn.initializers.xavier_uniform(batch_axis=batch_axis)
   return nn.initializers.normal(init)
 
 

@@ -71,12 +71,9 @@ class _Kernels(nn.Module):
     return _combined(multiply('last', hidden, dim, expert.out_init), plan, routes)
 
   def _kernels(self, name: str, shape: tuple[int, int], init: Init) -> jax.Array:
-    def draw(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
-      keys = jax.random.split(key, shape[0])
-      return jax.vmap(lambda key: initializer(init)(key, shape[1:], dtype))(keys)
-
     shape_of_all = (self.config.num_experts, *shape)
-    return self.param(name, draw, shape_of_all, types(self.dtype)['param_dtype'])
+    dtype = types(self.dtype)['param_dtype']
+    return self.param(name, initializer(init, batch_axis=(0,)), shape_of_all, dtype)
 
 
 def _rows(x: jax.Array, rows: jax.Array) -> jax.Array:

@@ -238,7 +238,7 @@ def test_the_answers_alone_give_the_router_a_gradient(framework, suffix):
   assert routers and all(np.abs(array).max() > 1e-6 for array in routers)
 
 
-@each_framework
+@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch'])
 def test_a_dense_model_has_logits_alone(framework):
   found = found_of(framework, 'quick_moe_dense')
   assert not any('router' in name or 'expert' in name for name in found['gradients'])
@@ -246,7 +246,7 @@ def test_a_dense_model_has_logits_alone(framework):
   assert set(found['sums']) == {'accuracy', 'loss', 'exact_match'}
 
 
-@each_framework
+@pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch'])
 def test_the_loss_weighs_the_losses_of_the_routers(framework):
   parts = found_of(framework, 'quick_moe')['loss']['parts']
   config = definition_of('quick_moe').model
