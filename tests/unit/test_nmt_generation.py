@@ -62,8 +62,11 @@ def test_translations_are_those_of_a_plain_search(searched, framework, is_last):
   definition = replace(definition, model=replace(definition.model, search=search))
   length = definition.data.max_length
   batch = nmt_batches.one_a_row(rows, length)
+  batch = {name: np.pad(array, [(0, 1), (0, 0)]) for name, array in batch.items()}
   found = Model(definition, framework).generate(batch, is_last=is_last)
   assert found.dtype == np.int32
+  found, of_no_source = found[:-1], found[-1]
+  assert of_no_source.tolist() == padded((nmt_batches.EOS,), length)
   best = [beams[0][0] for beams in expected[4 if is_last else 1]]
   np.testing.assert_array_equal(found, [padded(one, length) for one in best])
   ended = [nmt_batches.EOS in one for one in best]
@@ -85,3 +88,16 @@ def test_of_a_packed_row_the_first_source_is_translated(framework):
   alone = nmt_batches.one_a_row([rows[0], rows[2]], length)
   found, expected = (model.generate(batch, is_last=True) for batch in (packed, alone))
   np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('is_last', [False, True], ids=['greedy', 'beams'])
+def test_no_search_waits_for_a_row_without_a_source(monkeypatch, is_last):
+  definition = small()
+  search = replace(definition.model.search, greedy_until_last=True)
+  model = Model(replace(definition, model=replace(definition.model, search=search)), 'pytorch')
+  length = definition.data.max_length
+  calls = []
+  step = type(model.module).next
+  monkeypatch.setattr(type(model.module), 'next', lambda *a: calls.append(1) or step(*a))
+  model.generate({'inputs': np.zeros((3, length), np.int32)}, is_last=is_last)
+  assert len(calls) == 1

@@ -135,8 +135,11 @@ class _Transformer(nn.Module):
     x = self._embedded(tokens[:, None], positions)
     x, cache = self.decoder.next(x, cache, memory, layers.padding_mask(sources > 0))
     logits = layers.vocab_logits(self._scaled(x), self.shared_embedding.embedding)
-    logits = logits[:, 0].astype(layers.types(self.dtype)['param_dtype'])
-    return jax.nn.log_softmax(logits), cache
+    log_probs = jax.nn.log_softmax(logits[:, 0].astype(layers.types(self.dtype)['param_dtype']))
+    # A row without a source fills up a batch. It ends at once, so that no search waits for it.
+    is_empty = jnp.repeat(~jnp.any(sources > 0, axis=1), len(tokens) // len(sources))
+    ends = jnp.where(jnp.arange(self.vocab_size) == EOS_ID, 0.0, -jnp.inf)
+    return jnp.where(is_empty[:, None], ends.astype(log_probs.dtype), log_probs), cache
 
   def _embedded(
     self,

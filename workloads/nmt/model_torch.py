@@ -133,7 +133,12 @@ class _Transformer(nn.Module):
     mask = layers.padding_mask(sources > 0)
     x, cache = self.decoder['decoder'].next(x, cache, memory, mask)
     logits = layers.vocab_logits(self.scale * x, self.shared_embedding.weight)
-    return logits[:, 0].log_softmax(-1, dtype=layers.param_dtype(self.dtype)), cache
+    log_probs = logits[:, 0].log_softmax(-1, dtype=layers.param_dtype(self.dtype))
+    # A row without a source fills up a batch. It ends at once, so that no search waits for it.
+    is_empty = ~(sources > 0).any(1).repeat_interleave(len(tokens) // len(sources))
+    ends = torch.full_like(log_probs[:1], -torch.inf)
+    ends[:, EOS_ID] = 0
+    return torch.where(is_empty[:, None], ends, log_probs), cache
 
   def _embedded(
     self,
