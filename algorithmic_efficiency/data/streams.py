@@ -304,12 +304,11 @@ def _loaded(
   _check_function(loader, 'loader', name)
   if hasattr(loader, '__len__'):
     _check_size(definition, stored, len(loader), name)
-  is_packed = isinstance(found, Packed) and stored == 'train' and seed is not None
   return _Examples(
     name=name,
     load=Loaded(loader, name, seed=None if seed is None else _augmentation(seed)),
     of_source=_no_mixture(name),
-    packed=found if is_packed else None,
+    packed=found if isinstance(found, Packed) else None,  # evaluation asks for no packing
   )
 
 
