@@ -126,9 +126,9 @@ def dispatch(routes: Routes, alignment: int) -> Dispatch:
 def router_losses(routes: Sequence[Routes]) -> dict[str, jax.Array]:
   """Returns the auxiliary losses of routers, means over layers; padding does not count.
 
-  `balance` is the number of experts times the sum over experts of the share of assignments times
-  the mean probability, which is 1 for an even load (Fedus et al., 2022, "Switch Transformers").
-  Assignments count before any is dropped. `router_z` is the mean square of the logarithm of the sum
+  `balance` sums, over experts, the share of assignments times the mean probability. It multiplies
+  the sum by the number of experts, so that an even load has 1 (Fedus et al., 2022, "Switch
+  Transformers"). Assignments count before any is dropped. `router_z` is the mean square of the logarithm of the sum
   of exponentials (Zoph et al., 2022, "ST-MoE"). Both are of the global batch.
 
   Args:
