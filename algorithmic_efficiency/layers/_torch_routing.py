@@ -163,7 +163,8 @@ def router_losses(routes: Sequence[Routes]) -> dict[str, torch.Tensor]:
   `balance` sums, over experts, the share of assignments times the mean probability. It multiplies
   the sum by the number of experts, so that an even load has 1 (Fedus et al., 2022, "Switch
   Transformers"). Assignments count before any is dropped. `router_z` is the mean square of the
-  logarithm of the sum of exponentials (Zoph et al., 2022, "ST-MoE"). Both are of the global batch, on all ranks.
+  logarithm of the sum of exponentials (Zoph et al., 2022, "ST-MoE"). Both are of the global batch,
+  on all ranks.
 
   Args:
     routes: those of each layer.
