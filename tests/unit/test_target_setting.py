@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+import re
 
 import pytest
 from hypothesis import given
@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import Budget, Target
-from algorithmic_efficiency.experiments.calibration import target_page, target_setting
-from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run
+from algorithmic_efficiency.experiments.calibration import target_page, target_setting, timing
+from algorithmic_efficiency.experiments.calibration.target_setting import (
+  FrameworkAgreement,
+  Protocol,
+  Record,
+  Run,
+)
+from algorithmic_efficiency.experiments.calibration.timing import Timing
 
 PRESENT = Target(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True)
 LOSS = Target(metric='loss', direction='min', validation=1.0)
@@ -34,22 +40,44 @@ def runs(*pairs):
   return [run(validation, test, number=index) for index, (validation, test) in enumerate(pairs, 1)]
 
 
+def protocol(**changes):
+  fields = {
+    'submissions': ('a', 'b'),
+    'num_trials': 2,
+    'num_seeds': 3,
+    'step_budget': 30,
+    'eval_period_steps': 2,
+    'budget_factor': '4',
+    'max_variation': 0.1,
+    'seed': 7,
+  }
+  return Protocol(**{**fields, **changes})
+
+
+def timed(**changes):
+  fields = {
+    'steps': (40, 42, 44, 40, 42, 44),
+    'step_hint': 60,
+    'eval_period_steps': 2,
+    'resolution': 0.001,
+    'spread': 0.01,
+  }
+  return Timing(**{**fields, **changes})
+
+
 def record(*values, framework='jax', **changes):
   reruns = tuple(runs(*((value, value) for value in values)))
+  search = tuple(runs((0.1, 0.2), (None, None), (0.3, 0.1)))
   fields = {
     'workload': 'mnist',
     'framework': framework,
-    'submissions': ('a', 'b'),
-    'num_trials': 2,
-    'num_seeds': len(values),
-    'step_budget': 30,
-    'budget_factor': '4/3',
-    'seed': 7,
+    'protocol': protocol(num_seeds=len(values)),
     'present': PRESENT,
     'target': target_setting.target_of(reruns, PRESENT),
-    'budget': target_setting.budget_of(30),
-    'search': tuple(runs((0.1, 0.2), (None, None), (0.3, 0.1))),
+    'chosen': search[2],
+    'search': search,
     'reruns': reruns,
+    'timing': timed(),
     'environment': ({'host_hash': 'f' * 16},),
   }
   return Record(**{**fields, **changes})
@@ -98,10 +126,15 @@ def test_a_rounded_target_has_six_digits_and_is_reached_by_what_set_it(value, si
   assert float(f'{target.validation:.6g}') == target.validation
 
 
-def test_the_budget_is_a_third_more_than_the_runs_had():
-  assert target_setting.budget_of(600) == Budget(step_hint=800, max_steps=800)
-  assert target_setting.budget_of(75, Fraction(8)) == Budget(step_hint=600, max_steps=600)
-  assert target_setting.budget_of(100).max_steps == 134  # AlgoPerf's are rounded, too
+def test_the_step_hint_is_a_third_more_than_the_runs_had_and_the_factor_is_the_budgets_alone():
+  assert protocol(step_budget=600).budget == Budget(
+    step_hint=800, max_steps=2400, eval_period_steps=2
+  )
+  assert protocol(step_budget=75, budget_factor='8').budget == Budget(
+    step_hint=100, max_steps=600, eval_period_steps=2
+  )
+  assert protocol(step_budget=100).budget.step_hint == 134  # AlgoPerf's are rounded, too
+  assert protocol(step_budget=100, budget_factor='4/3').budget.max_steps == 134
 
 
 @pytest.mark.parametrize(('direction', 'best'), [('max', 3), ('min', 1)])
@@ -122,27 +155,63 @@ def test_a_search_without_a_finite_value_sets_nothing():
     target_setting.best([run(None), run(None)], 'max')
 
 
-def test_calibrations_agree_within_twice_the_standard_error_of_the_difference_of_medians():
+def agreement(values, others):
+  return FrameworkAgreement.of(('pytorch', 'jax'), values, others)
+
+
+def test_frameworks_agree_within_twice_the_standard_error_of_the_difference_of_medians():
   # Variance of both 0.01**2; of a mean of four 0.000025, of a median pi / 2 times that.
   values = (0.89, 0.91, 0.89, 0.91)
   spread = math.sqrt(4 / 3) * 0.01
-  found = target_setting.agreement(record(*values), record(*(v + 0.03 for v in values)))
-  assert found.difference == pytest.approx(-0.03)
+  found = agreement(values, [v + 0.03 for v in values])
+  assert found.medians == pytest.approx((0.90, 0.93))
   assert found.noise == pytest.approx(2 * math.sqrt(math.pi / 2) * spread * math.sqrt(2 / 4))
   assert not found.agree
-  assert target_setting.agreement(record(*values), record(*(v + 0.01 for v in values))).agree
+  assert agreement(values, [v + 0.01 for v in values]).agree
 
 
 def test_agreement_is_said_in_words():
-  one, other = record(0.90, 0.92), record(0.5, 0.51, framework='pytorch')
-  assert 'jax and pytorch differ by more' in target_setting.agreement_sentence(one, other)
-  assert 'jax and jax agree within' in target_setting.agreement_sentence(one, one)
+  assert 'pytorch and jax differ by more' in agreement((0.90, 0.92), (0.5, 0.51)).sentence
+  assert 'pytorch and jax agree within' in agreement((0.9, 0.92), (0.9, 0.92)).sentence
 
 
-@pytest.mark.parametrize('change', [{'workload': 'wmt'}, {'step_budget': 31}])
-def test_only_like_is_compared_with_like(change):
-  with pytest.raises(errors.UserError, match=f'compare where {next(iter(change))} is the same'):
-    target_setting.agreement(record(0.9, 0.8), record(0.9, 0.8, **change))
+def test_frameworks_that_differ_are_not_accepted():
+  found = record(0.9, 0.92, timing=None, agreement=agreement((0.90, 0.92), (0.5, 0.51)))
+  assert target_page.verdict(found) == ['The target is not accepted.', found.agreement.sentence]
+  found = record(0.9, 0.92, timing=None, agreement=agreement((0.9, 0.92), (0.9, 0.92)))
+  assert target_page.verdict(found) == ['The target is accepted.', found.agreement.sentence]
+
+
+def test_a_target_is_accepted_at_the_limits_of_all_tests():
+  # Twenty evaluations are 1 and 2, 4, ..., 38; the twenty-first, at 40, reaches the target.
+  assert timed().num_evals == 20
+  assert timed().variation == pytest.approx(math.sqrt(16 / 5) / 42)
+  assert timed(resolution=0.00249).faults(0.043) == []
+  assert target_page.verdict(record(0.9, 0.8)) == ['The target is accepted.']
+
+
+@pytest.mark.parametrize(
+  ('changes', 'fault'),
+  [
+    ({'steps': (40, 42, None)}, 'within the step hint, 60 steps; 1 of 3 do not'),
+    ({'steps': (38, 40, 42)}, 'At least 20 evaluations must come until .* there are 19'),
+    (
+      {'resolution': 0.0025},
+      'resolve a quarter of the spread over seeds, 0.01; it moves by 0.0025',
+    ),
+    ({'steps': (40, 50, 60)}, 'vary over seeds by at most 10%; it varies by 20.0%'),
+    ({'steps': (None, None)}, '2 of 2 do not'),
+  ],
+)
+def test_a_target_that_cannot_be_timed_is_not_accepted(changes, fault):
+  found = record(0.9, 0.8, timing=timed(**changes))
+  assert any(re.search(fault, one) for one in found.faults)
+  assert target_page.verdict(found)[0] == 'The target is not accepted.'
+
+
+def test_the_resolution_is_the_least_difference_of_two_values():
+  assert timing.resolution([0.5, 0.25, 0.5, 0.875]) == 0.25
+  assert timing.resolution([0.5, 0.5]) == timing.resolution([]) == 0.0
 
 
 def test_a_record_is_read_as_it_was_written_and_has_a_page(tmp_path):
@@ -152,6 +221,7 @@ def test_a_record_is_read_as_it_was_written_and_has_a_page(tmp_path):
   page = (tmp_path / 'deep' / 'mnist_jax.md').read_text()
   assert written.command in page
   assert page.count('| budget_spent |') == 6
+  assert 'span the step hint: 40, 42, 44, 40, 42, 44.' in page
   for line in target_page.to_paste(written):
     assert line in page
 
@@ -160,13 +230,16 @@ def test_the_lines_to_paste_are_the_goal_and_the_budget():
   written = record(0.9, 0.91, 0.92)
   target, budget = target_page.to_paste(written)
   assert eval(target.removeprefix('target=').rstrip(','), {'Target': Target}) == written.target
-  assert eval(budget, {'Budget': Budget}) == written.budget
+  assert eval(budget, {'Budget': Budget}) == written.protocol.budget
 
 
 def test_the_command_is_the_one_that_gives_the_record():
   assert record(0.9, 0.91).command == (
-    'algoeff calibrate mnist --submissions a,b --trials 2 --seeds 2 --step_budget 30 '
-    '--budget_factor 4/3 --framework jax --seed 7'
+    'algoeff calibrate mnist --framework jax --submissions a,b --trials 2 --seeds 2 '
+    '--step_budget 30 --budget_factor 4 --eval_period_steps 2 --max_variation 0.1 --seed 7'
+  )
+  assert record(0.9, 0.91, from_record='there/x.json').command == (
+    'algoeff calibrate mnist --framework jax --from_record there/x.json'
   )
 
 

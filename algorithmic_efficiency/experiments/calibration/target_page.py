@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from algorithmic_efficiency.benchmark.definition import Target
-from algorithmic_efficiency.experiments.calibration.target_setting import Record, Run, best
+from algorithmic_efficiency.experiments.calibration.target_setting import Protocol, Record, Run
+from algorithmic_efficiency.experiments.calibration.timing import (
+  MAX_RESOLUTION,
+  MIN_EVALS,
+  Timing,
+)
 from algorithmic_efficiency.results import files
 
 
@@ -23,35 +28,47 @@ def write(record: Record, path: Path) -> None:
 
 def to_paste(record: Record) -> list[str]:
   """Returns the lines of a definition with the calibrated target and budget."""
-  target, budget = record.target, record.budget
+  target, budget = record.target, record.protocol.budget
   test = '' if target.test is None else f', test={target.test!r}'
   return [
     f'target=Target(metric={target.metric!r}, direction={target.direction!r}, '
     f'validation={target.validation!r}{test}),',
-    f'Budget(step_hint={budget.step_hint:_}, max_steps={budget.max_steps:_})',
+    f'Budget(step_hint={budget.step_hint:_}, max_steps={budget.max_steps:_}, '
+    f'eval_period_steps={budget.eval_period_steps:_})',
   ]
+
+
+def verdict(record: Record) -> list[str]:
+  """Returns whether the target is accepted and why, a sentence each."""
+  if record.faults:
+    return ['The target is not accepted.', *record.faults]
+  found = ['The target is accepted.']
+  if record.agreement is not None:
+    found.append(record.agreement.sentence)
+  return found
 
 
 def page(record: Record) -> str:
   """Returns the record as Markdown."""
-  metric, direction = record.target.metric, record.target.direction
-  spaces = ', '.join(record.submissions)
-  chosen = best(record.search, direction)
+  metric, protocol = record.target.metric, record.protocol
+  chosen, budget = record.chosen, protocol.budget
   lines = [
     f'# The target of {record.workload}, set with {record.framework}',
     '',
     f'    {record.command}',
     '',
-    f'- Search: {record.num_trials} points of the space of each of {spaces}; '
-    f'{record.step_budget} steps a trial, which schedules are stretched over and no target ends.',
+    f'- {_search(record)}',
     f'- Best point: {_point(chosen)}, of {chosen.submission} (trial {chosen.number}).',
-    f'- Rerun: {record.num_seeds} seeds. Validation target: the median of the best values. Test '
-    'target: of the runs that reach it, the worst of the best values.',
-    f'- Budget: {record.budget_factor} times the steps of these runs.',
+    f'- Rerun: {protocol.num_seeds} seeds. {_meaning(record)}',
+    f'- Evaluations: every {protocol.eval_period_steps} steps, as in a race.',
+    f'- Step hint: {budget.step_hint} steps, 4/3 of those of these runs. Budget: '
+    f'{budget.max_steps} steps, {protocol.budget_factor} times as many.',
     f'- Before: {_target(record.present)}'
     + (', provisional.' if record.present.provisional else '.'),
     '',
     *(f'    {line}' for line in to_paste(record)),
+    '',
+    ' '.join(verdict(record)),
     '',
     '## Rerun',
     '',
@@ -63,21 +80,74 @@ def page(record: Record) -> str:
       ],
     ),
     '',
-    '## Search',
-    '',
-    *_table(
-      ('submission', 'trial', f'best validation {metric}', f'best test {metric}', 'end', 'point'),
-      [
-        (run.submission, str(run.number), *_values(run), run.stop_reason, _point(run))
-        for run in record.search
-      ],
-    ),
-    '',
-    '## Environment',
-    '',
-    *(f'- {line}' for line in _environment(record)),
   ]
-  return '\n'.join(lines) + '\n'
+  if record.timing is not None:
+    lines += [*_timing(record.timing, protocol), '']
+  if record.search:
+    lines += ['## Search', '', *_runs(record), '']
+  return '\n'.join(
+    [*lines, '## Environment', '', *(f'- {line}' for line in _environment(record)), '']
+  )
+
+
+def _search(record: Record) -> str:
+  protocol = record.protocol
+  steps = f'{protocol.step_budget} steps a trial, which schedules span and no target ends.'
+  if not record.search:
+    return f'Search: that of the other framework; {steps}'
+  if record.from_record:
+    return (
+      f'Search: the best point of the record, of {protocol.submissions[0]}, and the same with half '
+      f'and twice its learning rate; {steps}'
+    )
+  spaces = ', '.join(protocol.submissions)
+  return f'Search: {protocol.num_trials} points of the space of each of {spaces}; {steps}'
+
+
+def _meaning(record: Record) -> str:
+  if record.agreement is not None:
+    return 'The seeds and the target are those of the other framework.'
+  return (
+    'Validation target: the median of the best values. Test target: of the runs that reach it, '
+    'the worst of the best values.'
+  )
+
+
+def _timing(timing: Timing, protocol: Protocol) -> list[str]:
+  """Returns the section with the tests that a target has to pass."""
+  steps = ', '.join('not reached' if step is None else str(step) for step in timing.steps)
+  variation = timing.variation
+  rows = [
+    ('evaluations until the target is reached', f'{timing.num_evals}', f'at least {MIN_EVALS}'),
+    (
+      'least move of the metric, over the spread over seeds',
+      f'{timing.resolution:.3g} / {timing.spread:.3g}',
+      f'below {MAX_RESOLUTION:g}',
+    ),
+    (
+      'variation of the time to target over seeds',
+      '-' if variation is None else f'{variation:.1%}',
+      f'at most {protocol.max_variation:.0%}',
+    ),
+  ]
+  return [
+    '## Time to target',
+    '',
+    f'Steps of {len(timing.steps)} other seeds, whose schedules span the step hint: {steps}.',
+    '',
+    *_table(('test', 'value', 'accepted'), rows),
+  ]
+
+
+def _runs(record: Record) -> list[str]:
+  metric = record.target.metric
+  return _table(
+    ('submission', 'trial', f'best validation {metric}', f'best test {metric}', 'end', 'point'),
+    [
+      (run.submission, str(run.number), *_values(run), run.stop_reason, _point(run))
+      for run in record.search
+    ],
+  )
 
 
 def _target(target: Target) -> str:

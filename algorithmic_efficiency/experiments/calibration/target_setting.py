@@ -6,8 +6,10 @@ The protocol is AlgoPerf's (G. E. Dahl et al., 2023, https://arxiv.org/abs/2306.
 2. The best point of all runs again with several seeds.
 3. The median of the best validation values of the reruns is the validation target.
 4. Of the reruns that reach it, the worst of the best test values is the test target.
-5. The budget is a third more steps than these runs had, or `budget_factor` times as many. A larger
-   factor also ranks submissions that are much slower than a tuned one.
+5. The step hint is a third more steps than these runs had. The budget is `budget_factor` times as
+   many, so that submissions much slower than a tuned one are ranked, too.
+
+`timing.py` tells whether such a target can be timed.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ from typing import Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import Budget, Target
-from algorithmic_efficiency.results import files, former_names, schema
+from algorithmic_efficiency.experiments.calibration.timing import Timing
+from algorithmic_efficiency.results import files, schema
 from algorithmic_efficiency.results.schema import Count
 
-BUDGET_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's, of the steps of the runs that set the target
+HINT_FACTOR = fractions.Fraction(4, 3)  # AlgoPerf's step hint, of the steps of the calibrating runs
+BUDGET_FACTOR = fractions.Fraction(4)  # the ratio of times at which a time counts as a miss
+EVALS_PER_RUN = 30
 _SIGNIFICANT_DIGITS = 6
 _MEDIAN_SPREAD = math.sqrt(math.pi / 2)  # standard error of a median, divided by that of a mean
 
@@ -52,45 +57,131 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-  """A calibration: its options, its environment, every run, and the results.
+class FrameworkAgreement:
+  """The best validation values of one point in two frameworks, with the same seeds.
 
   Attributes:
-    budget_factor: budget as a multiple of the steps of these runs; a fraction, such as '4/3'.
+    frameworks: this one, and that of the earlier record.
+    medians: median over seeds of the best validation values in each.
+    noise: twice the standard error of the difference of the medians.
+  """
+
+  frameworks: tuple[str, str]
+  medians: tuple[float, float]
+  noise: float
+
+  @classmethod
+  def of(
+    cls, frameworks: tuple[str, str], values: Sequence[float], others: Sequence[float]
+  ) -> FrameworkAgreement:
+    """Compares the best validation values of the seeds of both."""
+    variances = [statistics.variance(each) / len(each) for each in (values, others)]
+    return cls(
+      frameworks=frameworks,
+      medians=(statistics.median(values), statistics.median(others)),
+      noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances)),
+    )
+
+  @property
+  def agree(self) -> bool:
+    return abs(self.medians[0] - self.medians[1]) <= self.noise
+
+  @property
+  def sentence(self) -> str:
+    one, other = self.frameworks
+    verdict = 'agree within their noise' if self.agree else 'differ by more than their noise'
+    return (
+      f'{one} and {other} {verdict}: the medians of the best validation values are '
+      f'{self.medians[0]:.6g} and {self.medians[1]:.6g}. They differ by '
+      f'{abs(self.medians[0] - self.medians[1]):.3g}; twice the standard error is {self.noise:.3g}.'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+  """The numbers of a calibration.
+
+  Attributes:
+    submissions: submissions whose search spaces are searched.
+    num_trials: points of each search space.
+    num_seeds: reruns of the best point; its times to target are measured with twice as many.
+    step_budget: steps of every run, which schedules span.
+    eval_period_steps: steps between evaluations, in these runs and in races.
+    budget_factor: budget as a multiple of `step_budget`; a fraction, such as '4/3'.
+    max_variation: largest accepted variation of the time to target.
+    seed: root seed of all runs.
+  """
+
+  submissions: tuple[str, ...]
+  num_trials: Count
+  num_seeds: Count
+  step_budget: Count
+  eval_period_steps: Count
+  budget_factor: str
+  max_variation: float
+  seed: int
+
+  @property
+  def budget(self) -> Budget:
+    return Budget(
+      step_hint=math.ceil(self.step_budget * HINT_FACTOR),
+      max_steps=math.ceil(self.step_budget * fractions.Fraction(self.budget_factor)),
+      eval_period_steps=self.eval_period_steps,
+    )
+
+  @property
+  def flags(self) -> list[str]:
+    """The flags of `algoeff calibrate`, but for the framework."""
+    words = ['--submissions', ','.join(self.submissions)]
+    words += ['--trials', str(self.num_trials), '--seeds', str(self.num_seeds)]
+    words += ['--step_budget', str(self.step_budget), '--budget_factor', self.budget_factor]
+    words += ['--eval_period_steps', str(self.eval_period_steps)]
+    return [*words, '--max_variation', f'{self.max_variation:g}', '--seed', str(self.seed)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+  """A calibration: its protocol, its environment, every run, and the results.
+
+  Attributes:
+    from_record: path of the earlier record whose best point was used; '' if spaces were searched.
     present: previous target of the definition.
-    target, budget: results. Target values have six digits, rounded so that the runs that set them
-      reach them.
+    target: the result. Values have six digits, rounded so that the runs that set them reach them.
+    chosen: the run with the best point.
+    search: runs of the search; none where the best point of another framework runs again.
+    timing: how well the target can be timed; None where the target is that of another framework.
+    agreement: difference from the earlier record, where that is of another framework.
     environment: environment of the reruns, one record for each host.
   """
 
   workload: str
   framework: str
-  submissions: tuple[str, ...]
-  num_trials: Count
-  num_seeds: Count
-  step_budget: Count
-  budget_factor: str
-  seed: int
+  from_record: str = ''
+  protocol: Protocol
   present: Target
   target: Target
-  budget: Budget
+  chosen: Run
   search: tuple[Run, ...]
   reruns: tuple[Run, ...]
+  timing: Timing | None = None
+  agreement: FrameworkAgreement | None = None
   environment: tuple[Mapping[str, Any], ...]
 
   @property
   def command(self) -> str:
     """The command that reproduces this record."""
-    words = ['algoeff', 'calibrate', self.workload, '--submissions', ','.join(self.submissions)]
-    words += ['--trials', str(self.num_trials), '--seeds', str(self.num_seeds)]
-    words += ['--step_budget', str(self.step_budget), '--budget_factor', self.budget_factor]
-    words += ['--framework', self.framework]
-    return shlex.join([*words, '--seed', str(self.seed)])
+    source = ['--from_record', self.from_record] if self.from_record else self.protocol.flags
+    return shlex.join(
+      ['algoeff', 'calibrate', self.workload, '--framework', self.framework, *source]
+    )
 
   @property
-  def validation(self) -> list[float]:
-    """The best validation value of each rerun."""
-    return [_known(run.best_validation) for run in self.reruns]
+  def faults(self) -> list[str]:
+    """The reasons for which the target is not accepted, as sentences; none if it is."""
+    found = [] if self.timing is None else self.timing.faults(self.protocol.max_variation)
+    if self.agreement is not None and not self.agreement.agree:
+      found.append(self.agreement.sentence)
+    return found
 
   def write(self, path: Path) -> None:
     """Writes the record as JSON.
@@ -109,8 +200,7 @@ class Record:
       UserError: there is no record, or it is damaged.
     """
     try:
-      value = schema.read_json(path)
-      return schema.convert(former_names.renamed(value, former_names.CALIBRATION), cls)
+      return schema.convert(schema.read_json(path), cls)
     except FileNotFoundError:
       raise errors.UserError(
         f'The record of a calibration must be a file; {path} does not exist.'
@@ -138,9 +228,14 @@ def best(runs: Sequence[Run], direction: str) -> Run:
   return min(able, key=lambda run: (sign * _known(run.best_validation), run.best_step))
 
 
+def validation_values(reruns: Sequence[Run]) -> list[float]:
+  """Returns the best validation value of each rerun."""
+  return [_known(run.best_validation) for run in reruns]
+
+
 def target_of(reruns: Sequence[Run], present: Target) -> Target:
   """Returns the target that the reruns set, on the metric of the previous one."""
-  values = [_known(run.best_validation) for run in reruns]
+  values = validation_values(reruns)
   target = Target(
     metric=present.metric,
     direction=present.direction,
@@ -152,12 +247,6 @@ def target_of(reruns: Sequence[Run], present: Target) -> Target:
   tests = [_known(run.best_test) for run in reaching]
   worst = min(tests) if target.direction == 'max' else max(tests)
   return dataclasses.replace(target, test=_rounded(worst, present.direction))
-
-
-def budget_of(step_budget: int, factor: fractions.Fraction = BUDGET_FACTOR) -> Budget:
-  """Returns the budget in steps, which is also the step hint."""
-  steps = math.ceil(step_budget * factor)
-  return Budget(step_hint=steps, max_steps=steps)
 
 
 def _known(value: float | None) -> float:
@@ -173,64 +262,3 @@ def _rounded(value: float, direction: str) -> float:
   scaled = fractions.Fraction(value) * fractions.Fraction(10) ** digits
   whole = math.floor(scaled) if direction == 'max' else math.ceil(scaled)
   return float(fractions.Fraction(whole) / fractions.Fraction(10) ** digits)
-
-
-# Comparison of two calibrations.
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameworkAgreement:
-  """The difference of two calibrations of a workload, and its noise.
-
-  Attributes:
-    difference: median over seeds of the first, minus that of the second.
-    noise: twice the standard error of that difference.
-  """
-
-  difference: float
-  noise: float
-
-  @property
-  def agree(self) -> bool:
-    return abs(self.difference) <= self.noise
-
-
-def check_like(record: Record, **asked: Any) -> None:
-  """Checks that a calibration with these attributes is comparable with a record.
-
-  Raises:
-    UserError: an attribute differs.
-  """
-  for what, value in asked.items():
-    if getattr(record, what) != value:
-      raise errors.UserError(
-        f'Calibrations compare where {what} is the same; these have {value} and '
-        f'{getattr(record, what)}.'
-      )
-
-
-def agreement(one: Record, other: Record) -> FrameworkAgreement:
-  """Compares two calibrations.
-
-  Raises:
-    UserError: they differ in workload, metric or number of steps.
-  """
-  check_like(other, workload=one.workload, step_budget=one.step_budget)
-  values = (one.validation, other.validation)
-  difference = statistics.median(values[0]) - statistics.median(values[1])
-  variances = [statistics.variance(each) / len(each) for each in values]
-  return FrameworkAgreement(
-    difference=difference, noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances))
-  )
-
-
-def agreement_sentence(one: Record, other: Record) -> str:
-  """Returns the result of `agreement` as a sentence."""
-  found = agreement(one, other)
-  verdict = 'agree within their noise' if found.agree else 'differ by more than their noise'
-  return (
-    f'{one.framework} and {other.framework} {verdict}: the medians of the best validation '
-    f'{one.target.metric} over {one.num_seeds} and {other.num_seeds} seeds are '
-    f'{statistics.median(one.validation):.6g} and {statistics.median(other.validation):.6g}. They '
-    f'differ by {abs(found.difference):.3g}; twice the standard error is {found.noise:.3g}.'
-  )

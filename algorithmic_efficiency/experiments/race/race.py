@@ -60,6 +60,7 @@ class Race:
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
+    is_scored: False for a race that nobody scores, whose steps need no timing.
 
   Raises:
     UserError: more trials than the ruleset has.
@@ -76,6 +77,7 @@ class Race:
   seed: int | None = None
   experiment_dir: str = 'runs'
   overwrite: bool = False
+  is_scored: bool = True
   options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   workers: int | None = None
@@ -96,7 +98,8 @@ class Race:
   def is_weighed(self) -> bool:
     """Whether it matters what a step costs: not where no time is scored, or seconds are."""
     in_steps = registry.suite(self.suite).axis == 'cost_adjusted_steps'
-    return in_steps and not self.options.smoke and self.options.stop_at != 'never'
+    is_scored = self.is_scored and not self.options.smoke and self.options.stop_at != 'never'
+    return in_steps and is_scored
 
 
 def expand(race: Race) -> list[TrialConfig]:
