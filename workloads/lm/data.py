@@ -33,9 +33,11 @@ from . import names, preparation, windows
 from .definition import TokenWindows
 from .windows import Stored
 
+_BOOKS = ('English books out of copyright', 'public domain')
 # Origin and license, by data set.
 _ORIGINS = {
-  'classic_books': ('English books out of copyright', 'public domain'),
+  'classic_books': _BOOKS,
+  'classic_books_small': _BOOKS,
   'fineweb_edu_10B': ('FineWeb-Edu, sample-10BT, A. Lozhkov et al. 2024', 'ODC-By 1.0'),
   'unicode_names': ('Unicode 3.2, 2002, as Python carries it', 'Unicode-3.0'),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -154,11 +155,32 @@ _BOOKS = replace(
   model=Decoder(dim=256, num_layers=8, num_heads=4, mlp_dim=1024),
   data=_BOOKS_DATA,
   target=Target(metric='ppl', direction='min', validation=60.0, provisional=True),
-  suites={'lite': Budget(step_hint=2_400, max_steps=2_400)},
+  suites={'full': Budget(step_hint=2_400, max_sec=600, eval_period_sec=30)},
   splits=Splits(train=23_943, eval_train=96, validation=275, test=None),
   batch_sizes=BatchSizes(train=16, eval=64),
   smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_BOOKS_DATA).data),
   target_source='provisional: a guess, not calibrated yet',
+)
+
+_SMALL_DATA = replace(
+  _BOOKS_DATA,
+  vocab_size=1_024,
+  sequence_length=128,
+  vocabulary_sha256='c903f233ef7b68e6d077ed150c06e9278f402966c26a80608246d9829f27c755',
+)
+_SMALL = replace(
+  _BOOKS,
+  name='books_lm_small',
+  base='',
+  summary='Classic English books, decoder-only Transformer, half a million parameters: perplexity',
+  dataset='classic_books_small',
+  model=Decoder(dim=128, num_layers=2, num_heads=4, mlp_dim=320),
+  data=_SMALL_DATA,
+  target=Target(metric='ppl', direction='min', validation=60.0, provisional=True),
+  suites={'lite': Budget(step_hint=267, max_steps=800, eval_period_steps=8)},
+  splits=Splits(train=100_000, eval_train=32, validation=128, test=None),
+  batch_sizes=BatchSizes(train=16, eval=64),
+  smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_SMALL_DATA).data),
 )
 
 _QUICK_DATA = TokenWindows(
@@ -178,7 +200,7 @@ _QUICK = replace(
   model=Decoder(dim=64, num_layers=2, num_heads=2, mlp_dim=256),
   data=_QUICK_DATA,
   target=Target(metric='ppl', direction='min', validation=3.88047, test=3.84243),
-  suites={'quick': Budget(step_hint=600, max_steps=600)},
+  suites={'quick': Budget(step_hint=214, max_steps=640, eval_period_steps=5)},
   # Of the names by code point, number i is validation if i % 20 is 18, and test if it is 19.
   splits=Splits(train=4_992, eval_train=96, validation=275, test=276),
   batch_sizes=BatchSizes(train=32, eval=96),
@@ -195,26 +217,45 @@ _CHANGES = {
 }
 
 
-def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
-  """Returns the variants of a workload; each has its target until it is calibrated."""
+# Validation and test targets of the variants that are calibrated.
+_QUICK_TARGETS: dict[str, tuple[float, float]] = {}
+
+
+def _variants(
+  base: WorkloadDefinition, targets: Mapping[str, tuple[float, float]] | None = None
+) -> list[WorkloadDefinition]:
+  """Returns the variants of a workload; one without a target has its base's, provisional."""
   subject, _, metric = base.summary.partition(':')
-  return [
-    variant(
-      base,
-      name=f'{base.name}_{suffix}',
-      summary=f'{subject} {text}:{metric}',
-      model=replace(base.model, **change),
-      smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
-      target=replace(base.target, provisional=True),
-      target_source=f'that of {base.name}, not calibrated for this variant',
-      output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
+  found = []
+  for suffix, (text, change) in _CHANGES.items():
+    name = f'{base.name}_{suffix}'
+    target = replace(base.target, provisional=True)
+    source = f'that of {base.name}, not calibrated for this variant'
+    if targets is not None:
+      validation, test = targets[suffix]
+      target = replace(base.target, validation=validation, test=test)
+      source = f'calibration/{name}_jax.md, with which {name}_pytorch.md agrees'
+    found.append(
+      variant(
+        base,
+        name=name,
+        summary=f'{subject} {text}:{metric}',
+        model=replace(base.model, **change),
+        smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
+        target=target,
+        target_source=source,
+        output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
+      )
     )
-    for suffix, (text, change) in _CHANGES.items()
-  ]
+  return found
 
 
 WORKLOADS = {
   definition.name: definition
-  for base in (_FINEWEBEDU, _BOOKS, _QUICK)
-  for definition in (base, *_variants(base))
+  for definition in (
+    *(_FINEWEBEDU, *_variants(_FINEWEBEDU)),
+    *(_BOOKS, *_variants(_BOOKS)),
+    _SMALL,
+    *(_QUICK, *_variants(_QUICK)),
+  )
 }
