@@ -11,7 +11,7 @@ from num2words import num2words
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import BatchSizes, Smoke, Splits
-from workloads.nmt import phrases, spelled_numbers_data
+from workloads.nmt import phrases, spelled_numbers, spelled_numbers_data
 from workloads.nmt.data_records import EOS_ID, SpelledNumbers
 
 DATA = SpelledNumbers(vocab_size=167, max_length=20, row_length=64)
@@ -117,15 +117,13 @@ def definition(**changes):
 
 def split_texts():
   """The English and German phrases of each split, from their tokens."""
-  pieces = spelled_numbers_data.vocabulary(definition())
+  pieces = spelled_numbers.tokens(definition().data, definition().splits).vocabulary
   return {
     split: [
       tuple(phrases.joined([pieces[token] for token in side[number][:-1]]) for side in sides)
       for number in range(len(sides[0]))
     ]
-    for split, sides in spelled_numbers_data._tokens(
-      definition().data, definition().splits
-    ).sides.items()
+    for split, sides in spelled_numbers.tokens(definition().data, definition().splits).sides.items()
   }
 
 
@@ -157,7 +155,7 @@ def test_splits_have_the_same_kinds_of_phrases():
 
 
 def test_phrases_fit_and_end():
-  for own in spelled_numbers_data._tokens(definition().data, SPLITS).sides.values():
+  for own in spelled_numbers.tokens(definition().data, SPLITS).sides.values():
     for side in own:
       assert side.lengths.max() <= DATA.max_length
       assert all(side[number][-1] == EOS_ID for number in range(0, len(side), 97))

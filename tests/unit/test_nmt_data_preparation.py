@@ -18,7 +18,8 @@ from local_server import serving
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import fetch
-from workloads.nmt import metrics, places, vocabulary
+from workloads.nmt import places, vocabulary
+from workloads.nmt import texts as text_of_tokens
 
 pytest.importorskip('sentencepiece')
 
@@ -409,7 +410,7 @@ def test_a_set_may_have_no_test_split(tmp_path):
   definition = replace(definition, target=replace(definition.target, test=None))
   prepared = small.prepare(definition, tmp_path, source)
   assert prepared.manifest['splits'] == {'validation': 9, 'train': 60}
-  assert len(metrics.raw_references(prepared.root)) == 9
+  assert len(text_of_tokens.raw_references(prepared.root)) == 9
 
 
 def test_a_definition_with_a_single_builder_is_told(tmp_path):

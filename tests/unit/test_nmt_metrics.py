@@ -13,7 +13,7 @@ import small_translation as small
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import streams
-from workloads.nmt import metrics, vocabulary
+from workloads.nmt import metrics, texts, vocabulary
 from workloads.nmt.data_records import EOS_ID
 
 pytest.importorskip('sacrebleu')
@@ -24,7 +24,7 @@ METRICS = ('accuracy', 'loss', 'bleu', 'bleu_raw', 'chrf')
 
 def test_a_sentence_goes_to_its_first_end_or_to_the_end_of_the_row():
   rows = np.array([[5, 6, EOS_ID, 7, EOS_ID, 0], [5, 0, 6, 7, 0, 0], [0] * 6, [EOS_ID] + [9] * 5])
-  assert metrics.sentences(rows) == [[5, 6], [5, 0, 6, 7], [], []]
+  assert texts.sentences(rows) == [[5, 6], [5, 0, 6, 7], [], []]
 
 
 @pytest.fixture(scope='module')

@@ -85,7 +85,7 @@ def _pairs(
   inputs, targets = (prepared.field(f'{split}/{side}') for side in batches.SIDES)
   chosen = None
   if split == 'train' and data.nested_subset:
-    chosen = subset(len(inputs), splits.train)
+    chosen = _subset(len(inputs), splits.train)
   held_out = {'validation': 0, 'test': splits.validation}
   return batches.Pairs(
     inputs,
@@ -98,7 +98,7 @@ def _pairs(
   )
 
 
-def subset(num_pairs: int, size: int) -> np.ndarray:
+def _subset(num_pairs: int, size: int) -> np.ndarray:
   """Returns the first pairs in an order of hashes of their numbers, int64 [size].
 
   The order depends on nothing else, so that a smaller subset is a part of each larger one.
