@@ -105,7 +105,8 @@ def grouped_matmul(x: jax.Array, kernels: jax.Array, sizes: jax.Array, alignment
   blocks = x.reshape(-1, alignment, x.shape[-1])
   starts = alignment * jnp.arange(len(blocks))
   groups = jnp.sum(starts[:, None] >= jnp.cumsum(sizes), axis=1)
-  return jnp.einsum('bmi,bio->bmo', blocks, kernels[groups]).reshape(len(x), -1)
+  of_block = jnp.take(kernels, groups, axis=0)  # also of numpy arrays
+  return jnp.einsum('bmi,bio->bmo', blocks, of_block).reshape(len(x), -1)
 
 
 def _alignment(num_assignments: int, num_experts: int) -> int:

@@ -17,8 +17,8 @@ from algorithmic_efficiency.spec import ForwardPassMode, LossType
 PACKAGES = {'jax': 'jax', 'pytorch': 'torch'}
 # By framework, the types of the arrays in a batch, where the task has them in numpy.
 TYPES = {
-  'jax': {'int32': 'int32', 'float32': 'float32'},
-  'pytorch': {'int32': 'int64', 'float32': 'float32'},
+  'jax': {'int32': 'int32', 'float32': 'float32', 'uint8': 'uint8'},
+  'pytorch': {'int32': 'int64', 'float32': 'float32', 'uint8': 'uint8'},
 }
 BATCH_SIZE = 8
 SMALL_CHUNK_BYTES = 8_192  # less than the logits of a smoke-sized language model take
