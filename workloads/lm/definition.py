@@ -199,7 +199,7 @@ _QUICK = replace(
   bundled=True,
   model=Decoder(dim=64, num_layers=2, num_heads=2, mlp_dim=256),
   data=_QUICK_DATA,
-  target=Target(metric='ppl', direction='min', validation=3.88047, test=3.84243),
+  target=Target(metric='ppl', direction='min', validation=5.42234, test=5.40174),
   suites={'quick': Budget(step_hint=214, max_steps=640, eval_period_steps=5)},
   # Of the names by code point, number i is validation if i % 20 is 18, and test if it is 19.
   splits=Splits(train=4_992, eval_train=96, validation=275, test=276),
