@@ -135,7 +135,6 @@ def test_a_sum_over_one_rank_is_the_array_itself():
 
 
 @each_framework
-def test_outputs_are_a_pair(framework):
+def test_outputs_are_logits_and_auxiliary_losses_and_no_statistics_unless_given(framework):
   layers, _ = modules(framework)
-  logits, auxiliary = layers.Outputs(logits=1, auxiliary={'balance': 2})
-  assert (logits, auxiliary) == (1, {'balance': 2})
+  assert layers.Outputs(logits=1, auxiliary={'balance': 2}) == (1, {'balance': 2}, {})
