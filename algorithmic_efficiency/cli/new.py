@@ -118,6 +118,7 @@ def make_suite(file: Path, *, framework: str, ruleset: str) -> str:
     'workload': workload.name,
     'like': like,
     'max_steps': budget.max_steps,
+    'step_hint': budget.step_hint,
     'eval_period_steps': budget.eval_period_steps,
     'batch_size': workload.batch_sizes.train,
     'eval_batch_size': workload.batch_sizes.eval,

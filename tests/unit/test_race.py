@@ -193,7 +193,7 @@ class TestMistakes:
       ({'devices': Devices(platform='gpu')}, 'shows no GPU'),
       ({'splits': ('test',)}, 'name it among --splits'),
       ({'splits': ('validation',)}, 'add --stop_at validation'),
-      ({'suite': 'algoperf_v06', 'workloads': ('wmt',)}, 'cannot run with jax yet'),
+      ({'suite': 'algoperf_v06', 'workloads': ('ogbg',)}, 'cannot run with jax yet'),
     ],
   )
   def test_one_message_and_nothing_written(self, changes, message, tmp_path, monkeypatch):
