@@ -22,6 +22,7 @@ from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import LossType
 from algorithmic_efficiency.trial import evaluation
 from tests import quick_compiler
+from tests.cost_of_tasks import is_large, slow_if_large
 
 RUNNABLE = {
   framework: [one for one in registry.workloads().values() if registry.is_runnable(one, framework)]
@@ -216,7 +217,7 @@ def _by_model():
   bundled.
   """
   params, seen = [], []
-  for definition, framework in CASES:
+  for definition, framework in sorted(CASES, key=lambda case: is_large(case[0])):
     model = framework, definition.for_smoke().model, definition.loss_type, definition.metrics
     kind = framework, definition.task, type(definition.model)
     marks = []
@@ -224,6 +225,8 @@ def _by_model():
       marks = [pytest.mark.slow]
     if kind in seen and not definition.bundled:
       marks = [pytest.mark.long]
+    elif not marks and framework == 'jax':
+      marks = slow_if_large(definition)
     seen += [model, kind]
     params.append(
       pytest.param((definition, framework), marks=marks, id=f'{definition.name}-{framework}')
@@ -232,11 +235,11 @@ def _by_model():
 
 
 def _at_full_size():
-  """Every case; slow for variants, unless their data are bundled and their models small."""
+  """Every case; large models are slow, and their variants long."""
   return [
     pytest.param(
       (definition, framework),
-      marks=[pytest.mark.slow] if definition.is_variant and not definition.bundled else [],
+      marks=slow_if_large(definition),
       id=f'{definition.name}-{framework}',
     )
     for definition, framework in CASES

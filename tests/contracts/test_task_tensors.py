@@ -13,6 +13,7 @@ from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.layers import chunks
 from algorithmic_efficiency.spec import ForwardPassMode, LossType
+from tests.cost_of_tasks import slow_if_large
 
 PACKAGES = {'jax': 'jax', 'pytorch': 'torch'}
 # By framework, the types of the arrays in a batch, where the task has them in numpy.
@@ -33,7 +34,11 @@ def first_of_each_model() -> list[Any]:
 
 
 CASES = [
-  pytest.param((definition, framework, is_cut), id=f'{definition.name}-{framework}{suffix}')
+  pytest.param(
+    (definition, framework, is_cut),
+    marks=slow_if_large(definition) if framework == 'jax' else [],
+    id=f'{definition.name}-{framework}{suffix}',
+  )
   for definition in first_of_each_model()
   for framework in PACKAGES
   if registry.is_runnable(definition, framework)

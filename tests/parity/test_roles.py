@@ -13,6 +13,7 @@ from twins import definitions
 from algorithmic_efficiency.backends import _jax_workload, _torch_workload
 from algorithmic_efficiency.backends.base import TaskCode
 from algorithmic_efficiency.benchmark import registry
+from tests.cost_of_tasks import slow_if_large
 
 
 def _parameters(definition, backend, framework):
@@ -20,7 +21,10 @@ def _parameters(definition, backend, framework):
   return {one.name: one for one in backend.parameters(definition, code)}
 
 
-@pytest.mark.parametrize('definition', definitions(), ids=lambda definition: definition.name)
+@pytest.mark.parametrize(
+  'definition',
+  [pytest.param(one, marks=slow_if_large(one), id=one.name) for one in definitions()],
+)
 def test_the_twins_agree(definition):
   small = definition.for_smoke()
   jax_side = _parameters(small, _jax_workload, 'jax')

@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 import twins  # noqa: E402
 
 from algorithmic_efficiency.benchmark import registry  # noqa: E402
+from tests.cost_of_tasks import is_large, slow_if_large  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9
@@ -29,11 +30,15 @@ def _each_model(marks_of_others):
       kind is before them.
   """
   params, models, kinds = [], [], set()
-  for definition in DEFINITIONS:
+  for definition in sorted(DEFINITIONS, key=is_large):
     model = definition.for_smoke().model
     kind = definition.task, type(model)
     is_other = kind in kinds and not definition.bundled
-    marks = [pytest.mark.long] if model in models else marks_of_others if is_other else []
+    marks = slow_if_large(definition)
+    if is_other:
+      marks = marks_of_others
+    if model in models:
+      marks = [pytest.mark.long]
     models.append(model)
     kinds.add(kind)
     params.append(pytest.param(definition, marks=marks, id=definition.name))
