@@ -89,6 +89,7 @@ SORTED = (
 )
 
 
+@pytest.mark.slow
 def test_the_report_works_in_a_browser(results, tmp_path):
   with browser() as page:
     page.requested()

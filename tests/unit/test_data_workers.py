@@ -176,8 +176,7 @@ def test_the_death_of_an_idle_worker_is_noticed_at_the_next_batch(one):
   stream.pause()
   [process] = [child for child in multiprocessing.active_children() if child.pid == pid_of(one)]
   process.kill()
-  process.join()
-  one._thread.join(60)
+  one._thread.join(60)  # two that wait for one process would take the exit code from each other
   with pytest.raises(WorkerError, match=r'algoeff-data-0 was ended by SIGKILL.*memory,\.'):
     next(stream)
 

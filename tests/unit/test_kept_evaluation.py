@@ -191,6 +191,7 @@ class TestEvaluate:
       assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('framework', 'package'), [('jax', 'jax'), ('pytorch', 'torch')])
 def test_a_probe_is_evaluated_on_real_parameters(tmp_path, monkeypatch, framework, package):
   pytest.importorskip(package)

@@ -114,6 +114,7 @@ def test_a_loss_depends_on_what_came_before_and_on_nothing_else(model):
     assert (after[2, position:] != before[2, position:]).all()
 
 
+@pytest.mark.slow
 def test_attention_stays_within_a_document_where_segments_say_so(model):
   batch = batch_of(model.definition, 2)
   segments = np.zeros((BATCH, LENGTH), np.int32)

@@ -331,6 +331,7 @@ def here(cache, monkeypatch):
   monkeypatch.setattr(by_name, '_dry_run', run)
 
 
+@pytest.mark.slow
 def test_a_torch_optimizer_is_tried_out(cache):
   pytest.importorskip('torch')
   assert by_name.submission_for('torch.optim.SGD(lr=0.1)').framework == 'pytorch'
@@ -342,6 +343,7 @@ def test_a_torch_optimizer_that_cannot_run_here(here):
     by_name.submission_for('torch.optim.SparseAdam()')
 
 
+@pytest.mark.slow
 def test_an_optax_optimizer_is_tried_out(cache):
   pytest.importorskip('optax')
   assert by_name.submission_for('optax.sgd(learning_rate=0.1)').framework == 'jax'

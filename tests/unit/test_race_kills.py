@@ -96,7 +96,11 @@ def test_one_that_ignores_a_signal_goes_on(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-  ('studies', 'num_kills'), [(4, 4), pytest.param(200, 10, marks=pytest.mark.long)]
+  ('studies', 'num_kills'),
+  [
+    pytest.param(4, 4, marks=pytest.mark.slow),
+    pytest.param(200, 10, marks=pytest.mark.long),
+  ],
 )
 def test_none_lost_and_none_repeated(studies: int, num_kills: int, tmp_path: Path):
   generator = random.Random(7)
