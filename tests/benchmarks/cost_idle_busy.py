@@ -102,7 +102,8 @@ def _measure(name: str, configs: Sequence[TrialConfig], folder: Path, slot: Slot
 @contextlib.contextmanager
 def busy_cpus() -> Iterator[None]:
   """Keeps as many processes busy as there are CPUs during the block."""
-  burners = [subprocess.Popen([sys.executable, '-c', _BURNER]) for _ in range(num_usable_cpus())]
+  num_busy = math.ceil(num_usable_cpus())  # a part of a CPU is a share of one
+  burners = [subprocess.Popen([sys.executable, '-c', _BURNER]) for _ in range(num_busy)]
   try:
     yield
   finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
@@ -45,6 +47,9 @@ def test_the_definition_has_the_target_and_the_budget_of_its_record(name: str, s
   definition = registry.workload(name)
   first, second = _records(definition)
   assert first.target == second.target == definition.target
+  assert second.chosen == first.chosen
+  values = [run.best_validation for run in first.reruns]
+  assert second.agreement.medians[1] == statistics.median(values)
   fields = ('step_hint', 'max_steps', 'eval_period_steps')
   budget: Budget = definition.suites[suite]
   expected = first.protocol.budget

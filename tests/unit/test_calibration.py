@@ -263,6 +263,14 @@ def test_a_record_of_the_same_workload_and_framework_is_no_start(fake, capsys):
   assert 'must be of another framework or another workload' in capsys.readouterr().err
 
 
+def test_a_record_whose_target_is_not_accepted_is_no_start(fake, capsys):
+  assert _calibrate('--eval_period_steps', '2') == 1
+  file = 'calibration/quick_vision_jax.json'
+  capsys.readouterr()
+  assert _start_from(file, framework='pytorch') == cli.USER_ERROR
+  assert 'whose target is accepted' in capsys.readouterr().err
+
+
 def test_numbers_beside_a_record_are_refused_and_missing_ones_are_named(fake, capsys):
   assert _calibrate() == 0
   file = 'calibration/quick_vision_jax.json'

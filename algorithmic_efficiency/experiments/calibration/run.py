@@ -136,9 +136,15 @@ class Calibration:
     """Returns the calibration of a workload that starts from the record in a file.
 
     Raises:
-      UserError: the file is no such record, or the workload is calibrated in this framework there.
+      UserError: the file is no such record, its target is not accepted, or it is of this workload
+        in this framework.
     """
     record = Record.read(Path(path).expanduser())
+    if record.faults:
+      raise errors.UserError(
+        f'--from_record must name a record whose target is accepted; that of {path} is not. '
+        f'{record.faults[0]}'
+      )
     if (record.workload, record.framework) == (workload, framework):
       raise errors.UserError(
         f'--from_record must be of another framework or another workload; {path} is of {workload} '

@@ -39,7 +39,7 @@ class Timing:
 
   @property
   def num_evals(self) -> int:
-    """Evaluations until the fastest seed reaches the target, that one included."""
+    """Evaluations before that by which the fastest seed reaches the target; the first is step 1."""
     return min(self.reached, default=0) // self.eval_period_steps
 
   @property
