@@ -116,16 +116,27 @@ def write_archives(source: Path) -> Path:
     by_class.setdefault(folder, {})[file] = content
   inner = {f'{name}.tar': tar(files) for name, files in reversed(by_class.items())}
   (source / 'ILSVRC2012_img_train.tar').write_bytes(tar(inner))
+  validation = mixed_classes(images('validation'))
   (source / 'ILSVRC2012_img_val.tar').write_bytes(
-    tar({f'ILSVRC2012_val_{i:08}.JPEG': c for i, c in enumerate(images('validation').values(), 1)})
+    tar({f'ILSVRC2012_val_{i:08}.JPEG': c for i, c in enumerate(validation.values(), 1)})
   )
-  labels = [CLASSES.index(name.split('/')[0]) for name in images('validation')]
+  labels = [CLASSES.index(name.split('/')[0]) for name in validation]
   (source / 'ILSVRC2012_devkit_t12.tar.gz').write_bytes(devkit(labels))
   folder = FOLDERS['test']
   (source / 'imagenetv2-matched-frequency.tar.gz').write_bytes(
     tar({f'{folder}/{name}': content for name, content in images('test').items()}, mode='w:gz')
   )
   return source
+
+
+def mixed_classes(files: dict[str, bytes]) -> dict[str, bytes]:
+  """Images with their classes in turn, as the official validation images are numbered."""
+  seen: dict[str, int] = {}
+  turns = {}
+  for name in files:
+    folder = name.split('/')[0]
+    turns[name] = seen[folder] = seen.get(folder, -1) + 1
+  return {name: files[name] for name in sorted(files, key=turns.__getitem__)}
 
 
 def tar(files: dict[str, bytes], mode: str = 'w') -> bytes:

@@ -18,13 +18,13 @@ if importlib.util.find_spec('cv2') is None or importlib.util.find_spec('PIL') is
   pytest.skip('OpenCV or Pillow is not installed', allow_module_level=True)
 
 import small_imagenet
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from algorithmic_efficiency import cli, errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import prepare as preparing
 from algorithmic_efficiency.data import records, streams
-from workloads.vision import image_checks, image_files, photographs_data, pixels
+from workloads.vision import image_checks, image_files, photographs_data, pixels, resampling
 
 DEFINITION = small_imagenet.definition()
 VIT = small_imagenet.definition(
@@ -106,6 +106,38 @@ def test_each_kind_is_stored_without_loss(kind):
   assert (stored.height, stored.width) == expected.shape[:2]
   is_plain = kind in ('plain', 'progressive', 'gray', 'rotated', 'one pixel', 'narrow', 'large')
   assert stored.encoded == content if is_plain else stored.encoded.startswith(b'\x89PNG')
+
+
+def test_pixels_of_more_than_16_bits_are_refused():
+  file = io.BytesIO()
+  Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(file, 'TIFF')
+  with pytest.raises(pixels.BadImage, match='more than 16 bits'):
+    image_checks.checked(file.getvalue())
+
+
+@pytest.mark.parametrize('error', [EOFError, RuntimeError, KeyError, TypeError])
+def test_whatever_a_decoder_raises_the_image_is_bad(error, monkeypatch):
+  def load(self):
+    raise error('of a plugin')
+
+  monkeypatch.setattr(PngImagePlugin.PngImageFile, 'load', load)
+  content = small_imagenet.kinds(np.random.default_rng(0))['palette']
+  assert content.startswith(b'\x89PNG')
+  with pytest.raises(pixels.BadImage, match=r'cannot be decoded .*of a plugin'):
+    image_checks.checked(content)
+
+
+@pytest.mark.parametrize('scale', [1, 2, 4])
+def test_an_image_of_another_size_than_when_prepared_is_refused(scale):
+  size = 16
+  file = io.BytesIO()
+  Image.fromarray(np.zeros((size * scale, size * scale, 3), np.uint8)).save(file, 'JPEG')
+  encoded = np.frombuffer(file.getvalue(), np.uint8)
+  box = resampling.Box(0, 0, size * scale, size * scale)
+  same = resampling.decoded_crop(encoded, size * scale, size * scale, box, size)
+  assert same.shape == (size, size, 3)
+  with pytest.raises(pixels.BadImage, match='when prepared'):
+    resampling.decoded_crop(encoded, size * scale + 8, size * scale, box, size)
 
 
 @pytest.mark.parametrize('kind', small_imagenet.bad_kinds(np.random.default_rng(0)))

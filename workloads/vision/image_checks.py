@@ -15,6 +15,8 @@ import numpy as np
 
 from .pixels import BadImage, require
 
+_MAX_16_BITS = 65_535
+
 
 class StoredImage(NamedTuple):
   """An image that `pixels.decode` reads: its bytes, its height and its width."""
@@ -28,7 +30,7 @@ def checked(content: bytes) -> StoredImage:
   """Decodes an image completely, and returns what to store.
 
   Raises:
-    BadImage: it is no image, is damaged or truncated, or has pixels of an unknown kind.
+    BadImage: it is no image, cannot be decoded to its end, or has pixels of an unknown kind.
   """
   require('PIL', 'Pillow')
   from PIL import Image
@@ -44,7 +46,9 @@ def checked(content: bytes) -> StoredImage:
         return StoredImage(_png(_rgb(image)), height, width)
     except Image.UnidentifiedImageError:
       raise BadImage('is no image') from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except BadImage:
+      raise
+    except Exception as error:  # a decoder raises what it likes for damaged bytes
       raise BadImage(f'cannot be decoded ({error})') from None
 
 
@@ -55,8 +59,11 @@ def _rgb(image: Any) -> Any:
   """
   from PIL import Image
 
-  if image.mode.startswith('I'):  # 16 bits
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
+  if image.mode.startswith('I'):
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > _MAX_16_BITS:
+      raise BadImage('has pixels of more than 16 bits')
+    return Image.fromarray((pixels >> 8).astype(np.uint8)).convert('RGB')
   if image.mode == 'F':
     raise BadImage('has floating-point pixels')
   return image.convert('RGB')

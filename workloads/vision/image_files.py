@@ -226,7 +226,7 @@ def _in_archive_of_archives(archive: Path, names: Sequence[str]) -> list[RawImag
 
 
 def _in_flat_archive(archive: Path, devkit: Path, names: Sequence[str]) -> list[RawImage]:
-  """Lists the validation images, whose labels are in the development kit; sorted by name."""
+  """Lists the validation images, whose labels are in the development kit, by class and name."""
   images = _members(archive)
   labels = _validation_labels(devkit, names)
   if len(images) != len(labels):
@@ -234,7 +234,8 @@ def _in_flat_archive(archive: Path, devkit: Path, names: Sequence[str]) -> list[
       f'{archive} must hold an image for each of the {len(labels):,} labels in {devkit}; it holds '
       f'{len(images):,}.'
     )
-  return [image.image(label) for image, label in zip(images, labels, strict=True)]
+  labeled = [image.image(label) for image, label in zip(images, labels, strict=True)]
+  return sorted(labeled, key=lambda image: image.label)  # as folders of classes are listed
 
 
 def _in_archive_of_folders(unpacked: Path, archive: Path, names: Sequence[str]) -> list[RawImage]:

@@ -96,10 +96,13 @@ def decoded_crop(encoded: np.ndarray, height: int, width: int, box: Box, size: i
   fits = (one for one in _REDUCTIONS if min(box.height, box.width) >= one * size)
   reduction = next(fits, 1)
   image = pixels.decode(encoded, reduction=reduction)
+  expected = (-(-height // reduction), -(-width // reduction))
+  if image.shape[:2] != expected:
+    raise pixels.BadImage(
+      f'has {image.shape[:2]} pixels, and had {expected} at this size when prepared'
+    )
   if reduction > 1:
     box = Box(*(round(length / reduction) for length in box))
-  elif image.shape[:2] != (height, width):
-    raise pixels.BadImage(f'has {image.shape[:2]} pixels, and had {(height, width)} when prepared')
   return resized(image[box.top : box.top + box.height, box.left : box.left + box.width], size)
 
 
