@@ -13,6 +13,7 @@ import training_loss
 from training_loss import Case
 
 from tests import quick_compiler
+from tests.cost_of_tasks import is_large
 
 # A step must be too short for a unit to cross the kink of a ReLU. Two steps of different length
 # then have the same difference of gradients.
@@ -82,13 +83,15 @@ LAYERS = {'jax': 'jax', 'pytorch': 'torch'}
 
 
 def _cases() -> list[Any]:
-  """The first workload of each model; slow where a deep program compiles long."""
+  """The first workload of each model; slow or long where a deep program compiles long."""
   cases = []
   for case in training_loss.parameters(lambda one: (one.task, type(one.model))):
     definition, framework = case.values[0]
     depths = [getattr(definition.model, name, 1) for name in ('num_layers', 'depth', 'stage_sizes')]
     is_deep = framework == 'jax' and depths != [1, 1, 1]
-    marks = [pytest.mark.slow] if is_deep and not case.marks else case.marks
+    marks = case.marks
+    if is_deep and not marks:
+      marks = [pytest.mark.long if is_large(definition) else pytest.mark.slow]
     cases.append(pytest.param(*case.values, id=case.id, marks=marks))
   return cases
 

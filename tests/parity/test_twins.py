@@ -61,7 +61,15 @@ def outcomes(request):
   return _outcomes(request.param.name, np.float64)
 
 
-@pytest.fixture(scope='module', params=_each_model([pytest.mark.long]))
+@pytest.fixture(
+  scope='module',
+  params=[
+    pytest.param(
+      *one.values, id=one.id, marks=[*one.marks, *[pytest.mark.long] * one.values[0].is_variant]
+    )
+    for one in _each_model([pytest.mark.long])
+  ],
+)
 def outcomes_by_type(request):
   """In float64 and in float32."""
   return [_outcomes(request.param.name, dtype) for dtype in (np.float64, np.float32)]
