@@ -147,7 +147,10 @@ def _asked(args: argparse.Namespace) -> Calibration:
     'options': _flags.options_of(args),
     'devices': _flags.devices_of(args),
     'workers': args.workers,
-    'flags': {**_flags.given(args), 'budget_factor': str(args.budget_factor)},
+    'flags': {
+      **_flags.given(args),
+      'budget_factor': None if args.budget_factor is None else str(args.budget_factor),
+    },
   }
   numbers = {name: value for name in _NUMBERS if (value := getattr(args, name)) is not None}
   if args.from_record is not None:

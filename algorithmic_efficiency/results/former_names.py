@@ -23,7 +23,6 @@ POSITION: Mapping[str, str] = {
   'validation_goal': 'validation_reached',
   'test_goal': 'test_reached',
 }
-CALIBRATION: Mapping[str, str] = {'goal': 'target'}
 
 
 def renamed(fields: Any, names: Mapping[str, str]) -> Any:
