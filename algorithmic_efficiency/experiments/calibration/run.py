@@ -40,7 +40,7 @@ from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
-from algorithmic_efficiency.trial.run_options import ALL_SPLITS, RunOptions
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 PROTOCOL: Mapping[str, Any] = {
   'smoke': False,
@@ -48,7 +48,7 @@ PROTOCOL: Mapping[str, Any] = {
   'max_global_steps': None,
   'stop_at': 'never',
   'stop_on_divergence': None,  # the suite below has it
-  'splits': ALL_SPLITS,
+  'splits': ('validation', 'test'),
   'full_eval_every': 1,
 }
 """The run options that a calibration sets itself."""
@@ -339,7 +339,7 @@ def _search(asked: Calibration) -> Race:
     trials=asked.trials,
     seed=asked.seed,
     experiment_dir=str(asked.folder / _SEARCH),
-    **_common(asked, _suite(asked)),
+    **_common(asked, _suite(asked), splits=('validation',)),
   )
 
 
