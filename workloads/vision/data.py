@@ -17,9 +17,11 @@ import numpy as np
 
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import Split, WorkloadDefinition
-from algorithmic_efficiency.data import digit_images, fetch, records, tfds
+from algorithmic_efficiency.data import digit_images, fetch, random_numbers, records, tfds
 from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
 from algorithmic_efficiency.data.prepare import Progress, Source
+
+from .resampling import padded_crops
 
 _MNIST_PLACES = (
   'https://storage.googleapis.com/cvdf-datasets/mnist/',
@@ -100,6 +102,7 @@ class _Images:
 
   def __init__(self, definition: WorkloadDefinition, root: Path, split: Literal['train'] | Split):
     self._definition = definition
+    self._max_shift = definition.data.max_shift
     if definition.data.source == 'digits':
       self._inputs, self._targets = digit_images.digits()[split]
     else:
@@ -120,7 +123,13 @@ class _Images:
     self._shift = (mean / stddev).astype(np.float32)
 
   def __call__(self, rows: ShardRows) -> Batch:
-    inputs = np.take(self._inputs, rows.indices, axis=0) * self._scale
+    images = np.take(self._inputs, rows.indices, axis=0)
+    if self._max_shift:
+      keys = rows.keys
+      if keys is None:  # evaluation
+        keys = random_numbers.keys(0, np.zeros_like(rows.indices), rows.indices)
+      images = padded_crops(images, random_numbers.draws(keys, 2), self._max_shift)
+    inputs = images * self._scale
     inputs -= self._shift
     return _batch(self._definition, inputs, np.take(self._targets, rows.indices))
 

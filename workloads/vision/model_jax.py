@@ -45,7 +45,7 @@ class _ConvNet(nn.Module):
           **types,
         )(x)
       x = layers.ACTIVATIONS[config.activation](x)
-    x = layers.Dropout()(x.mean(axis=(1, 2)), dropout_rate, train=train)
+    x = layers.Dropout()(x.reshape(len(x), -1), dropout_rate, train=train)
     return nn.Dense(self.num_classes, **types)(x)
 
 

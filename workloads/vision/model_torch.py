@@ -23,7 +23,7 @@ class _ConvNet(nn.Module):
   def __init__(self, config: ConvNet, data: VisionData, dtype: torch.dtype):
     super().__init__()
     self.config = config
-    in_channels = data.image_shape[-1]
+    height, width, in_channels = data.image_shape
     for index, channels in enumerate(config.channels):
       stride = 1 if index == 0 else 2
       has_bias = config.norm is None
@@ -34,7 +34,8 @@ class _ConvNet(nn.Module):
       if config.norm == 'batch':
         self.add_module(f'bn{index + 1}', self._batch_norm(channels, dtype))
       in_channels = channels
-    self.fc = layers.Linear(in_channels, data.num_classes, dtype=dtype)
+      height, width = (math.ceil(size / stride) for size in (height, width))
+    self.fc = layers.Linear(height * width * in_channels, data.num_classes, dtype=dtype)
 
   def _batch_norm(self, channels: int, dtype: torch.dtype) -> nn.Module:
     return layers.BatchNorm2d(
@@ -57,7 +58,8 @@ class _ConvNet(nn.Module):
         norm = self.get_submodule(f'bn{index + 1}')
         x = norm(x, use_running_average=use_running_average)
       x = layers.ACTIVATIONS[self.config.activation](x)
-    return self.fc(F.dropout(x.mean(dim=(2, 3)), dropout_rate))
+    x = x.permute(0, 2, 3, 1).flatten(1)  # as in JAX, channels last
+    return self.fc(F.dropout(x, dropout_rate))
 
 
 class _Mlp(nn.Module):

@@ -133,12 +133,13 @@ def _three_taps(variance: float) -> np.ndarray:
 
 
 def padded_crops(images: np.ndarray, draws: np.ndarray, padding: int) -> np.ndarray:
-  """Crops images out of themselves with a border of zeros, and flips some.
+  """Crops images out of themselves with a border of zeros, and may flip some.
 
   Args:
     images: uint8 [n, height, width, channels].
-    draws: random numbers in [0, 1), float64 [n, 3]. The first two choose one of `2 * padding + 1`
-      rows and columns for a crop. An image is flipped if the third is below a half.
+    draws: random numbers in [0, 1), float64 [n, 2] or [n, 3]. The first two choose one of
+      `2 * padding + 1` rows and columns for a crop. An image is flipped if it has a third, and that
+      is below a half.
     padding: width of the border.
 
   Returns:
@@ -158,6 +159,7 @@ def padded_crops(images: np.ndarray, draws: np.ndarray, padding: int) -> np.ndar
   )
   found = crops[np.arange(number), offsets[:, 0], offsets[:, 1]]
   found = found.reshape(number, height, width, channels)
-  is_flipped = draws[:, 2] < 0.5
-  found[is_flipped] = found[is_flipped, :, ::-1]
+  if draws.shape[1] > 2:
+    is_flipped = draws[:, 2] < 0.5
+    found[is_flipped] = found[is_flipped, :, ::-1]
   return found
