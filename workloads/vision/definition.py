@@ -82,7 +82,7 @@ _QUICK = WorkloadDefinition(
   target=Target(metric='loss', direction='min', validation=0.2, test=0.2, provisional=True),
   suites={'quick': Budget(step_hint=80, max_steps=240, eval_period_steps=1)},
   splits=Splits(train=1_079, eval_train=359, validation=359, test=359),
-  batch_sizes=BatchSizes(train=256, eval=360),
+  batch_sizes=BatchSizes(train=512, eval=360),
   smoke=Smoke(model=_QUICK_SMOKE),
   output_params={'jax': ('Dense_0',), 'pytorch': ('fc.weight', 'fc.bias')},
   independent_examples=False,  # batch norm

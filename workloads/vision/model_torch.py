@@ -36,6 +36,8 @@ class _ConvNet(nn.Module):
       in_channels = channels
       height, width = (math.ceil(size / stride) for size in (height, width))
     self.fc = layers.Linear(height * width * in_channels, data.num_classes, dtype=dtype)
+    with torch.no_grad():
+      self.fc.weight.mul_(0.1)
 
   def _batch_norm(self, channels: int, dtype: torch.dtype) -> nn.Module:
     return layers.BatchNorm2d(
@@ -89,7 +91,10 @@ _MODELS = {ConvNet: _ConvNet, Mlp: _Mlp}
 
 
 def build(definition: WorkloadDefinition, *, dtype: torch.dtype = torch.float32) -> nn.Module:
-  """Builds the model; weights are truncated normal with variance 1 / fan-in, biases zero."""
+  """Builds the model; weights are truncated normal with variance 1 / fan-in, biases zero.
+
+  The weight of the head of `ConvNet` is a tenth of that.
+  """
   return _MODELS[type(definition.model)](definition.model, definition.data, dtype)
 
 
