@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import shutil
-import statistics
 import sys
 from pathlib import Path
 
@@ -15,7 +14,9 @@ import pytest
 from algorithmic_efficiency import cli
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Target
+from algorithmic_efficiency.experiments.calibration import robust
 from algorithmic_efficiency.experiments.calibration import run as calibration
+from algorithmic_efficiency.experiments.calibration.split_size import SplitSize
 from algorithmic_efficiency.experiments.calibration.target_setting import Record
 from algorithmic_efficiency.experiments.race import estimate
 from algorithmic_efficiency.experiments.race import run as race_run
@@ -42,7 +43,7 @@ FLAGS = [
 
 def _value(config):
   """What a trial reaches: the less, the larger its learning rate; a little more with each seed."""
-  return 1 - config.hyperparameters['learning_rate'] / 100 + (config.seed % 97) / 1e6
+  return 1 - config.hyperparameters['learning_rate'] / 2 + (config.seed % 97) / 1e3
 
 
 class FakeBench:
@@ -215,7 +216,9 @@ def test_the_figures_are_those_of_the_protocol(fake):
   assert [run.best_step for run in record.reruns] == [20] * 5
   assert record.present == registry.workload(WORKLOAD).target
   assert len(record.search) == 6 and len(record.reruns) == 5
-  assert record.timing.spread == pytest.approx(statistics.stdev(values))
+  assert record.timing.spread == pytest.approx(robust.spread(values))
+  assert record.timing.validation_size == SplitSize(num_examples=359, num_parts=359)
+  assert record.timing.resolution == pytest.approx(record.target.validation / 359)
   assert '/' not in json.dumps(record.environment)
 
 
@@ -234,7 +237,7 @@ def test_another_framework_runs_the_best_point_again_with_the_same_seeds(fake):
 
 def test_a_framework_that_does_not_agree_is_not_accepted(fake, capsys, monkeypatch):
   assert _calibrate() == 0
-  monkeypatch.setattr(sys.modules[__name__], '_value', lambda config: 2 + config.seed % 97 / 1e6)
+  monkeypatch.setattr(sys.modules[__name__], '_value', lambda config: 2 + config.seed % 97 / 1e3)
   assert _start_from('calibration/quick_vision_jax.json', framework='pytorch') == 1
   assert 'pytorch and jax differ by more than their noise' in capsys.readouterr().out
 
@@ -336,12 +339,16 @@ def _asked(**changes):
 
 
 def test_the_plan_is_that_of_the_search_and_of_the_later_runs_at_their_dearest(fake):
-  # 3 x 36 s + 3 x 18 s, then 15 x 36 s; at most twice that; two at a time, 15 in eight rounds.
+  """Regression: the timed runs were estimated at the steps of the search, not at the step hint."""
   expected = calibration.estimate(_asked())
   assert expected.num_runs == 21
-  assert expected.device_hours.expected == pytest.approx((3 * 36 + 3 * 18 + 15 * 36) / 3600)
-  assert expected.device_hours.at_most == pytest.approx(2 * (3 * 36 + 3 * 18 + 15 * 36) / 3600)
-  assert expected.wall_sec.expected == pytest.approx((3 * 36 + 3 * 18) / 2 + 8 * 36)
+  search, dearest = 3 * 36 + 3 * 18, 36
+  # Five reruns in three rounds of two, and ten timed runs in five rounds.
+  assert expected.device_hours.expected == pytest.approx((search + 15 * dearest) / 3600)
+  at_most = 2 * (search + 5 * dearest + 10 * 4 / 3 * dearest) / 3600
+  assert expected.device_hours.at_most == pytest.approx(at_most)
+  assert expected.wall_sec.expected == pytest.approx(search / 2 + (3 + 5) * dearest)
+  assert [one.submission for one in expected.trials[2:]] == ['rerun', 'timed']
   assert not fake.started
 
 
@@ -352,7 +359,7 @@ def test_what_is_done_is_not_planned_again(fake):
 
 def test_the_plan_is_shown_first_and_a_dearer_one_is_refused(fake, capsys):
   assert _calibrate('--max_hours', '0.01') == cli.USER_ERROR
-  assert 'may take 0.39 device-hours' in capsys.readouterr().err
+  assert 'may take 0.457 device-hours' in capsys.readouterr().err
   assert not fake.started and not Path('calibration').exists()
   words = ['calibrate', WORKLOAD, '--submissions', 'adamw,momentum', *FLAGS, '--max_hours', '1']
   assert cli.main(words) == 0

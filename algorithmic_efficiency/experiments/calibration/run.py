@@ -18,7 +18,6 @@ import fractions
 import functools
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,8 @@ from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, Target
-from algorithmic_efficiency.experiments.calibration import target_setting, timing
+from algorithmic_efficiency.experiments.calibration import robust, target_setting, timing
+from algorithmic_efficiency.experiments.calibration.split_size import SplitSize
 from algorithmic_efficiency.experiments.calibration.target_setting import Protocol, Record, Run
 from algorithmic_efficiency.experiments.calibration.timing import Timing
 from algorithmic_efficiency.experiments.race import estimate as estimates
@@ -207,7 +207,8 @@ class Calibration:
 def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | None:
   """Estimates the cost of the runs that a calibration still needs; None if it needs none.
 
-  Runs whose point is not known yet are estimated like the most expensive trial of the search.
+  Runs whose point is not known yet are estimated like the most expensive trial of the search. A
+  timed run may take a third more steps, the step hint; it is expected to end before.
 
   Raises:
     UserError: an option is invalid.
@@ -218,30 +219,37 @@ def estimate(asked: Calibration, *, retry_failed: bool = False) -> Estimate | No
   request.check_data(configs)
   left = any(found.is_to_run(retry_failed=retry_failed) for found in state.scan(configs))
   later = {} if asked.repeated else {_RERUN: asked.seeds, _TIMED: asked.num_timed}
-  num_reruns = sum(
-    max(0, number - _num_finished(asked.folder / folder)) for folder, number in later.items()
-  )
-  if not left and not num_reruns:
+  numbers = {
+    folder: max(0, number - _num_finished(asked.folder / folder))
+    for folder, number in later.items()
+  }
+  if not left and not any(numbers.values()):
     return None
   found = estimates.from_probes(first, estimates.BudgetLimits(), retry_failed=retry_failed)
-  return _with_reruns(found, num_reruns) if num_reruns else found
+  for folder, number in numbers.items():
+    found = _with_reruns(found, folder, number) if number else found
+  return found
 
 
 def _num_finished(folder: Path) -> int:
   return [record.status for record in state.records(folder).values()].count('finished')
 
 
-def _with_reruns(search: Estimate, number: int) -> Estimate:
-  dearest = max(search.trials, key=lambda one: one.at_most_sec)
-  rerun = dataclasses.replace(dearest, submission=_RERUN, num_trials=number)
+def _with_reruns(before: Estimate, folder: str, number: int) -> Estimate:
+  """Adds runs of the best point to the estimate of the search, and of those before."""
+  dearest = max(before.trials, key=lambda one: one.at_most_sec)
+  steps = float(target_setting.HINT_FACTOR) if folder == _TIMED else 1.0
+  rerun = dataclasses.replace(
+    dearest, submission=folder, num_trials=number, at_most_sec=steps * dearest.at_most_sec
+  )
   one = Bounds(expected=rerun.expected_sec, at_most=rerun.at_most_sec)
-  rounds = math.ceil(number / search.num_parallel)
+  rounds = math.ceil(number / before.num_parallel)
   return dataclasses.replace(
-    search,
-    trials=(*search.trials, rerun),
-    num_runs=search.num_runs + number,
-    wall_sec=_sum(search.wall_sec, one.times(rounds)),
-    device_hours=_sum(search.device_hours, one.times(number * search.num_devices / 3600)),
+    before,
+    trials=(*before.trials, rerun),
+    num_runs=before.num_runs + number,
+    wall_sec=_sum(before.wall_sec, one.times(rounds)),
+    device_hours=_sum(before.device_hours, one.times(number * before.num_devices / 3600)),
     disk_bytes=None,  # the search's alone would mislead
   )
 
@@ -257,7 +265,8 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
     UserError: an option is invalid, or a run that the protocol requires has failed.
   """
   _check(asked)
-  present = registry.workload(asked.workload).target
+  workload = registry.workload(asked.workload)
+  present = workload.target
   trials = functools.partial(_trials, target=present, retry_failed=retry_failed, quiet=quiet)
   if asked.repeated is not None:
     searched: list[_Trial] = []
@@ -276,7 +285,8 @@ def run(asked: Calibration, *, retry_failed: bool = False, quiet: bool = False) 
   else:
     target = target_setting.target_of(reruns, present)
     timed = trials(_timed(asked, point, protocol.budget, target))
-    results = {'timing': _timing(protocol.budget, target, timed, [*searched, *reran])}
+    size = SplitSize.of_validation(workload, reran[0].config.data_dir)
+    results = {'timing': _timing(protocol.budget, target, timed, reruns, size)}
   return Record(
     workload=asked.workload,
     framework=asked.framework,
@@ -528,9 +538,8 @@ def _agreement(
 
 
 def _timing(
-  budget: Budget, target: Target, timed: Sequence[_Trial], others: Sequence[_Trial]
+  budget: Budget, target: Target, timed: Sequence[_Trial], reruns: Sequence[Run], size: SplitSize
 ) -> Timing:
-  reruns = [trial.run for trial in others if trial.run.submission == _RERUN]
   assert budget.eval_period_steps is not None
   return Timing(
     steps=tuple(
@@ -541,8 +550,9 @@ def _timing(
     ),
     step_hint=budget.step_hint,
     eval_period_steps=budget.eval_period_steps,
-    resolution=timing.resolution(value for trial in others for value in trial.values.values()),
-    spread=statistics.stdev(target_setting.validation_values(reruns)),
+    resolution=timing.resolution(target.metric, target.validation, size),
+    spread=robust.spread(target_setting.validation_values(reruns)),
+    validation_size=size,
   )
 
 

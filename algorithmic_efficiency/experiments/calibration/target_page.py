@@ -120,7 +120,7 @@ def _timing(timing: Timing, protocol: Protocol) -> list[str]:
   rows = [
     ('evaluations until the target is reached', f'{timing.num_evals}', f'at least {MIN_EVALS}'),
     (
-      'least move of the metric, over the spread over seeds',
+      f'{_resolution(timing)}, over the spread over seeds',
       f'{timing.resolution:.3g} / {timing.spread:.3g}',
       f'below {MAX_RESOLUTION:g}',
     ),
@@ -137,6 +137,16 @@ def _timing(timing: Timing, protocol: Protocol) -> list[str]:
     '',
     *_table(('test', 'value', 'accepted'), rows),
   ]
+
+
+def _resolution(timing: Timing) -> str:
+  size = timing.validation_size
+  if size is None:
+    return 'least difference of two values'
+  return (
+    f'what one of {size.num_examples:,} validation examples, with {size.num_parts:,} parts, moves '
+    'the metric by'
+  )
 
 
 def _runs(record: Record) -> list[str]:

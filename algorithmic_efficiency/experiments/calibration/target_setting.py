@@ -26,6 +26,7 @@ from typing import Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import Budget, Target
+from algorithmic_efficiency.experiments.calibration import robust
 from algorithmic_efficiency.experiments.calibration.timing import Timing
 from algorithmic_efficiency.results import files, schema
 from algorithmic_efficiency.results.schema import Count
@@ -63,7 +64,7 @@ class FrameworkAgreement:
   Attributes:
     frameworks: this one, and that of the earlier record.
     medians: median over seeds of the best validation values in each.
-    noise: twice the standard error of the difference of the medians.
+    noise: twice the standard error of the difference of the medians, by `robust.spread`.
   """
 
   frameworks: tuple[str, str]
@@ -75,11 +76,11 @@ class FrameworkAgreement:
     cls, frameworks: tuple[str, str], values: Sequence[float], others: Sequence[float]
   ) -> FrameworkAgreement:
     """Compares the best validation values of the seeds of both."""
-    variances = [statistics.variance(each) / len(each) for each in (values, others)]
+    deviation = robust.spread(values, others)
     return cls(
       frameworks=frameworks,
       medians=(statistics.median(values), statistics.median(others)),
-      noise=2 * _MEDIAN_SPREAD * math.sqrt(sum(variances)),
+      noise=2 * _MEDIAN_SPREAD * deviation * math.sqrt(1 / len(values) + 1 / len(others)),
     )
 
   @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from algorithmic_efficiency.benchmark.definition import METRIC_RANGES
+from algorithmic_efficiency.experiments.calibration.split_size import SplitSize
 from algorithmic_efficiency.results.schema import Count
 
 MIN_EVALS = 20  # evaluations before the calibrating algorithm reaches the target
@@ -22,9 +23,11 @@ class Timing:
       does. Schedules span the step hint, as in a race.
     step_hint: steps that the schedules span.
     eval_period_steps: steps between evaluations.
-    resolution: least difference between two validation values of all runs. Of a metric that counts
-      examples, one example makes it.
-    spread: standard deviation over seeds of the best validation value.
+    resolution: what one validation example moves the metric by. In a record without
+      `validation_size`, it is the least difference between two values of all runs.
+    spread: standard deviation over seeds of the best validation value, by `robust.spread`. In a
+      record without `validation_size`, outliers enter it.
+    validation_size: size of the validation split; None in a record that does not say.
   """
 
   steps: tuple[Count | None, ...]
@@ -32,6 +35,7 @@ class Timing:
   eval_period_steps: Count
   resolution: float
   spread: float
+  validation_size: SplitSize | None = None
 
   @property
   def reached(self) -> list[int]:
@@ -63,8 +67,9 @@ class Timing:
       )
     if not self.resolution < MAX_RESOLUTION * self.spread:
       found.append(
-        f'The metric must resolve a quarter of the spread over seeds, {self.spread:.3g}; it moves '
-        f'by {self.resolution:.3g} at least. Choose a smoother metric, or a larger split.'
+        'One validation example must move the metric by less than a quarter of the spread over '
+        f'seeds, {self.spread:.3g}; it moves it by {self.resolution:.3g}. Choose a smoother '
+        'metric, or a larger split.'
       )
     if self.variation is not None and self.variation > max_variation:
       found.append(
@@ -74,7 +79,18 @@ class Timing:
     return found
 
 
-def resolution(values: Iterable[float]) -> float:
-  """Returns the least difference between two different values; 0 if there are none."""
-  ordered = sorted(set(values))
-  return min((high - low for low, high in itertools.pairwise(ordered)), default=0.0)
+def resolution(metric: str, value: float, size: SplitSize) -> float:
+  """Returns what one example of a split moves a metric by, near a value.
+
+  A metric is a mean over parts. A part moves it by its scale over the number of parts. The scale is
+  the whole range of a metric that has one, as a part may turn from right to wrong. A loss has no
+  range; its scale is its mean, as losses differ by about their mean. A perplexity moves with the
+  loss, its logarithm. The parts of an example move independently, so that n of them count as the
+  root of n.
+  """
+  low, high = METRIC_RANGES.get(metric, (0.0, math.inf))
+  if metric == 'ppl':
+    scale = value * math.log(value)
+  else:
+    scale = high - low if math.isfinite(high) else abs(value)
+  return scale / math.sqrt(size.num_examples * size.num_parts)
