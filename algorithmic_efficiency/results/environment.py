@@ -90,6 +90,11 @@ def host_hash(environment: Mapping[str, Any]) -> str:
   )
 
 
+def host_hash_without_devices(framework: str) -> str:
+  """Returns a `host_hash` of what this process knows without a framework: all but the devices."""
+  return host_hash(collect({'framework': framework}))
+
+
 def _hardware(environment: Mapping[str, Any]) -> dict[str, Any]:
   """What is compared of a machine besides its devices."""
   memory_gib = round(environment['memory_bytes'] / _GIB)

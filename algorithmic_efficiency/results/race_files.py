@@ -38,6 +38,7 @@ class StepCost:
     rounds: seconds of a step: the baseline before, the submission, the baseline after.
     period: number of steps after which the work of the submission repeats; None if not known.
     hashes: hashes of the files of both, by name; empty in a record that does not say.
+    machine: hash of the host without its devices; empty in a record that does not say.
   """
 
   submission: str
@@ -49,6 +50,7 @@ class StepCost:
   rounds: Annotated[tuple[Round, ...], msgspec.Meta(min_length=1)]
   period: Annotated[int, msgspec.Meta(ge=1)] | None = None
   hashes: Mapping[str, str] = field(default_factory=dict)
+  machine: str = ''
 
   @property
   def step_sec(self) -> float:

@@ -56,6 +56,7 @@ class FakeHost:
     prepare_sec: what each takes to prepare for an evaluation, of those that do.
     draws: batches that a call draws, of those that draw more than one.
     extra: additional seconds of every so-many-th step, of submissions with periodic work.
+    compile_sec: additional seconds of the first such step of each process.
     process_noise, burst_noise: standard deviations of the log seconds of a step, from process to
       process and from interval to interval.
     slow_steps: share of steps during which others have the processor, and the mean of what these
@@ -64,6 +65,7 @@ class FakeHost:
     fails: submissions that fail, with the reason.
     generation_sec: of the outputs of an evaluation; the first time it takes 1 s more.
     calls: every interval: submission, steps, batches of an evaluation.
+    traces: the steps of every interval in which each was timed by itself.
     name: its hash in records.
     started: the submissions in the order in which they began.
     alive, most_alive: trials in memory, now and at most.
@@ -74,6 +76,7 @@ class FakeHost:
   prepare_sec: Mapping[str, float] = field(default_factory=dict)
   draws: Mapping[str, int] = field(default_factory=dict)
   extra: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+  compile_sec: float = 0.0
   process_noise: float = 0.0
   burst_noise: float = 0.0
   slow_steps: tuple[float, float] = (0.0, 0.0)
@@ -87,6 +90,7 @@ class FakeHost:
   name: str = 'some host'
   now: float = 0.0
   calls: list[tuple[str, int, int | None]] = field(default_factory=list)
+  traces: list[int] = field(default_factory=list)
   started: list[str] = field(default_factory=list)
   alive: int = 0
   most_alive: int = 0
@@ -163,6 +167,8 @@ class FakeStepper:
     num_steps, max_batches, generate, each_step = self._order
     host.at_work -= 1
     host.calls.append((self._name, num_steps, max_batches))
+    if each_step:
+      host.traces.append(num_steps)
     if self._name in host.fails:
       raise StepperError(host.fails[self._name])
     buckets = dict.fromkeys(clock.BUCKETS, 0.0)
@@ -195,8 +201,13 @@ class FakeStepper:
     )
 
   def _step_sec(self, step: int) -> float:
-    period, seconds = self._host.extra.get(self._name, (1, 0.0))
-    return self._host.step_sec[self._name] + seconds * (step % period == 0)
+    """The seconds of a step; periodic work is at the end of each period."""
+    usual = self._host.step_sec[self._name]
+    if self._name not in self._host.extra:
+      return usual
+    period, seconds = self._host.extra[self._name]
+    is_due = step % period == period - 1
+    return usual + seconds * is_due + self._host.compile_sec * (step == period - 1)
 
   def environment(self) -> Mapping[str, Any]:
     return {'host_hash': self._host.name, 'devices': {'num_devices': self._host.num_devices}}

@@ -17,7 +17,7 @@ from algorithmic_efficiency.experiments.race import step_cost, trial_estimate
 from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.step_cost import Pace
 from algorithmic_efficiency.launch.slots import Slot
-from algorithmic_efficiency.results import files, race_files
+from algorithmic_efficiency.results import environment, files, race_files
 from algorithmic_efficiency.results.race_files import StepCost
 
 HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
@@ -88,6 +88,17 @@ def test_a_period_that_was_found_holds_in_other_studies(measure, tmp_path):
     *(('nadamw', 1), ('twin', 50), ('slow', 1))
   }
   assert costs(tmp_path)['twin', 2] == pytest.approx(math.log(2.0), abs=1e-9)
+
+
+@pytest.mark.parametrize('study', [1, 2])
+def test_what_is_compiled_for_periodic_work_alone_is_not_timed(measure, tmp_path, study):
+  """Regression: where no trace was made, the first root of a process was compiled in a burst."""
+  extra = {'twin': (50, 0.5)}
+  for earlier in range(1, study):
+    measure(FakeHost(step_sec=HOST, extra=extra), 'nadamw', 'twin', study=earlier)
+  host = FakeHost(step_sec=HOST, extra=extra, compile_sec=3.0)
+  measure(host, 'nadamw', 'twin', study=study)
+  assert costs(tmp_path)['twin', study] == pytest.approx(math.log(2.0), abs=1e-9)
 
 
 def test_a_period_holds_no_longer_where_files_or_host_are_others(measure, tmp_path):
@@ -176,17 +187,14 @@ class TestNumSteps:
     paces = [Pace(step_sec=sec, period=1) for sec in (0.01, 0.05, 1e-3)]
     assert step_cost.num_steps(paces) == [200, 40, 200]  # of the second, those of 2 s
 
-  def test_a_burst_has_whole_periods(self):
+  def test_a_burst_has_whole_periods_however_slow_its_steps_are(self):
     paces = [Pace(step_sec=0.01, period=period) for period in (1, 7, 50)]
     assert step_cost.num_steps(paces) == [50, 56, 50]
-    assert step_cost.num_steps([Pace(step_sec=0.09, period=100)]) == [100]
-
-  def test_without_a_known_period_a_burst_has_100_steps_or_takes_10_seconds(self):
-    paces = [Pace(step_sec=sec, period=None) for sec in (0.01, 0.1, 0.5, 30.0)]
-    assert step_cost.num_steps(paces) == [100, 100, 20, 1]
+    slow = [Pace(step_sec=sec, period=100) for sec in (0.09, 0.15, 3.0)]
+    assert step_cost.num_steps(slow) == [100, 100, 100]
 
   def test_long_bursts_have_fewer_rounds(self):
-    for number, expected in ((1, 7), (50, 7), (100, 4), (1000, 3)):
+    for number, expected in ((1, 7), (50, 7), (100, 4), (1000, 3), (3000, 2), (10_000, 1)):
       assert step_cost.num_rounds([Pace(step_sec=0.01, period=1)], [number]) == expected
 
 
@@ -213,11 +221,22 @@ def test_periodic_work_has_its_price_on_a_busy_machine(measure, tmp_path, period
   assert statistics.fmean(found) == pytest.approx(math.log(2.0), abs=0.06)
 
 
-@pytest.mark.parametrize('period', [10, 20, 50])
-def test_periodic_work_of_steps_too_slow_for_a_trace_has_its_price(measure, tmp_path, period):
-  host = FakeHost(step_sec={'nadamw': 0.04, 'slow': 0.05}, extra={'slow': (period, 0.05 * period)})
+@pytest.mark.parametrize('step_sec', [0.09, 0.15, 0.5, 3.0])
+@pytest.mark.parametrize('period', [10, 20, 50, 100])
+def test_periodic_work_of_slow_steps_has_its_price(measure, tmp_path, step_sec, period):
+  """Regression: a burst of steps above 0.1 s was shorter than their period: 1.5 was 1.83."""
+  extra = {'slow': (period, 0.5 * step_sec * period)}
+  host = FakeHost(step_sec={'nadamw': step_sec, 'slow': step_sec}, extra=extra)
+  for study in (1, 2):
+    measure(host, 'nadamw', 'slow', study=study)
+    assert costs(tmp_path)['slow', study] == pytest.approx(math.log(1.5), abs=1e-9)
+
+
+def test_no_trace_is_too_short_to_find_a_period(measure):
+  """Regression: less than 100 slow steps were timed one by one, which can tell nothing."""
+  host = FakeHost(step_sec={'nadamw': 0.3, 'slow': 1.0})
   measure(host, 'nadamw', 'slow')
-  assert costs(tmp_path)['slow', 1] == pytest.approx(math.log(2.5), abs=1e-9)
+  assert set(host.traces) == {101}
 
 
 def test_what_it_takes_is_foretold(measure):
@@ -234,7 +253,7 @@ def test_what_it_takes_is_foretold(measure):
     for sec in (0.01, 0.5)
   ]
   warming_up = 3 * (2 * 0.01 + 0.5)
-  first_burst = 110 * 0.01  # of the baseline
+  first_burst = 22 * 0.01  # of the baseline
   assert step_cost.expected_sec(probes, 1) == pytest.approx(host.now - warming_up - first_burst)
 
 
@@ -292,6 +311,20 @@ def test_a_late_entry_is_measured_beside_the_baseline_and_all_other_costs_stay(m
   assert [(one.submission, one.baseline) for one in race_files.read_costs(tmp_path)[2:]] == [
     ('twin', 'nadamw')
   ]
+
+
+def test_what_was_measured_on_another_host_is_measured_again(measure, tmp_path, monkeypatch):
+  """Regression: a race that went on elsewhere had no costs there, and said they were done."""
+  measure(FakeHost(step_sec=HOST, name='one'), 'nadamw', 'slow')
+  monkeypatch.setattr(environment, 'host_hash_without_devices', lambda framework: 'f' * 16)
+  again = FakeHost(step_sec=HOST, name='other')
+  measure(again, 'nadamw', 'slow')
+  assert {(one.submission, one.host) for one in race_files.read_costs(tmp_path)} == {
+    (name, host) for name in ('nadamw', 'slow') for host in ('one', 'other')
+  }
+  calls = list(again.calls)
+  measure(again, 'nadamw', 'slow')
+  assert again.calls == calls
 
 
 def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):

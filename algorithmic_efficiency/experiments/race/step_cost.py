@@ -5,10 +5,10 @@ order is A B A C A, with the baseline A between any two others. So a drift of th
 alike. A second process of the baseline is measured like the others: its cost shows the noise.
 
 The cost is total seconds over total steps, so that periodic work has its price. A burst spans whole
-periods, which are found from the seconds of 100 single steps, or of 200 where more are needed. A
-period that was found in one study holds in the others, as long as files and host stay. Where no
-period is known, because steps take too long for a trace, a burst has at least 100 steps. A burst
-takes 10 s at most, so that of steps longer than 0.1 s there may be fewer.
+periods, however slow the steps are. They are found from the seconds of 100 single steps, or of 200
+where these do not tell. A period that was found in one study holds in the others, as long as files
+and host stay. There, a process makes the steps of a period before it is timed: what is compiled for
+periodic work alone is compiled then.
 
 A step carries its share of the time to prepare for an evaluation. Each study measures anew, in new
 processes, which start and take turns in an order drawn at random. So the noise of a cost differs
@@ -23,11 +23,12 @@ import contextlib
 import dataclasses
 import functools
 import math
-import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from algorithmic_efficiency import backends, errors, seeds
 from algorithmic_efficiency.backends.base import Devices
@@ -37,7 +38,7 @@ from algorithmic_efficiency.experiments.race.probe import Probe
 from algorithmic_efficiency.experiments.race.trial_estimate import rules_of
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.stepper import Stepper, StepperError
-from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results import environment, race_files
 from algorithmic_efficiency.results.race_files import Round, StepCost
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.submission import source_hash
@@ -45,13 +46,11 @@ from algorithmic_efficiency.trial.submission import source_hash
 NUM_ROUNDS = 7
 BURST_SEC = 0.2  # shortest burst of the fastest submission
 MIN_STEPS = 8  # steps of a burst, unless they take too long
-MANY_STEPS = MAX_PERIOD  # of a burst, where no period is known
 MAX_EVEN_SEC = 2.0  # longest burst of more than one period
-MAX_BURST_SEC = 10.0
 _MIN_ROUNDS = 3
 _ENOUGH_SEC = 4.0  # of bursts of each submission, if there are rounds enough
-_MAX_TRACES = 2  # of all steps of the longest period that is found, timed one by one
-_MAX_TRACE_SEC = 20.0  # of both
+_MOST_SEC = 60.0  # of bursts of each submission, if one is not longer
+_TRACE_STEPS = 1 + MAX_PERIOD  # the first does not count, as its batch was not made ahead
 _WARM_UP_STEPS = 3  # after the first: a program may be compiled again for its own output
 _AGAIN_SHARE = 0.1  # steps before a burst, not timed, as a share of it: another process had the CPU
 _MOST_BESIDE = {'cpu': 6, 'gpu': 1}  # submissions in memory beside the baseline
@@ -105,10 +104,11 @@ def measure(
     for cost in race_files.read_costs(folder)
     if (cost.workload, cost.framework) == key and cost.is_of(hashes)
   ]
+  here = environment.host_hash_without_devices(one.framework)
   done = {
     cost.submission
     for cost in earlier
-    if not anew and cost.study == one.study and cost.baseline == name
+    if not anew and (cost.study, cost.baseline) == (one.study, name) and cost.machine in ('', here)
   }
   missing = [
     config for config in first.values() if config.submission not in done
@@ -122,6 +122,7 @@ def measure(
       configs=missing[begin : begin + size],
       start=start,
       hashes=hashes,
+      machine=here,
       earlier=earlier,
     )
     costs, found = _measured(group)
@@ -146,13 +147,8 @@ def expected_sec(probes: Sequence[Probe], num_cpus: float, *, is_first: bool = T
     one.start_sec + one.first_step_sec + one.first_eval_sec + one.partial_eval_sec
     for one in processes
   )
-  paces = [
-    Pace(step_sec=one.step_sec, period=1 if _num_traced(one.step_sec) >= MAX_PERIOD else None)
-    for one in probes
-  ]
-  traces = sum(
-    _num_traced(one.step_sec) * one.step_sec for one in paces if is_first or one.period is None
-  )
+  paces = [Pace(step_sec=one.step_sec, period=1) for one in probes]
+  traces = sum(_TRACE_STEPS * pace.step_sec for pace in paces) if is_first else 0.0
   numbers = num_steps(paces)
   bursts = [
     (number + _num_again(number)) * pace.step_sec
@@ -168,16 +164,11 @@ class Pace:
 
   Attributes:
     step_sec: the mean seconds of a step.
-    period: the number of steps after which its work repeats; None if it is not known.
+    period: the number of steps after which its work repeats.
   """
 
   step_sec: float
-  period: int | None
-
-  @property
-  def span(self) -> int:
-    """The number of steps that a burst has, or a multiple of it."""
-    return self.period or MANY_STEPS
+  period: int
 
 
 def num_steps(paces: Sequence[Pace]) -> list[int]:
@@ -185,31 +176,23 @@ def num_steps(paces: Sequence[Pace]) -> list[int]:
 
   All have about equally many, enough for the fastest, so that the fixed cost of a burst cancels. A
   slow submission, whose burst would take too long, has fewer: beside its steps the fixed cost is
-  small. Each has whole periods, as far as `MAX_BURST_SEC` allows.
+  small. Each has whole periods.
   """
   fastest = min(pace.step_sec for pace in paces)
-  enough = max(MIN_STEPS, math.ceil(BURST_SEC / fastest), *(pace.span for pace in paces))
+  enough = max(MIN_STEPS, math.ceil(BURST_SEC / fastest), *(pace.period for pace in paces))
   return [_num_steps(pace, enough) for pace in paces]
 
 
 def _num_steps(pace: Pace, enough: int) -> int:
-  affordable = int(MAX_EVEN_SEC / pace.step_sec)
-  whole = math.ceil(min(enough, max(1, affordable)) / pace.span) * pace.span
-  return max(1, min(whole, int(MAX_BURST_SEC / pace.step_sec)))
+  affordable = max(1, int(MAX_EVEN_SEC / pace.step_sec))
+  return math.ceil(min(enough, affordable) / pace.period) * pace.period
 
 
 def num_rounds(paces: Sequence[Pace], numbers: Sequence[int]) -> int:
   """Chooses the number of rounds: fewer where bursts of `numbers` steps take long."""
   longest = max(number * pace.step_sec for pace, number in zip(paces, numbers, strict=True))
-  return max(_MIN_ROUNDS, min(NUM_ROUNDS, int(_ENOUGH_SEC / longest)))
-
-
-def _num_traced(step_sec: float, num_before: int = 0) -> int:
-  """The number of steps of a trace, after `num_before` steps of those before it.
-
-  The first step of a trace does not count, as its batch was not made ahead.
-  """
-  return max(0, min(1 + MAX_PERIOD, int(_MAX_TRACE_SEC / step_sec) - num_before))
+  enough = max(_MIN_ROUNDS, min(NUM_ROUNDS, int(_ENOUGH_SEC / longest)))
+  return max(1, min(enough, int(_MOST_SEC / longest)))
 
 
 def _num_again(number: int) -> int:
@@ -229,6 +212,7 @@ class _Group:
   Attributes:
     start: starts a trial step by step.
     hashes: of the files of all submissions, by name.
+    machine: hash of the host of this process, without its devices.
     earlier: costs of this workload and framework that were measured before, of these files.
   """
 
@@ -236,6 +220,7 @@ class _Group:
   configs: Sequence[TrialConfig]
   start: _Start
   hashes: Mapping[str, str]
+  machine: str
   earlier: Sequence[StepCost]
 
   def known_paces(self, host: str) -> dict[str, Pace]:
@@ -305,6 +290,7 @@ def _alternating(group: _Group) -> list[StepCost]:
       framework=config.framework,
       study=config.study,
       host=host,
+      machine=group.machine,
       rounds=tuple(found),
       period=pace.period,
       hashes={name: group.hashes[name] for name in (baseline.submission, config.submission)},
@@ -317,9 +303,11 @@ def _paces(everyone: Sequence[_Bursts], known: Mapping[str, Pace]) -> list[Pace]
   """Makes the first steps of all, and finds the paces that are not known."""
   paces = dict(known)
   for each in everyone:
-    step_sec = each.warm_up()
-    if each.submission not in paces:  # a second process of the baseline has the pace of the first
-      paces[each.submission] = each.pace(step_sec)
+    each.warm_up()
+    if each.submission in paces:  # a second process of the baseline has the pace of the first
+      each.make_a_period(paces[each.submission])
+    else:
+      paces[each.submission] = each.pace()
   return [paces[each.submission] for each in everyone]
 
 
@@ -360,24 +348,27 @@ class _Bursts:
     with self._failing():
       self._stepper.finish()
 
-  def warm_up(self) -> float:
-    """Makes some more steps; returns the seconds of one. A step may draw many batches."""
+  def warm_up(self) -> None:
+    """Makes some more steps."""
     with self._failing():
-      return min(self._stepper.go(1).sec for _ in range(_WARM_UP_STEPS))
+      self._stepper.go(_WARM_UP_STEPS)
 
-  def pace(self, step_sec: float) -> Pace:
+  def make_a_period(self, pace: Pace) -> None:
+    """Makes the steps of a period, in which rare work compiles."""
+    if pace.period > 1:
+      with self._failing():
+        self._stepper.go(pace.period)
+
+  def pace(self) -> Pace:
     """Times each of the steps that follow, until it is known after how many the work repeats."""
     trace: list[float] = []
     period = None
-    for _ in range(_MAX_TRACES):
-      number = _num_traced(step_sec, len(trace))
-      if period is None and number > 1:
-        with self._failing():
-          found = self._stepper.go(number, each_step=True).step_secs
-        trace += [math.nan, *found[1:]]
-        period = period_of(trace)
-    timed = [seconds for seconds in trace if not math.isnan(seconds)] or [step_sec]
-    return Pace(step_sec=statistics.fmean(timed), period=period)
+    while period is None:
+      with self._failing():
+        found = self._stepper.go(_TRACE_STEPS, each_step=True).step_secs
+      trace += [math.nan, *found[1:]]
+      period = period_of(trace)
+    return Pace(step_sec=float(np.nanmean(trace)), period=period)
 
   def burst(self, number: int) -> float:
     """Makes `number` steps and one preparation for evaluation.
