@@ -10,7 +10,13 @@ import numpy as np
 from algorithmic_efficiency import errors
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
-from scoring.outputs import against_ranking, footnotes, leaderboard_rows, number_of
+from scoring.outputs import (
+  against_ranking,
+  footnotes,
+  leaderboard_rows,
+  number_of,
+  unmeasured_costs,
+)
 from scoring.result import Result
 from scoring.statistics import verdicts
 from scoring.statistics.comparison import MIN_EFFECT
@@ -135,8 +141,11 @@ def sentence(verdict: Verdict) -> str:
 
 
 def comparison_lines(result: Result, verdict: Verdict) -> list[str]:
-  """A verdict in words; why it contradicts the ranking, if it does; trials that were cut short."""
-  lines = [sentence(verdict), against_ranking(result, verdict)]
+  """A verdict in words, and what a reader has to know of it.
+
+  The latter is why it contradicts the ranking, what is uncertain beyond it, and trials cut short.
+  """
+  lines = [sentence(verdict), against_ranking(result, verdict), *unmeasured_costs(result)]
   return [line for line in lines if line] + cut_short(result, (verdict.a, verdict.b))
 
 

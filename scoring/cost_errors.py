@@ -16,6 +16,9 @@ framework and host. Their root mean square is `log_sd`. As they are few, quantil
 Student's t, with a degree of freedom for each. So copies exceed `least_effect` at its level,
 whichever of the three errors is the largest (`tests/simulations/cost_rates.py`).
 
+Where costs are the step times of trials, this error is not known and in no interval. Captions and
+`compare` name such workloads (`not_measured`).
+
 Half of the variance is a submission's, and half the baseline's. The baseline's is common to all
 that were measured beside it, and cancels between two of them.
 """
@@ -166,6 +169,18 @@ def of(result: Result) -> CostErrors:
     places=places,
     is_unit=is_unit,
   )
+
+
+def not_measured(result: Result) -> tuple[str, ...]:
+  """The workloads whose costs have errors of the place that nobody measured.
+
+  There, costs are the step times of trials, or the baseline was not timed against itself. Their
+  spread over studies counts, and what studies have in common does not.
+  """
+  table = result.outcomes
+  is_timed_twice = (table.cost_basis == 'rounds') & table.log_bias.notna()
+  is_exact = table.cost_basis.isin(('', 'plain'))
+  return tuple(sorted(set(table.workload[~(is_timed_twice | is_exact)])))
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:

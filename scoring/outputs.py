@@ -17,7 +17,7 @@ import numpy as np
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import files, race_files
-from scoring import planned
+from scoring import cost_errors, planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
@@ -464,15 +464,26 @@ def _about_step_costs(result: Leaderboard) -> list[str]:
     'plain': '1 for all (plain steps), as not every host and framework has a step of the baseline',
   }
   said = [f'{means[name]}: {", ".join(sorted(found))}' for name, found in workloads.items() if name]
-  return [f'Cost of a step beside the baseline, {"; ".join(said)}.']
+  return [f'Cost of a step beside the baseline, {"; ".join(said)}.', *unmeasured_costs(result)]
+
+
+def unmeasured_costs(result: Result) -> list[str]:
+  """On which workloads costs of steps count as surer than they are; nothing if on none."""
+  found = cost_errors.not_measured(result)
+  if not found:
+    return []
+  return [
+    'In no interval or verdict: errors of these costs that all studies share, on '
+    f'{", ".join(found)}. The baseline was not timed against itself there.'
+  ]
 
 
 def _about_intervals(intervals: Intervals) -> str:
   if intervals.num_studies < MIN_STUDIES:
     return 'There are no intervals: one study says nothing of the spread between studies.'
   text = (
-    f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies and '
-    f'trials, of which there are at most {intervals.num_studies} and {intervals.num_trials}.'
+    f'Intervals: {intervals.level:.0%} nominal, {intervals.num_resamples} resamples of studies, of '
+    f'which there are at most {intervals.num_studies}.'
   )
   if intervals.shared_points:
     text += (

@@ -90,6 +90,7 @@ def times(result, name: str) -> list[float]:
   return result.cells.study_times[s, 0].tolist()
 
 
+UNMEASURED = 'errors of these costs that all studies share, on quick_vision.'
 SHORT = {'suite': 'quick', 'ruleset': 'self', 'environment': {'host_hash': 'h'}}
 
 
@@ -374,8 +375,29 @@ class TestVerdict:
 
   def test_without_measured_costs_the_floor_is_that_of_timers(self, tmp_path):
     run(tmp_path, {'nadamw': 100, 'twin': 100}, studies=10, step_sec={'twin': 1.1})
-    found = self.verdict(tmp_path)
+    result = scored(tmp_path, statistics=False)
+    found = verdicts.one_pair(result, 'nadamw', 'twin', seed=0)
     assert found.verdict == 'better' and found.min_effect == pytest.approx(1.02)
+    assert UNMEASURED in ' '.join(console.comparison_lines(result, found))
+
+  def test_costs_without_a_known_error_are_named_and_others_are_not(self, tmp_path):
+    """Regression: costs that were not measured counted as exact, and nothing said so."""
+    self.same_steps(tmp_path, 1.10, (1.02, 1.02))
+    result = scored(tmp_path, statistics=False)
+    found = verdicts.one_pair(result, 'nadamw', 'twin', seed=0)
+    said = [*outputs.footnotes(result), *console.comparison_lines(result, found)]
+    assert not any(UNMEASURED in text for text in said)
+    without_copy = [one for one in race_files.read_costs(tmp_path) if not one.is_floor]
+    (tmp_path / race_files.COSTS_FILE).unlink()
+    race_files.append_costs(tmp_path, without_copy)
+    result = scored(tmp_path, statistics=False)
+    assert any(UNMEASURED in text for text in outputs.footnotes(result))
+    assert cost_errors.not_measured(result) == ('quick_vision',)
+
+  def test_plain_steps_and_seconds_have_no_error_of_costs(self, tmp_path):
+    run(tmp_path, {'a': 100, 'b': 100}, studies=2)
+    for options in ({}, {'axis': 'seconds'}):
+      assert cost_errors.not_measured(scored(tmp_path, statistics=False, **options)) == ()
 
 
 class TestReport:

@@ -174,26 +174,26 @@ def test_intervals_over_shared_points_say_so(tmp_path, trials):
   assert 'share the points' not in ' '.join(outputs.footnotes(unknown))
 
 
-def test_a_redrawn_study_is_the_best_of_its_redrawn_trials():
-  rng = np.random.default_rng(0)
-  points = ['p', 'q', 'p', 'q']  # two studies of the same two points; q of one study is best
-  design = resampling._design(np.array([1.0, 2.0, 3.0, np.inf]), ['q', 'p', 'p', 'q'], True, 2)
-  drawn = design.draw(rng, 4000)
-  # The q trial is 1.0 or a miss with equal odds; a miss leaves the best of the p trials.
-  assert np.mean(drawn == 1.0) == pytest.approx(0.5, abs=0.03)
-  assert np.mean(drawn == 2.0) == pytest.approx(0.25, abs=0.03)
-  assert np.mean(drawn == 3.0) == pytest.approx(0.25, abs=0.03)
-  assert resampling._fixed_points(['1', '1', '2', '2'], points) == points
-  assert resampling._fixed_points(['1', '1', '2', '2'], ['p', 'q', 'p', 'r']) is None
+def test_resamples_draw_whole_studies_as_coverage_simulates_them(tmp_path):
+  """Regression: with shared points, studies were made up of trials of several studies."""
+  for study, (p, q) in {1: (1.0, 3.0), 2: (3.0, 2.0), 3: (2.5, 3.0)}.items():
+    for trial, hours in ((1, p), (2, q)):
+      rows = hit_at('ogbg', 1000.0 * hours)
+      point = {'learning_rate': float(trial)}
+      write_trial(tmp_path, 'a', 'ogbg', rows, study=study, trial=trial, hyperparameters=point)
+  result = scored(scoring.load(tmp_path), workloads=('ogbg',), num_resamples=200)
+  assert result.statistics.intervals.shared_points
+  of_studies = set(result.cells.study_times[0, 0].tolist())
+  drawn = result.statistics.intervals.resampled_times[:, 0, 0]
+  assert set(drawn.tolist()) == of_studies == {1000.0, 2000.0, 2500.0}
 
 
-def test_free_points_redraw_studies_and_then_their_trials():
-  rng = np.random.default_rng(0)
-  design = resampling._design(np.array([1.0, 2.0, np.inf]), ['x', 'y', 'x'], False, 2)
-  drawn = design.draw(rng, 4000)
-  # Study x gives 1.0 unless the miss is drawn twice (1/4); study y always gives 2.0.
-  assert np.mean(drawn == 2.0) == pytest.approx(0.5, abs=0.03)
-  assert np.mean(np.isinf(drawn)) == pytest.approx(0.125, abs=0.02)
+def test_points_are_shared_where_all_studies_have_the_same_known_ones():
+  shared = resampling._have_one_set
+  assert shared(['1', '1', '2', '2'], ['p', 'q', 'q', 'p'])
+  assert not shared(['1', '1', '2', '2'], ['p', 'q', 'p', 'r'])
+  assert not shared(['1', '1', '2'], ['p', 'q', 'p'])
+  assert not shared(['1', '2'], ['', ''])
 
 
 # Tuning.
