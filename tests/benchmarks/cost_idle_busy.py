@@ -1,10 +1,11 @@
 """Measures costs of steps on `quick_vision` while the machine is idle, and while all CPUs are busy.
 
-    python tests/benchmarks/cost_idle_busy.py [--studies N] [--minutes M]
+    python tests/benchmarks/cost_idle_busy.py FOLDER [--studies 5] [--minutes 12]
 
 Four algorithms are measured beside the baseline, one of them with an inverse root every 20 steps.
 The idle and the busy machine take turns, a study each, so that what drifts meets both. Run it on a
-machine without other work. No study begins that may end after M minutes.
+machine without other work. The command goes on where it was, and begins no study that may end after
+the given minutes.
 
 Two intervals are printed for each algorithm and machine. The narrow one is Student's over the
 studies. The wide one is that of boards: it is at least as wide as copies of the baseline differ. On
@@ -19,7 +20,6 @@ import math
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +32,7 @@ from algorithmic_efficiency.launch.slots import Slot, slots
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.trial.config import TrialConfig
+from algorithmic_efficiency.trial.run_options import RunOptions
 from scoring.cost_errors import CostErrors, mean_margin
 
 BASELINE = 'nadamw'
@@ -45,25 +46,23 @@ Interval = tuple[float, float]
 
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--studies', type=int, default=5, help='studies of each machine at most')
-  parser.add_argument('--minutes', type=float, default=9.5, help='time for all of them')
+  parser.add_argument('folder', type=Path, help='of the costs')
+  parser.add_argument('--studies', type=int, default=5, help='studies of each machine')
+  parser.add_argument('--minutes', type=float, default=12.0, help='time for those left')
+  parser.add_argument('--workload', default='quick_vision', help='workload of the suite quick')
   given = parser.parse_args(argv)
-  with tempfile.TemporaryDirectory() as root:
-    folders = {name: Path(root) / name for name in ('idle', 'busy')}
-    num_studies = measure(folders, given.studies, given.minutes * 60)
-    if num_studies < MIN_STUDIES:
-      print(f'Only {num_studies} study was measured; an interval needs {MIN_STUDIES}.')
-      return
-    costs = {name: log_costs(folder) for name, folder in folders.items()}
+  folders = {name: given.folder / name for name in ('idle', 'busy')}
+  measure(folders, given.workload, given.studies, given.minutes * 60)
+  costs = {name: log_costs(folder, given.workload) for name, folder in folders.items()}
   for line in lines(costs):
     print(line)
 
 
-def measure(folders: Mapping[str, Path], num_studies: int, limit_sec: float) -> int:
-  """Measures costs into the folder of each machine; returns the number of studies."""
+def measure(folders: Mapping[str, Path], workload: str, num_studies: int, limit_sec: float) -> None:
+  """Measures the costs that are left into the folder of each machine, as far as time allows."""
   race = Race(
     suite='quick',
-    workloads=('quick_vision',),
+    workloads=(workload,),
     entries=(
       *(RaceSubmission(submission=name) for name in (BASELINE, *ALGORITHMS[:-1])),
       RaceSubmission(submission=str(ROOTS), name=ALGORITHMS[-1]),
@@ -73,20 +72,21 @@ def measure(folders: Mapping[str, Path], num_studies: int, limit_sec: float) -> 
     studies=num_studies,
     seed=1,
     experiment_dir=str(folders['idle']),
+    options=RunOptions(allow_provisional=True),
   )
   configs = expand(race)
   [slot] = slots(race.devices)
-  begin, longest = time.monotonic(), 0.0
+  begin = time.monotonic()
+  longest = dict.fromkeys(folders, 0.0)  # of a study
   for study in range(1, num_studies + 1):
-    if time.monotonic() - begin + longest > limit_sec:
-      return study - 1
-    pair_begin = time.monotonic()
+    of_study = [config for config in configs if config.study == study]
     for name, folder in folders.items():
-      of_study = [config for config in configs if config.study == study]
+      start = time.monotonic()
+      if start - begin + longest[name] > limit_sec:
+        return
       with busy_cpus() if name == 'busy' else contextlib.nullcontext():
         _measure(name, of_study, folder, slot)
-    longest = max(longest, time.monotonic() - pair_begin)
-  return num_studies
+      longest[name] = max(longest[name], time.monotonic() - start)
 
 
 def _measure(name: str, configs: Sequence[TrialConfig], folder: Path, slot: Slot) -> None:
@@ -113,11 +113,12 @@ def busy_cpus() -> Iterator[None]:
       one.wait()
 
 
-def log_costs(folder: Path) -> dict[str, np.ndarray]:
+def log_costs(folder: Path, workload: str) -> dict[str, np.ndarray]:
   """[study]: the log costs of each submission; those of the baseline are of its second process."""
   found: dict[str, list[float]] = {}
   for cost in race_files.read_costs(folder):
-    found.setdefault(cost.submission, []).append(cost.log_cost)
+    if cost.workload == workload:
+      found.setdefault(cost.submission, []).append(cost.log_cost)
   return {name: np.array(own) for name, own in found.items()}
 
 
@@ -138,6 +139,13 @@ def _around(center: float, half: float) -> Interval:
 
 def lines(costs: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[str]:
   """A table: the intervals of each algorithm on both machines, and whether they overlap."""
+  fewest = min(
+    len(found.get(name, ())) for found in costs.values() for name in (BASELINE, *ALGORITHMS)
+  )
+  if fewest < MIN_STUDIES:
+    yield f'An interval needs {MIN_STUDIES} studies on both machines. Run the command again.'
+    return
+  yield f'Intervals of {fewest} studies or more:'
   yield '| algorithm | idle | busy | overlap | idle, boards | busy, boards | overlap |'
   yield '|---|---|---|---|---|---|---|'
   for name in (BASELINE, *ALGORITHMS):

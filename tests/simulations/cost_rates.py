@@ -2,11 +2,11 @@
 
     PYTHONPATH=.:tests/unit python tests/simulations/cost_rates.py
 
-The first table is for pairs of submissions whose steps cost the same, or 4 % more. A difference is
-found if it is beyond what copies differ by: beyond Student's interval over the studies, and beyond
-`CostErrors.least_effect`. The second is for algorithms that are measured on a quiet host and on a
-busy one, by the code that measures real ones. Some have periodic work. The third says how long this
-takes, beside the trials of two submissions without periodic work.
+The first table is for pairs of submissions that take the same steps, which cost the same or 4 %
+more. A difference is found if a board calls one of the two better. The second is for algorithms
+that are measured on a quiet host and on a busy one, by the code that measures real ones. Some have
+periodic work. The third says how long this takes, beside the trials of two submissions without
+periodic work.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from fake_stepper import FakeHost, race_configs
 from algorithmic_efficiency.experiments.race import probe, step_cost, trial_estimate
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
-from scoring.cost_errors import CostErrors, mean_margin
+from scoring.cost_errors import CostErrors
+from scoring.statistics import verdicts
+from scoring.statistics.comparison import Evidence, compare
+from scoring.statistics.randomization import Signs
 
 NUM_STUDIES = (5, 10, 20, 40)
 DIFFERENCE = 0.04
+NUM_PATTERNS = 499  # of signs, where there are too many for all
 PROCESS_SD = 0.014  # of the log seconds of a step, from process to process
 ALGORITHMS = {
   'nadamw': 1.0,
@@ -68,16 +72,21 @@ class Noise:
     return logs[1:] - logs[0]
 
 
-def found(noise: Noise, *, num_workloads: int, num_studies: int, ratio: float, num_suites: int):
+def found(
+  noise: Noise, *, num_workloads: int, num_studies: int, ratio: float, num_suites: int
+) -> float:
   """The share of suites in which a pair is told apart whose costs differ by a log ratio."""
   place = round(1e6 * noise.place_sd)
   rng = np.random.default_rng([num_workloads, num_studies, round(1e6 * ratio), place, noise.heavy])
+  signs = Signs.of(num_workloads * num_studies, NUM_PATTERNS, NUM_PATTERNS)
   return statistics.fmean(
-    _is_found(noise.log_costs(rng, num_workloads, num_studies), ratio) for _ in range(num_suites)
+    _is_found(noise.log_costs(rng, num_workloads, num_studies), ratio, signs)
+    for _ in range(num_suites)
   )
 
 
-def _is_found(log_costs: np.ndarray, ratio: float) -> bool:
+def _is_found(log_costs: np.ndarray, ratio: float, signs: Signs) -> bool:
+  """Whether the verdict of a pair on log costs [submission, workload, study] is decided."""
   copy, a, b = log_costs
   num_workloads = len(copy)
   errors = CostErrors(
@@ -86,9 +95,14 @@ def _is_found(log_costs: np.ndarray, ratio: float) -> bool:
     places=np.zeros((2, num_workloads), dtype=int),
     is_unit=np.zeros((2, num_workloads), dtype=bool),
   )
-  differences = (a - b).mean(axis=0) + ratio
-  margins = mean_margin(differences), errors.least_effect(0, 1, range(num_workloads))
-  return abs(differences.mean()) > max(margins)
+  evidence = Evidence(
+    times=100.0 * np.exp(np.stack([a + ratio, b])),
+    seeds={},
+    base=range(num_workloads),
+    costs=errors,
+    max_ratio=4.0,
+  )
+  return verdicts.of_pair(compare(evidence, 0, 1), signs) != 'undecided'
 
 
 def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[float, float]]:
@@ -215,7 +229,7 @@ def table(num_suites: int, workloads: Sequence[int] = (1, 2, 4)) -> None:
 
 def main() -> None:
   print('Pairs told apart, by the number of studies:')
-  table(4000)
+  table(1000)
   overlaps, holds = agreement(60)
   for name in overlaps:
     print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')
