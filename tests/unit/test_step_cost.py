@@ -27,9 +27,9 @@ HOST = {'nadamw': 0.01, 'twin': 0.01, 'slow': 0.02}
 def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
   """Measures on a fake host; gives the problems."""
 
-  def run(host: FakeHost, *names: str, **changes) -> list[str]:
+  def run(host: FakeHost, *names: str, to_run=None, **changes) -> list[str]:
     monkeypatch.setattr(step_cost, 'Stepper', host.stepper)
-    return step_cost.measure(race_configs(*names, **changes), tmp_path, Slot())
+    return step_cost.measure(race_configs(*names, **changes), tmp_path, Slot(), to_run=to_run)
 
   return run
 
@@ -325,6 +325,19 @@ def test_what_was_measured_on_another_host_is_measured_again(measure, tmp_path, 
   calls = list(again.calls)
   measure(again, 'nadamw', 'slow')
   assert again.calls == calls
+
+
+def test_on_another_host_only_those_that_run_there_and_the_baseline_are_measured(
+  measure, tmp_path, monkeypatch
+):
+  measure(FakeHost(step_sec=HOST, name='one'), 'nadamw', 'slow')
+  monkeypatch.setattr(environment, 'host_hash_without_devices', lambda framework: 'f' * 16)
+  idle = FakeHost(step_sec=HOST, name='other')
+  measure(idle, 'nadamw', 'slow', to_run=())
+  assert idle.calls == []
+  measure(FakeHost(step_sec=HOST, name='other'), 'nadamw', 'slow', 'twin', to_run={'twin'})
+  found = {one.submission for one in race_files.read_costs(tmp_path) if one.host == 'other'}
+  assert found == {'nadamw', 'twin'}
 
 
 def test_what_was_measured_of_other_files_is_measured_again(measure, tmp_path):

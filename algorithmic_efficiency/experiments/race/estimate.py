@@ -359,7 +359,7 @@ def _timings(
 ) -> dict[tuple[int, str, str], float]:
   """Seconds to time the steps that are not timed yet, by study, workload and framework."""
   num_cpus = len(slot.cpus) or num_usable_cpus()
-  costs = () if race.overwrite else race_files.read_costs(race.folder)
+  costs = [] if race.overwrite else step_cost.measured_here(race_files.read_costs(race.folder))
   done = {(one.study, one.workload, one.framework, one.submission) for one in costs}
   known = {(one.workload, one.framework, one.submission) for one in costs}
   found: dict[tuple[int, str, str], float] = {}

@@ -42,15 +42,22 @@ class RaceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _StepCosts:
-  """Times the steps of all submissions of a study against the baseline's, as a job."""
+  """Times the steps of all submissions of a study against the baseline's, as a job.
+
+  Attributes:
+    to_run: submissions with trials that are due.
+  """
 
   configs: Sequence[TrialConfig]
   runs: Path
   anew: bool
+  to_run: frozenset[str]
 
   def __call__(self, slot: Slot, tell: OnMessage, canceled: threading.Event) -> Outcome:
     try:
-      problems = step_cost.measure(self.configs, self.runs, slot, canceled, anew=self.anew)
+      problems = step_cost.measure(
+        self.configs, self.runs, slot, canceled, anew=self.anew, to_run=self.to_run
+      )
     except errors.UserError as error:
       problems = [str(error)]
     status: Status = 'failed' if problems else 'finished'
@@ -111,7 +118,10 @@ def _jobs(
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
-      jobs.append(_StepCosts(configs=group, runs=race.folder, anew=race.overwrite))
+      of_study = [one for one in states if _study_of(one) == _study_of(found)]
+      due = [one for one in of_study if one.is_to_run(retry_failed=retry_failed)]
+      to_run = frozenset(one.config.submission for one in due)
+      jobs.append(_StepCosts(configs=group, runs=race.folder, anew=race.overwrite, to_run=to_run))
       trials.append((found.config.workload, found.config.framework))
     if found.is_to_run(retry_failed=retry_failed):
       jobs.append(pool.PooledTrial(config=found.config_to_run))

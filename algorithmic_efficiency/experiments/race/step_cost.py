@@ -24,7 +24,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,7 @@ def measure(
   canceled: threading.Event | None = None,
   *,
   anew: bool = False,
+  to_run: Collection[str] | None = None,
 ) -> list[str]:
   """Measures the costs that have not been measured yet, and appends them to the file of costs.
 
@@ -74,6 +75,8 @@ def measure(
     slot: where its trials run; nothing else should run there meanwhile.
     canceled: once this is set, the function ends with KeyboardInterrupt.
     anew: if true, costs that have been measured are measured again; the last measure counts.
+    to_run: submissions with trials that will run here, of which costs on another host tell nothing;
+      None for all.
 
   Returns:
     A message for each submission that could not be measured.
@@ -104,15 +107,18 @@ def measure(
     for cost in race_files.read_costs(folder)
     if (cost.workload, cost.framework) == key and cost.is_of(hashes)
   ]
-  here = environment.host_hash_without_devices(one.framework)
-  done = {
-    cost.submission
-    for cost in earlier
-    if not anew and (cost.study, cost.baseline) == (one.study, name) and cost.machine in ('', here)
-  }
+  of_study = [
+    cost for cost in earlier if not anew and (cost.study, cost.baseline) == (one.study, name)
+  ]
+  anywhere = {cost.submission for cost in of_study}
+  done_here = {cost.submission for cost in measured_here(of_study)}
   missing = [
-    config for config in first.values() if config.submission not in done
-  ]  # the baseline, too
+    config
+    for config in first.values()
+    if config.submission not in (done_here if _is_in(config, to_run) else anywhere)
+  ]
+  if missing and first[name] not in missing and name not in done_here:
+    missing.append(first[name])  # what is measured here needs the noise of the baseline here
   start = functools.partial(Stepper, slot=slot, canceled=canceled)
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
@@ -122,7 +128,6 @@ def measure(
       configs=missing[begin : begin + size],
       start=start,
       hashes=hashes,
-      machine=here,
       earlier=earlier,
     )
     costs, found = _measured(group)
@@ -130,6 +135,16 @@ def measure(
     earlier += costs
     problems += found
   return problems
+
+
+def measured_here(costs: Iterable[StepCost]) -> list[StepCost]:
+  """Returns the costs that were measured on this host, or do not say where."""
+  here = functools.cache(environment.host_hash_without_devices)
+  return [cost for cost in costs if cost.machine in ('', here(cost.framework))]
+
+
+def _is_in(config: TrialConfig, submissions: Collection[str] | None) -> bool:
+  return submissions is None or config.submission in submissions
 
 
 def expected_sec(probes: Sequence[Probe], num_cpus: float, *, is_first: bool = True) -> float:
@@ -212,7 +227,6 @@ class _Group:
   Attributes:
     start: starts a trial step by step.
     hashes: of the files of all submissions, by name.
-    machine: hash of the host of this process, without its devices.
     earlier: costs of this workload and framework that were measured before, of these files.
   """
 
@@ -220,7 +234,6 @@ class _Group:
   configs: Sequence[TrialConfig]
   start: _Start
   hashes: Mapping[str, str]
-  machine: str
   earlier: Sequence[StepCost]
 
   def known_paces(self, host: str) -> dict[str, Pace]:
@@ -290,7 +303,7 @@ def _alternating(group: _Group) -> list[StepCost]:
       framework=config.framework,
       study=config.study,
       host=host,
-      machine=group.machine,
+      machine=environment.host_hash_without_devices(config.framework),
       rounds=tuple(found),
       period=pace.period,
       hashes={name: group.hashes[name] for name in (baseline.submission, config.submission)},
