@@ -2,8 +2,8 @@
 
 A study is a set of trials, of which the best counts. Studies are independent of each other, and
 trials of one study are not: they share its seed, and may be points of one quasi-random set. So a
-resample draws studies of each cell with replacement, and counts each as it is. Coverage is simulated
-by the same draws. Where all studies have the same points, an interval is of these points alone.
+resample draws studies of each cell with replacement, and counts each as it is. The same draws give
+the coverage. Where all studies have the same points, an interval is of these points alone.
 
 Where costs of steps were measured, each resample also draws what stays uncertain in them.
 
@@ -22,7 +22,6 @@ from scoring import cost_errors, profiles
 from scoring.result import Result
 from scoring.statistics import coverage
 from scoring.statistics.coverage import LEVEL, percentiles
-from scoring.time_to_target import medians
 
 MIN_STUDIES = 2  # one study says nothing of the spread between studies
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import pytest
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
-from algorithmic_efficiency.experiments.calibration import target_page
+from algorithmic_efficiency.experiments.calibration import renew, target_page
 from algorithmic_efficiency.experiments.calibration.target_setting import Record
 
 FRAMEWORKS = ('jax', 'pytorch')
@@ -60,6 +61,18 @@ def test_the_target_is_accepted_in_both_frameworks(name: str, suite: str):
   first, second = _records(registry.workload(name))
   assert target_page.verdict(first) == ['The target is accepted.']
   assert not second.faults
+
+
+@pytest.mark.parametrize(('name', 'suite'), CALIBRATED)
+def test_figures_of_the_records_are_those_of_the_present_rules(name: str, suite: str):
+  definition = registry.workload(name)
+  first, second = _records(definition)
+  for record in (first, second):
+    command = f'python -m {renew.__name__} {record.workload}_{record.framework}.json'
+    if definition.bundled:
+      assert renew.renewed(record, Path('no data'), first.reruns) == record, command
+    elif record.timing is not None:
+      assert record.timing.validation_size is not None, command
 
 
 @pytest.mark.parametrize(('name', 'suite'), CALIBRATED)
