@@ -14,7 +14,8 @@ Its mean over the studies is a draw of what two copies of one algorithm differ b
 third error, and what averaging has left of the others. There is one draw for each workload,
 framework and host. Their root mean square is `log_sd`. As they are few, quantiles are those of
 Student's t, with a degree of freedom for each. So copies exceed `least_effect` at its level,
-whichever of the three errors is the largest (`tests/simulations/cost_rates.py`).
+whichever of the three errors is the largest (`tests/simulations/cost_rates.py`). Of many pairs, a
+few differ by more than each alone. So a leaderboard takes the quantile of the largest difference.
 
 Where costs are the step times of trials, this error is not known and in no interval. Captions and
 `compare` name such workloads (`not_measured`).
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 NOT_MEASURED = -1
+_NUM_DRAWS = 20_000  # of the largest difference of any pair
 _LARGEST_LOG = 20.0  # of an error: the tails of one degree of freedom have no end
 _PLACE = ['host', 'framework']
 
@@ -87,14 +89,17 @@ class CostErrors:
 
   def _factors(self, rng: np.random.Generator, log_sds: np.ndarray) -> np.ndarray:
     """[num, submission, workload]: factors with each of the standard deviations [num]."""
+    return np.exp(np.clip(self._logs(rng, log_sds), -_LARGEST_LOG, _LARGEST_LOG))
+
+  def _logs(self, rng: np.random.Generator, log_sds: np.ndarray) -> np.ndarray:
+    """[num, submission, workload]: errors of log costs with each standard deviation [num]."""
     shape = (len(log_sds), *self.places.shape)
     own = rng.standard_normal(shape)
     units = rng.standard_normal((shape[0], self.places.max() + 1, shape[-1]))
     columns = np.arange(shape[-1])
     unit = units[:, np.maximum(self.places, 0), columns]
     exact = self.is_unit | (self.places == NOT_MEASURED)
-    logs = log_sds[:, None, None] / math.sqrt(2) * np.where(exact, 0.0, own - unit)
-    return np.exp(np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG))
+    return log_sds[:, None, None] / math.sqrt(2) * np.where(exact, 0.0, own - unit)
 
   def least_effect(
     self, a: int, b: int, workloads: Sequence[int], *, level: float = 1 - LEVEL
@@ -109,12 +114,44 @@ class CostErrors:
     Returns:
       A margin of at least 0 for the absolute mean log ratio; 0 where costs were not measured.
     """
+    return self.quantile([(a, b)], workloads, level=level) * self.difference_sd(a, b, workloads)
+
+  def difference_sd(self, a: int, b: int, workloads: Sequence[int]) -> float:
+    """Standard deviation of the mean log ratio of copies, by `log_sd`; 0 if not measured."""
+    return self.log_sd * self._relative_sd(a, b, workloads)
+
+  def quantile(
+    self,
+    pairs: Sequence[tuple[int, int]],
+    workloads: Sequence[int],
+    *,
+    level: float = 1 - LEVEL,
+  ) -> float:
+    """How many standard deviations the copies of any pair differ by, at most, but for `level`.
+
+    Pairs have submissions in common, and all have one estimate of `log_sd`. So it is simulated for
+    several pairs: the largest difference of any, over an estimate with `df` degrees of freedom.
+    """
+    if not self.df or not pairs:
+      return 0.0
+    if len(pairs) == 1:
+      return student.quantile(1 - level / 2, self.df)
+    rng = np.random.default_rng([len(pairs), self.df])
+    means = self._logs(rng, np.ones(_NUM_DRAWS))[..., list(workloads)].mean(axis=-1)
+    largest = np.zeros(_NUM_DRAWS)
+    for a, b in pairs:
+      sd = self._relative_sd(a, b, workloads)
+      if sd > 0.0:
+        np.maximum(largest, np.abs(means[:, a] - means[:, b]) / sd, out=largest)
+    largest /= np.sqrt(rng.chisquare(self.df, size=_NUM_DRAWS) / self.df)
+    return float(np.quantile(largest, 1 - level))
+
+  def _relative_sd(self, a: int, b: int, workloads: Sequence[int]) -> float:
+    """Standard deviation of the mean log ratio of copies, where `log_sd` is 1."""
     if not self.df or not workloads:
       return 0.0
-    variances = [self._num_errors(a, b, w) * self.log_sd**2 / 2 for w in workloads]
-    return (
-      student.quantile(1 - level / 2, self.df) * float(np.sqrt(sum(variances))) / len(workloads)
-    )
+    num_errors = sum(self._num_errors(a, b, workload) for workload in workloads)
+    return math.sqrt(num_errors / 2) / len(workloads)
 
   def margin(self, log_costs: np.ndarray, level: float = LEVEL) -> float:
     """Half of the interval for the mean log cost of a submission, at a level.

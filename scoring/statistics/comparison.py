@@ -37,12 +37,14 @@ class Evidence:
     seeds: of the studies of a cell, in the order of `times`; only where all are known.
     base: the positions of the base workloads among all.
     costs: what is uncertain in the costs of steps.
+    cost_quantile: standard deviations of that error that copies may differ by, of all pairs tested.
   """
 
   times: np.ndarray
   seeds: Mapping[_Cell, Sequence[int]]
   base: Sequence[int]
   costs: CostErrors
+  cost_quantile: float
   max_ratio: float
 
 
@@ -124,12 +126,15 @@ class Comparison:
     return known.sum() > 1 and all_equal and not self.misses[0][known].all()
 
 
-def gather(result: Result) -> Evidence:
+def gather(result: Result, pairs: Sequence[tuple[int, int]]) -> Evidence:
+  """Gathers what verdicts rest on, for pairs of submissions that are tested together."""
+  costs = cost_errors.of(result)
   return Evidence(
     times=_scored_times(result),
     seeds=study_seeds(result),
     base=result.columns.base,
-    costs=cost_errors.of(result),
+    costs=costs,
+    cost_quantile=costs.quantile(pairs, result.columns.base),
     max_ratio=result.rules.suite.max_ratio,
   )
 
@@ -185,7 +190,7 @@ def compare(evidence: Evidence, a: int, b: int) -> Comparison:
     misses=np.isinf(times),
     capped=times > fastest * evidence.max_ratio * (1 + 1e-9),
     paired=paired and bool(ran),
-    cost_noise=evidence.costs.least_effect(a, b, ran),
+    cost_noise=evidence.cost_quantile * evidence.costs.difference_sd(a, b, ran),
   )
 
 

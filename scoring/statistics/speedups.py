@@ -53,13 +53,12 @@ def against_reference(result: Result, *, num_resamples: int, seed: int) -> tuple
   if name is None:
     return ()
   reference = result.submissions.index(name)
-  evidence = gather(result)
+  pairs = [(s, reference) for s in result.ranking if s != reference]
+  evidence = gather(result, pairs)
   missed = result.columns.num_counted - np.isfinite(result.ratios).sum(axis=-1)
   rng = np.random.default_rng([seed, 5])
   found = []
-  for s in result.ranking:
-    if s == reference:
-      continue
+  for s, _ in pairs:
     comparison = compare(evidence, s, reference)
     costs = np.log(evidence.costs.draw(rng, num_resamples)[:, (s, reference)])
     shifts = (costs[:, 1] - costs[:, 0])[:, list(evidence.base)]

@@ -3,7 +3,7 @@
 The quantity is the *speed-up*: the geometric mean over workloads and studies of the time of one
 over that of the other. A verdict needs a small p of the randomization test of all pairs. It also
 needs an *effect* (a speed-up in either direction) of at least `MIN_EFFECT`. Where the cost of a
-step was measured, the effect must exceed the noise of that cost.
+step was measured, the effect must exceed what the noise of costs makes of copies, of all pairs.
 
 Few studies on few workloads decide nothing, whatever their times: there are too few patterns of
 signs for a small p.
@@ -80,7 +80,7 @@ def one_pair(result: Result, a: str, b: str, *, seed: int) -> Verdict:
 def _of_pairs(result: Result, pairs: Sequence[tuple[int, int]], seed: int) -> tuple[Verdict, ...]:
   if not pairs:
     return ()
-  evidence = gather(result)
+  evidence = gather(result, pairs)
   comparisons = [compare(evidence, *pair) for pair in pairs]
   weighted = np.array([one.weighted.ravel() for one in comparisons])
   present = np.array([~np.isnan(one.differences).ravel() for one in comparisons]).any(axis=0)

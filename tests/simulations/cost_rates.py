@@ -3,19 +3,21 @@
     PYTHONPATH=.:tests/unit python tests/simulations/cost_rates.py
 
 The first table is for pairs of submissions that take the same steps, which cost the same or 4 %
-more. A difference is found if a board calls one of the two better. The second is for algorithms
-that are measured on a quiet host and on a busy one, by the code that measures real ones. Some have
-periodic work. The third says how long this takes, beside the trials of two submissions without
+more. A difference is found if a board calls one of the two better. The second is for many equal
+submissions, of which no two should be told apart. The third is for algorithms that are measured on
+a quiet host and on a busy one, by the code that measures real ones. Some have periodic work. The
+last says how long this takes, beside the trials of two submissions without
 periodic work.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,12 +29,14 @@ from algorithmic_efficiency.experiments.race import probe, step_cost, trial_esti
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.results import race_files
 from scoring.cost_errors import CostErrors
-from scoring.statistics import verdicts
+from scoring.statistics import randomization, verdicts
 from scoring.statistics.comparison import Evidence, compare
 from scoring.statistics.randomization import Signs
 
 NUM_STUDIES = (5, 10, 20, 40)
 DIFFERENCE = 0.04
+ENTRIES = (2, 8)
+DESIGNS = ((2, 5), (4, 5), (4, 20))  # workloads and studies
 NUM_PATTERNS = 499  # of signs, where there are too many for all
 PROCESS_SD = 0.014  # of the log seconds of a step, from process to process
 ALGORITHMS = {
@@ -60,49 +64,69 @@ class Noise:
   process_sd: float = PROCESS_SD
   heavy: bool = False
 
-  def log_costs(self, rng: np.random.Generator, num_workloads: int, num_studies: int) -> np.ndarray:
-    """Draws [submission, workload, study]: log costs of a copy of the baseline and of two others.
+  def log_costs(
+    self, rng: np.random.Generator, num_entries: int, num_workloads: int, num_studies: int
+  ) -> np.ndarray:
+    """Draws [submission, workload, study]: log costs of a copy of the baseline, and of the entries.
 
-    True costs are 1; the error of the baseline's own process is in all three.
+    True costs are 1; the error of the baseline's own process is in all of them.
     """
-    places = self.place_sd * rng.standard_normal((4, num_workloads, 1))
-    shape = (4, num_workloads, num_studies)
+    shape = (2 + num_entries, num_workloads, num_studies)
+    places = self.place_sd * rng.standard_normal((*shape[:2], 1))
     draws = rng.standard_t(3, shape) / math.sqrt(3) if self.heavy else rng.standard_normal(shape)
     logs = places + self.process_sd * draws
     return logs[1:] - logs[0]
 
 
 def found(
-  noise: Noise, *, num_workloads: int, num_studies: int, ratio: float, num_suites: int
+  noise: Noise,
+  *,
+  num_workloads: int,
+  num_studies: int,
+  ratio: float,
+  num_suites: int,
+  num_entries: int = 2,
 ) -> float:
-  """The share of suites in which a pair is told apart whose costs differ by a log ratio."""
+  """The share of suites with a verdict on any pair, where the first costs more by a log ratio."""
   place = round(1e6 * noise.place_sd)
-  rng = np.random.default_rng([num_workloads, num_studies, round(1e6 * ratio), place, noise.heavy])
+  seed = [num_workloads, num_studies, round(1e6 * ratio), place, noise.heavy, num_entries]
+  rng = np.random.default_rng(seed)
   signs = Signs.of(num_workloads * num_studies, NUM_PATTERNS, NUM_PATTERNS)
-  return statistics.fmean(
-    _is_found(noise.log_costs(rng, num_workloads, num_studies), ratio, signs)
-    for _ in range(num_suites)
-  )
-
-
-def _is_found(log_costs: np.ndarray, ratio: float, signs: Signs) -> bool:
-  """Whether the verdict of a pair on log costs [submission, workload, study] is decided."""
-  copy, a, b = log_costs
-  num_workloads = len(copy)
-  errors = CostErrors(
-    log_sd=float(np.sqrt(np.mean(copy.mean(axis=-1) ** 2))),
+  pairs = [*itertools.combinations(range(num_entries), 2)]
+  shape = (num_entries, num_workloads)
+  exact = CostErrors(
+    log_sd=0.0,
     df=num_workloads,
-    places=np.zeros((2, num_workloads), dtype=int),
-    is_unit=np.zeros((2, num_workloads), dtype=bool),
+    places=np.zeros(shape, dtype=int),
+    is_unit=np.zeros(shape, dtype=bool),
   )
-  evidence = Evidence(
-    times=100.0 * np.exp(np.stack([a + ratio, b])),
-    seeds={},
-    base=range(num_workloads),
-    costs=errors,
-    max_ratio=4.0,
+  quantile = exact.quantile(pairs, range(num_workloads))
+  num_found = 0
+  for _ in range(num_suites):
+    copy, *entries = noise.log_costs(rng, num_entries, num_workloads, num_studies)
+    entries[0] += ratio
+    evidence = Evidence(
+      times=100.0 * np.exp(entries),
+      seeds={},
+      base=range(num_workloads),
+      costs=replace(exact, log_sd=float(np.sqrt(np.mean(copy.mean(axis=-1) ** 2)))),
+      cost_quantile=quantile,
+      max_ratio=4.0,
+    )
+    num_found += _is_any_decided(evidence, pairs, signs)
+  return num_found / num_suites
+
+
+def _is_any_decided(
+  evidence: Evidence, pairs: Sequence[tuple[int, int]], signs: randomization.Signs
+) -> bool:
+  comparisons = [compare(evidence, *pair) for pair in pairs]
+  weighted = np.array([one.weighted.ravel() for one in comparisons])
+  adjusted = randomization.step_down(weighted, signs).adjusted
+  return any(
+    verdicts.decide(one.effect, one.min_effect, p) != 'undecided'
+    for one, p in zip(comparisons, adjusted.tolist(), strict=True)
   )
-  return verdicts.of_pair(compare(evidence, 0, 1), signs) != 'undecided'
 
 
 def measured(host: FakeHost, folder: Path, num_studies: int) -> dict[str, tuple[float, float]]:
@@ -227,9 +251,35 @@ def table(num_suites: int, workloads: Sequence[int] = (1, 2, 4)) -> None:
         print('| ' + ' | '.join(cells) + ' |', flush=True)
 
 
+def many(num_suites: int) -> None:
+  """Prints how often there is any verdict among equal entries, whose costs have errors alone."""
+  print(
+    '| the error | entries | '
+    + ' | '.join(f'{w} workloads, {n} studies' for w, n in DESIGNS)
+    + ' |'
+  )
+  print('|---' * (2 + len(DESIGNS)) + '|')
+  for name, noise in SETTINGS.items():
+    for num_entries in ENTRIES:
+      rates = [
+        found(
+          noise,
+          num_workloads=num_workloads,
+          num_studies=num_studies,
+          ratio=0.0,
+          num_suites=num_suites,
+          num_entries=num_entries,
+        )
+        for num_workloads, num_studies in DESIGNS
+      ]
+      print(f'| {name} | {num_entries} | {" | ".join(f"{one:.1%}" for one in rates)} |', flush=True)
+
+
 def main() -> None:
   print('Pairs told apart, by the number of studies:')
   table(1000)
+  print('Equal entries, of which any two are told apart:')
+  many(400)
   overlaps, holds = agreement(60)
   for name in overlaps:
     print(f'{name}: intervals overlap {overlaps[name]:.1%}, both hold the cost {holds[name]:.1%}')

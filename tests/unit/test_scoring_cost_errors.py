@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -39,6 +40,21 @@ def test_draws_exceed_the_margin_as_often_as_it_says():
   logs = np.log(ERRORS.draw(np.random.default_rng(0), 40_000)[..., 0])
   margin = ERRORS.least_effect(A, B, [0], level=0.1)
   assert np.mean(np.abs(logs[:, A] - logs[:, B]) > margin) == pytest.approx(0.1, abs=0.005)
+
+
+def test_the_margin_of_many_pairs_holds_all_of_them_at_once():
+  pairs = [*itertools.combinations(range(5), 2)]
+  alone, together = (ERRORS.quantile(some, [0], level=0.1) for some in (pairs[:1], pairs))
+  rng = np.random.default_rng(1)
+  logs = np.log(ERRORS.draw(rng, 20_000)[..., 0])  # with a spread that is as uncertain
+  ratios = [
+    np.abs(logs[:, a] - logs[:, b]) / sd
+    for a, b in pairs
+    if (sd := ERRORS.difference_sd(a, b, [0]))
+  ]
+  assert np.mean(np.max(ratios, axis=0) > together) == pytest.approx(0.1, abs=0.01)
+  assert together > 1.5 * alone
+  assert np.mean(ratios[0] > alone) == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_error_of_a_mean_over_workloads_is_smaller():

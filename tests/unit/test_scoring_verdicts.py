@@ -163,7 +163,7 @@ class TestCells:
 
   def test_studies_without_a_partner_are_left_out(self, tmp_path):
     write_studies(tmp_path, {'a': {'ogbg': [100.0] * 5}, 'b': {'ogbg': [200.0, 200, 200]}})
-    comparison = compare(gather(scored(tmp_path, TWO)), 0, 1)
+    comparison = compare(gather(scored(tmp_path, TWO), [(0, 1)]), 0, 1)
     assert (comparison.num_studies, comparison.num_blocks, comparison.paired) == (3, 3, False)
 
   @pytest.mark.parametrize(
