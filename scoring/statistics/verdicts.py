@@ -106,15 +106,6 @@ def decide(effect: float, min_effect: float, adjusted_p: float) -> str:
   return 'better' if effect > 0 else 'worse'
 
 
-def of_pair(comparison: Comparison, signs: Signs) -> str:
-  """The verdict of a pair that is tested alone, by signs for as many blocks as it has studies."""
-  if comparison.is_same:
-    return 'same'
-  weighted = comparison.weighted[~np.isnan(comparison.differences)]
-  p = randomization.step_down(weighted[None], signs).adjusted[0]
-  return decide(comparison.effect, comparison.min_effect, float(p))
-
-
 def can_decide(num_blocks: int) -> bool:
   """Whether any times of so many pairs of studies, over all workloads, can give a verdict."""
   return randomization.least_p(num_blocks) <= LEVEL

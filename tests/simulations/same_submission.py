@@ -86,11 +86,8 @@ def lines(result: Result) -> Iterator[str]:
     f'{num_studies} studies with equal seeds: {paired.verdict}; {paired.speedup:.4f} times as '
     f'fast, p {paired.p:.3f}, and {paired.min_effect:.4f} is noise'
   )
-  signs = randomization.Signs.of(num_studies, SEED)
-  moved = (moved_on(evidence, places) for places in range(1, num_studies))
-  found = collections.Counter(
-    verdicts.of_pair(comparison.compare(one, 0, 1), signs) for one in moved
-  )
+  moved = [verdict(moved_on(evidence, places)) for places in range(1, num_studies)]
+  found = collections.Counter(moved)
   counts = ', '.join(f'{count} {name}' for name, count in sorted(found.items()))
   yield f'{num_studies - 1} sets of {num_studies} studies with other seeds: {counts}'
 
@@ -100,6 +97,14 @@ def moved_on(evidence: Evidence, places: int) -> Evidence:
   times = evidence.times.copy()
   times[1] = np.roll(times[1], places, axis=-1)
   return dataclasses.replace(evidence, times=times, seeds={})
+
+
+def verdict(evidence: Evidence) -> str:
+  """Returns the verdict on the first against the second."""
+  pair = comparison.compare(evidence, 0, 1)
+  signs = randomization.Signs.of(pair.num_blocks, SEED)
+  p = randomization.step_down(pair.weighted.reshape(1, -1), signs).adjusted[0]
+  return verdicts.decide(pair.effect, pair.min_effect, float(p))
 
 
 if __name__ == '__main__':
