@@ -70,7 +70,8 @@ def test_figures_of_the_records_are_those_of_the_present_rules(name: str, suite:
   for record in (first, second):
     command = f'python -m {renew.__name__} {record.workload}_{record.framework}.json'
     if definition.bundled:
-      assert renew.renewed(record, Path('no data'), first.reruns) == record, command
+      found = renew.renewed(record, Path('no data'), first.reruns)
+      assert target_page.page(found) == target_page.page(record), command  # to three digits
     elif record.timing is not None:
       assert record.timing.validation_size is not None, command
 
