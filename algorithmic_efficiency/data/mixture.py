@@ -24,6 +24,7 @@ from algorithmic_efficiency.data.pipeline import (
   ShardRows,
   bounds,
   check_sizes,
+  shard_of,
 )
 from algorithmic_efficiency.data.sources import Source, is_source
 
@@ -177,14 +178,15 @@ class OneAfterTheOther:
     self._hash = _hash(mixture)
 
   def rows(self, batch: int) -> ShardRows:
-    positions = np.arange(*bounds(batch, self._batch_size, self._shard), dtype=np.int64)
+    positions = np.arange(*bounds(batch, self._batch_size, (0, 1)), dtype=np.int64)
     weights = (positions < self._num_examples).astype(np.float32)
     positions = np.minimum(positions, self._num_examples - 1)
     positions = positions * int(self._ends[-1]) // self._num_examples
     parts = np.searchsorted(self._ends, positions, side='right').astype(np.int64)
     starts = np.concatenate([[0], self._ends[:-1]])
     indices = positions - starts[parts]
-    return ShardRows(indices, np.zeros_like(indices), weights, parts)
+    rows = ShardRows(indices, np.zeros_like(indices), weights, parts)
+    return shard_of(rows, self._shard)
 
   def identity(self) -> dict[str, int]:
     return {

@@ -38,6 +38,7 @@ class ShardRows(NamedTuple):
       where each example is a row.
     keys: uint64 [examples], for `random_numbers.draws`: augmentation by a loader. None in
       evaluation, and where a transform draws.
+    of_batch: all rows of an evaluated batch, of which these are a part; else None.
   """
 
   indices: np.ndarray
@@ -46,6 +47,12 @@ class ShardRows(NamedTuple):
   parts: np.ndarray | None = None
   edges: np.ndarray | None = None
   keys: np.ndarray | None = None
+  of_batch: ShardRows | None = None
+
+  @property
+  def whole(self) -> ShardRows:
+    """All rows of an evaluated batch: its shards must have one shape."""
+    return self if self.of_batch is None else self.of_batch
 
   @property
   def num_rows(self) -> int:
@@ -192,10 +199,10 @@ class InOrder:
     self._shard = shard
 
   def rows(self, batch: int) -> ShardRows:
-    positions = np.arange(*bounds(batch, self._batch_size, self._shard), dtype=np.int64)
+    positions = np.arange(*bounds(batch, self._batch_size, (0, 1)), dtype=np.int64)
     weights = (positions < self._num_examples).astype(np.float32)
     indices = np.minimum(positions, self._num_examples - 1)
-    return ShardRows(indices, np.zeros_like(indices), weights)
+    return shard_of(ShardRows(indices, np.zeros_like(indices), weights), self._shard)
 
   def identity(self) -> dict[str, int]:
     return {'num_examples': self._num_examples, 'batch_size': self._batch_size}
@@ -337,6 +344,20 @@ def bounds(batch: int, batch_size: int, shard: Shard) -> tuple[int, int]:
   num_rows = batch_size // count
   start = batch * batch_size + index * num_rows
   return start, start + num_rows
+
+
+def shard_of(rows: ShardRows, shard: Shard) -> ShardRows:
+  """Returns a shard of the rows of an evaluated batch."""
+  if shard == (0, 1):
+    return rows
+  own = slice(*bounds(0, rows.num_rows, shard))
+  return ShardRows(
+    rows.indices[own],
+    rows.epochs[own],
+    None if rows.weights is None else rows.weights[own],
+    None if rows.parts is None else rows.parts[own],
+    of_batch=rows,
+  )
 
 
 def check_sizes(num_examples: int, batch_size: int, shard: Shard) -> None:

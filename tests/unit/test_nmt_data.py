@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import streams
-from algorithmic_efficiency.data.pipeline import ShardRows
+from algorithmic_efficiency.data.pipeline import InOrder, ShardRows
 from algorithmic_efficiency.data.records import Ragged
 from workloads.nmt import batches, parallel_text_data, vocabulary
 from workloads.nmt.data_records import (
@@ -49,7 +49,7 @@ def drawn_pairs(number, seed=0):
 
 
 def pairs(source, target, **options):
-  options = {'num_evaluated': len(source), 'group_size': 4, **options}
+  options = {'num_evaluated': len(source), **options}
   return batches.Pairs(ragged(source), ragged(target), data=DATA, **options)
 
 
@@ -117,50 +117,64 @@ def stream_of(packed, batch_size, **changes):
 
 class TestEvaluation:
   @settings(max_examples=15, deadline=None)
-  @given(number=st.integers(1, 70), seed=st.integers(0, 99), group=st.integers(1, 9))
-  def test_each_pair_comes_once_in_a_row_of_its_own(self, number, seed, group):
+  @given(
+    number=st.integers(1, 70), seed=st.integers(0, 99), own=st.integers(1, 9), count=st.integers(1, 3)
+  )
+  def test_each_pair_comes_once_and_the_shards_of_a_batch_have_one_width(
+    self, number, seed, own, count
+  ):
+    """For any size of a batch, on any number of processes."""
     source, target = drawn_pairs(number, seed)
-    found = pairs(source, target, group_size=group, first_number=1_000)
+    found = pairs(source, target, first_number=1_000)
+    sizes = {'num_examples': number, 'batch_size': own * count}
+    orders = [InOrder(**sizes, shard=(index, count)) for index in range(count)]
     seen = []
-    for start in range(0, number, group):
-      indices = np.arange(start, min(start + group, number))
-      batch = found(ShardRows(indices, np.zeros_like(indices), np.ones(len(indices))))
+    for number_of_batch in range(orders[0].num_batches):
+      rows = [order.rows(number_of_batch) for order in orders]
+      shards = [found(one) for one in rows]
+      assert len({shard['inputs'].shape for shard in shards}) == 1
+      batch = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
       assert batch.keys() == {'inputs', 'targets', 'weights', 'pair'}
       width = batch['inputs'].shape[1]
-      assert batch['targets'].shape == batch['weights'].shape == (len(indices), width)
+      assert batch['targets'].shape == batch['weights'].shape == (own * count, width)
       longest = max(np.count_nonzero(batch[side], axis=1).max() for side in batches.SIDES)
       assert width == min(one for one in bucket_lengths(DATA) if one >= longest)
       np.testing.assert_array_equal(batch['weights'], batch['targets'] != PADDING_ID)
-      for row, pair in enumerate(batch['pair'] - 1_000):
+      counts = np.concatenate([one.weights for one in rows]) > 0
+      for row in np.flatnonzero(counts):
+        pair = batch['pair'][row] - 1_000
         assert np.trim_zeros(batch['inputs'][row]).tolist() == source[pair]
         assert np.trim_zeros(batch['targets'][row]).tolist() == target[pair]
         seen.append(pair)
     assert sorted(seen) == list(range(number))
 
-  def test_the_shards_of_a_batch_have_one_width(self):
-    source, target = drawn_pairs(40)
-    found = pairs(source, target, group_size=8)
-    for start in range(0, 40, 8):
-      halves = (np.arange(first, first + 4) for first in (start, start + 4))
-      shapes = {found(ShardRows(own, own * 0, np.ones(4)))['inputs'].shape for own in halves}
-      assert len(shapes) == 1
+  @pytest.mark.parametrize(('size', 'number'), [(64, 1_014), (128, 3_000), (7, 1_014), (128, 512)])
+  def test_the_first_batch_is_a_fair_sample(self, size, number):
+    """Its lengths are distributed as those of all pairs, and so are those of its first part."""
+    lengths = np.random.default_rng(0).geometric(0.1, number)
+    order = batches.evaluation_order(lengths, size)
+    for part in (size, max(4, size // 4)):
+      first = lengths[order[:part]]
+      # No share of pairs up to a length differs by more than one pair, or two of an uneven part.
+      for length in np.unique(lengths):
+        shares = (first <= length).mean(), (lengths <= length).mean()
+        assert abs(np.diff(shares)) <= (1 if part == size else 2) / part
 
-  def test_any_first_groups_are_spread_over_all_lengths(self):
-    lengths = np.random.default_rng(0).permutation(np.arange(640))
-    groups = lengths[batches.evaluation_order(lengths, 10)].reshape(64, 10)
-    assert (groups.max(axis=1) - groups.min(axis=1) == 9).all()
-    assert abs(groups[0].mean() - lengths.mean()) <= 10
+  def test_any_other_first_batches_are_spread_over_all_lengths(self):
+    lengths = np.random.default_rng(0).permutation(np.arange(650))
+    rest = lengths[batches.evaluation_order(lengths, 10)][10:].reshape(64, 10)
+    assert (np.ptp(rest, axis=1) <= 10).all()
     for number in (3, 7, 15, 31, 64):
-      assert abs(groups[:number].mean() - lengths.mean()) <= 10
-      assert np.ptp(np.diff(np.sort(groups[:number].mean(axis=1)))) < 1e-9
+      assert abs(rest[:number].mean() - lengths.mean()) <= 11
+      assert np.ptp(np.diff(np.sort(rest[:number].mean(axis=1)))) < 2
 
   @pytest.mark.parametrize('size', [1, 3, 64, 100])
-  def test_the_longest_pairs_that_fill_no_group_come_last(self, size):
-    lengths = np.arange(65)
+  def test_the_longest_pairs_that_fill_no_batch_come_last(self, size):
+    lengths = np.arange(165)
     order = batches.evaluation_order(lengths, size)
     assert sorted(order.tolist()) == lengths.tolist()
-    rest = 65 % size
-    assert order[65 - rest :].tolist() == lengths[65 - rest :].tolist()
+    assert (np.diff(order[165 - 165 % size :]) > 0).all()
+    assert order[: len(order) - 165 % size].size % size == 0
 
   def test_only_the_evaluated_part_of_training_is_sorted(self):
     source, target = drawn_pairs(12)

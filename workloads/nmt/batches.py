@@ -9,7 +9,7 @@ A training batch has packed rows. Both sides of a pair have the same segment num
 - `weights`: float32 [batch, row_length], 1 at target tokens that count, 0 in padding.
 
 An evaluation batch has one pair a row, and `inputs`, `targets` and `weights` alone, [batch, width].
-The width is the smallest bucket that holds all sentences of the batch. Names and types are
+The width is the smallest bucket that holds all sentences of the global batch. Names and types are
 AlgoPerf's. As there, a token 0 within a sentence is padding, too.
 """
 
@@ -49,7 +49,6 @@ class Pairs:
     data: lengths of rows and of sentences.
     chosen: numbers of the pairs of the split, int64 [pairs]; None for all, in their order.
     num_evaluated: how many of them are evaluated, from the first.
-    group_size: pairs that are evaluated together; those of a group are about equally long.
     first_number: number of the first pair in `pair`, int32 [batch], which evaluation batches have
       in addition; None for no such numbers.
   """
@@ -61,7 +60,6 @@ class Pairs:
     *,
     data: Data,
     num_evaluated: int,
-    group_size: int,
     chosen: np.ndarray | None = None,
     first_number: int | None = None,
   ):
@@ -71,14 +69,8 @@ class Pairs:
     self._first_number = first_number
     lengths = np.stack([side.lengths for side in self._sides], axis=1)
     self.lengths = lengths[self._chosen]
-    longest = self.lengths[:num_evaluated].max(axis=1)
-    self._order = evaluation_order(longest, group_size)
-    # The bucket of a group, so that the shards of a batch have one width.
-    groups = np.arange(len(longest)) // group_size
-    most = np.zeros(groups[-1] + 1, np.int64)
-    np.maximum.at(most, groups, longest[self._order])
-    buckets = np.array(bucket_lengths(data))
-    self._widths = buckets[np.searchsorted(buckets, most)][groups]
+    self._longest = self.lengths[:num_evaluated].max(axis=1)
+    self._orders: dict[int, np.ndarray] = {}  # by the size of a batch
 
   def __len__(self) -> int:
     return len(self._chosen)
@@ -94,30 +86,45 @@ class Pairs:
         rows.edges,
         packed_length(self._data),
       )
-    pairs = self._chosen[self._order[rows.indices]]
-    width = int(self._widths[rows.indices].max())
+    order = self._order(rows.whole.num_rows)
+    width = self._width(order[rows.whole.indices])
+    pairs = self._chosen[order[rows.indices]]
     batch = padded_batch([_taken(side, pairs) for side in self._sides], width)
     if self._first_number is not None:
       batch['pair'] = (pairs + self._first_number).astype(np.int32)
     return batch
 
+  def _order(self, batch_size: int) -> np.ndarray:
+    if batch_size not in self._orders:
+      self._orders[batch_size] = evaluation_order(self._longest, batch_size)
+    return self._orders[batch_size]
 
-def evaluation_order(lengths: np.ndarray, group_size: int) -> np.ndarray:
+  def _width(self, pairs: np.ndarray) -> int:
+    """Returns the smallest bucket that holds the sentences of a whole batch."""
+    buckets = bucket_lengths(self._data)
+    return buckets[np.searchsorted(buckets, self._longest[pairs].max())]
+
+
+def evaluation_order(lengths: np.ndarray, batch_size: int) -> np.ndarray:
   """Returns the order in which pairs are evaluated, int64 [pairs].
 
-  Pairs are sorted by length and cut into groups. The first group has medium lengths, and any number
-  of first groups is spread over all lengths: their order is that of van der Corput (1935). So a
-  part of an evaluation stands for the whole. The rest, which fills no group, has the longest pairs
-  and comes last.
+  The first batch is a fair sample: its pairs have evenly spaced places among all, by length. So has
+  any beginning of it. The others are sorted by length into batches, so that little is padded, and
+  these batches are in the order of van der Corput (1935). The last, which may not be full, has the
+  longest pairs.
 
   Args:
     lengths: length of the longer sentence of each pair, int [pairs].
-    group_size: pairs of a group.
+    batch_size: pairs of a batch.
   """
   by_length = np.argsort(lengths, kind='stable')
-  num_groups = len(lengths) // group_size
-  groups = by_length[: num_groups * group_size].reshape(num_groups, group_size)
-  return np.concatenate([groups[_spread(num_groups)].reshape(-1), by_length[groups.size :]])
+  num_sampled = min(batch_size, len(lengths))
+  spaced = (2 * np.arange(num_sampled) + 1) * len(lengths) // (2 * num_sampled)
+  rest = np.delete(by_length, spaced)
+  num_batches = len(rest) // batch_size
+  full = rest[: num_batches * batch_size].reshape(num_batches, batch_size)
+  sample = by_length[spaced][_spread(num_sampled)]
+  return np.concatenate([sample, full[_spread(num_batches)].reshape(-1), rest[full.size :]])
 
 
 def _spread(number: int) -> np.ndarray:

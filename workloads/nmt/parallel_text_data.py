@@ -62,7 +62,7 @@ def loader(definition: WorkloadDefinition, root: Path, split: str) -> batches.Pa
   """
   prepared = records.open_prepared(root)
   _check(prepared, definition.data)
-  pairs = _pairs(prepared, definition.data, definition.splits, definition.batch_sizes.eval, split)
+  pairs = _pairs(prepared, definition.data, definition.splits, split)
   return pairs.packed() if split == 'train' else pairs
 
 
@@ -79,7 +79,7 @@ def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) 
 
 @functools.lru_cache(maxsize=8)
 def _pairs(
-  prepared: records.Prepared, data: ParallelText, splits: Splits, group_size: int, split: str
+  prepared: records.Prepared, data: ParallelText, splits: Splits, split: str
 ) -> batches.Pairs:
   """Returns the pairs of a split; each evaluation opens it anew."""
   inputs, targets = (prepared.field(f'{split}/{side}') for side in batches.SIDES)
@@ -92,7 +92,6 @@ def _pairs(
     targets,
     data=data,
     num_evaluated=splits.eval_train if split == 'train' else len(inputs),
-    group_size=group_size,
     chosen=chosen,
     first_number=held_out.get(split, splits.validation + (splits.test or 0)),
   )

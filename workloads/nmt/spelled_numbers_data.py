@@ -22,7 +22,7 @@ def loader(definition: WorkloadDefinition, root: Path | None, split: str) -> bat
   Raises:
     UserError: the phrases or their pieces differ from those of the definition.
   """
-  pairs = _pairs(definition.data, definition.splits, definition.batch_sizes.eval, split)
+  pairs = _pairs(definition.data, definition.splits, split)
   return pairs.packed() if split == 'train' else pairs
 
 
@@ -37,7 +37,7 @@ def fake_eval_batch(definition: WorkloadDefinition, batch_size: int, seed: int) 
 
 
 @functools.lru_cache(maxsize=4)
-def _pairs(data: SpelledNumbers, splits: Splits, group_size: int, split: str) -> batches.Pairs:
+def _pairs(data: SpelledNumbers, splits: Splits, split: str) -> batches.Pairs:
   """Returns the pairs of a split; each evaluation opens it anew."""
   source, target = spelled_numbers.tokens(data, splits).sides[split]
   return batches.Pairs(
@@ -45,5 +45,4 @@ def _pairs(data: SpelledNumbers, splits: Splits, group_size: int, split: str) ->
     target,
     data=data,
     num_evaluated=splits.eval_train if split == 'train' else len(source),
-    group_size=group_size,
   )
