@@ -118,7 +118,10 @@ def stream_of(packed, batch_size, **changes):
 class TestEvaluation:
   @settings(max_examples=15, deadline=None)
   @given(
-    number=st.integers(1, 70), seed=st.integers(0, 99), own=st.integers(1, 9), count=st.integers(1, 3)
+    number=st.integers(1, 70),
+    seed=st.integers(0, 99),
+    own=st.integers(1, 9),
+    count=st.integers(1, 3),
   )
   def test_each_pair_comes_once_and_the_shards_of_a_batch_have_one_width(
     self, number, seed, own, count
