@@ -112,7 +112,7 @@ def beam_search(
     live_scores, kept = _best(scores.masked_fill(ends, -torch.inf), num_beams)
     live, beams = sequences[rows, kept], beams[rows, kept]
     tokens = live[..., position].flatten()
-    if (ended_scores[:, -1] >= live_scores[:, 0] / penalties[-1]).all():
+    if not (ended_scores[:, -1] < live_scores[:, 0] / penalties[-1]).any():  # nor if it is NaN
       break
     order = (rows * num_beams + beams).flatten()
     cache = _pytree.tree_map(lambda x, order=order: x[order], cache)

@@ -182,6 +182,14 @@ def test_the_search_stops_when_nothing_can_become_better():
   assert calls == [3]
 
 
+@each_framework
+def test_the_search_stops_when_no_number_is_left(framework):
+  toy = Toy(0)
+  toy.end_bias = toy.end_bias * np.nan
+  found = toy.search(framework, 'beam_search', num_beams=4, length_penalty=0.6)
+  assert not np.asarray(found.tokens)[..., 1:].any()
+
+
 def test_length_penalties_are_those_of_the_paper():
   assert length_penalties(7, 0.6)[6] == pytest.approx(2**0.6)
   assert length_penalties(3, 0) == [1, 1, 1]

@@ -78,13 +78,15 @@ def test_both_searches_differ(searched):
   assert [one[0][0] for one in expected[1]] != [one[0][0] for one in expected[4]]
 
 
+@pytest.mark.parametrize('num_sentences', [1, 2])
 @pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch'])
-def test_of_a_packed_row_the_first_source_is_translated(framework):
+def test_of_a_packed_row_the_first_source_is_translated(framework, num_sentences):
+  """The row is as long as one sentence or as two."""
   model = Model(small(search=replace(small().model.search, num_beams=1)), framework)
   half = replace(model.definition.data, max_length=6)
   rows = pairs(replace(model.definition, data=half), 4)
   length = model.definition.data.max_length
-  packed = nmt_batches.packed([rows[:2], rows[2:]], length)
+  packed = nmt_batches.packed([rows[:2], rows[2:]], num_sentences * length)
   alone = nmt_batches.one_a_row([rows[0], rows[2]], length)
   found, expected = (model.generate(batch, is_last=True) for batch in (packed, alone))
   np.testing.assert_array_equal(found, expected)

@@ -231,9 +231,9 @@ def generate(
   The end token follows a translation, unless it is cut; 0 follows the end token.
   """
   data, search = definition.data, definition.model.search
-  sources = batch['inputs']
+  sources = batch['inputs'][:, : data.max_length]  # a packed row may be longer than a sentence
   if 'inputs_segmentation' in batch:
-    sources = jnp.where(batch['inputs_segmentation'] == 1, sources, 0)
+    sources = jnp.where(batch['inputs_segmentation'][:, : data.max_length] == 1, sources, 0)
   model, variables = model.unbind()  # a bound one cannot be called within a loop of JAX
   cache, memory = model.apply(variables, sources, method='start')
 

@@ -223,9 +223,9 @@ def generate(
   The end token follows a translation, unless it is cut; 0 follows the end token.
   """
   data, search = definition.data, definition.model.search
-  sources = batch['inputs']
+  sources = batch['inputs'][:, : data.max_length]  # a packed row may be longer than a sentence
   if 'inputs_segmentation' in batch:
-    sources = sources.masked_fill(batch['inputs_segmentation'] != 1, 0)
+    sources = sources.masked_fill(batch['inputs_segmentation'][:, : data.max_length] != 1, 0)
   cache, memory = model.start(sources)
 
   def step(tokens: torch.Tensor, cache: _Cache) -> tuple[torch.Tensor, _Cache]:
