@@ -128,6 +128,9 @@ def _prepare(args: argparse.Namespace, data_dir: Path) -> int:
   for field, number in prepared.skipped.items():
     split = field.partition('/')[0]
     print(f'Left out of {split}: {number:,} images, which {prepared.root}/manifest.json names.')
+  for field, reasons in prepared.left_out.items():
+    for reason, number in reasons.items():
+      print(f'Left out of {field.partition("/")[0]}: {number:,} {reason}.')
   return 0
 
 

@@ -123,6 +123,15 @@ class Prepared:
     fields = self.manifest['fields']
     return {name: len(field['skipped']) for name, field in fields.items() if 'skipped' in field}
 
+  @property
+  def left_out(self) -> dict[str, dict[str, int]]:
+    """Number of raw examples that were left out of each field, by reason; see `Writer.leave_out`.
+
+    Fields that lack none are not there.
+    """
+    fields = self.manifest['fields']
+    return {name: dict(field['left_out']) for name, field in fields.items() if 'left_out' in field}
+
   def num_examples(self, split: str) -> int:
     return self.manifest['splits'][split]
 
@@ -272,6 +281,7 @@ class Writer:
     self._files: dict[str, Any] = {}
     self._on_bad_image = on_bad_image
     self._skipped: dict[str, list[str]] = {}
+    self._left_out: dict[str, dict[str, int]] = {}
     self._resume()
 
   @property
@@ -329,6 +339,16 @@ class Writer:
         f'{name} {reason}. Replace the file, or leave such images out with --on_bad_image skip.'
       )
     self._skipped.setdefault(field, []).append(f'{name} {reason}')
+
+  def leave_out(self, field: str, reason: str, number: int) -> None:
+    """Notes in the manifest that raw examples are left out of a field, before it is written.
+
+    Args:
+      reason: what they are, such as 'pairs with an empty sentence'.
+      number: how many there are; nothing is noted of 0.
+    """
+    if number:
+      self._left_out.setdefault(field, {})[reason] = number
 
   def array(
     self,
@@ -441,6 +461,8 @@ class Writer:
   def _complete(self, field: str, description: dict[str, Any]) -> None:
     if self._skipped.get(field):
       description = {**description, 'skipped': self._skipped[field]}
+    if field in self._left_out:
+      description = {**description, 'left_out': self._left_out[field]}
     self._fields[field] = description
     self._write_journal()
 

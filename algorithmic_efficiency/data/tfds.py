@@ -95,13 +95,14 @@ class Builder:
     """Yields text features of each example of a split, in the builder's order.
 
     Raises:
-      UserError: a split or feature is missing, or the files cannot be read or are incomplete.
+      UserError: a split or feature is missing, or the files cannot be read or are incomplete. A
+        text is not UTF-8.
     """
     total = self.num_examples(split)
     self._check_features(names)
     number = 0
     for number, example in enumerate(self._examples(split, names), 1):
-      yield tuple(example[name].decode() for name in names)
+      yield tuple(self._text(example[name], name, split, number) for name in names)
       if not number % _BLOCK_EXAMPLES:
         progress(f'read {split}', number, total)
     if number != total:
@@ -117,6 +118,19 @@ class Builder:
     source = _data_source(self._builder, split)
     for start in range(0, len(source), _BLOCK_EXAMPLES):
       yield from source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, len(source))))
+
+  def _text(self, content: bytes, name: str, split: str, number: int) -> str:
+    """
+    Raises:
+      UserError: it is not UTF-8.
+    """
+    try:
+      return content.decode()
+    except UnicodeDecodeError as error:
+      raise errors.UserError(
+        f'{self.folder}, {split}, example {number}: the feature {name!r} must be UTF-8; it is not '
+        f'({error.reason} at byte {error.start}). Fetch or copy the data again.'
+      ) from None
 
   def _check_features(self, names: Sequence[str]) -> None:
     known = self._builder.info.features

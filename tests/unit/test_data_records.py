@@ -242,6 +242,17 @@ def test_an_attempt_that_failed_counts_no_skipped_image_twice(tmp_path):
   assert records.open_prepared(tmp_path / 'toys').skipped == {'train/images': 1}
 
 
+def test_what_is_left_out_is_counted_in_the_manifest_also_after_a_break(tmp_path):
+  out = writer(tmp_path / 'toys')
+  out.leave_out('train/images', 'tiny images', 3)
+  out.leave_out('train/images', 'large images', 0)
+  out.ragged('train/images', [np.zeros(2, np.uint8)], dtype=np.uint8)
+  again = writer(tmp_path / 'toys')
+  assert again.has('train/images')
+  again.finish()
+  assert records.open_prepared(tmp_path / 'toys').left_out == {'train/images': {'tiny images': 3}}
+
+
 def broken_after_a_skip(out):
   out.skip('train/images', 'b.jpg', 'is truncated')
   yield np.zeros((2, 2), np.uint8)

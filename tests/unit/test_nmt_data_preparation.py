@@ -9,6 +9,7 @@ import sys
 import tarfile
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +17,18 @@ import small_translation as small
 import tiny_texts
 from local_server import serving
 
-from algorithmic_efficiency import errors
-from algorithmic_efficiency.data import fetch
-from workloads.nmt import places, vocabulary
+from algorithmic_efficiency import cli, errors
+from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.data import catalog, fetch
+from workloads.nmt import parallel_text_data, places, vocabulary
 from workloads.nmt import texts as text_of_tokens
+from workloads.nmt.data_records import EOS_ID, PADDING_ID
+from workloads.nmt.text_files import Pair
 
 pytest.importorskip('sentencepiece')
 
 SIDES = ('inputs', 'targets')
+TRAIN_TARGETS_SHA256 = '56d2faf9a5c9086c762ecfb918c493a61f3c4f926685d30851a52b69cace99ec'
 
 
 def texts(prepared, definition):
@@ -96,7 +101,7 @@ class TestForms:
     for name, own in zip(places.names('wmt')['train'], parts, strict=True):
       english, german = zip(*(train[number] for number in own), strict=True)
       small.write(tmp_path / 'source', [*english, '', 'no'], f'{name}.en')
-      small.write(tmp_path / 'source', [*german, 'nein', ' '], f'{name}.de')
+      small.write(tmp_path / 'source', [*german, 'nein', ''], f'{name}.de')
     english, german = small.sentences(9, 1)
     small.write(tmp_path / 'source', english, 'newstest2013.en')
     small.write(tmp_path / 'source', german, 'newstest2013.de')
@@ -107,6 +112,21 @@ class TestForms:
       small.write(tmp_path / 'source', lines, f'newstest2014-deen-{side}.{language}.sgm')
     prepared = small.prepare(small.wmt(), tmp_path, tmp_path / 'source')
     assert texts(prepared, small.wmt()) == expected(turned=True)
+    assert prepared.left_out == {'train/inputs': {'pairs with an empty sentence': 8}}
+
+  @pytest.mark.parametrize('content', [b' ', b'\r', b'\t '])
+  @pytest.mark.parametrize(('split', 'file'), [('train', 'train.de'), ('test', 'test.en')])
+  def test_a_sentence_of_blanks_is_not_empty_as_in_tensorflow_datasets(
+    self, split, file, content, tmp_path
+  ):
+    """So that each split has the number of pairs that AlgoPerf has."""
+    source = small.write_all(tmp_path / 'source', names={**small.NAMES, 'test': 'test'})
+    line(source, file, 3, content)
+    prepared = small.prepare(small.wmt(), tmp_path, source)
+    assert prepared.num_examples(split) == getattr(small.SPLITS, split)
+    side = 'inputs' if file.endswith('.de') else 'targets'
+    assert prepared.field(f'{split}/{side}')[2].tolist() == [EOS_ID]
+    assert prepared.left_out == {}
 
 
 class TestDownloads:
@@ -239,6 +259,19 @@ class TestTensorFlowDatasets:
     for split, pairs in expected(turned=True).items():
       assert sorted(found[split]) == sorted(pairs)
 
+  def test_text_that_is_not_utf8_is_told_with_its_example(self, built, tmp_path):
+    for name in ('tiny_wmt17', 'tiny_wmt14'):
+      version = f'{name}/de-en/1.0.0'
+      folder = tiny_texts.as_tf_records(built / version, tmp_path / 'source' / version)
+    (path,) = folder.glob('*validation*')
+    path.write_bytes(path.read_bytes().replace(b'auf', b'a\xfcf', 1))
+    said = (
+      r"tiny_wmt14.*, validation, example \d: the feature 'de' must be UTF-8; it is not \(invalid"
+    )
+    with pytest.raises(errors.UserError, match=said):
+      small.prepare(small.wmt(), tmp_path, tmp_path / 'source')
+    assert [path.name for path in tmp_path.iterdir()] == ['source']
+
 
 class TestVocabulary:
   def test_it_is_trained_alike_each_time_and_has_the_numbers_of_algoperf(self, tmp_path):
@@ -255,12 +288,40 @@ class TestVocabulary:
     assert numbers == (0, 1, 2, -1)
     assert found.get_piece_size() == 60
 
-  def test_training_takes_the_first_text_only(self, monkeypatch):
-    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', 10)
-    taken = list(vocabulary._first_bytes(iter(['äbcd', 'efgh', 'ijkl', 'mnop'])))
-    assert taken == ['äbcd', 'efgh']
-    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', 12)
-    assert len(list(vocabulary._first_bytes(iter(['äbcd', 'efgh', 'ijkl', 'mnop', 'q'])))) == 4
+  def pairs(self, number):
+    """Pairs of 10 bytes with their line breaks."""
+    return [Pair(f'ä{place:03}', f'{place:03}', Path(), place) for place in range(number)]
+
+  @pytest.mark.parametrize(('num_bytes', 'taken'), [(1, 1), (10, 1), (11, 2), (20, 2), (999, 5)])
+  def test_training_takes_no_more_text_than_it_needs(self, num_bytes, taken, monkeypatch):
+    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', num_bytes)
+    assert list(vocabulary.first_pairs(self.pairs(5))) == self.pairs(5)[:taken]
+    assert len(vocabulary.shuffled_pairs(self.pairs(5))) == taken
+
+  def test_the_pairs_that_it_takes_come_from_all_corpora(self, monkeypatch):
+    """They are the first of an order which the numbers of the pairs decide alone."""
+    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', 10 * 100)
+    monkeypatch.setattr(vocabulary, '_BLOCK_PAIRS', 7)
+    taken = [pair.line for pair in vocabulary.shuffled_pairs(self.pairs(1_000))]
+    assert len(set(taken)) == 100 and taken != sorted(taken)
+    assert min(np.histogram(taken, 4, (0, 1_000))[0]) > 10
+    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', 10 * 30)
+    assert [pair.line for pair in vocabulary.shuffled_pairs(self.pairs(1_000))] == taken[:30]
+
+  def test_it_knows_the_words_of_each_corpus(self, tmp_path, monkeypatch):
+    """Although the first corpus alone has as much text as training takes."""
+    source = small.write_all(tmp_path / 'source', names={**small.NAMES, 'test': 'test'})
+    for name in ('train.en', 'train.de'):
+      (source / name).unlink()
+    for number, name in enumerate(places.names('wmt')['train']):
+      for language in ('en', 'de'):
+        small.write(source, [f'{"wxyz"[number] * 5} {language}'] * 15, f'{name}.{language}')
+    monkeypatch.setattr(vocabulary, '_TRAINING_BYTES', 15 * 18)
+    definition = small.wmt(vocab_size=16)
+    prepared = small.prepare(definition, tmp_path, source)
+    sha256 = prepared.manifest['files'][vocabulary.FILE]['sha256']
+    found = vocabulary.of_set(prepared.root, sha256, definition.data)
+    assert not any(PADDING_ID in one for one in found.encode(['w', 'x', 'y', 'z']))
 
   @pytest.mark.parametrize(
     ('content', 'changes', 'said'),
@@ -317,8 +378,8 @@ def line(folder, name, number, content):
 BAD_TEXT = {
   'unequal': (
     lambda folder: cut(folder, 'train.de', 58),
-    r'train.en and .*train.de must have as many lines .*; train.de ends with line 58, and train.en '
-    r'has a line 59',
+    r'train.en and .*train.de must have as many sentences .*; train.de ends after 58, and train.en '
+    r'has another in line 59',
   ),
   'empty': (lambda folder: cut(folder, 'val.en', 0), r'val.en must hold text; it is empty'),
   'no UTF-8': (
@@ -335,8 +396,9 @@ BAD_TEXT = {
     r'must hold the validation text .* has none of them\.',
   ),
   'empty sentence': (
-    lambda folder: line(folder, 'val.de', 3, b' '),
-    r'val.en, line 3: each sentence of the validation text must have words',
+    lambda folder: line(folder, 'val.de', 3, b''),
+    r'needs 9 pairs in its validation split; the text has 8 without an empty sentence\. '
+    r'1 more have one, the first in .*val.en, line 3\.',
   ),
   'long sentence': (
     lambda folder: line(folder, 'val.de', 4, b'ein Mann ' * 40),
@@ -390,17 +452,71 @@ class TestBadText:
     with pytest.raises(errors.UserError, match='is defined on text with the SHA-256 abababababab'):
       small.prepare(small.multi30k(text_sha256='ab' * 32), tmp_path, source)
 
+  def test_a_set_of_other_text_than_that_of_the_target_is_not_opened(self, tmp_path):
+    """A definition that accepts any text opens a set of known text, too."""
+    source = small.write_all(tmp_path / 'source')
+    own = ''.join(
+      f'{english}\t{german}\n' for pairs in expected().values() for english, german in pairs
+    )
+    known = hashlib.sha256(own.encode()).hexdigest()
+    definitions = [small.multi30k(text_sha256=sha256) for sha256 in (known, '', 'ab' * 32)]
+    prepared = [
+      small.prepare(one, tmp_path / str(number), source)
+      for number, one in enumerate(definitions[:2])
+    ]
+    for definition, opened in ((0, 0), (1, 0), (1, 1)):
+      parallel_text_data.loader(definitions[definition], prepared[opened].root, 'train')
+    for definition, opened in ((0, 1), (2, 0)):
+      with pytest.raises(errors.UserError, match=r'must have been prepared with text_sha256='):
+        parallel_text_data.loader(definitions[definition], prepared[opened].root, 'train')
+
   def test_a_file_is_no_folder(self, tmp_path):
     source = small.write_all(tmp_path / 'source') / 'train.en'
     with pytest.raises(errors.UserError, match=r'must be a folder; .*train.en is a file'):
       small.prepare(small.multi30k(), tmp_path, source)
 
-  def test_algoperf_leaves_long_pairs_out_of_evaluation(self, tmp_path):
+  def test_algoperf_leaves_long_pairs_out_and_the_manifest_counts_them(self, tmp_path):
     source = small.write_all(tmp_path / 'source', names={**small.NAMES, 'test': 'test'})
     line(source, 'test.en', 2, b'a man ' * 90)
+    for number in (5, 9, 11):
+      line(source, 'train.de', number, b'ein Mann ' * 90)
     prepared = small.prepare(small.wmt(), tmp_path, source)
-    lengths = [prepared.field(f'test/{side}').lengths for side in SIDES]
-    assert [np.flatnonzero(one == 0).tolist() for one in lengths] == [[1], [1]]
+    for split, numbers in (('test', [1]), ('train', [4, 8, 10])):
+      lengths = [prepared.field(f'{split}/{side}').lengths for side in SIDES]
+      assert [np.flatnonzero(one == 0).tolist() for one in lengths] == [numbers, numbers]
+    reason = 'pairs with a sentence of more than 90 tokens'
+    assert prepared.left_out == {'test/inputs': {reason: 1}, 'train/inputs': {reason: 3}}
+
+  def test_the_segments_of_sgml_are_named_by_their_lines(self, tmp_path):
+    source = small.write_all(tmp_path / 'source')
+    for language in ('en', 'de'):
+      (source / f'test_2016_flickr.{language}').unlink()
+    for side, language, words in (('src', 'en', 'a man ' * 60), ('ref', 'de', 'ein Mann')):
+      own = ['<doc>', '<p>', *['<seg id="1">ein Mann</seg>', ''] * 3, f'<seg id="4">{words}</seg>']
+      small.write(source, own, f'test_2016_flickr-{side}.{language}.sgm')
+    said = r'test_2016_flickr-src.en.sgm, line 9: a sentence of the test text must have at most 64'
+    with pytest.raises(errors.UserError, match=said):
+      small.prepare(small.multi30k(), tmp_path, source)
+
+
+def test_the_command_says_what_was_left_out(tmp_path, capsys, monkeypatch):
+  source = small.write_all(tmp_path / 'source', names={**small.NAMES, 'test': 'test'})
+  line(source, 'train.de', 5, b'ein Mann ' * 90)
+  monkeypatch.setattr(catalog, 'definition_for', lambda name: small.wmt())
+  command = ['data', 'prepare', 'wmt', '--source', str(source), '--data_dir', str(tmp_path)]
+  assert cli.main(command) == 0
+  said = 'Left out of train: 1 pairs with a sentence of more than 90 tokens.'
+  assert said in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_the_text_of_multi30k_is_prepared_as_it_was(test_data, tmp_path):
+  """Its hash is that of the target, and one pair is too long."""
+  prepared = small.prepare(registry.workload('multi30k'), tmp_path, test_data / 'multi30k')
+  too_long = {'pairs with a sentence of more than 64 tokens': 1}
+  assert prepared.left_out == {'train/inputs': too_long}
+  stored = hashlib.sha256((prepared.root / 'train.targets.bin').read_bytes()).hexdigest()
+  assert stored == TRAIN_TARGETS_SHA256
 
 
 def test_a_set_may_have_no_test_split(tmp_path):

@@ -20,7 +20,7 @@ from algorithmic_efficiency.data.prepare import Progress, Source
 from . import places, vocabulary
 from .data_records import ParallelText
 from .noise import Noise
-from .text_files import Pair, TextError, TextFolder
+from .text_files import Line, Pair, TextError, TextFolder
 from .vocabulary import Vocabulary
 
 SETTINGS = 'settings.json'
@@ -30,18 +30,28 @@ _TRAIN, _HELD = 'train', 'heldout'  # builders of TensorFlow Datasets, by their 
 
 
 class Text(Protocol):
-  """Parallel text by split."""
+  """Parallel text by split.
+
+  Attributes:
+    is_shuffled: True if the pairs of all corpora are mixed already.
+  """
 
   folder: Path
+  is_shuffled: bool
 
   def pairs(self, split: str) -> Iterator[Pair]: ...
 
-  def lines(self, name: str) -> Iterator[str]: ...
+  def lines(self, name: str) -> Iterator[Line]: ...
 
 
 def settings(data: ParallelText) -> dict[str, object]:
-  """Returns what a prepared set depends on, as JSON has it; it is stored in `settings.json`."""
+  """Returns what a prepared set depends on, as JSON has it; it is stored in `settings.json`.
+
+  A definition that accepts any text has no `text_sha256`.
+  """
+  of_text = {'text_sha256': data.text_sha256} if data.text_sha256 else {}
   return {
+    **of_text,
     'source_language': data.source_language,
     'target_language': data.target_language,
     'max_length': data.max_length,
@@ -87,14 +97,39 @@ def _write(
   names = ['inputs', 'targets', *(['target_text'] if split in HELD_OUT else [])]
   if all(out.has(f'{split}/{name}') for name in names):
     return
-  pairs = _pairs(text, split, data)
-  if split == 'train' and data.noise_rate:
-    pairs = Noise.of(data, lambda: _pairs(text, split, data)).replaced(pairs)
+  pairs = _Complete(text, split, data)
   encoded = _Encoded(definition, split, found, progress)
-  encoded.read(pairs)
+  if split == 'train' and data.noise_rate:
+    encoded.read(Noise.of(data, lambda: _Complete(text, split, data)).replaced(pairs))
+  else:
+    encoded.read(pairs)
+  _check_number(definition, split, encoded.num_pairs, pairs)
+  out.leave_out(f'{split}/inputs', 'pairs with an empty sentence', pairs.num_left_out)
+  out.leave_out(
+    f'{split}/inputs',
+    f'pairs with a sentence of more than {data.max_length} tokens',
+    encoded.num_left_out,
+  )
   for name, side in zip(names, (encoded.inputs, encoded.targets, encoded.texts), strict=False):
     dtype = np.dtype(np.uint8) if name == 'target_text' else found.dtype
     out.ragged(f'{split}/{name}', side, dtype=dtype)
+
+
+def _check_number(definition: WorkloadDefinition, split: str, found: int, pairs: _Complete) -> None:
+  """
+  Raises:
+    TextError: there are more or fewer pairs than the definition has.
+  """
+  expected = getattr(definition.splits, split)
+  may_have_more = split == 'train' and definition.data.nested_subset
+  if found == expected or (may_have_more and found > expected):
+    return
+  empty = f' {pairs.num_left_out:,} more have one, the first in {pairs.first_left_out}.'
+  raise TextError(
+    f'{definition.name} needs {expected:,} pairs in its {split} split; the text has {found:,} '
+    f'without an empty sentence.{empty if pairs.num_left_out else ""} Give the whole text, or '
+    'define a workload of your own, with its own data set and splits.'
+  )
 
 
 def _text(
@@ -126,6 +161,8 @@ def _text(
 class _BuiltText:
   """Text that TensorFlow Datasets has prepared, such as a folder that AlgoPerf has filled."""
 
+  is_shuffled = True
+
   def __init__(self, builders: tfds.Builders, data: ParallelText, progress: Progress):
     self._builders = builders
     self._languages = (data.source_language, data.target_language)
@@ -142,36 +179,49 @@ class _BuiltText:
   def pairs(self, split: str) -> Iterator[Pair]:
     builder = self._builders[_TRAIN if split == 'train' else _HELD]
     found = builder.texts(split, self._languages, self._progress)
-    for number, (source, target) in enumerate(found, 1):
-      yield Pair(source, target, builder.folder / split, number)
+    try:
+      for number, (source, target) in enumerate(found, 1):
+        yield Pair(source, target, builder.folder / split, number)
+    except errors.UserError as error:
+      raise TextError(str(error)) from None
 
-  def lines(self, name: str) -> Iterator[str]:
+  def lines(self, name: str) -> Iterator[Line]:
     raise errors.UserError(
       f'train_source needs text files in --source, one of them {name}; {self.folder} has the data '
       'of TensorFlow Datasets, in another order.'
     )
 
 
-def _pairs(text: Text, split: str, data: ParallelText) -> Iterator[Pair]:
-  """Yields the pairs of a split; those of training without an empty sentence.
+class _Complete:
+  """The pairs of a split without those that have an empty sentence, as in TensorFlow Datasets.
 
-  Raises:
-    TextError: a held-out sentence is empty.
+  A sentence of blanks is not empty.
+
+  Attributes:
+    num_left_out: pairs without a sentence among those that were read.
+    first_left_out: where the first of them is.
   """
-  pairs = text.pairs(split)
-  if split == 'train' and data.train_source:
-    pairs = _with_source(pairs, text.lines(data.train_source), text.folder / data.train_source)
-  for pair in pairs:
-    if pair.source.strip() and pair.target.strip():
-      yield pair
-    elif split != 'train':
-      raise TextError(
-        f'{pair.where}: each sentence of the {split} text must have words; one of this pair is '
-        'empty. Remove the line from both files.'
-      )
+
+  def __init__(self, text: Text, split: str, data: ParallelText):
+    self._text = text
+    self._split = split
+    self._train_source = data.train_source if split == 'train' else ''
+    self.num_left_out = 0
+    self.first_left_out = ''
+
+  def __iter__(self) -> Iterator[Pair]:
+    pairs = self._text.pairs(self._split)
+    if name := self._train_source:
+      pairs = _with_source(pairs, self._text.lines(name), self._text.folder / name)
+    for pair in pairs:
+      if pair.source and pair.target:
+        yield pair
+      else:
+        self.num_left_out += 1
+        self.first_left_out = self.first_left_out or pair.where
 
 
-def _with_source(pairs: Iterable[Pair], lines: Iterator[str], path: Path) -> Iterator[Pair]:
+def _with_source(pairs: Iterable[Pair], lines: Iterator[Line], path: Path) -> Iterator[Pair]:
   """Yields pairs with other source sentences.
 
   Raises:
@@ -185,7 +235,7 @@ def _with_source(pairs: Iterable[Pair], lines: Iterator[str], path: Path) -> Ite
         f'{"more" if pair is None else f"{number - 1}"}, and there are '
         f'{number - 1 if pair is None else "more"} pairs.'
       )
-    yield pair._replace(source=line, path=path, line=number)
+    yield pair._replace(source=line.text, path=path, line=line.number)
 
 
 def _check_text(text: Text, definition: WorkloadDefinition) -> None:
@@ -217,15 +267,16 @@ def _vocabulary(
     given = vocabulary.find(text.folder, data)
     if given is None:
       progress('train the vocabulary', 0, None)
-    found = given or vocabulary.trained(_alternating(text, data), text.folder, data)
+    found = given or _trained(text, data)
   out.file(vocabulary.FILE, found.content)
   return found
 
 
-def _alternating(text: Text, data: ParallelText) -> Iterator[str]:
-  for pair in _pairs(text, 'train', data):
-    yield pair.source
-    yield pair.target
+def _trained(text: Text, data: ParallelText) -> Vocabulary:
+  """Trains a vocabulary on pairs of all corpora, mixed, as AlgoPerf does."""
+  pairs = _Complete(text, 'train', data)
+  sample = vocabulary.first_pairs(pairs) if text.is_shuffled else vocabulary.shuffled_pairs(pairs)
+  return vocabulary.trained(sample, text.folder, data)
 
 
 class _Block(NamedTuple):
@@ -251,7 +302,12 @@ class _Side:
 
 
 class _Encoded:
-  """The pairs of a split as tokens; a pair with a sentence that is too long is left out, empty."""
+  """The pairs of a split as tokens; a pair with a sentence that is too long is left out, empty.
+
+  Attributes:
+    num_pairs, num_left_out: pairs that were read, and those of them that are left out.
+    inputs, targets, texts: the tokens of both sides, and the targets of held-out pairs in UTF-8.
+  """
 
   def __init__(
     self, definition: WorkloadDefinition, split: str, found: Vocabulary, progress: Progress
@@ -260,37 +316,26 @@ class _Encoded:
     self._split = split
     self._vocabulary = found
     self._progress = progress
-    self._num_pairs = 0
-    self._num_left_out = 0
+    self.num_pairs = 0
+    self.num_left_out = 0
     self.inputs, self.targets, self.texts = _Side([]), _Side([]), _Side([])
 
   def read(self, pairs: Iterable[Pair]) -> None:
     """
     Raises:
-      TextError: there are more or fewer pairs than the definition has, or a sentence is too long.
+      TextError: a sentence is too long, or most are.
     """
     data = self._definition.data
     expected = getattr(self._definition.splits, self._split)
     for block in _blocks(pairs):
       self._add(block)
-      self._progress(f'encode {self._split}', self._num_pairs, expected)
-    is_enough = self._num_pairs >= expected if self._may_have_more else self._num_pairs == expected
-    if not is_enough:
-      raise TextError(
-        f'{self._definition.name} needs {expected:,} pairs in its {self._split} split; the text '
-        f'has {self._num_pairs:,} without an empty sentence. Give the whole text, or define a '
-        'workload of your own, with its own data set and splits.'
-      )
-    if self._num_left_out * 2 > self._num_pairs:
+      self._progress(f'encode {self._split}', self.num_pairs, expected)
+    if self.num_left_out * 2 > self.num_pairs:
       raise TextError(
         f'Most sentences of the {self._split} text must have at most {data.max_length} tokens; '
-        f'{self._num_left_out:,} of {self._num_pairs:,} pairs have a longer one. Divide the text '
+        f'{self.num_left_out:,} of {self.num_pairs:,} pairs have a longer one. Divide the text '
         'into sentences, one a line.'
       )
-
-  @property
-  def _may_have_more(self) -> bool:
-    return self._split == 'train' and self._definition.data.nested_subset
 
   def _add(self, block: list[Pair]) -> None:
     data, dtype = self._definition.data, self._vocabulary.dtype
@@ -301,7 +346,7 @@ class _Encoded:
         self._leave_out(pair, longest)
         for side in sides:
           side[place] = np.empty(0, dtype)
-    self._num_pairs += len(block)
+    self.num_pairs += len(block)
     for side, sentences in zip((self.inputs, self.targets), sides, strict=True):
       side.add(sentences, dtype)
     if self._split in HELD_OUT:
@@ -320,7 +365,7 @@ class _Encoded:
         f'tokens; one of this pair has {longest}. Divide it, or raise max_length in a workload of '
         'your own.'
       )
-    self._num_left_out += 1
+    self.num_left_out += 1
 
 
 def _blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -32,6 +32,13 @@ class TextError(errors.UserError):
   """The given text is not as it must be; what was prepared of it is useless."""
 
 
+class Line(NamedTuple):
+  """A sentence, and the number of its line."""
+
+  number: int
+  text: str
+
+
 class Pair(NamedTuple):
   """A pair of sentences, and the file and line of its source."""
 
@@ -55,6 +62,8 @@ class TextFolder:
       or they are not there, its file has a usual name.
   """
 
+  is_shuffled = False
+
   def __init__(self, folder: Path, data: ParallelText, names: Mapping[str, Sequence[str]]):
     self.folder = folder
     self._languages = (data.source_language, data.target_language)
@@ -76,7 +85,7 @@ class TextFolder:
     for paths in self._found(split):
       yield from _of_two(*paths) if len(paths) == 2 else self._of_one(paths[0])
 
-  def lines(self, name: str) -> Iterator[str]:
+  def lines(self, name: str) -> Iterator[Line]:
     """Yields the lines of a file, by its name.
 
     Raises:
@@ -142,7 +151,7 @@ class TextFolder:
 
   def _of_one(self, path: Path) -> Iterator[Pair]:
     is_turned = f'.{self._languages[1]}-{self._languages[0]}.' in path.name
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in _lines(path):
       columns = line.split('\t')
       if len(columns) != 2:
         raise TextError(
@@ -155,33 +164,38 @@ class TextFolder:
 
 def _of_two(source: Path, target: Path) -> Iterator[Pair]:
   lines = itertools.zip_longest(_lines(source), _lines(target))
-  for number, (one, other) in enumerate(lines, 1):
+  for count, (one, other) in enumerate(lines):
     if one is None or other is None:
       shorter, longer = (source, target) if one is None else (target, source)
       raise TextError(
-        f'{source} and {target} must have as many lines as each other; {shorter.name} ends with '
-        f'line {number - 1}, and {longer.name} has a line {number}.'
+        f'{source} and {target} must have as many sentences as each other; {shorter.name} ends '
+        f'after {count:,}, and {longer.name} has another in line {(one or other).number:,}.'
       )
-    yield Pair(one, other, source, number)
+    yield Pair(one.text, other.text, source, one.number)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[Line]:
   """Yields the lines of a text file, or the segments of an SGML file, without line breaks.
+
+  The first line shows which line breaks a file has. In a file without those of Windows, a carriage
+  return belongs to its sentence, as in TensorFlow Datasets.
 
   Raises:
     TextError: the file is empty, damaged or not UTF-8.
   """
   is_sgml = path.suffix == '.sgm'
-  number = 0
+  number, line_break = 0, '\n'
   try:
     with _opened(path) as file:
       for raw in file:
         number += 1
-        line = raw.decode().removesuffix('\n').removesuffix('\r')
+        if number == 1 and raw.endswith(b'\r\n'):
+          line_break = '\r\n'
+        line = raw.decode().removesuffix(line_break).removesuffix('\n')
         if not is_sgml:
-          yield line
+          yield Line(number, line)
         elif match := _SEGMENT.match(line):
-          yield match[1]
+          yield Line(number, match[1])
   except UnicodeDecodeError as error:
     raise TextError(
       f'{path}, line {number} must be UTF-8; it is not ({error.reason} at byte {error.start}). '

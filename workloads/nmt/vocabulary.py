@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import heapq
 import importlib.util
 import io
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.data import random_numbers
 
 from .data_records import BOS_ID, EOS_ID, PADDING_ID, ParallelText
+from .text_files import Pair
 
 FILE = 'sentencepiece.model'  # its name in a prepared set
 ALGOPERF_FILE = 'wmt_sentencepiece_model'  # its name in a folder that AlgoPerf has filled
 _FOLDER = Path(__file__).parent
 _TRAINING_BYTES = 10**7  # of the text on which AlgoPerf trains its model
+_BLOCK_PAIRS = 8192  # whose hashes are computed at a time
 _SEED = 0
 
 # How the model of this folder was trained: no normalization, and bytes for unknown characters, so
@@ -100,19 +105,20 @@ def find(folder: Path, data: ParallelText) -> Vocabulary | None:
   return None
 
 
-def trained(sentences: Iterator[str], where: Path | str, data: ParallelText) -> Vocabulary:
-  """Trains a vocabulary as AlgoPerf does, on the first ten million bytes of text.
+def trained(pairs: Iterable[Pair], where: Path | str, data: ParallelText) -> Vocabulary:
+  """Trains a vocabulary as AlgoPerf does, except that it takes one thread.
 
-  Training uses one thread, since the result depends on their number.
+  The result of training depends on the number of threads.
 
   Args:
-    sentences: sentences of both languages in turn.
+    pairs: sentences of both languages; see `first_pairs` and `shuffled_pairs`.
     where: where they come from, for messages.
 
   Raises:
     UserError: the text has too few pieces, or as `Vocabulary`.
   """
-  content = train(_first_bytes(sentences), where, data.vocab_size, GIVEN_OPTIONS)
+  sentences = (side for pair in pairs for side in (pair.source, pair.target))
+  content = train(sentences, where, data.vocab_size, GIVEN_OPTIONS)
   return Vocabulary(content, Path(FILE), data)
 
 
@@ -147,14 +153,41 @@ def train(
   return content.getvalue()
 
 
-def _first_bytes(sentences: Iterator[str]) -> Iterator[str]:
-  """Yields pairs of sentences until they have enough bytes, each with a line break."""
-  left = _TRAINING_BYTES
-  for place, sentence in enumerate(sentences):
-    if left <= 0 and place % 2 == 0:
+def first_pairs(pairs: Iterable[Pair]) -> Iterator[Pair]:
+  """Yields pairs until they have ten million bytes, as AlgoPerf does."""
+  num_bytes = 0
+  for pair in pairs:
+    yield pair
+    num_bytes += _num_bytes(pair)
+    if num_bytes >= _TRAINING_BYTES:
       return
-    left -= len(sentence.encode()) + 1
-    yield sentence
+
+
+def shuffled_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+  """Returns the `first_pairs` of all in an order of hashes of their numbers.
+
+  So they come from all corpora, and the sample depends on nothing but the text. It reads the pairs
+  once, and keeps no more of them than it returns.
+  """
+  kept: list[tuple[int, Pair]] = []  # a heap, with the last pair of the order on top
+  num_bytes = 0
+  numbered = iter(enumerate(pairs))
+  while block := list(itertools.islice(numbered, _BLOCK_PAIRS)):
+    numbers = np.array([number for number, _ in block])
+    hashes = random_numbers.keys(_SEED, np.zeros_like(numbers), numbers).tolist()
+    for place, (_, pair) in zip(hashes, block, strict=True):
+      if num_bytes >= _TRAINING_BYTES and place > -kept[0][0]:
+        continue
+      heapq.heappush(kept, (-place, pair))
+      num_bytes += _num_bytes(pair)
+      while num_bytes - _num_bytes(kept[0][1]) >= _TRAINING_BYTES:
+        num_bytes -= _num_bytes(heapq.heappop(kept)[1])
+  return [pair for _, pair in sorted(kept, reverse=True)]
+
+
+def _num_bytes(pair: Pair) -> int:
+  """Returns the bytes of both sentences, each with a line break."""
+  return len(pair.source.encode()) + len(pair.target.encode()) + 2
 
 
 def _check(processor: Any, content: bytes, where: Path, data: ParallelText) -> None:
