@@ -414,7 +414,7 @@ class DefinedWorkload(spec.Workload):
     self._task = task
     self._budget = budget
     self._eval_batch_size = eval_batch_size or definition.batch_sizes.eval
-    self._aux_dropout_rate = 0.0
+    self._aux_dropout_rate = definition.aux_dropout_rate
     self._param_shapes: Any = None
     self._param_types: Any = None
     self._param_roles: Any = None

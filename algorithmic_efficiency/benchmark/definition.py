@@ -29,7 +29,10 @@ _HASHED_AS = {'target': 'goal', 'bundled': 'embedded'}
 # Fields that describe a definition and change no result.
 _NOT_HASHED = ('summary', 'target_source', 'smoke', 'probes', 'independent_examples')
 # Fields that were added later: they enter the hash of definitions that use them.
-_HASHED_IF_USED = ('frozen_params', 'task_names', 'generation')
+_HASHED_IF_USED = ('frozen_params', 'task_names', 'generation', 'aux_dropout_rates')
+# Metadata of a field of a model or data record that was added later, likewise: it enters the hash
+# where it differs from its default.
+ADDED_LATER = {'is_hashed': 'if changed'}
 
 # The least and the largest value that a metric can have; values outside are mistakes of a file.
 METRIC_RANGES: Mapping[str, tuple[float, float]] = {
@@ -291,6 +294,8 @@ class WorkloadDefinition:
     smoke: sizes of `--smoke`; None if the workload has no code yet.
     output_params: keys for which `is_output_params` is true, by framework ('jax', 'pytorch').
     dropout_rate: rate that `model_fn` uses unless the submission gives one.
+    aux_dropout_rates: second dropout rate of a model that has one, by the suite's name; 0 in the
+      other suites.
     accelerator_dtype: compute type on GPUs and TPUs. CPUs compute in float32, and so do GPUs that
       have no bfloat16.
     train_mean: mean that inputs are normalized by: a number, or one for each channel.
@@ -326,6 +331,7 @@ class WorkloadDefinition:
   smoke: Smoke | None
   output_params: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
   dropout_rate: float = 0.0
+  aux_dropout_rates: Mapping[str, float] = field(default_factory=dict)
   accelerator_dtype: Literal['float32', 'bfloat16'] = 'float32'
   train_mean: float | tuple[float, ...] | None = None
   train_stddev: float | tuple[float, ...] | None = None
@@ -410,6 +416,12 @@ class WorkloadDefinition:
       batch_sizes=BatchSizes(train=SMOKE_BATCH_SIZE, eval=SMOKE_BATCH_SIZE),
     )
 
+  @property
+  def aux_dropout_rate(self) -> float:
+    """The second dropout rate within a suite; 0 of a definition that has several suites."""
+    rates = [self.aux_dropout_rates.get(suite, 0.0) for suite in self.suites]
+    return rates[0] if len(rates) == 1 else 0.0
+
   def content_hash(self) -> str:
     """Returns a hash of all fields that affect results, as 16 hexadecimal digits.
 
@@ -424,8 +436,21 @@ class WorkloadDefinition:
         del fields[name]
     for name, hashed_as in _HASHED_AS.items():
       fields[hashed_as] = fields.pop(name)
+    for name in ('model', 'data'):
+      for unchanged in _added_and_unchanged(getattr(self, name)):
+        del fields[name][unchanged]
     text = json.dumps(fields, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _added_and_unchanged(record: Any) -> list[str]:
+  """Returns the fields of a record that were added later and have their default."""
+  known = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
+  return [
+    one.name
+    for one in known
+    if one.metadata == ADDED_LATER and getattr(record, one.name) == one.default
+  ]
 
 
 def variant(

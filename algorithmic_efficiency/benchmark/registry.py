@@ -211,7 +211,13 @@ def _raced(definition: WorkloadDefinition, suite: Suite) -> WorkloadDefinition:
       f'{definition.name} has no budget in the suite {suite.name!r}; it has one in: '
       f'{", ".join(definition.suites) or "none"}.'
     )
-  return dataclasses.replace(definition, suites={suite.name: definition.suites[suite.name]})
+  return dataclasses.replace(
+    definition,
+    suites={suite.name: definition.suites[suite.name]},
+    aux_dropout_rates={
+      name: rate for name, rate in definition.aux_dropout_rates.items() if name == suite.name
+    },
+  )
 
 
 def task_of(definition: WorkloadDefinition) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from nmt_models import EVALUATION, FRAMEWORKS, VARIANTS, Model, code, each_framework, pairs, small
 
+from algorithmic_efficiency import backends
 from algorithmic_efficiency.backends import module as backend_module
-from algorithmic_efficiency.backends.base import TaskCode
+from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.layers.configs import AttentionConfig, BlockConfig, FeedForwardConfig
 from tests import quick_compiler
@@ -27,7 +29,9 @@ IN_JAX = pytest.param('jax', marks=pytest.mark.slow)  # what compiles, and other
 # What it computes.
 
 
-def plain_log_probs(definition: Any, params: Any, pair: nmt_batches.Pair) -> np.ndarray:
+def plain_log_probs(
+  definition: Any, params: Any, pair: nmt_batches.Pair, start: int = 0
+) -> np.ndarray:
   """The model of one pair in plain numpy, [target length, vocab]; the configs are written anew."""
   config, blocks = definition.model, registry.tasks()['nmt'].module('blocks')
   attention = AttentionConfig(
@@ -61,7 +65,7 @@ def plain_log_probs(definition: Any, params: Any, pair: nmt_batches.Pair) -> np.
     x = twin.block(block, names[0], params['encoder'][f'encoderblock_{index}'], x)
   context = normed(x, 'encoder', 'encoder_layernorm')
   block = replace(block, self_attention=replace(attention, causal=True), cross_attention=attention)
-  x = embedded(np.append(0, pair.target[:-1]))
+  x = embedded(np.append(start, pair.target[:-1]))
   for index in range(config.num_layers):
     own = params['decoder'][f'encoderdecoderblock_{index}']
     x = twin.block(block, names[1], own, x, context)
@@ -87,7 +91,7 @@ def test_a_model_is_that_of_plain_numpy(name):
 
 @pytest.mark.parametrize('framework', [IN_JAX, 'pytorch'])
 def test_packed_pairs_have_the_losses_that_they_have_alone(framework):
-  model = Model(small(), framework)
+  model = Model(small(packed_start='zero'), framework)
   half = replace(model.definition.data, max_length=LENGTH // 2)
   rows = pairs(replace(model.definition, data=half), 6)
   alone = model.losses(nmt_batches.one_a_row(rows, LENGTH))
@@ -98,6 +102,31 @@ def test_packed_pairs_have_the_losses_that_they_have_alone(framework):
     own = batch['targets_segmentation'][row] == segment
     expected = alone[number, : len(pair.target)]
     np.testing.assert_allclose(together[row, own], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize('framework', [IN_JAX, 'pytorch'])
+def test_in_wmt_a_packed_pair_starts_from_the_end_of_the_one_before_as_in_algoperf(framework):
+  definition = small('wmt')
+  params, _ = code('parity').to_jax(definition, nmt_models.weights(definition))
+  half = replace(definition.data, max_length=LENGTH // 3)
+  row = pairs(replace(definition, data=half), 3)
+  batch = nmt_batches.packed([row], LENGTH)
+  found = Model(definition, framework).log_probs(batch)[0]
+  for number, pair in enumerate(row, 1):
+    start = 0 if number == 1 else nmt_batches.EOS
+    expected = plain_log_probs(definition, params, pair, start)
+    own = batch['targets_segmentation'][0] == number
+    np.testing.assert_allclose(found[own], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_only_wmt_has_the_starts_of_algoperf():
+  found = {
+    name
+    for name, one in registry.workloads().items()
+    if one.task == 'nmt'
+    if one.model.packed_start == 'end'
+  }
+  assert found == {*VARIANTS}
 
 
 @pytest.fixture
@@ -150,6 +179,56 @@ def test_a_row_of_padding_has_finite_losses_and_gradients(in_torch):
 
 
 # Dropout.
+
+
+@each_framework
+def test_weights_of_attention_are_dropped_at_the_second_rate_alone(framework, monkeypatch):
+  """The first is that of all else, as in AlgoPerf 0.6; the second is that of AlgoPerf 0.5."""
+  model = Model(small(num_layers=1), framework)
+  batch = nmt_batches.one_a_row(pairs(model.definition, 4), LENGTH)
+  module = importlib.import_module(
+    f'algorithmic_efficiency.layers._{FRAMEWORKS[framework]}_attention'
+  )
+  argument = {'jax': 'dropout', 'pytorch': 'dropout_rate'}[framework]
+  attention, given = module.attention, []
+  monkeypatch.setattr(
+    module,
+    'attention',
+    lambda *arrays, **options: given.append(options.get(argument)) or attention(*arrays, **options),
+  )
+  for rates, num_dropped in (({'dropout_rate': 0.5}, 0), ({'aux_dropout_rate': 0.5}, 3)):
+    given.clear()
+    traced(model, batch, **rates)
+    assert (len(given), sum(map(bool, given))) == (3, num_dropped)
+
+
+def traced(model: Model, batch: dict[str, np.ndarray], **rates: float) -> None:
+  """Runs a forward pass of training with rates that are constants."""
+  if model.framework == 'pytorch':
+    model.pytorch_training_logits(batch, **rates)
+    return
+  import jax
+  from flax import linen as nn
+
+  apply = nn.apply(code('jax').forward, model._flax)
+  options = {**EVALUATION, 'train': True, **rates}
+  rngs = {'dropout': jax.random.key(0)}
+  with jax.enable_x64(True):
+    jax.eval_shape(lambda: apply(model._variables, batch, rngs=rngs, **options))
+
+
+@pytest.mark.parametrize(
+  ('suite', 'rate'), [('algoperf_v05', 0.1), ('algoperf_v06', 0.0), ('algoperf_a100', 0.0)]
+)
+@each_framework
+def test_the_second_rate_is_that_of_algoperf_by_default(framework, suite, rate):
+  pytest.importorskip(FRAMEWORKS[framework])
+  definition = registry.workload('wmt', suite)
+  task = TaskCode(data=None, model=code(framework))
+  backend = backends.start(framework, Devices(platform='cpu', num_devices=1, num_threads=1))
+  workload = backend.workload(definition, task, definition.suites[suite])
+  assert workload._aux_dropout(train=True) == {'aux_dropout_rate': rate}
+  assert workload._aux_dropout(train=False) == {'aux_dropout_rate': 0.0}
 
 
 @pytest.mark.parametrize('framework', [IN_JAX, 'pytorch'])

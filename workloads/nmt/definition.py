@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from algorithmic_efficiency.benchmark.definition import (
+  ADDED_LATER,
   BatchSizes,
   Budget,
   Generation,
@@ -65,6 +67,8 @@ class Transformer:
       each residual sum.
     attention_temperature: factor of the products of queries and keys, beside 1 / sqrt(head_dim).
     search: how translations are made.
+    packed_start: what the decoder first gets of a pair in a packed row. 'zero' is as in a row of
+      its own. 'end' is the end of the pair before, which the first pair of a row lacks.
 
   Raises:
     ValueError: the width does not divide into heads.
@@ -79,6 +83,7 @@ class Transformer:
   pre_norm: bool = True
   attention_temperature: float = 1.0
   search: Search = field(default_factory=Search)
+  packed_start: Literal['zero', 'end'] = field(default='zero', metadata=ADDED_LATER)
 
   def __post_init__(self) -> None:
     if self.dim % self.num_heads:
@@ -101,7 +106,7 @@ def _smoke(model: Transformer, data: ParallelText | SpelledNumbers) -> Smoke:
 _OUTPUT_PARAMS = {'jax': ('shared_embedding',), 'pytorch': ('shared_embedding.weight',)}
 
 _A100 = Budget(step_hint=120_000, max_sec=16_114, eval_period_sec=644)
-_WMT_MODEL = Transformer(num_layers=6, dim=1024, num_heads=16, mlp_dim=1024)
+_WMT_MODEL = Transformer(num_layers=6, dim=1024, num_heads=16, mlp_dim=1024, packed_start='end')
 _WMT_DATA = ParallelText(
   source_language='de',
   target_language='en',
@@ -133,6 +138,7 @@ _WMT = WorkloadDefinition(
   smoke=_smoke(_WMT_MODEL, _WMT_DATA),
   output_params=_OUTPUT_PARAMS,
   dropout_rate=0.1,
+  aux_dropout_rates={'algoperf_v05': 0.1},
   generation=Generation(metrics=('bleu', 'bleu_raw')),
   target_source='AlgoPerf; NadamW',
 )

@@ -120,7 +120,8 @@ class _Transformer(nn.Module):
     else:
       mask = layers.segment_mask(segments)
       context_mask = layers.segment_mask(segments, batch['inputs_segmentation'])
-    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), **options)
+    starts = segments if self.config.packed_start == 'zero' else None
+    x = self._embedded(_shifted(targets, starts), batch.get('targets_position'), **options)
     return self._scaled(self.decoder(x, encoded, mask=mask, context_mask=context_mask, **options))
 
   def start(self, sources: jax.Array) -> tuple[_Cache, _Cache]:
@@ -162,7 +163,7 @@ class _Transformer(nn.Module):
 
 
 def _shifted(targets: jax.Array, segments: jax.Array | None) -> jax.Array:
-  """Shifts targets to the right; each segment begins with 0."""
+  """Shifts targets to the right; each row begins with 0, and so does each segment that is given."""
   shifted = _shift(targets)
   return shifted if segments is None else jnp.where(segments == _shift(segments), shifted, 0)
 

@@ -77,6 +77,7 @@ class _Transformer(nn.Module):
     super().__init__()
     self.dtype = dtype
     self.max_length = max_length
+    self.packed_start = config.packed_start
     self.scale = config.dim**-0.5  # the table that makes the logits has elements of variance 1
     wide = layers.param_dtype(dtype)
     self.shared_embedding = layers.Embedding(vocab_size, config.dim, stddev=1.0, dtype=wide)
@@ -117,7 +118,8 @@ class _Transformer(nn.Module):
     else:
       mask = layers.segment_mask(segments)
       context_mask = layers.segment_mask(segments, batch['inputs_segmentation'])
-    x = self._embedded(_shifted(targets, segments), batch.get('targets_position'), **options)
+    starts = segments if self.packed_start == 'zero' else None
+    x = self._embedded(_shifted(targets, starts), batch.get('targets_position'), **options)
     decoder = self.decoder['decoder']
     return self.scale * decoder(x, encoded, mask=mask, context_mask=context_mask, **options)
 
@@ -154,7 +156,7 @@ class _Transformer(nn.Module):
 
 
 def _shifted(targets: torch.Tensor, segments: torch.Tensor | None) -> torch.Tensor:
-  """Shifts targets to the right; each segment begins with 0."""
+  """Shifts targets to the right; each row begins with 0, and so does each segment that is given."""
   shifted = _shift(targets)
   return shifted if segments is None else shifted.masked_fill(segments != _shift(segments), 0)
 
