@@ -106,16 +106,16 @@ def beam_search(
     ends = new_tokens == end_token
 
     ended_now = scores.masked_fill(~ends, -torch.inf) / penalties[position]
-    ended_scores, kept = _best(torch.cat([ended_scores, ended_now], 1), num_beams)
+    ended_scores, kept = _best_of_few(torch.cat([ended_scores, ended_now], 1), num_beams)
     ended = torch.cat([ended, sequences], 1)[rows, kept]
 
-    live_scores, kept = _best(scores.masked_fill(ends, -torch.inf), num_beams)
+    live_scores, kept = _best_of_few(scores.masked_fill(ends, -torch.inf), num_beams)
     live, beams = sequences[rows, kept], beams[rows, kept]
     tokens = live[..., position].flatten()
     if not (ended_scores[:, -1] < live_scores[:, 0] / penalties[-1]).any():  # nor if it is NaN
       break
     order = (rows * num_beams + beams).flatten()
-    cache = _pytree.tree_map(lambda x, order=order: x[order], cache)
+    cache = _pytree.tree_map(lambda x, order=order: x.index_select(0, order), cache)
   live_scores = live_scores / penalties[-1]
   num_ended = (ended_scores > -torch.inf).sum(1, keepdim=True)
   places = torch.arange(num_beams, device=device)
@@ -128,8 +128,16 @@ def beam_search(
 def _best(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
   """The highest scores [batch, count] and their indices; of equal ones the first comes first.
 
-  torch.topk promises no order of equal ones; a stable sort of the whole vocabulary is slower.
+  torch.topk promises no order of equal ones, so its order counts where none are equal.
   """
+  highest, indices = scores.topk(count + 1)
+  if (highest[:, 1:] < highest[:, :-1]).all():
+    return highest[:, :count], indices[:, :count]
+  return _best_of_few(scores, count)
+
+
+def _best_of_few(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+  """The same by looking for one after the other, which is slow for a vocabulary."""
   rest = scores.clamp(min=torch.finfo(scores.dtype).min)
   indices = []
   for _ in range(count):
