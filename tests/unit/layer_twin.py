@@ -152,4 +152,7 @@ def beams(step, state, *, start, end, num_beams, max_length, exponent):
     live = [one for one in choices if one[0][-1] != end][:num_beams]
     if not live:
       break
+    # The best that an unfinished one can still get; it stays the same and the length grows.
+    if len(ended) == num_beams and ended[-1][1] >= live[0][1] / penalty(max_length):
+      break
   return (ended + [(one[0], one[1] / penalty(max_length)) for one in live])[:num_beams]
