@@ -1,14 +1,19 @@
 """Trains a workload for 20 steps on some devices, evaluates it, and prints what came out as JSON.
 
+With `--eval_batch_sizes`, it evaluates in float64, with batches of each of these sizes.
+
 Run in a process of its own: the devices of a process are fixed when its framework starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import numpy as np
 from algorithmic_efficiency import backends, seeds, spec
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.trial import evaluation
 
@@ -40,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
       compilation_cache=args.compilation_cache,
     ),
   )
-  definition = registry.workload(args.workload)
+  definition = _with_held_out(registry.workload(args.workload), args.num_held_out)
   task = TaskCode.of(definition, args.framework)
   root = Path(args.data_dir) / definition.dataset if args.data_dir else None
   shard = (backend.rank, backend.world_size)
@@ -61,17 +67,36 @@ def main(args: argparse.Namespace) -> None:
       backend, definition, task, budget, [_as_float(batch, bits) for batch in batches], bits
     )
     result[f'losses_{bits}'] = losses
-  result['metrics'] = evaluation.evaluate(
-    backend,
-    workload,
-    task,
-    params=params,
-    model_state=state,
-    root=root if root or definition.bundled else None,
-    key_data=seeds.key_data(7, 'eval'),
-  )
+    evaluate = functools.partial(
+      evaluation.evaluate,
+      backend,
+      task=task,
+      params=params,
+      model_state=state,
+      root=root if root or definition.bundled else None,
+      key_data=seeds.key_data(7, 'eval'),
+    )
+    if bits == 64:
+      result['by_eval_batch_size'] = {
+        size: evaluate(_with_eval_batch_size(workload, size)) for size in args.eval_batch_sizes
+      }
+  result['metrics'] = evaluate(workload)
   backend.stop()
   print(json.dumps(result))
+
+
+def _with_eval_batch_size(workload: Any, size: int) -> Any:
+  sized = copy.copy(workload)
+  sized._eval_batch_size = size
+  return sized
+
+
+def _with_held_out(definition: WorkloadDefinition, number: int | None) -> WorkloadDefinition:
+  """The definition with as many examples in each split that is evaluated."""
+  if number is None:
+    return definition
+  splits = replace(definition.splits, eval_train=number, validation=number, test=number)
+  return replace(definition, splits=splits, data=replace(definition.data, sha256=''))
 
 
 def _as_float(batch: dict[str, np.ndarray], bits: int) -> dict[str, np.ndarray]:
@@ -161,4 +186,6 @@ if __name__ == '__main__':
   parser.add_argument('--address', default='')
   parser.add_argument('--data_dir')
   parser.add_argument('--compilation_cache')
+  parser.add_argument('--eval_batch_sizes', type=lambda text: map(int, text.split(',')), default=())
+  parser.add_argument('--num_held_out', type=int)
   main(parser.parse_args())

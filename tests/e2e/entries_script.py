@@ -29,8 +29,13 @@ from algorithmic_efficiency.trial.process import TrialProcess
 from algorithmic_efficiency.trial.run_options import RunOptions
 from algorithmic_efficiency.trial.worker import stop_reason_of
 
-SUITES = {'quick_vision': 'quick', 'mnist_standardized': 'lite', 'quick_lm': 'quick'}
-NUM_STEPS = {'quick_vision': 45, 'mnist_standardized': 70, 'quick_lm': 45}
+SUITES = {
+  'quick_vision': 'quick',
+  'mnist_standardized': 'lite',
+  'quick_lm': 'quick',
+  'quick_nmt': 'quick',
+}
+NUM_STEPS = {'quick_vision': 45, 'mnist_standardized': 70, 'quick_lm': 45, 'quick_nmt': 50}
 
 
 class _Broken(Exception):

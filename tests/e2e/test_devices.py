@@ -43,7 +43,10 @@ def run(framework: str, workload: str, data_dir: Path, **options: Any) -> list[d
   'workload',
   [
     'quick_vision',
-    *(pytest.param(name, marks=pytest.mark.long) for name in ('quick_lm', 'mnist_standardized')),
+    *(
+      pytest.param(name, marks=pytest.mark.long)
+      for name in ('quick_lm', 'quick_nmt', 'mnist_standardized')
+    ),
   ],
 )
 @pytest.mark.parametrize(
@@ -60,6 +63,35 @@ def test_one_against_many(framework: str, many: dict[str, int], workload: str, m
     assert result['losses_32'] == pytest.approx(one['losses_32'], rel=1e-4)
     assert result['metrics'] == pytest.approx(one['metrics'], rel=1e-4)
     assert exact(result, workload) == exact(one, workload)
+
+
+@pytest.mark.parametrize(
+  ('framework', 'many', 'num_held_out'),
+  [
+    ('pytorch', {'num_devices': 2, 'world_size': 2}, 40),
+    *(
+      pytest.param(*one, 512, marks=pytest.mark.long)
+      for one in (
+        ('jax', {'num_devices': 2}),
+        ('pytorch', {'num_devices': 2, 'world_size': 2}),
+      )
+    ),
+  ],
+)
+def test_evaluations_of_translation_depend_on_no_batch_size(
+  framework: str, many: dict[str, int], num_held_out: int, tmp_path: Path
+):
+  """Nor on devices and ranks: counts and generated texts are equal, and sums but for rounding."""
+  found = []
+  for devices, sizes in (({}, '1,7,64'), (many, '2,14,128')):
+    options = {**devices, 'eval_batch_sizes': sizes, 'num_held_out': num_held_out}
+    for result in run(framework, 'quick_nmt', tmp_path, **options):
+      found += result['by_eval_batch_size'].values()
+  expected = found[0]
+  assert expected['validation/num_examples'] == expected['test/num_examples'] == num_held_out
+  assert expected['test/chrf'] > 0
+  for metrics in found:
+    assert metrics == pytest.approx(expected, rel=1e-9)
 
 
 def exact(result: dict[str, Any], workload: str) -> dict[str, float]:

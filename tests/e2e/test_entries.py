@@ -106,6 +106,12 @@ def test_one_runs(results: Results):
 
 
 @pytest.mark.slow
+def test_one_runs_on_packed_pairs(results: Results):
+  found = results('pytorch', 'quick_nmt', (ONE_IN_PYTORCH,))
+  check(found[ONE_IN_PYTORCH], BY_NAME[ONE_IN_PYTORCH])
+
+
+@pytest.mark.slow
 def test_one_runs_on_sequences(results: Results):
   found = results('jax', 'quick_lm', (ONE_IN_JAX,))
   check(found[ONE_IN_JAX], BY_NAME[ONE_IN_JAX])

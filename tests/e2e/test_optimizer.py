@@ -14,7 +14,7 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 pytestmark = pytest.mark.slow
 
 # What is left of the loss of a guess after 100 steps, at most; a language is never certain.
-WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85}
+WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85, 'quick_nmt': 0.8}
 # Hyperparameters with which each gets well below the loss of a guess within a few steps.
 OPTIMIZERS = {
   'torch.optim.SGD': ['lr=0.1', 'momentum=0.98'],
@@ -56,6 +56,7 @@ SLOW = {
     *('torch.optim.LBFGS', 'optax.contrib.schedule_free_adamw'),
   ),
   'quick_lm': ('optax.adamw',),
+  'quick_nmt': ('torch.optim.AdamW',),
 }
 
 
