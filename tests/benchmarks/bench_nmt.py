@@ -1,13 +1,16 @@
 """What translation costs: the runner, beam search with and without caches, and evaluations.
 
-Run: python tests/benchmarks/bench_nmt.py [step|search|share]
-Each figure comes from a process of its own; nothing is asserted. `search` is that of the model of
-Multi30k with fresh weights, which end no translation: each takes as many steps as there can be.
+Run: python tests/benchmarks/bench_nmt.py [step|search|decode|share [WORKLOAD [DATA_DIR]]]
+Each figure comes from a process of its own; nothing is asserted. `search` and `decode` are those of
+the model of Multi30k with fresh weights, which end no translation. So each takes as many steps as
+there can be, and `decode` is a bound for the validation split.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -24,8 +27,9 @@ from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 
 RUNNER_STEPS_PER_BURST = 30
-NUM_SENTENCES = 64  # a batch
+NUM_SENTENCES = 16  # of a batch, as the search without caches is slow
 NUM_ROUNDS = 2
+SOURCE_TOKENS = (8, 24)  # of most sentences of Multi30k
 WORDS = np.array([1, 2], np.uint32)
 
 
@@ -33,9 +37,9 @@ def main(part: str = '', *arguments: str) -> None:
   if part in _MEASURES:  # in a process of its own
     print(json.dumps(_MEASURES[part](*arguments)))
     return
-  parts = {'step': _step, 'search': _search, 'share': _share}
+  parts = {'step': _step, 'search': _search, 'decode': _decode, 'share': _share}
   for name in [part] if part else parts:
-    parts[name]()
+    parts[name](*arguments)
 
 
 def _in_a_process(*arguments: str) -> Any:
@@ -68,16 +72,12 @@ def _search() -> None:
 
 def _searches(framework: str) -> dict[str, float]:
   """Times of both searches, which alternate, without the first call, which compiles."""
-  backend = backends.start(framework, Devices(platform='cpu', num_devices=1, num_threads=1))
-  definition = registry.workload('multi30k')
-  task = TaskCode.of(definition, framework)
-  workload = backend.workload(definition, task, definition.suites['lite'])
-  params, _ = workload.init_model_fn(backend.key(WORDS))
+  definition, task, params = _fresh(framework, num_threads=1)
   length = definition.data.max_length
-  random = np.random.default_rng(0)
-  tokens = random.integers(3, definition.data.vocab_size, (NUM_SENTENCES, length), np.int32)
-  inputs = np.where(np.arange(length) < random.integers(8, length, (NUM_SENTENCES, 1)), tokens, 0)
-  searches = _SEARCHES[framework](definition, task, params, inputs)
+  inputs = _sources(definition, NUM_SENTENCES, width=length)
+  searches = [
+    functools.partial(search, inputs) for search in _SEARCHES[framework](definition, task, params)
+  ]
   first = [search() for search in searches]
   rounds: list[list[tuple[float, float]]] = [
     [bench_runner.seconds(search) for search in searches] for _ in range(NUM_ROUNDS)
@@ -89,9 +89,57 @@ def _searches(framework: str) -> dict[str, float]:
     'length': length,
     'cached_sec': cached,
     'plain_sec': plain,
-    'ratio': plain / cached,
+    'ratio': plain / cached,  # of the fastest, as both alternate
     'cpu_ratio': plain_cpu / cached_cpu,
     'same': float((first[0] == first[1]).all(axis=1).mean()),
+  }
+
+
+def _fresh(framework: str, *, num_threads: int | None) -> tuple[Any, TaskCode, Any]:
+  """The definition of Multi30k, its code and its first weights."""
+  devices = Devices(platform='cpu', num_devices=1, num_threads=num_threads)
+  backend = backends.start(framework, devices)
+  definition = registry.workload('multi30k')
+  task = TaskCode.of(definition, framework)
+  workload = backend.workload(definition, task, definition.suites['lite'])
+  params, _ = workload.init_model_fn(backend.key(WORDS))
+  return definition, task, params
+
+
+def _sources(definition: Any, number: int, *, width: int) -> np.ndarray:
+  """Sentences of generated tokens, int32 [number, width]."""
+  random = np.random.default_rng(0)
+  tokens = random.integers(3, definition.data.vocab_size, (number, width), np.int32)
+  shortest, longest = SOURCE_TOKENS
+  lengths = random.integers(shortest, min(longest, width) + 1, (number, 1))
+  return np.where(np.arange(width) < lengths, tokens, 0)
+
+
+def _decode() -> None:
+  for framework in backends.FRAMEWORKS:
+    found = _in_a_process('decodes', framework)
+    print(
+      f'decode, {framework}, {found["sentences"]} sentences, 4 beams, 64 tokens each: '
+      f'{found["sec"]:.1f} s, {found["cpu_sec"]:.1f} s of CPU time, '
+      f'{found["compile_sec"]:.1f} s more for the first batch'
+    )
+
+
+def _decodes(framework: str, part: str = '1') -> dict[str, float]:
+  """Times of as many sentences as the validation split has, or of a part of them."""
+  definition, task, params = _fresh(framework, num_threads=None)
+  number = round(definition.splits.validation * float(part))
+  size = definition.batch_sizes.eval
+  sources = _sources(definition, math.ceil(number / size) * size, width=SOURCE_TOKENS[1])
+  batches = np.split(sources, len(sources) // size)
+  search, _ = _SEARCHES[framework](definition, task, params)
+  first_sec, _ = bench_runner.seconds(lambda: search(batches[0]))
+  sec, cpu_sec = bench_runner.seconds(lambda: [search(batch) for batch in batches])
+  return {
+    'sentences': number,
+    'sec': sec,
+    'cpu_sec': cpu_sec,
+    'compile_sec': first_sec - sec / len(batches),
   }
 
 
@@ -106,8 +154,9 @@ def _options(definition: Any) -> dict[str, Any]:
 
 
 def _jax_searches(
-  definition: Any, task: TaskCode, params: Any, inputs: np.ndarray
-) -> Sequence[Callable[[], np.ndarray]]:
+  definition: Any, task: TaskCode, params: Any
+) -> Sequence[Callable[[np.ndarray], np.ndarray]]:
+  """The search with caches, and without."""
   import jax
   import jax.numpy as jnp
   from flax import linen as nn
@@ -146,26 +195,27 @@ def _jax_searches(
     start = jnp.zeros(rows, jnp.int32)
     return layers.beam_search(step, cache, start_tokens=start, **options).tokens[:, 0]
 
-  return [lambda run=run: np.asarray(run(params, inputs)) for run in (cached, plain)]
+  return [lambda inputs, run=run: np.asarray(run(params, inputs)) for run in (cached, plain)]
 
 
 def _torch_searches(
-  definition: Any, task: TaskCode, model: Any, inputs: np.ndarray
-) -> Sequence[Callable[[], np.ndarray]]:
+  definition: Any, task: TaskCode, model: Any
+) -> Sequence[Callable[[np.ndarray], np.ndarray]]:
+  """See `_jax_searches`."""
   import torch
 
   from algorithmic_efficiency.layers import torch as layers
 
   options = _options(definition)
-  placed = {'inputs': torch.tensor(inputs)}
 
   @torch.no_grad()
-  def cached() -> np.ndarray:
+  def cached(inputs: np.ndarray) -> np.ndarray:
+    placed = {'inputs': torch.tensor(inputs)}
     return task.model.generate(definition, model, placed, is_last=True)['tokens'].numpy()
 
   @torch.no_grad()
-  def plain() -> np.ndarray:
-    num_beams = options['num_beams']
+  def plain(inputs: np.ndarray) -> np.ndarray:
+    num_beams, placed = options['num_beams'], {'inputs': torch.tensor(inputs)}
     sources = placed['inputs'].repeat_interleave(num_beams, 0)
     encoded = model.encode(placed).repeat_interleave(num_beams, 0)
 
@@ -186,30 +236,32 @@ def _torch_searches(
 # Evaluations.
 
 
-def _share() -> None:
-  """The share of evaluations in the wall time of a whole trial of `quick_nmt`."""
+def _share(workload: str = 'quick_nmt', *data_dir: str) -> None:
+  """The share of evaluations in the wall time of a whole trial."""
+  data = [*(f'--data_dir={one}' for one in data_dir)]
   with tempfile.TemporaryDirectory() as folder:
     for framework in backends.FRAMEWORKS:
       began = time.perf_counter()
       cli.main(
         [
-          *('run', '--workload', 'quick_nmt', '--framework', framework, '--submission', 'nadamw'),
-          *('--ruleset', 'self', '--stop_at', 'never', '--experiment_dir', folder),
+          *('run', '--workload', workload, '--framework', framework, '--submission', 'nadamw'),
+          *('--ruleset', 'self', '--stop_at', 'never', '--experiment_dir', folder, *data),
+          *('--allow_provisional', '--quiet'),
         ]
       )
       command_sec = time.perf_counter() - began
-      (path,) = Path(folder).rglob(f'quick_nmt_{framework}/trial_1/trial.json')
+      (path,) = Path(folder).rglob(f'{workload}_{framework}/trial_1/trial.json')
       clock = json.loads(path.read_text())['buckets']
       wall_sec = sum(clock.values())
       print(
-        f'quick_nmt, {framework}: {wall_sec:.1f} s of wall time ({command_sec:.1f} s for the '
+        f'{workload}, {framework}: {wall_sec:.1f} s of wall time ({command_sec:.1f} s for the '
         f'command), of which evaluations {clock["eval"] / wall_sec:.1%}; '
         + ', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.items())
       )
 
 
 _SEARCHES = {'jax': _jax_searches, 'pytorch': _torch_searches}
-_MEASURES = {'searches': _searches}
+_MEASURES = {'searches': _searches, 'decodes': _decodes}
 
 
 if __name__ == '__main__':
