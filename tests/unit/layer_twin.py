@@ -145,7 +145,9 @@ def beams(step, state, *, start, end, num_beams, max_length, exponent):
     choices = []
     for tokens, score, state in live:
       log_probs, state = step(tokens[-1] if tokens else start, state)
-      choices += [((*tokens, token), score + one, state) for token, one in enumerate(log_probs)]
+      # No beam can give more than all do together.
+      likeliest = np.sort(np.argsort(-log_probs, kind='stable')[: 2 * num_beams]).tolist()
+      choices += [((*tokens, token), score + log_probs[token], state) for token in likeliest]
     choices = sorted(choices, key=lambda one: -one[1])[: 2 * num_beams]  # stable
     ended += [(one[0], one[1] / penalty(len(one[0]))) for one in choices if one[0][-1] == end]
     ended = sorted(ended, key=lambda one: -one[1])[:num_beams]

@@ -131,7 +131,7 @@ def check(framework: str, found: Trained, expected: list[Translations]) -> None:
   assert len(differing) <= MAX_SHARE_OF_TIES * len(best)
   # They end, and are not all alike.
   assert np.mean([one[-1] == nmt_batches.EOS for one in best]) > 0.9
-  assert len(set(map(tuple, best))) > len(best) / 2
+  assert len(set(map(tuple, best))) > len(best) / 4
 
 
 @pytest.fixture(scope='module')
@@ -164,7 +164,7 @@ def test_all_translations_of_numbers_are_those_of_the_twin(framework, numbers):
 def captions(test_data, tmp_path_factory) -> tuple[Trained, list[Translations]]:
   definition = registry.workload('multi30k')
   prepared = small.prepare(definition, tmp_path_factory.mktemp('data'), test_data / 'multi30k')
-  found = trained('multi30k', prepared.root, num_steps=300, num_sentences=200)
+  found = trained('multi30k', prepared.root, num_steps=200, num_sentences=200)
   return found, plain(found)
 
 
