@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from algorithmic_efficiency.benchmark.definition import (
@@ -227,6 +227,16 @@ _DIGITS = replace(
   },
 )
 
+
+def _web_splits(data: WebMixture, *, eval_train: int) -> Splits:
+  """Returns the number of examples of each split, of all sources together."""
+  train, validation, test = (
+    sum(number // data.num_joined for _, number in of_kinds)
+    for of_kinds in (data.num_train, data.num_validation, data.num_test)
+  )
+  return Splits(train=train, eval_train=eval_train, validation=validation, test=test)
+
+
 _FULL_DATA = WebMixture()
 _FULL = replace(
   _QUICK,
@@ -249,12 +259,7 @@ _FULL = replace(
   data=_FULL_DATA,
   target=Target(metric='loss', direction='min', validation=3.0, test=3.0, provisional=True),
   suites={'full': Budget(step_hint=60_000, max_sec=43_200, eval_period_sec=3_600)},
-  splits=Splits(
-    train=sum(number for _, number in _FULL_DATA.num_train),
-    eval_train=1_024,
-    validation=sum(number for _, number in _FULL_DATA.num_validation),
-    test=sum(number for _, number in _FULL_DATA.num_test),
-  ),
+  splits=_web_splits(_FULL_DATA, eval_train=1_024),
   batch_sizes=BatchSizes(train=64, eval=64),
   smoke=Smoke(
     model=_SMOKE_MODEL,
@@ -277,7 +282,10 @@ _FULL = replace(
 
 
 class _Change(NamedTuple):
-  """How a variant differs from its base: in words, in its model, and in the length of its rows."""
+  """How a variant differs from its base: in words, in its model, and in the length of its rows.
+
+  Longer rows hold as many times longer questions, and a batch has as many times fewer of them.
+  """
 
   text: str
   model: Any  # a function from the model of the base
@@ -302,7 +310,7 @@ _CHANGES = {
   'more_experts': _Change(
     'four times as many experts', lambda model: replace(model, num_experts=4 * model.num_experts)
   ),
-  'long': _Change('rows of four times the length', lambda model: model, longer=4),
+  'long': _Change('contexts of four times the length', lambda model: model, longer=4),
 }
 
 
@@ -314,21 +322,46 @@ def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
 def _variant(base: WorkloadDefinition, suffix: str, change: _Change) -> WorkloadDefinition:
   subject, _, metric = base.summary.partition(':')
   model, smoke = change.model(base.model), base.smoke
-  data = replace(base.data, row_length=change.longer * base.data.row_length)
-  smoke_data = replace(smoke.data, row_length=change.longer * smoke.data.row_length)
   return variant(
-    base,
+    _longer(base, change.longer),
     name=f'{base.name}_{suffix}',
     summary=f'{subject}, {change.text}:{metric}',
     model=model,
-    data=data,
-    batch_sizes=replace(base.batch_sizes, train=base.batch_sizes.train // change.longer),
-    smoke=replace(smoke, model=change.model(smoke.model), data=smoke_data),
+    smoke=replace(
+      smoke, model=change.model(smoke.model), data=_longer_rows(smoke.data, change.longer)
+    ),
     metrics=base.metrics if model.has_router else _METRICS,
     independent_examples=not model.has_router,
     target=replace(base.target, provisional=True),
     target_source=f'that of {base.name}, not calibrated for this variant',
   )
+
+
+def _longer(base: WorkloadDefinition, times: int) -> WorkloadDefinition:
+  """Returns a definition with longer questions, as many positions in a batch, and fewer of them."""
+  if times == 1:
+    return base
+  data, splits, sizes = _longer_rows(base.data, times), base.splits, base.batch_sizes
+  if isinstance(data, WebMixture):
+    splits = _web_splits(data, eval_train=splits.eval_train // times)
+  else:
+    splits = Splits(**{name: number // times for name, number in asdict(splits).items()})
+  return replace(
+    base,
+    data=data,
+    splits=splits,
+    probes={
+      name: replace(probe, num_examples=probe.num_examples // times)
+      for name, probe in base.probes.items()
+    },
+    # Evaluation batches stay a multiple of eight rows, for as many devices.
+    batch_sizes=replace(sizes, train=sizes.train // times, eval=sizes.eval // times // 8 * 8),
+  )
+
+
+def _longer_rows(data: Any, times: int) -> Any:
+  sizes = {'row_length': times * data.row_length, 'eval_multiple': times * data.eval_multiple}
+  return replace(data, **sizes, num_joined=times)
 
 
 WORKLOADS = {

@@ -20,6 +20,7 @@ from algorithmic_efficiency.data.sources import Example
 from . import digit_kinds, questions, words
 from .data_records import AUDIO, IMAGE, TEXT, RowForm
 from .digit_kinds import KINDS, NUM_DIGITS, Kind
+from .joined import Questions, joined
 
 HELD_OUT_PAIRS = 'held_out_pairs'  # the probe of sums that training lacks
 _SEED = 0
@@ -171,7 +172,8 @@ class DigitSource:
 
 def longest_without_audio(form: RowForm) -> int:
   """Returns the positions of the longest question, recordings apart."""
-  return max(int(_sizes(form, _layout(KINDS[kind])).sum()) for kind in form.kinds)
+  longest = max(int(_sizes(form, _layout(KINDS[kind])).sum()) for kind in form.kinds)
+  return form.num_joined * (longest + 1) - 1
 
 
 def _layout(kind: Kind) -> np.ndarray:
@@ -226,7 +228,7 @@ def source(definition: WorkloadDefinition, split: str, open_media: Open) -> Mixt
   number = getattr(definition.splits, split) if probe is None else probe.num_examples
   name = f'{definition.name}, {split}'
   sources = {
-    kind: DigitSource(form, kind, split, size, open_media, held_out=is_probe)
+    kind: _questions(form, kind, split, size, open_media, held_out=is_probe)
     for kind, size in zip(kinds, _shares(number, len(kinds)), strict=True)
   }
   lengths = {kind: one.lengths for kind, one in sources.items()}
@@ -235,6 +237,14 @@ def source(definition: WorkloadDefinition, split: str, open_media: Open) -> Mixt
   return (
     Packed(mixture, lengths, form.row_length, questions.together) if split == 'train' else mixture
   )
+
+
+def _questions(
+  form: RowForm, kind: str, split: str, number: int, open_media: Open, *, held_out: bool = False
+) -> Questions:
+  """Returns a source of so many questions of a kind; each may ask several at once."""
+  total = number * form.num_joined
+  return joined(DigitSource(form, kind, split, total, open_media, held_out=held_out), form)
 
 
 def _shares(total: int, number: int) -> list[int]:
@@ -263,7 +273,7 @@ def generated(form: RowForm, media: Media, number: int, seed: int) -> Iterator[E
     number: different questions of each kind.
   """
   sources = [
-    DigitSource(form, kind, f'generated {seed}', number, lambda: media) for kind in form.kinds
+    _questions(form, kind, f'generated {seed}', number, lambda: media) for kind in form.kinds
   ]
   for index in itertools.count():
     yield from (one[index % number] for one in sources)

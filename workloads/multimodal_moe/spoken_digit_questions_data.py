@@ -122,7 +122,8 @@ def _generated(form: SpokenDigitQuestions, batch_size: int, seed: int) -> Iterat
 
 def _space(form: SpokenDigitQuestions) -> int:
   """Returns the positions of the longest generated recording, so that each question fits."""
-  return max(1, (form.row_length - digits.longest_without_audio(form)) // 2)
+  num_recordings = 2 * form.num_joined  # two in a question at most
+  return max(1, (form.row_length - digits.longest_without_audio(form)) // num_recordings)
 
 
 def _write_images(

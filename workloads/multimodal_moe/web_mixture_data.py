@@ -84,7 +84,7 @@ def source(definition: WorkloadDefinition, root: Path, split: str) -> Mixture | 
   for kind in data.kinds:
     if kind not in web_sources.KINDS:
       raise errors.unknown(f'source of {definition.name}', kind, web_sources.KINDS)
-  sources = {kind: web_sources.WebSource(data, root, split, kind) for kind in data.kinds}
+  sources = {kind: web_sources.opened(data, root, split, kind) for kind in data.kinds}
   mixture = Mixture(sources, dict(data.weights), name=name)
   if split != 'train':
     return mixture

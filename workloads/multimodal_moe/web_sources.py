@@ -13,26 +13,31 @@ from algorithmic_efficiency import seeds
 from algorithmic_efficiency.data import records, vocabulary
 from algorithmic_efficiency.data.sources import Example
 
-from . import questions
+from . import joined, questions
 from .data_records import AUDIO, IMAGE, TEXT, WebMixture
 
 
 def generated(data: WebMixture, seed: int) -> Iterator[Example]:
   """Yields generated examples of every kind in turn, without end; they depend on the seed."""
   random = seeds.generator(seed, 'fake')
-  space = data.row_length - 1 - data.num_patches
   while True:
-    for task, kind in enumerate(data.kinds):
-      number = int(random.integers(1, space + 1))
-      tokens = random.integers(data.vocab_size, size=max(1, number // 2), dtype=np.int32)
-      patches = frames = None
-      if kind == 'caption':
-        shape = (data.num_patches, data.patch_dim)
-        patches = random.integers(256, size=shape, dtype=np.uint8)
-      if kind == 'transcript':
-        shape = (max(1, number // 2), data.frames_dim)
-        frames = random.standard_normal(shape, np.float32)
-      yield _example(task, tokens, 0, patches, frames)
+    for kind in data.kinds:
+      parts = [_generated(data, kind, random) for _ in range(data.num_joined)]
+      yield parts[0] if len(parts) == 1 else joined.question(parts)
+
+
+def _generated(data: WebMixture, kind: str, random: np.random.Generator) -> Example:
+  """Returns an example that fits in the part of a row."""
+  number = int(random.integers(1, data.part_length - data.num_patches))
+  tokens = random.integers(data.vocab_size, size=max(1, number // 2), dtype=np.int32)
+  patches = frames = None
+  if kind == 'caption':
+    shape = (data.num_patches, data.patch_dim)
+    patches = random.integers(256, size=shape, dtype=np.uint8)
+  if kind == 'transcript':
+    shape = (max(1, number // 2), data.frames_dim)
+    frames = random.standard_normal(shape, np.float32)
+  return _example(data.kinds.index(kind), tokens, 0, patches, frames)
 
 
 def _example(
@@ -83,7 +88,10 @@ Opened = tuple[records.Ragged, Callable[[int], dict[str, np.ndarray]], np.ndarra
 
 
 def _text(data: WebMixture, prepared: records.Prepared, split: str) -> Opened:
-  tokens = prepared.field(f'text-{split}/tokens')
+  pieces = prepared.field(f'text-{split}/tokens')
+  # Pieces of a document follow each other, so neighbors are joined token by token.
+  whole = len(pieces) // data.num_joined * data.num_joined
+  tokens = records.Ragged(pieces.values, pieces.offsets[: whole + 1 : data.num_joined])
   return tokens, lambda index: {}, tokens.lengths
 
 
@@ -116,6 +124,16 @@ KINDS: Mapping[str, Callable[[WebMixture, records.Prepared, str], Opened]] = {
   'caption': _caption,
   'transcript': _transcript,
 }
+
+
+def opened(data: WebMixture, root: Path, split: str, kind: str) -> joined.Questions:
+  """Returns the examples of a source, each of which may join several.
+
+  Captions of one image follow each other, so that those of different images are joined. Recordings
+  of one reader follow each other, and stay together.
+  """
+  source = WebSource(data, root, split, kind)
+  return source if kind == 'text' else joined.joined(source, data, apart=kind == 'caption')
 
 
 @functools.lru_cache(maxsize=8)
