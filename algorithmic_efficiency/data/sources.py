@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
+import numpy as np
+
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import random_numbers, trees
 from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
@@ -102,6 +104,8 @@ class Mapped:
     transform: called with an example and its random numbers, or None in evaluation. They depend
       only on seed, epoch and position.
     collate: joins the transformed examples, or packed rows, of a batch; None stacks them.
+      One with `for_longest(length)`, which makes rows as long as the longest example needs, gets
+      the length of that of the global batch; sources then have `lengths`, int [num_examples].
     seed: seed of the random numbers; None in evaluation.
     name: name of task and split, for messages.
     join: joins the examples of a packed row.
@@ -147,10 +151,22 @@ class Mapped:
       ]
       places = [places[first] for first in edges[:-1]]
     try:
-      batch = self._collate(examples)
+      batch = self._collate_for(rows)(examples)
     except Exception as error:
       self._fail(error, places, rows)
     return checked(batch, rows.num_rows, lambda: _examples(self._name, rows))
+
+  def _collate_for(self, rows: ShardRows) -> Collate:
+    """What joins the rows of a shard of an evaluated batch knows the longest of the whole batch."""
+    if rows.of_batch is None or not hasattr(self._collate, 'for_longest'):
+      return self._collate
+    indices, parts = rows.whole.indices, rows.whole.parts
+    if parts is None:
+      parts = np.zeros_like(indices)
+    longest = max(
+      int(self._sources[part][1].lengths[indices[parts == part]].max()) for part in np.unique(parts)
+    )
+    return self._collate.for_longest(longest)
 
   def _example(self, part: int, index: int, random: ExampleRandom | None) -> Example:
     try:

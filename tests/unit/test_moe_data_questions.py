@@ -310,6 +310,24 @@ def test_training_rows_are_packed_and_others_are_not():
     assert batch['segments'].max() == 1
 
 
+@pytest.mark.parametrize('num_joined', [1, 4])
+@pytest.mark.parametrize('batch_size', [6, 16, 44])
+def test_the_shards_of_an_evaluation_batch_are_as_long_as_the_whole_batch(batch_size, num_joined):
+  """A batch of two kinds has short questions in one shard, long ones in another."""
+  form = dataclasses.replace(
+    DigitQuestions(), row_length=24 * num_joined, num_joined=num_joined, eval_multiple=1
+  )
+  definition = moe_examples.definition(form)
+  arguments = (digit_questions_data, definition, NOWHERE, 'validation', batch_size)
+  shards = [streams.eval_stream(*arguments, shard=(index, 2)) for index in range(2)]
+  widths = set()
+  for whole, *parts in zip(streams.eval_stream(*arguments), *shards, strict=True):
+    for name, array in whole.items():
+      np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+    widths.add(whole['inputs'].shape[1])
+  assert len(widths) > 1
+
+
 def test_generated_batches_have_every_kind_and_fit_the_smallest_rows():
   form = EVERY_KIND
   definition = moe_examples.definition(form)

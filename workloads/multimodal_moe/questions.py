@@ -106,6 +106,7 @@ class Rows:
 
   Packed rows have the length of the form. Other rows are as long as the longest question of their
   batch, rounded up to a multiple that the form sets, so that evaluation computes little padding.
+  The shards of a batch are equally long: see `for_longest`.
 
   Args:
     form: the form of a row.
@@ -117,6 +118,10 @@ class Rows:
     self._length = length
     sides = np.arange(form.patches_per_side, dtype=np.int32)
     self._patch_positions = np.stack(np.meshgrid(sides, sides, indexing='ij'), -1).reshape(-1, 2)
+
+  def for_longest(self, length: int) -> Rows:
+    """Returns what makes rows for a shard of a batch whose longest question has this length."""
+    return Rows(self._form, self._padded(length) if self._length is None else self._length)
 
   def __call__(self, examples: Sequence[Example]) -> Batch:
     """Returns the batch; see the module.
@@ -163,7 +168,11 @@ class Rows:
       return self._length
     if 'questions' in examples[0]:
       return form.row_length
-    return min(form.row_length, -(-longest // form.eval_multiple) * form.eval_multiple)
+    return self._padded(longest)
+
+  def _padded(self, length: int) -> int:
+    multiple = self._form.eval_multiple
+    return min(self._form.row_length, -(-length // multiple) * multiple)
 
   def _empty(self, batch_size: int, row_length: int) -> Batch:
     form = self._form
