@@ -310,12 +310,12 @@ def test_training_rows_are_packed_and_others_are_not():
     assert batch['segments'].max() == 1
 
 
-@pytest.mark.parametrize('num_joined', [1, 4])
+@pytest.mark.parametrize('num_turns', [1, 4])
 @pytest.mark.parametrize('batch_size', [6, 16, 44])
-def test_the_shards_of_an_evaluation_batch_are_as_long_as_the_whole_batch(batch_size, num_joined):
+def test_the_shards_of_an_evaluation_batch_are_as_long_as_the_whole_batch(batch_size, num_turns):
   """A batch of two kinds has short questions in one shard, long ones in another."""
   form = dataclasses.replace(
-    DigitQuestions(), row_length=24 * num_joined, num_joined=num_joined, eval_multiple=1
+    DigitQuestions(), row_length=24 * num_turns, num_turns=num_turns, eval_multiple=1
   )
   definition = moe_examples.definition(form)
   arguments = (digit_questions_data, definition, NOWHERE, 'validation', batch_size)

@@ -28,7 +28,7 @@ class RowForm:
     channels: colors of a pixel.
     num_mels: mel bands of a frame of audio; 0 if there is no audio.
     frames_per_position: frames of audio that share a position.
-    num_joined: how many questions of one kind are asked at once, as one; see `joined.py`.
+    num_turns: how many questions of one kind are asked in one context; see `joined.py`.
     weights: the kinds of questions, which are the sources of the training mixture, and the share
       of each among the questions. The shares need not add up to 1.
 
@@ -45,12 +45,12 @@ class RowForm:
   num_mels: int = 0
   frames_per_position: int = 0
   eval_multiple: int = 16
-  num_joined: int = 1
+  num_turns: int = 1
   weights: tuple[tuple[str, float], ...]
 
   def __post_init__(self) -> None:
     sizes = ('row_length', 'vocab_size', 'image_size', 'patch_size', 'channels', 'eval_multiple')
-    for name in (*sizes, 'num_joined'):
+    for name in (*sizes, 'num_turns'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name} must be at least 1; it is {getattr(self, name)}.')
     if self.image_size % self.patch_size:
@@ -67,9 +67,9 @@ class RowForm:
       raise ValueError(f'A mixture names each source once; the names are {self.kinds!r}.')
 
   @property
-  def part_length(self) -> int:
-    """Positions of a row for each of the questions that are joined."""
-    return self.row_length // self.num_joined
+  def turn_length(self) -> int:
+    """Positions of a row for each turn."""
+    return self.row_length // self.num_turns
 
   @property
   def patches_per_side(self) -> int:

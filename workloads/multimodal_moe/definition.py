@@ -231,7 +231,7 @@ _DIGITS = replace(
 def _web_splits(data: WebMixture, *, eval_train: int) -> Splits:
   """Returns the number of examples of each split, of all sources together."""
   train, validation, test = (
-    sum(number // data.num_joined for _, number in of_kinds)
+    sum(number // data.num_turns for _, number in of_kinds)
     for of_kinds in (data.num_train, data.num_validation, data.num_test)
   )
   return Splits(train=train, eval_train=eval_train, validation=validation, test=test)
@@ -284,7 +284,7 @@ _FULL = replace(
 class _Change(NamedTuple):
   """How a variant differs from its base: in words, in its model, and in the length of its rows.
 
-  Longer rows hold as many times longer questions, and a batch has as many times fewer of them.
+  Longer rows hold questions of as many turns, and a batch has as many times fewer of them.
   """
 
   text: str
@@ -361,7 +361,7 @@ def _longer(base: WorkloadDefinition, times: int) -> WorkloadDefinition:
 
 def _longer_rows(data: Any, times: int) -> Any:
   sizes = {'row_length': times * data.row_length, 'eval_multiple': times * data.eval_multiple}
-  return replace(data, **sizes, num_joined=times)
+  return replace(data, **sizes, num_turns=times)
 
 
 WORKLOADS = {

@@ -173,7 +173,7 @@ class DigitSource:
 def longest_without_audio(form: RowForm) -> int:
   """Returns the positions of the longest question, recordings apart."""
   longest = max(int(_sizes(form, _layout(KINDS[kind])).sum()) for kind in form.kinds)
-  return form.num_joined * (longest + 1) - 1
+  return form.num_turns * longest
 
 
 def _layout(kind: Kind) -> np.ndarray:
@@ -242,8 +242,8 @@ def source(definition: WorkloadDefinition, split: str, open_media: Open) -> Mixt
 def _questions(
   form: RowForm, kind: str, split: str, number: int, open_media: Open, *, held_out: bool = False
 ) -> Questions:
-  """Returns a source of so many questions of a kind; each may ask several at once."""
-  total = number * form.num_joined
+  """Returns a source of so many questions of a kind, each of which may have several turns."""
+  total = number * form.num_turns
   return joined(DigitSource(form, kind, split, total, open_media, held_out=held_out), form)
 
 

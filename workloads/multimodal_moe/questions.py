@@ -13,6 +13,7 @@ question, and their batches may be shorter than those of training.
 - `weights`: float32 [batch, length], 1 where there is a target.
 - `task`: int32 [batch, length], the kind of question, as in `task_names`.
 - `segments`: int32 [batch, length], the number of a question in its row, from 1; 0 in padding.
+  The turns of a question have its number.
 - `positions`: int32 [batch, length], the position within the question.
 
 Each question begins with a text token, and one stands between two recordings. So no two recordings
@@ -85,13 +86,26 @@ def unchanged(example: Example, random: ExampleRandom | None) -> Example:
   return example
 
 
+def conversation(turns: Iterable[Example]) -> Example:
+  """Returns a question with turns, each of which sees those before it and their answers."""
+  return {'turns': tuple(turns)}
+
+
+def _turns(example: Example) -> tuple[Example, ...]:
+  return example.get('turns', (example,))
+
+
+def _length(example: Example) -> int:
+  return sum(len(turn['modality']) for turn in _turns(example))
+
+
 def together(examples: list[Example], *, row_length: int) -> Example:
   """Joins the questions of a packed row.
 
   Raises:
     TreeError: they are longer than the row.
   """
-  total = sum(len(example['modality']) for example in examples)
+  total = sum(map(_length, examples))
   if total > row_length:
     raise trees.TreeError(
       f'it and the other questions of its row must have {row_length} positions at most; they have '
@@ -129,28 +143,29 @@ class Rows:
     Raises:
       TreeError: a question is longer than a row.
     """
-    rows = [example.get('questions', (example,)) for example in examples]
-    flat = [one for row in rows for one in row]
-    lengths = np.array([len(one['modality']) for one in flat])
-    sizes = [len(row) for row in rows]
+    asked = [example.get('questions', (example,)) for example in examples]
+    lengths = np.array([_length(one) for row in asked for one in row])
+    sizes = [len(row) for row in asked]
     firsts = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)  # the first question of each one's row
     before = np.cumsum(lengths) - lengths
     starts = before - before[firsts]
-    self._check(starts + lengths, np.repeat(np.arange(len(rows)), sizes))
+    self._check(starts + lengths, np.repeat(np.arange(len(asked)), sizes))
     row_length = self._row_length(examples, int(lengths.max()))
-    batch = self._empty(len(rows), row_length)
+    batch = self._empty(len(asked), row_length)
     positions = np.arange(lengths.sum()) - np.repeat(before, lengths)
-    row_starts = np.repeat(np.arange(len(rows)), sizes) * row_length
+    row_starts = np.repeat(np.arange(len(asked)), sizes) * row_length
     where = np.repeat(row_starts + starts, lengths) + positions
-    numbers = np.arange(len(flat)) - firsts + 1
+    numbers = np.arange(len(lengths)) - firsts + 1
+    flat = [turn for row in asked for one in row for turn in _turns(one)]
+    of_turns = np.array([_length(turn) for turn in flat])
     for name, values in (
       ('positions', positions),
       ('segments', np.repeat(numbers, lengths)),
-      ('task', np.repeat([one['task'] for one in flat], lengths)),
+      ('task', np.repeat([turn['task'] for turn in flat], of_turns)),
     ):
       batch[name].reshape(-1)[where] = values
     self._write_contents(batch, flat, where)
-    self._write_targets(batch, flat, where, np.cumsum(lengths))
+    self._write_targets(batch, flat, where, np.cumsum(of_turns))
     return batch
 
   def _check(self, stops: np.ndarray, rows: np.ndarray) -> None:
@@ -242,7 +257,7 @@ def filled(form: RowForm, questions: Iterable[Example], num_rows: int) -> list[E
   rows: list[Example] = []
   row: list[Example] = []
   for one in questions:
-    if row and sum(len(each['modality']) for each in (*row, one)) > form.row_length:
+    if row and sum(map(_length, (*row, one))) > form.row_length:
       rows.append(together(row, row_length=form.row_length))
       row = []
     if len(rows) == num_rows:

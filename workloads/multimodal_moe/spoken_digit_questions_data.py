@@ -122,7 +122,7 @@ def _generated(form: SpokenDigitQuestions, batch_size: int, seed: int) -> Iterat
 
 def _space(form: SpokenDigitQuestions) -> int:
   """Returns the positions of the longest generated recording, so that each question fits."""
-  num_recordings = 2 * form.num_joined  # two in a question at most
+  num_recordings = 2 * form.num_turns  # two in a question at most
   return max(1, (form.row_length - digits.longest_without_audio(form)) // num_recordings)
 
 

@@ -104,20 +104,20 @@ def _write_text(
     return
   chunks = documents.find(source)
   shuffled = documents.Shuffled(chunks, tokenizer, name=_RUNS, out=out, progress=progress)
-  num_pieces = -(-shuffled.lengths // data.part_length)
+  num_pieces = -(-shuffled.lengths // data.turn_length)
   stream = iter(shuffled)
   for split in SPLITS:
     wanted = sizes(data)[split]['text']
     ends = np.cumsum(num_pieces)
     if not len(ends) or ends[-1] < wanted:
       raise errors.UserError(
-        f'The split {split} needs {wanted:,} pieces of text of {data.part_length:,} tokens; the '
+        f'The split {split} needs {wanted:,} pieces of text of {data.turn_length:,} tokens; the '
         f'documents of {source} have {ends[-1] if len(ends) else 0:,} left for it. Give all '
         'documents, or define a workload of your own with other numbers.'
       )
     number = int(np.searchsorted(ends, wanted)) + 1
     own, num_pieces = itertools.islice(stream, number), num_pieces[number:]
-    pieces = (piece for one in own for piece in _pieces(one, data.part_length))
+    pieces = (piece for one in own for piece in _pieces(one, data.turn_length))
     shown = _shown(itertools.islice(pieces, wanted), f'write {split} text', wanted, progress)
     out.ragged(f'text-{split}/tokens', shown, dtype=tokenizer.dtype)
     for _ in own:  # the rest of the last document, so that the next split begins after it
@@ -211,9 +211,9 @@ def _fitting(tokens: np.ndarray, data: WebMixture, num_given: int, name: str) ->
     UserError: they do not fit.
   """
   length = num_given + len(tokens) - 1
-  if length > data.part_length:
+  if length > data.turn_length:
     raise errors.UserError(
-      f'An example must fit in a row of {data.part_length:,} positions. {name} and what it is '
+      f'An example must fit in a row of {data.turn_length:,} positions. {name} and what it is '
       f'about take {length:,}; leave it out, or define a workload with longer rows.'
     )
   return tokens

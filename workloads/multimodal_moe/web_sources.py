@@ -22,13 +22,13 @@ def generated(data: WebMixture, seed: int) -> Iterator[Example]:
   random = seeds.generator(seed, 'fake')
   while True:
     for kind in data.kinds:
-      parts = [_generated(data, kind, random) for _ in range(data.num_joined)]
-      yield parts[0] if len(parts) == 1 else joined.question(parts)
+      turns = [_generated(data, kind, random) for _ in range(data.num_turns)]
+      yield turns[0] if len(turns) == 1 else questions.conversation(turns)
 
 
 def _generated(data: WebMixture, kind: str, random: np.random.Generator) -> Example:
-  """Returns an example that fits in the part of a row."""
-  number = int(random.integers(1, data.part_length - data.num_patches))
+  """Returns an example that fits in a turn."""
+  number = int(random.integers(1, data.turn_length - data.num_patches))
   tokens = random.integers(data.vocab_size, size=max(1, number // 2), dtype=np.int32)
   patches = frames = None
   if kind == 'caption':
@@ -90,8 +90,8 @@ Opened = tuple[records.Ragged, Callable[[int], dict[str, np.ndarray]], np.ndarra
 def _text(data: WebMixture, prepared: records.Prepared, split: str) -> Opened:
   pieces = prepared.field(f'text-{split}/tokens')
   # Pieces of a document follow each other, so neighbors are joined token by token.
-  whole = len(pieces) // data.num_joined * data.num_joined
-  tokens = records.Ragged(pieces.values, pieces.offsets[: whole + 1 : data.num_joined])
+  whole = len(pieces) // data.num_turns * data.num_turns
+  tokens = records.Ragged(pieces.values, pieces.offsets[: whole + 1 : data.num_turns])
   return tokens, lambda index: {}, tokens.lengths
 
 
