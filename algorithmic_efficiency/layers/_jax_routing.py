@@ -169,7 +169,6 @@ def router_statistics(routes: Sequence[Routes], batch_size: int) -> dict[str, ja
 
   Returns:
     `load`: assignments to each expert, before any is dropped, [batch, layers, experts].
-    `dropped`: assignments beyond the capacity, [batch, layers].
     `entropy`: entropy of the probabilities in nats, [batch, layers].
     `num_tokens`: positions that are no padding, [batch].
   """
@@ -183,14 +182,9 @@ def router_statistics(routes: Sequence[Routes], batch_size: int) -> dict[str, ja
   dtype = routes[0].probabilities.dtype
   return {
     'load': by_layer([_load(one) for one in routes]),
-    'dropped': by_layer([_num_dropped(one).astype(dtype) for one in routes]),
     'entropy': by_layer([_entropy(one) for one in routes]),
     'num_tokens': by_row(routes[0].is_token.astype(dtype)),
   }
-
-
-def _num_dropped(routes: Routes) -> jax.Array:
-  return jnp.sum(routes.is_token[:, None] & ~routes.is_kept, axis=-1)
 
 
 def _entropy(routes: Routes) -> jax.Array:

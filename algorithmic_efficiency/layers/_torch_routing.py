@@ -201,7 +201,6 @@ def router_statistics(routes: Sequence[Routes], batch_size: int) -> dict[str, to
 
   Returns:
     `load`: assignments to each expert, before any is dropped, [batch, layers, experts].
-    `dropped`: assignments beyond the capacity, [batch, layers].
     `entropy`: entropy of the probabilities in nats, [batch, layers].
     `num_tokens`: positions that are no padding, [batch].
   """
@@ -216,14 +215,9 @@ def router_statistics(routes: Sequence[Routes], batch_size: int) -> dict[str, to
   with torch.no_grad():
     return {
       'load': by_layer([_load(one) for one in routes]),
-      'dropped': by_layer([_num_dropped(one).to(dtype) for one in routes]),
       'entropy': by_layer([_entropy(one) for one in routes]),
       'num_tokens': by_row(routes[0].is_token.to(dtype)),
     }
-
-
-def _num_dropped(routes: Routes) -> torch.Tensor:
-  return (routes.is_token[:, None] & ~routes.is_kept).sum(-1)
 
 
 def _entropy(routes: Routes) -> torch.Tensor:

@@ -11,7 +11,7 @@ PyTorch's `sum_over_ranks`. Only under a device axis is it the sum of one device
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import jax
 
@@ -54,17 +54,24 @@ from algorithmic_efficiency.layers._jax_search import beam_search as beam_search
 from algorithmic_efficiency.layers._jax_search import greedy_search as greedy_search
 from algorithmic_efficiency.layers.masks import padding_mask as padding_mask
 from algorithmic_efficiency.layers.masks import segment_mask as segment_mask
+from algorithmic_efficiency.layers.outputs import ActsAsLogits
 
 
-class Outputs(NamedTuple):
-  """What a model returns that has auxiliary losses.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Outputs(ActsAsLogits):
+  """What a model returns that has auxiliary losses. It acts as its logits in any computation.
 
   Attributes:
     logits: what a model without them returns.
     auxiliary: scalars by name, which the loss weighs and adds.
-    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`.
+    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`; empty
+      in training.
   """
 
   logits: jax.Array
   auxiliary: Mapping[str, jax.Array]
-  statistics: Mapping[str, jax.Array] = {}
+  statistics: Mapping[str, jax.Array] = field(default_factory=dict)
+
+  def __jax_array__(self) -> jax.Array:
+    return self.logits

@@ -8,9 +8,11 @@ Parameters are float32, or float64 if the layer computes in float64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch.utils import _pytree
 
 from algorithmic_efficiency.layers._torch_attention import MultiHeadAttention as MultiHeadAttention
 from algorithmic_efficiency.layers._torch_attention import attention as attention
@@ -58,18 +60,29 @@ from algorithmic_efficiency.layers._torch_search import beam_search as beam_sear
 from algorithmic_efficiency.layers._torch_search import greedy_search as greedy_search
 from algorithmic_efficiency.layers.masks import padding_mask as padding_mask
 from algorithmic_efficiency.layers.masks import segment_mask as segment_mask
+from algorithmic_efficiency.layers.outputs import ActsAsLogits
 
 
-class Outputs(NamedTuple):
-  """What a model returns that has auxiliary losses.
+@dataclass(frozen=True, eq=False)
+class Outputs(ActsAsLogits):
+  """What a model returns that has auxiliary losses. It acts as its logits in any computation.
 
   Attributes:
     logits: what a model without them returns.
     auxiliary: scalars by name, which the loss weighs and adds. They are of the global batch; see
       `sum_over_ranks`.
-    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`.
+    statistics: sums over the positions of each row by name, [batch, ...], for `eval_step`; empty
+      in training.
   """
 
   logits: torch.Tensor
   auxiliary: Mapping[str, torch.Tensor]
-  statistics: Mapping[str, torch.Tensor] = {}
+  statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+  @classmethod
+  def __torch_function__(
+    cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+  ) -> Any:
+    """Calls a function of PyTorch with the logits in place of the outputs."""
+    args, kwargs = _pytree.tree_map_only(Outputs, lambda one: one.logits, (args, kwargs or {}))
+    return func(*args, **kwargs)

@@ -64,6 +64,7 @@ class Model:
 
     model = self.code.build(self.definition)
     options = {'train': True, 'use_running_average': False, 'dropout_rate': 0.0}
+    evaluation = {**options, 'train': False}
 
     def init(key: Any) -> Any:
       return nn.init(self.code.forward, model)(key, batch_of(self.definition), **options)
@@ -74,7 +75,9 @@ class Model:
       returned = nn.apply(self.code.forward, model)({'params': params}, batch, **options)
       logits = getattr(returned, 'logits', returned)
       losses = layers.token_loss(batch['targets'], logits, batch['weights'])
-      sums, _ = self.code.eval_step(self.definition, batch, returned)
+      evaluated = nn.apply(self.code.forward, model)({'params': params}, batch, **evaluation)
+      sums, _ = self.code.eval_step(self.definition, batch, evaluated)
+      assert not getattr(returned, 'statistics', {}), 'nobody reads them in training'
       loss = self.code.loss(self.definition, batch['targets'], returned, batch['weights'])
       found = {'logits': logits, 'losses': losses['per_example'], 'sums': sums, 'loss': loss}
       return losses['summed'] / losses['n_valid_examples'], found
@@ -105,9 +108,10 @@ class Model:
       whole = {
         name: array.long() if array.dtype == torch.int32 else array for name, array in batch.items()
       }
-      returned = self.code.forward(
-        model, whole, train=True, use_running_average=False, dropout_rate=0.0
-      )
+      options = {'use_running_average': False, 'dropout_rate': 0.0}
+      returned = self.code.forward(model, whole, train=True, **options)
+      evaluated = self.code.forward(model, whole, train=False, **options)
+      assert not getattr(returned, 'statistics', {}), 'nobody reads them in training'
       logits = getattr(returned, 'logits', returned)
       losses = layers.token_loss(whole['targets'], logits, whole['weights'])
       model.zero_grad()
@@ -115,7 +119,7 @@ class Model:
       found = {
         'logits': logits,
         'losses': losses['per_example'],
-        'sums': self.code.eval_step(self.definition, whole, returned)[0],
+        'sums': self.code.eval_step(self.definition, whole, evaluated)[0],
         'loss': self.code.loss(self.definition, whole['targets'], returned, whole['weights']),
         'gradients': {name: one.grad for name, one in model.named_parameters()},
       }

@@ -109,7 +109,7 @@ class _Model(nn.Module):
     logits = layers.vocab_logits(self.out_ln(x), self.embed.embedding)
     if not routes:
       return logits
-    statistics = layers.router_statistics(routes, len(x))
+    statistics = {} if train else layers.router_statistics(routes, len(x))
     return layers.Outputs(logits, layers.router_losses(routes), statistics)
 
   def _inputs(self, batch: _Batch, modality: jax.Array) -> jax.Array:
