@@ -44,6 +44,7 @@ METRIC_RANGES: Mapping[str, tuple[float, float]] = {
   'ctc_loss': (0.0, math.inf),
   'exact_match': (0.0, 1.0),
   'loss': (0.0, math.inf),
+  'loss_of_modality': (0.0, math.inf),
   'mean_average_precision': (0.0, 1.0),
   'ppl': (1.0, math.inf),
   'ssim': (-1.0, 1.0),

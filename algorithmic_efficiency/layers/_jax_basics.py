@@ -57,14 +57,20 @@ def linear(
   init: Init = 'lecun_normal',
   use_bias: bool = False,
   bias_stddev: float = 0.0,
+  precision: jax.lax.Precision | None = None,
   name: str | None = None,
 ) -> nn.Dense:
-  """Returns a linear layer; `init` and `bias_stddev` say how its kernel and its bias begin."""
+  """Returns a linear layer; `init` and `bias_stddev` say how its kernel and its bias begin.
+
+  Args:
+    precision: of the product; None is JAX's default, which rounds float32 on some accelerators.
+  """
   return nn.Dense(
     features,
     use_bias=use_bias,
     kernel_init=initializer(init),
     bias_init=nn.initializers.normal(bias_stddev) if bias_stddev else nn.initializers.zeros,
+    precision=precision,
     name=name,
     **types(dtype),
   )

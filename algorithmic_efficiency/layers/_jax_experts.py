@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from algorithmic_efficiency.layers._jax_basics import ACTIVATIONS, initializer, linear, types
 from algorithmic_efficiency.layers._jax_plain import is_plain
-from algorithmic_efficiency.layers._jax_routing import Dispatch, Routes, dispatch, route
+from algorithmic_efficiency.layers._jax_routing import PRECISION, Dispatch, Routes, dispatch, route
 from algorithmic_efficiency.layers.configs import ExpertsConfig, Init
 from algorithmic_efficiency.layers.slots import block_size
 
@@ -23,7 +23,7 @@ from algorithmic_efficiency.layers.slots import block_size
 class Experts(nn.Module):
   """A mixture of experts with its router; see `ExpertsConfig`.
 
-  The router computes in float32 or wider.
+  The router computes in float32 or wider, on every platform.
   """
 
   config: ExpertsConfig
@@ -42,7 +42,8 @@ class Experts(nn.Module):
     """
     config, tokens = self.config, x.reshape(-1, x.shape[-1])
     wide = types(self.dtype)['param_dtype']
-    router = linear(config.num_experts, dtype=wide, init=config.router_init, name='router')
+    options = {'init': config.router_init, 'precision': PRECISION, 'name': 'router'}
+    router = linear(config.num_experts, dtype=wide, **options)
     routes = route(router(tokens.astype(wide)), is_token.ravel(), config, train=train)
     experts = _Kernels(config, self.dtype, name='experts')
     return experts(tokens, routes).reshape(x.shape), routes

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from algorithmic_efficiency.layers.configs import ExpertsConfig
 from algorithmic_efficiency.layers.slots import num_slots
 
+# Of products of the router: the default rounds float32 to fewer bits on GPUs and TPUs.
+PRECISION = jax.lax.Precision.HIGHEST
+
 
 class Routes(NamedTuple):
   """What a router decided.
@@ -145,7 +148,7 @@ def _losses(routes: Routes) -> dict[str, jax.Array]:
   weights = routes.is_token.astype(routes.probabilities.dtype)
   num_tokens = jnp.maximum(jnp.sum(weights), 1)
   load = jnp.sum(_load(routes), axis=0)
-  probability = weights @ routes.probabilities
+  probability = jnp.matmul(weights, routes.probabilities, precision=PRECISION)
   share = load / (routes.experts.shape[-1] * num_tokens)
   return {
     'balance': num_experts * jnp.sum(share * probability) / num_tokens,

@@ -118,9 +118,10 @@ class ExpertsConfig:
   Attributes:
     expert: the layers of each expert, without biases.
     router_init: how the kernel of the router begins.
-    capacity_factor: in training, an expert takes at most this multiple of the mean load. Later
-      assignments are dropped; first choices of all tokens come before second ones. None drops none.
-      Evaluation drops none in any case.
+    capacity_factor: in training, an expert takes at most this multiple of the mean load, rounded
+      up. Later assignments are dropped; first choices of all tokens come before second ones. None
+      drops none. Evaluation drops none in any case. The papers on GShard and Switch give the
+      multiple without a rounding; Mesh TensorFlow rounds it down, which drops one more at most.
 
   Raises:
     ValueError: a number is out of range, or experts have biases.

@@ -445,3 +445,43 @@ def test_the_router_computes_in_float32(framework):
 def test_impossible_configurations(change, message):
   with pytest.raises(ValueError, match=message):
     replace(BASE, **change)
+
+
+def test_products_of_the_router_are_in_full_float32_on_every_platform():
+  """The default of JAX rounds float32 on GPUs and TPUs; the experts may have it."""
+  jax = pytest.importorskip('jax')
+  from algorithmic_efficiency.layers import jax as layers
+
+  config = CONFIGS['capacity']
+  layer = layers.Experts(config, np.float32)
+  is_token = np.ones(TOKENS, bool)
+  x = X.astype(np.float32)
+
+  def run(params):
+    out, routes = layer.apply({'params': params}, x, is_token, train=True)
+    return out.sum() + sum(layers.router_losses([routes]).values())
+
+  params = jax.tree.map(np.float32, params_of(config))
+  found = {'router': [], 'experts': []}
+  for equation in _products(jax.make_jaxpr(jax.grad(run))(params).jaxpr):
+    shapes = [one.aval.shape for one in (*equation.invars, *equation.outvars)]
+    owner = 'router' if any(config.num_experts in shape for shape in shapes) else 'experts'
+    found[owner].append(equation.params['precision'])
+  highest = (jax.lax.Precision.HIGHEST,) * 2
+  assert len(found['router']) > 2 and set(found['router']) == {highest}
+  assert found['experts'] and highest not in found['experts']
+
+
+def _products(jaxpr):
+  """The products of matrices of a program and of what it calls."""
+  from jax.extend import core
+
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'dot_general':
+      yield equation
+    for value in equation.params.values():
+      for inner in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(inner, core.ClosedJaxpr):
+          yield from _products(inner.jaxpr)
+        elif isinstance(inner, core.Jaxpr):
+          yield from _products(inner)

@@ -1,4 +1,4 @@
-"""Exact match by kind and modality, and the health of the router, from sums."""
+"""Loss and exact match by kind and modality, and the health of the router, from sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from algorithmic_efficiency.metrics.metric import MetricError, Totals
-from workloads.multimodal_moe import digit_kinds, exact_match, metrics
+from workloads.multimodal_moe import digit_kinds, metrics, of_modality
 from workloads.multimodal_moe.data_records import SpokenDigitQuestions, WebMixture
 
 KINDS = ('read_image', 'transcribe', 'add_spoken_and_image', 'add_words', 'compare_images')
@@ -27,11 +27,9 @@ def numbers(capacity_factor=None, **sums):
   )
   found = {}
   for name, metric in metrics.metrics(definition, None).items():
-    if (
-      (name in sums)
-      or (name.startswith('exact') and 'exact_match' in sums)
-      or 'router_load' in sums
-    ):
+    of_router = not name.startswith(('exact_match', 'loss'))
+    of_kinds = name.startswith(tuple(one.removesuffix('_of_kind') for one in sums))
+    if of_kinds or (of_router and 'router_load' in sums):
       found |= metric.compute(Totals(sums), None)
   return found
 
@@ -63,9 +61,27 @@ def test_exact_match_of_modalities_joins_their_kinds():
   }
 
 
+def test_the_loss_of_modalities_weighs_each_modality_alike():
+  losses, tokens = np.array([3.0, 8, 1, 0, 2]), np.array([6.0, 4, 1, 0, 4])
+  found = numbers(loss_of_kind=(losses, tokens))
+  assert found == pytest.approx(
+    {
+      'loss_of_kind': 14 / 15,
+      'loss_of_kind/read_image': 0.5,
+      'loss_of_kind/transcribe': 2.0,
+      'loss_of_kind/add_spoken_and_image': 1.0,
+      'loss_of_kind/compare_images': 0.5,
+      'loss_of_modality': (0.5 + 2 + 1) / 3,
+      'loss_of_modality/image': 0.5,
+      'loss_of_modality/audio': 2.0,
+      'loss_of_modality/audio_and_image': 1.0,
+    }
+  )
+
+
 @pytest.mark.parametrize('kind', [*digit_kinds.KINDS, *WebMixture().kinds])
 def test_every_kind_has_modalities(kind):
-  found = exact_match.modalities(kind)
+  found = of_modality.modalities(kind)
   for word, medium in (
     ('image', 'image'),
     ('caption', 'image'),
@@ -78,8 +94,10 @@ def test_every_kind_has_modalities(kind):
 
 
 def test_nothing_asked_is_no_number():
-  found = numbers(exact_match=(np.zeros(5), np.zeros(5)))
-  assert found.keys() == {'exact_match', 'exact_match_of_modality'}
+  empty = np.zeros(5), np.zeros(5)
+  found = numbers(exact_match=empty, loss_of_kind=empty)
+  names = ('exact_match', 'exact_match_of_modality', 'loss_of_kind', 'loss_of_modality')
+  assert found.keys() == set(names)
   assert all(math.isnan(value) for value in found.values())
 
 

@@ -247,7 +247,7 @@ def test_a_dense_model_has_logits_alone(framework):
   found = found_of(framework, 'quick_moe_dense')
   assert not any('router' in name or 'expert' in name for name in found['gradients'])
   assert 'parts' not in found['loss']
-  assert set(found['sums']) == {'accuracy', 'loss', 'exact_match'}
+  assert set(found['sums']) == {'accuracy', 'loss', 'loss_of_kind', 'exact_match'}
 
 
 @pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch'])
@@ -283,6 +283,10 @@ def test_sums_count_the_rows_and_positions_that_count(framework):
   for row in np.flatnonzero(counted):
     asked[batch['task'][row, 0]] += 1
     exact[batch['task'][row, 0]] += is_correct[row][weights[row]].all()
+  losses = np.zeros(6)
+  np.add.at(losses, batch['task'][counted, 0], (found['losses'] * weights)[counted].sum(axis=1))
+  np.testing.assert_allclose(sums['loss_of_kind'][0], losses, rtol=1e-5)
+  assert sums['loss_of_kind'][1].sum() == weights.sum()
   np.testing.assert_array_equal(sums['exact_match'][0], exact)
   np.testing.assert_array_equal(sums['exact_match'][1], asked)
 
@@ -343,6 +347,10 @@ def test_the_full_model_has_a_billion_parameters_and_a_quarter_of_them_active():
   assert (definition.model.num_experts, definition.model.top_k) == (16, 2)
   assert counts.total == pytest.approx(1e9, rel=0.05)
   assert counts.active == pytest.approx(2.5e8, rel=0.05)
+
+
+def test_the_target_of_the_full_workload_weighs_modalities_alike():
+  assert definition_of('multimodal_moe').target.metric == 'loss_of_modality'
 
 
 @pytest.mark.parametrize('base', BASES)

@@ -5,6 +5,7 @@ Shapes: B batch, L positions, D width, V vocabulary, R frames of a position, M m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from .data_records import AUDIO, IMAGE, PADDING, TEXT, RowForm
 from .definition import SparseDecoder
 
 _Batch = Mapping[str, jax.Array]
+_PRECISION = jax.lax.Precision.HIGHEST  # of sums, which the default rounds on some accelerators
+_matmul = functools.partial(jnp.matmul, precision=_PRECISION)
 
 
 class _Audio(nn.Module):
@@ -189,10 +192,12 @@ def eval_step(
   counts = jnp.any(weights != 0, axis=1).astype(losses.dtype)  # [B], 0 for padding
   is_exact = jnp.all(is_correct | (weights == 0), axis=1)
   kinds = jax.nn.one_hot(batch['task'][:, 0], len(definition.task_names), dtype=losses.dtype)
+  by_row = jnp.sum(losses * weights, axis=1), jnp.sum(weights, axis=1)
   sums = {
     'accuracy': (jnp.sum(is_correct * weights), jnp.sum(weights)),
     'loss': (jnp.sum(losses * weights), jnp.sum(weights)),
-    'exact_match': ((counts * is_exact) @ kinds, counts @ kinds),
+    'loss_of_kind': tuple(_matmul(one, kinds) for one in by_row),
+    'exact_match': (_matmul(counts * is_exact, kinds), _matmul(counts, kinds)),
   }
   return sums | _router_sums(outputs.statistics, counts), {}
 
@@ -203,6 +208,9 @@ def _router_sums(statistics: Mapping[str, jax.Array], counts: jax.Array) -> dict
     return {}
   entropy, num_tokens = statistics['entropy'], statistics['num_tokens']
   return {
-    'router_load': jnp.einsum('b,ble->le', counts, statistics['load']),
-    'router_entropy': (jnp.sum(counts @ entropy), entropy.shape[1] * (counts @ num_tokens)),
+    'router_load': jnp.einsum('b,ble->le', counts, statistics['load'], precision=_PRECISION),
+    'router_entropy': (
+      jnp.sum(_matmul(counts, entropy)),
+      entropy.shape[1] * _matmul(counts, num_tokens),
+    ),
   }

@@ -189,6 +189,7 @@ def eval_step(
   sums = {
     'accuracy': ((is_correct * weights).sum(), weights.sum()),
     'loss': ((losses * weights).sum(), weights.sum()),
+    'loss_of_kind': ((losses * weights).sum(1) @ kinds, weights.sum(1) @ kinds),
     'exact_match': ((counts * is_exact) @ kinds, counts @ kinds),
   }
   return sums | _router_sums(outputs.statistics, counts), {}
