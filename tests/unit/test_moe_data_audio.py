@@ -13,7 +13,7 @@ import pytest
 
 from algorithmic_efficiency import errors
 from workloads.multimodal_moe import log_mel, questions, recordings
-from workloads.multimodal_moe.data_records import LogMel, SpokenDigitQuestions
+from workloads.multimodal_moe.data_records import LogMel, SpokenDigitQuestions, WebMixture
 
 SMALL = LogMel(sample_rate=800, window_sec=0.02, hop_sec=0.01, num_fft=32, num_mels=6)
 
@@ -177,3 +177,30 @@ def test_a_damaged_tar_file_is_named(tmp_path, damage):
     errors.UserError, match=r'recordings\.tar\.gz is truncated, damaged or no tar'
   ):
     read(path)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'sample_rate': 0}, 'sample_rate must be positive; it is 0'),
+    ({'hop_sec': float('nan')}, 'hop_sec must be positive; it is nan'),
+    ({'num_mels': -1}, 'num_mels must be positive; it is -1'),
+    ({'window_sec': 0.05}, 'a window has 40, the transform 32, and a hop 8'),
+    ({'window_sec': 1e-5}, 'a window has 0, the transform 32, and a hop 8'),
+    ({'hop_sec': 1e-5}, 'a window has 16, the transform 32, and a hop 0'),
+  ],
+)
+def test_settings_of_features_are_checked(change, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(SMALL, **change)
+
+
+def test_a_mel_band_without_a_frequency_is_refused():
+  settings = dataclasses.replace(SMALL, num_mels=30)
+  with pytest.raises(errors.UserError, match=r'band \d+ of 30 has none with num_fft=32'):
+    log_mel.features(settings, np.zeros(40))
+
+
+@pytest.mark.parametrize('settings', [SpokenDigitQuestions().log_mel, WebMixture().log_mel])
+def test_every_band_of_the_workloads_has_a_frequency(settings):
+  assert log_mel.mel_bands(settings).any(axis=1).all()

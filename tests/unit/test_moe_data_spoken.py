@@ -176,6 +176,30 @@ def test_other_recordings_than_those_of_the_target_are_refused(raw, tmp_path):
   prepare(tmp_path, raw, dataclasses.replace(FORM, recordings_sha256=sha256))
 
 
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'test_speaker': 'ada'}, "its test_speaker is 'yweweler', and the workload needs 'ada'"),
+    ({'num_validation': 2}, 'its num_validation is 1, and the workload needs 2'),
+    ({'recordings_sha256': 'other'}, r"recordings_sha256 is '\w{64}', and .* needs 'other'"),
+    (
+      {'log_mel': dataclasses.replace(FORM.log_mel, hop_sec=0.02)},
+      r"log_mel is .*'hop_sec': 0.01.*and the workload needs .*'hop_sec': 0.02.*--overwrite",
+    ),
+  ],
+)
+def test_a_set_that_was_prepared_with_other_settings_is_refused(root, change, message):
+  with pytest.raises(errors.UserError, match=message):
+    data.source(definition(dataclasses.replace(FORM, **change)), root, 'validation')
+
+
+def test_a_set_without_its_settings_is_refused(raw, tmp_path, monkeypatch):
+  monkeypatch.setattr(data.prepared_settings, 'write', lambda out, settings: None)
+  root = prepare(tmp_path, raw)
+  with pytest.raises(errors.UserError, match='its log_mel is not recorded'):
+    data.source(definition(), root, 'validation')
+
+
 def test_a_split_without_recordings_says_which(raw, tmp_path):
   form = dataclasses.replace(FORM, test_speaker='cora')
   with pytest.raises(errors.UserError, match=r"none for test. The test speaker is 'cora'"):

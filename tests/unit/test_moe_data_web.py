@@ -379,3 +379,31 @@ def test_images_of_a_builder_are_those_of_its_split():
   assert list(found.captions('validation')) == [('val_0.jpg', ['One.', 'Two.'])]
   files = list(found.files('train'))
   assert files == [(f'train_{i}.jpg', moe_web.png(moe_web.image(i))) for i in range(2)]
+
+
+@pytest.mark.parametrize('use', ['about', 'source'])
+def test_weights_that_name_an_absent_source_are_refused(root, use):
+  form = dataclasses.replace(DATA, weights=(('text', 0.5), ('captions', 0.5)))
+  with pytest.raises(errors.UserError, match=r"'captions'.*'caption'"):
+    if use == 'about':
+      data.about(definition(form))
+    else:
+      data.source(definition(form), root, 'train')
+
+
+@pytest.mark.parametrize('weight', [0.0, -1.0, float('nan')])
+def test_a_weight_must_be_positive(root, weight):
+  form = dataclasses.replace(DATA, weights=(('text', 0.5), ('caption', weight)))
+  with pytest.raises(errors.UserError, match='weight of a source must be a positive number'):
+    data.source(definition(form), root, 'train')
+
+
+def test_each_split_has_a_number_for_each_source():
+  with pytest.raises(ValueError, match=r'num_test must have .*; it has those of text, captions'):
+    dataclasses.replace(DATA, num_test=(('text', 1), ('captions', 2)))
+
+
+def test_a_set_with_other_features_is_refused(root):
+  form = dataclasses.replace(DATA, log_mel=dataclasses.replace(DATA.log_mel, window_sec=0.02))
+  with pytest.raises(errors.UserError, match=r"'window_sec': 0.025.*needs .*'window_sec': 0.02,"):
+    data.source(definition(form), root, 'validation')

@@ -13,6 +13,8 @@ from .words import WORDS
 # What a position of a row holds.
 PADDING, TEXT, IMAGE, AUDIO = range(4)
 
+WEB_KINDS = ('text', 'caption', 'transcript')  # the sources of `WebMixture`
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowForm:
@@ -133,6 +135,10 @@ class LogMel:
     hop_sec: time from one window to the next, in seconds.
     num_fft: length of the Fourier transform, in samples; a window is padded with zeros to it.
     num_mels: triangular bands, evenly spaced on the mel scale from 0 Hz to half the sample rate.
+
+  Raises:
+    ValueError: a number is not positive, a window or hop has no sample, or the Fourier transform is
+      shorter than a window.
   """
 
   sample_rate: int
@@ -140,6 +146,17 @@ class LogMel:
   hop_sec: float = 0.01
   num_fft: int
   num_mels: int
+
+  def __post_init__(self) -> None:
+    for name in ('sample_rate', 'window_sec', 'hop_sec', 'num_fft', 'num_mels'):
+      if not getattr(self, name) > 0:
+        raise ValueError(f'{name} must be positive; it is {getattr(self, name)}.')
+    if not 1 <= self.window_length <= self.num_fft or self.hop_length < 1:
+      raise ValueError(
+        'A window must have one sample at least and fit in the Fourier transform, and a hop must '
+        f'have one; a window has {self.window_length}, the transform {self.num_fft}, and a hop '
+        f'{self.hop_length}.'
+      )
 
   @property
   def window_length(self) -> int:
@@ -209,6 +226,9 @@ class WebMixture(RowForm):
     num_validation: validation examples of each source.
     num_test: test examples of each source.
     log_mel: settings of the audio features.
+
+  Raises:
+    ValueError: as of `RowForm`, mel bands differ, or a split lacks the number of a source.
   """
 
   row_length: int = 1_024
@@ -244,6 +264,13 @@ class WebMixture(RowForm):
   def __post_init__(self) -> None:
     super().__post_init__()
     _check_mels(self, self.log_mel)
+    for name in ('num_train', 'num_validation', 'num_test'):
+      found = tuple(kind for kind, _ in getattr(self, name))
+      if found != WEB_KINDS:
+        raise ValueError(
+          f'{name} must have the number of examples of {", ".join(WEB_KINDS)}; it has those of '
+          f'{", ".join(map(str, found))}.'
+        )
 
 
 def _check_mels(form: RowForm, log_mel: LogMel) -> None:

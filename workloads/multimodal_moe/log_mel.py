@@ -42,6 +42,9 @@ def mel_bands(settings: LogMel) -> np.ndarray:
 
   Bands are triangles of height 1. Their corners are evenly spaced on the scale of O'Shaughnessy
   (1987): 2595 log10(1 + f / 700).
+
+  Raises:
+    UserError: a band lies between two frequencies of the transform.
   """
   nyquist = settings.sample_rate / 2
   mels = np.linspace(0.0, 2595 * math.log10(1 + nyquist / 700), settings.num_mels + 2)
@@ -50,7 +53,15 @@ def mel_bands(settings: LogMel) -> np.ndarray:
   low, center, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
   rising = (frequencies - low) / (center - low)
   falling = (high - frequencies) / (high - center)
-  return np.maximum(0.0, np.minimum(rising, falling))
+  bands = np.maximum(0.0, np.minimum(rising, falling))
+  empty = np.flatnonzero(~bands.any(axis=1))
+  if len(empty):
+    raise errors.UserError(
+      f'Each mel band must have a frequency of the Fourier transform; band {empty[0]} of '
+      f'{settings.num_mels} has none with num_fft={settings.num_fft}. Lower num_mels or raise '
+      'num_fft.'
+    )
+  return bands
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int, name: str) -> np.ndarray:

@@ -6,13 +6,17 @@ A prepared set has these fields:
 - `images-<split>/digits`: int32 [n].
 - `recordings-<split>/frames`: float32 of varying length, frames [frames, mels] of a recording.
 - `recordings-<split>/digits`: int32 [n].
+
+Its `settings.json` has the settings of features and splits, and the hash of the recordings.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +29,7 @@ from algorithmic_efficiency.data.pipeline import Batch
 from algorithmic_efficiency.data.prepare import Progress, Source
 from algorithmic_efficiency.data.sources import Example, Transform
 
-from . import digits, log_mel, questions, recordings
+from . import digits, log_mel, prepared_settings, questions, recordings
 from .data_records import SpokenDigitQuestions
 from .recordings import Recording
 
@@ -148,7 +152,9 @@ def _write_recordings(
   if all(out.has(f'{_RECORDINGS}-{split}/digits') for split in _SPLITS):
     return
   found = recordings.read(folder, progress)
-  _check(data, found, folder)
+  sha256 = recordings.sha256(found)
+  _check(data, found, sha256, folder)
+  prepared_settings.write(out, {**_settings(data), 'recordings_sha256': sha256})
   for split, own in _split(data, found).items():
     if not own:
       raise errors.UserError(
@@ -162,12 +168,23 @@ def _write_recordings(
     out.array(f'{_RECORDINGS}-{split}/digits', [numbers], shape=numbers.shape, dtype=np.int32)
 
 
-def _check(data: SpokenDigitQuestions, found: list[Recording], folder: Path) -> None:
+def _settings(data: SpokenDigitQuestions) -> dict[str, Any]:
+  """The settings that the recordings of a prepared set depend on."""
+  settings = {
+    'log_mel': asdict(data.log_mel),
+    'test_speaker': data.test_speaker,
+    'num_validation': data.num_validation,
+  }
+  if data.recordings_sha256:
+    settings['recordings_sha256'] = data.recordings_sha256
+  return settings
+
+
+def _check(data: SpokenDigitQuestions, found: list[Recording], sha256: str, folder: Path) -> None:
   """
   Raises:
     UserError: the definition needs other recordings.
   """
-  sha256 = recordings.sha256(found)
   if data.recordings_sha256 and sha256 != data.recordings_sha256:
     speakers = sorted({one.speaker for one in found})
     raise errors.UserError(
@@ -201,6 +218,7 @@ def _open(data: SpokenDigitQuestions, root: Path, split: str) -> digits.Media:
     UserError: the data is missing or damaged, or was prepared for other settings.
   """
   prepared = records.open_prepared(root)
+  prepared_settings.check(prepared, _settings(data))
   patches = prepared.field(f'{_IMAGES}-{split}/patches')
   if patches.shape[1:] != (data.num_patches, data.patch_dim):
     raise records.damaged(

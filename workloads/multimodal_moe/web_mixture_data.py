@@ -8,6 +8,8 @@ A prepared set has its vocabulary in `tokenizer.json`, and these fields:
 - `images-<split>/patches`: uint8 [images, patches, patch_dim].
 - `speech-<split>/tokens`: uint16 of varying length, a transcript and the separator.
 - `speech-<split>/frames`: float32 of varying length, frames [frames, mels] of a recording.
+
+Its `settings.json` has the settings of the frames.
 """
 
 from __future__ import annotations
@@ -24,16 +26,22 @@ from algorithmic_efficiency.data.pipeline import Batch
 from algorithmic_efficiency.data.prepare import Progress, Source
 from algorithmic_efficiency.data.sources import Transform
 
-from . import questions, web_preparation, web_sources
+from . import prepared_settings, questions, web_preparation, web_sources
+from .data_records import WEB_KINDS
 
 _MEAN_TEXT_TOKENS, _MEAN_RECORDING_SEC = 700, 12.3
 
 
 def about(definition: WorkloadDefinition) -> records.About:
-  """Returns origins and licenses of the sources, and about how many bytes they take prepared."""
+  """Returns origins and licenses of the sources, and about how many bytes they take prepared.
+
+  Raises:
+    UserError: the mixture names a source that does not exist.
+  """
   data = definition.data
-  of_kinds = [sum(one[kind] for one in web_preparation.sizes(data).values()) for kind in data.kinds]
-  by_kind = dict(zip(data.kinds, of_kinds, strict=True))
+  _check_kinds(definition)
+  of_splits = web_preparation.sizes(data).values()
+  by_kind = {kind: sum(one[kind] for one in of_splits) for kind in WEB_KINDS}
   frame_bytes = 4 * data.num_mels / data.log_mel.hop_sec
   num_images = sum(
     one['caption'] // web_preparation.num_captions(data, split)
@@ -81,15 +89,24 @@ def source(definition: WorkloadDefinition, root: Path, split: str) -> Mixture | 
     UserError: the data is missing or damaged, or a source or weight is wrong.
   """
   data, name = definition.data, f'{definition.name}, {split}'
-  for kind in data.kinds:
-    if kind not in web_sources.KINDS:
-      raise errors.unknown(f'source of {definition.name}', kind, web_sources.KINDS)
+  _check_kinds(definition)
+  prepared_settings.check(records.open_prepared(root), web_preparation.settings(data))
   sources = {kind: web_sources.opened(data, root, split, kind) for kind in data.kinds}
   mixture = Mixture(sources, dict(data.weights), name=name)
   if split != 'train':
     return mixture
   lengths = {kind: one.lengths for kind, one in sources.items()}
   return Packed(mixture, lengths, data.row_length, questions.together)
+
+
+def _check_kinds(definition: WorkloadDefinition) -> None:
+  """
+  Raises:
+    UserError: the mixture names a source that does not exist.
+  """
+  for kind in definition.data.kinds:
+    if kind not in WEB_KINDS:
+      raise errors.unknown(f'source of {definition.name}', kind, WEB_KINDS)
 
 
 def transform(definition: WorkloadDefinition, train: bool) -> Transform:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from algorithmic_efficiency.data.vocabulary import Vocabulary
 from algorithmic_efficiency.data.workers import Workers
 from algorithmic_efficiency.results import environment
 
-from . import captions, librispeech, questions
+from . import captions, librispeech, prepared_settings, questions
 from .captions import Captioned
 from .data_records import LogMel, WebMixture
 from .librispeech import Utterance
@@ -37,11 +38,17 @@ def fill(
   text, images, speech = (Path(sources[name]) for name in SOURCES)
   pictures, utterances = captions.find(images), librispeech.find(speech, SPLITS)
   _check_numbers(data, pictures, utterances, images, speech)
+  prepared_settings.write(out, settings(data))
   tokenizer = _tokenizer(data, text, out)
   _write_text(data, text, tokenizer, out, progress)
   for split in SPLITS:
     _write_captions(data, split, pictures, tokenizer, out, progress)
     _write_speech(data, split, utterances[split], tokenizer, out, progress)
+
+
+def settings(data: WebMixture) -> dict[str, Any]:
+  """Returns the settings that the features of a prepared set depend on."""
+  return {'log_mel': asdict(data.log_mel)}
 
 
 def sizes(data: WebMixture) -> Sizes:
