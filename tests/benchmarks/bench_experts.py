@@ -1,8 +1,8 @@
 """What experts cost: forward and backward pass, without the optimizer; and the runner.
 
-Run: python tests/benchmarks/bench_experts.py [layer|model|step]
-Figures are of CPU time on one thread, ratios of medians of steps that alternate. Nothing is
-asserted.
+Run: python tests/benchmarks/bench_experts.py [layer|model|step] [ROUNDS]
+Figures are of CPU time on one thread, ratios of medians of steps that alternate. There are `ROUNDS`
+rounds of five steps of each, 9 by default. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAYERS = {
   'sorted': ExpertsConfig(num_experts=8, top_k=2, expert=EXPERT),
   'more experts': ExpertsConfig(num_experts=32, top_k=2, expert=EXPERT),
 }
-NUM_ROUNDS, STEPS_PER_ROUND = 9, 5
+NUM_ROUNDS, STEPS_PER_ROUND = '9', 5
 WORKLOADS = ('quick_moe', 'digits_moe')
 SUFFIXES = ('', '_dense', '_top1', '_more_experts')
 RUNNER_STEPS_PER_BURST = 30
@@ -46,13 +46,13 @@ ONE_THREAD = {
 Step = Callable[[], None]
 
 
-def main(part: str = '', *arguments: str) -> None:
+def main(part: str = '', rounds: str = NUM_ROUNDS, *arguments: str) -> None:
   if part in _MEASURES:  # in a process of its own
-    print(json.dumps(_medians(_MEASURES[part](*arguments))))
+    print(json.dumps(_medians(_MEASURES[part](*arguments), int(rounds))))
     return
   parts = {'layer': _layer, 'model': _model, 'step': _step}
   for name in [part] if part else parts:
-    parts[name]()
+    parts[name](rounds)
 
 
 def _in_a_process(*arguments: str) -> dict[str, float]:
@@ -61,12 +61,12 @@ def _in_a_process(*arguments: str) -> dict[str, float]:
   return json.loads(result.stdout.splitlines()[-1])
 
 
-def _medians(steps: dict[str, Step]) -> dict[str, float]:
+def _medians(steps: dict[str, Step], num_rounds: int) -> dict[str, float]:
   """Milliseconds of CPU time a step, by name."""
   for step in steps.values():
     step()
   times: dict[str, list[float]] = {name: [] for name in steps}
-  for _ in range(NUM_ROUNDS):
+  for _ in range(num_rounds):
     for name, step in steps.items():
       times[name] += [1e3 * bench_runner.seconds(step)[1] for _ in range(STEPS_PER_ROUND)]
   return {name: statistics.median(found) for name, found in times.items()}
@@ -75,9 +75,9 @@ def _medians(steps: dict[str, Step]) -> dict[str, float]:
 # One layer.
 
 
-def _layer() -> None:
+def _layer(rounds: str) -> None:
   for framework in backends.FRAMEWORKS:
-    found = _in_a_process('layer_ms', framework)
+    found = _in_a_process('layer_ms', rounds, framework)
     ratios = ', '.join(
       f'{name} {ms:.2f} ms ({ms / found["plain"]:.2f})' for name, ms in found.items()
     )
@@ -89,6 +89,9 @@ def _layer_ms(framework: str) -> dict[str, Step]:
   random = np.random.default_rng(0)
   x = random.standard_normal((NUM_TOKENS, DIM), np.float32)
   steps = {name: make(config, x) for name, config in LAYERS.items()}
+  for name in ('sorted', 'more experts'):
+    loop = {'jax': _jax_loop, 'pytorch': _torch_loop}[framework]
+    steps[f'loop over {LAYERS[name].num_experts}'] = loop(LAYERS[name], x)
   if framework == 'jax':
     steps['one-hot einsum'] = _jax_one_hot(x)
   return steps
@@ -118,6 +121,54 @@ def _jax_layer(config: Any, x: np.ndarray) -> Step:
     return jnp.sum(jnp.square(out[0] if options else out))
 
   return _jax_step(squares, params, jnp.asarray(x))
+
+
+def _jax_loop(config: ExpertsConfig, x: np.ndarray) -> Step:
+  """The same experts one by one, each on all tokens, as shapes must be known."""
+  import jax
+  import jax.numpy as jnp
+
+  from algorithmic_efficiency.layers import jax as layers
+
+  layer, is_token = layers.Experts(config, jnp.float32), np.ones(len(x), bool)
+  params = jax.jit(lambda key: layer.init(key, x, is_token, train=True))(jax.random.key(0))
+
+  def squares(params: Any, x: jax.Array) -> jax.Array:
+    routes = layers.route(x @ params['router']['kernel'], is_token, config, train=True)
+    out, kernels = jnp.zeros_like(x), params['experts']
+    for expert in range(config.num_experts):
+      hidden = jax.nn.silu(x @ kernels['first'][expert]) * (x @ kernels['gate'][expert])
+      weights = jnp.sum(jnp.where(routes.experts == expert, routes.weights, 0), axis=1)
+      out += weights[:, None] * (hidden @ kernels['last'][expert])
+    return jnp.sum(jnp.square(out))
+
+  return _jax_step(squares, params['params'], jnp.asarray(x))
+
+
+def _torch_loop(config: ExpertsConfig, x: np.ndarray) -> Step:
+  """The same experts one by one, each on its own tokens."""
+  import torch
+
+  from algorithmic_efficiency.layers import torch as layers
+
+  torch.manual_seed(0)
+  layer = layers.Experts(config, dim=DIM, dtype=torch.float32)
+  inputs, is_token = torch.tensor(x, requires_grad=True), torch.ones(len(x), dtype=torch.bool)
+
+  def step() -> None:
+    layer.zero_grad()
+    routes = layers.route(layer.router(inputs), is_token, config, train=True)
+    out, kernels = torch.zeros_like(inputs), layer.experts
+    for expert in range(config.num_experts):
+      tokens, choices = torch.where(routes.experts == expert)
+      own = inputs[tokens]
+      hidden = torch.nn.functional.silu(own @ kernels.first[expert].T)
+      hidden = hidden * (own @ kernels.gate[expert].T)
+      weights = routes.weights[tokens, choices, None]
+      out = out.index_add(0, tokens, weights * (hidden @ kernels.last[expert].T))
+    out.square().sum().backward()
+
+  return step
 
 
 def _jax_one_hot(x: np.ndarray) -> Step:
@@ -175,10 +226,10 @@ def _torch_layer(config: Any, x: np.ndarray) -> Step:
 # The whole model.
 
 
-def _model() -> None:
+def _model(rounds: str) -> None:
   for name in WORKLOADS:
     for framework in backends.FRAMEWORKS:
-      found = _in_a_process('model_ms', framework, name)
+      found = _in_a_process('model_ms', rounds, framework, name)
       base = found[name]
       ratios = ', '.join(f'{one} {ms:.1f} ms ({ms / base:.2f})' for one, ms in found.items())
       print(f'model, {framework}, over {name}: {ratios}')
@@ -217,7 +268,7 @@ def _training(framework: str, name: str) -> Step:
 # The runner.
 
 
-def _step() -> None:
+def _step(rounds: str) -> None:
   with tempfile.TemporaryDirectory() as folder:
     for framework in backends.FRAMEWORKS:
       arguments = [framework, folder, 'quick_moe', 'quick', str(RUNNER_STEPS_PER_BURST)]

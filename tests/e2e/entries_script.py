@@ -34,8 +34,15 @@ SUITES = {
   'mnist_standardized': 'lite',
   'quick_lm': 'quick',
   'quick_nmt': 'quick',
+  'quick_moe': 'quick',
 }
-NUM_STEPS = {'quick_vision': 45, 'mnist_standardized': 70, 'quick_lm': 45, 'quick_nmt': 50}
+NUM_STEPS = {
+  'quick_vision': 45,
+  'mnist_standardized': 70,
+  'quick_lm': 45,
+  'quick_nmt': 50,
+  'quick_moe': 45,
+}
 
 
 class _Broken(Exception):

@@ -117,6 +117,13 @@ def test_one_runs_on_sequences(results: Results):
   check(found[ONE_IN_JAX], BY_NAME[ONE_IN_JAX])
 
 
+@pytest.mark.slow
+def test_one_runs_on_a_mixture_of_experts(results: Results):
+  """Its logits have auxiliary losses beside them, of which the entry knows nothing."""
+  found = results('pytorch', 'quick_moe', (ONE_IN_PYTORCH,))
+  check(found[ONE_IN_PYTORCH], BY_NAME[ONE_IN_PYTORCH])
+
+
 def every(names: Callable[[str], tuple[str, ...]]) -> pytest.MarkDecorator:
   return pytest.mark.parametrize(
     ('workload', 'framework', 'name'),

@@ -14,7 +14,7 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 pytestmark = pytest.mark.slow
 
 # What is left of the loss of a guess after 100 steps, at most; a language is never certain.
-WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85, 'quick_nmt': 0.8}
+WORKLOADS = {'quick_vision': 0.75, 'quick_lm': 0.85, 'quick_nmt': 0.8, 'quick_moe': 0.75}
 # Hyperparameters with which each gets well below the loss of a guess within a few steps.
 OPTIMIZERS = {
   'torch.optim.SGD': ['lr=0.1', 'momentum=0.98'],
@@ -57,6 +57,7 @@ SLOW = {
   ),
   'quick_lm': ('optax.adamw',),
   'quick_nmt': ('torch.optim.AdamW',),
+  'quick_moe': ('torch.optim.Muon',),  # each expert is a matrix of its own
 }
 
 
