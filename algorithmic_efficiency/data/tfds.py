@@ -1,12 +1,13 @@
 """Reads data sets that TensorFlow Datasets has prepared, without TensorFlow.
 
-The random-access format array_record works without it, and so does the format tfrecord for data
-sets of texts. If a builder requires TensorFlow, the error says so.
+The formats array_record and tfrecord work without it, and give the same examples in the same order.
+If a builder requires TensorFlow, the error says so.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,14 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.data import tf_records
 
 _BLOCK_EXAMPLES = 512
+_FORMATS = ('array_record', 'tfrecord')
 _INSTALL = "pip install 'algorithmic-efficiency[data]'"
 
 Progress = Callable[[str, int, int | None], None]
 
 
 class Builder:
-  """A builder whose data is on disk as array_record, or texts as tfrecord.
+  """A builder whose data is on disk, as array_record or tfrecord.
 
   Attributes:
     title: name and version of the builder, such as 'mnist 3.0.1'.
@@ -53,18 +55,15 @@ class Builder:
     The data must fit in memory and have one shape a feature.
 
     Raises:
-      UserError: a split or feature is missing, or the files cannot be read.
+      UserError: as for `encoded`.
     """
-    total = self.num_examples(split)
-    self._check_features(names)
-    source = _data_source(self._builder, split)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for start in range(0, total, _BLOCK_EXAMPLES):
-      stop = min(start + _BLOCK_EXAMPLES, total)
-      examples = source.__getitems__(range(start, stop))
+    examples = self._examples(split, names)
+    while block := list(itertools.islice(examples, _BLOCK_EXAMPLES)):
       for name in names:
-        parts[name].append(np.stack([example[name] for example in examples]))
-      progress(f'read {split}', stop, total)
+        parts[name].append(np.stack([example[name] for example in block]))
+      read = sum(len(one) for one in parts[names[0]])
+      progress(f'read {split}', read, self.num_examples(split))
     return {name: np.concatenate(blocks) for name, blocks in parts.items()}
 
   def encoded(
@@ -77,17 +76,10 @@ class Builder:
       raw: those among them whose bytes are wanted as they are stored, such as encoded images.
 
     Raises:
-      UserError: a split or feature is missing, or the files cannot be read.
+      UserError: a split or feature is missing, or the files cannot be read or are incomplete.
     """
-    import tensorflow_datasets
-
-    total = self.num_examples(split)
-    self._check_features(names)
-    skip = {name: tensorflow_datasets.decode.SkipDecoding() for name in raw}
-    source = _data_source(self._builder, split, decoders=skip)
-    for start in range(0, total, _BLOCK_EXAMPLES):
-      for example in source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, total))):
-        yield {name: example[name] for name in names}
+    for example in self._examples(split, names, raw):
+      yield {name: example[name] for name in names}
 
   def texts(
     self, split: str, names: Sequence[str], progress: Progress
@@ -99,23 +91,40 @@ class Builder:
         text is not UTF-8.
     """
     total = self.num_examples(split)
-    self._check_features(names)
-    number = 0
     for number, example in enumerate(self._examples(split, names), 1):
       yield tuple(self._text(example[name], name, split, number) for name in names)
       if not number % _BLOCK_EXAMPLES:
         progress(f'read {split}', number, total)
+
+  def _examples(
+    self, split: str, names: Sequence[str], raw: Sequence[str] = ()
+  ) -> Iterator[Mapping[str, Any]]:
+    """Yields all examples of a split, in the order in which they were written.
+
+    Raises:
+      UserError: as for `encoded`.
+    """
+    import tensorflow_datasets
+
+    total = self.num_examples(split)
+    self._check_features(names)
+    skip = {name: tensorflow_datasets.decode.SkipDecoding() for name in raw}
+    number = 0
+    for example in self._read(split, skip):
+      yield example
+      number += 1
     if number != total:
       raise errors.UserError(
         f'The split {split} of {self.title} must hold {total} examples; the files in {self.folder} '
         f'hold {number}. Fetch or copy them again.'
       )
 
-  def _examples(self, split: str, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+  def _read(self, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     if _format(self._builder) == 'tfrecord':
-      yield from _from_tf_records(self._builder.info.splits[split].filepaths, names)
+      info = self._builder.info
+      yield from _from_tf_records(info.splits[split].filepaths, info.features, decoders)
       return
-    source = _data_source(self._builder, split)
+    source = _data_source(self._builder, split, decoders=decoders)
     for start in range(0, len(source), _BLOCK_EXAMPLES):
       yield from source.__getitems__(range(start, min(start + _BLOCK_EXAMPLES, len(source))))
 
@@ -139,23 +148,25 @@ class Builder:
         raise errors.unknown(f'feature of {self.title}', name, known)
 
 
-def _from_tf_records(paths: Sequence[Any], names: Sequence[str]) -> Iterator[Mapping[str, bytes]]:
+def _from_tf_records(
+  paths: Sequence[Any], features: Any, decoders: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
   """
   Raises:
-    UserError: a record has no such texts.
+    UserError: a file is damaged, or a record does not have these features.
   """
-  from google.protobuf.message import DecodeError
-  from tensorflow_datasets.proto import tf_example_pb2
-
   for path in paths:
     for content in tf_records.contents(Path(path)):
       try:
-        features = tf_example_pb2.Example.FromString(content).features.feature
-        yield {name: features[name].bytes_list.value[0] for name in names}
-      except (DecodeError, IndexError) as error:
+        example = features.deserialize_example_np(content, decoders=decoders)
+      except ImportError as error:
+        raise _needs_package(str(path), error) from error
+      except Exception as error:  # decoders of damaged records raise errors of many kinds
         raise errors.UserError(
-          f'{path} must hold examples with {" and ".join(names)}; one cannot be read ({error!r}).'
+          f'{path} must hold examples with {" and ".join(features)}; one cannot be '
+          f'read ({error!r}).'
         ) from None
+      yield example
 
 
 class Builders(Mapping[str, Builder]):
@@ -202,7 +213,7 @@ def open_builder(name: str, folder: Path | None) -> Builder:
 
   Raises:
     UserError: a required package is missing, the builder does not exist, preparing failed, or the
-      data has a format without random access.
+      data has another format.
   """
   for package in ('tensorflow_datasets', 'array_record'):
     if importlib.util.find_spec(package) is None:
@@ -261,25 +272,18 @@ def _needs_package(name: str, error: ImportError) -> errors.UserError:
 
 def _check_format(builder: Any) -> None:
   found = _format(builder)
-  if found == 'array_record' or (found == 'tfrecord' and _has_texts_only(builder)):
+  if found in _FORMATS:
     return
   raise errors.UserError(
-    f'The data must be in the format array_record; {builder.data_dir} has {found or "no format"}. '
-    f'Prepare it again: tensorflow_datasets.builder({builder.info.name!r}).download_and_prepare('
-    "file_format='array_record')."
+    f'The data must be in the format {" or ".join(_FORMATS)}; {builder.data_dir} has '
+    f'{found or "no format"}. Prepare it again: tensorflow_datasets.builder('
+    f"{builder.info.name!r}).download_and_prepare(file_format='array_record')."
   )
 
 
 def _format(builder: Any) -> str | None:
   found = builder.info.file_format
   return None if found is None else found.value
-
-
-def _has_texts_only(builder: Any) -> bool:
-  from tensorflow_datasets import features
-
-  known = builder.info.features
-  return hasattr(known, 'values') and all(isinstance(f, features.Text) for f in known.values())
 
 
 def _data_source(builder: Any, split: str, **options: Any) -> Any:

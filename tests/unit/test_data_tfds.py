@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny_texts
+import tf_record_files
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
@@ -259,24 +260,31 @@ def test_a_builder_that_needs_tensorflow_is_the_install_line(tmp_path, monkeypat
     tfds.open_builder('array_images', None)
 
 
-def test_a_format_without_random_access_is_refused(folder, tmp_path):
-  source = folder / 'tiny_digits' / '1.2.0'
-  (tmp_path / 'copy').mkdir()
-  for path in source.iterdir():
-    (tmp_path / 'copy' / path.name).write_bytes(path.read_bytes())
-  info = tmp_path / 'copy' / 'dataset_info.json'
-  info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+def test_another_format_is_refused(folder, tmp_path):
+  copy = shutil.copytree(folder / 'tiny_digits' / '1.2.0', tmp_path / 'copy')
+  info = copy / 'dataset_info.json'
+  info.write_text(info.read_text().replace('array_record', 'riegeli'))
   with pytest.raises(
-    errors.UserError, match=r'must be in the format array_record; .* has tfrecord'
+    errors.UserError, match=r'in the format array_record or tfrecord; .* has riegeli'
   ):
-    tfds.open_builder('tiny_digits', tmp_path / 'copy')
+    tfds.open_builder('tiny_digits', copy)
+
+
+def test_images_are_read_alike_from_both_formats(folder, definition, tmp_path):
+  version = 'tiny_digits/1.2.0'
+  tf_record_files.as_tf_records(folder / version, tmp_path / 'copy' / version)
+  found = prepare(definition, tmp_path / 'found', tmp_path / 'copy')
+  assert found.manifest == prepare(definition, tmp_path / 'expected', folder).manifest
+  assert 'tensorflow' not in sys.modules
 
 
 @pytest.fixture
 def as_tf_records(folder, tmp_path):
   """The texts as the library writes them by default, in a folder of their own."""
   source = folder / 'tiny_texts' / 'de-en' / '1.0.0'
-  return tiny_texts.as_tf_records(source, tmp_path / 'texts' / 'tiny_texts' / 'de-en' / '1.0.0')
+  return tf_record_files.as_tf_records(
+    source, tmp_path / 'texts' / 'tiny_texts' / 'de-en' / '1.0.0'
+  )
 
 
 def texts(folder, names=('en', 'de')):
@@ -307,7 +315,7 @@ def test_texts_that_are_missing_or_damaged_are_named(as_tf_records):
   with pytest.raises(errors.UserError, match=r'must hold 600 examples; the files .* hold 599'):
     texts(as_tf_records)
   path.write_bytes(content[:8] + bytes(4) + b'x' * (size - 12) + content[size:])
-  with pytest.raises(errors.UserError, match='must hold examples with en and de; one cannot be'):
+  with pytest.raises(errors.UserError, match='must hold examples with de and en; one cannot be'):
     texts(as_tf_records)
 
 

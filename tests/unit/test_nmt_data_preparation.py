@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_translation as small
-import tiny_texts
+import tf_record_files
 from local_server import serving
 
 from algorithmic_efficiency import cli, errors
@@ -248,7 +248,7 @@ class TestTensorFlowDatasets:
     filled = tmp_path / 'algoperf' / 'wmt'
     for name in ('tiny_wmt17', 'tiny_wmt14'):
       version = f'{name}/de-en/1.0.0'
-      tiny_texts.as_tf_records(built / version, filled / version)
+      tf_record_files.as_tf_records(built / version, filled / version)
     lines = [side for pair in expected()['train'] for side in pair]
     options = {**vocabulary.GIVEN_OPTIONS, 'model_type': 'bpe'}
     model = vocabulary.train(iter(lines), 'here', 60, options)

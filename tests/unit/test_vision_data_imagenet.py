@@ -18,6 +18,7 @@ if importlib.util.find_spec('cv2') is None or importlib.util.find_spec('PIL') is
   pytest.skip('OpenCV or Pillow is not installed', allow_module_level=True)
 
 import small_imagenet
+import tf_record_files
 from PIL import Image, PngImagePlugin
 
 from algorithmic_efficiency import cli, errors
@@ -27,17 +28,18 @@ from algorithmic_efficiency.data import records, streams
 from workloads.vision import image_checks, image_files, photographs_data, pixels, resampling
 
 DEFINITION = small_imagenet.definition()
+TFDS = {'imagenet': 'imagenet2012:5.1.0', 'imagenet_v2': 'imagenet_v2/matched-frequency:3.0.0'}
 VIT = small_imagenet.definition(
   dataclasses.replace(DEFINITION.data, randaugment_layers=2, mixup_alpha=0.2)
 )
 
 
-def prepared_from(source, data_dir, *, definition=DEFINITION, **options):
+def prepared_from(source, data_dir, *, definition=DEFINITION, from_tfds=False, **options):
   return preparing.prepare(
     definition,
     data_dir,
     source=source,
-    from_tfds=False,
+    from_tfds=from_tfds,
     overwrite=False,
     progress=lambda *_: None,
     **options,
@@ -299,8 +301,6 @@ BUILDERS = """
   import tensorflow_datasets as tfds
 
   class Base(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version('5.1.0')
-
     def _info(self):
       features = {
         'image': tfds.features.Image(encoding_format='jpeg'),
@@ -318,9 +318,12 @@ BUILDERS = """
         yield name, {'image': io.BytesIO(content), 'label': names.index(name.split('/')[0])}
 
   class Imagenet2012(Base):
+    VERSION = tfds.core.Version('5.1.0')
     SPLITS = ('train', 'validation')
 
   class ImagenetV2(Base):
+    VERSION = tfds.core.Version('3.0.0')
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name='matched-frequency')]
     SPLITS = ('test',)
 
   for builder in (Imagenet2012, ImagenetV2):
@@ -328,44 +331,60 @@ BUILDERS = """
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-  importlib.util.find_spec('tensorflow_datasets') is None,
-  reason='tensorflow-datasets is not installed',
-)
-def test_tensorflow_datasets_give_the_encoded_images(prepared, tmp_path):
-  script = tmp_path / 'write.py'
+VERSIONS = ('imagenet2012/5.1.0', 'imagenet_v2/matched-frequency/3.0.0')
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+  """A data folder of TensorFlow Datasets, in the format array_record."""
+  for name in ('tensorflow_datasets', 'array_record'):
+    if importlib.util.find_spec(name) is None:
+      pytest.skip(f'{name} is not installed')
+  folder = tmp_path_factory.mktemp('tfds')
+  script = folder / 'write.py'
   script.write_text(textwrap.dedent(BUILDERS))
   path = {'PYTHONPATH': ':'.join(sys.path)}
-  subprocess.run([sys.executable, script, tmp_path / 'tfds'], check=True, env=path, timeout=300)
-  definition = dataclasses.replace(
-    DEFINITION,
-    tfds={'imagenet': 'imagenet2012:5.1.0', 'imagenet_v2': 'imagenet_v2/matched-frequency:3.0.0'},
-  )
-  folders = {
-    'imagenet': tmp_path / 'tfds' / 'imagenet2012' / '5.1.0',
-    'imagenet_v2': tmp_path / 'tfds' / 'imagenet_v2' / '5.1.0',
-  }
-  found = preparing.prepare(
-    definition,
-    tmp_path,
-    source=folders,
-    from_tfds=True,
-    overwrite=False,
-    progress=lambda *_: None,
-  )
-  assert 'imagenet2012 5.1.0, imagenet_v2 5.1.0' in found.manifest['inputs']
+  subprocess.run([sys.executable, script, folder / 'data'], check=True, env=path, timeout=300)
+  return folder / 'data'
+
+
+def in_tf_records(built, folder):
+  for version in VERSIONS:
+    tf_record_files.as_tf_records(built / version, folder / version)
+  return folder
+
+
+def encoded_images(prepared, split):
+  images, targets = (prepared.field(f'{split}/{name}') for name in ('images', 'targets'))
+  return [(bytes(image), int(target)) for image, target in zip(images, targets, strict=True)]
+
+
+@pytest.mark.slow
+def test_tensorflow_datasets_give_the_encoded_images_in_either_format(built, prepared, tmp_path):
+  """AlgoPerf's users hold TFRecord files, which the library writes by default."""
+  definition = dataclasses.replace(DEFINITION, tfds=TFDS)
+  found = prepared_from(built, tmp_path / 'a', definition=definition, from_tfds=True)
+  assert 'imagenet2012 5.1.0, imagenet_v2 3.0.0' in found.manifest['inputs']
   for split in small_imagenet.FOLDERS:
-    pairs = [
-      sorted(
-        (bytes(image), int(target))
-        for image, target in zip(
-          list(one.field(f'{split}/images')), one.field(f'{split}/targets'), strict=True
-        )
-      )
-      for one in (found, prepared)
-    ]
-    assert pairs[0] == pairs[1]
+    assert sorted(encoded_images(found, split)) == sorted(encoded_images(prepared, split))
+  folder = in_tf_records(built, tmp_path / 'tfrecord')
+  again = prepared_from(folder, tmp_path / 'b', definition=definition, from_tfds=True)
+  assert again.manifest == found.manifest
+  folders = {
+    name: folder / version for name, version in zip(definition.tfds, VERSIONS, strict=True)
+  }
+  again = prepared_from(folders, tmp_path / 'c', definition=definition, from_tfds=True)
+  assert again.manifest == found.manifest
+
+
+@pytest.mark.slow
+def test_a_damaged_file_of_tensorflow_datasets_is_named(built, tmp_path):
+  definition = dataclasses.replace(DEFINITION, tfds=TFDS)
+  folder = in_tf_records(built, tmp_path / 'tfrecord')
+  [path] = (folder / VERSIONS[0]).glob('*train*tfrecord*')
+  path.write_bytes(path.read_bytes()[:-5])
+  with pytest.raises(errors.UserError, match=f'{path.name} is truncated, damaged'):
+    prepared_from(folder, tmp_path, definition=definition, from_tfds=True)
 
 
 # Batches.

@@ -1,4 +1,4 @@
-"""Texts that TensorFlow Datasets has prepared as array_record, written again as TFRecord files.
+"""Data sets that TensorFlow Datasets has prepared as array_record, written again as TFRecord files.
 
 The library writes that format with TensorFlow only, and AlgoPerf's data have it.
 """
