@@ -99,7 +99,7 @@ class RunOptions:
     metavar='N',
     rule='not negative',
     help='processes that make batches ahead',
-    unset='0 for vectorized data, else one for each core but one, at most 8',
+    unset='0 for vectorized data, else one for each core but one, at most 12',
   )
   save_checkpoints: bool = option(
     True, group=_KEEP, help='save checkpoints, from which trials resume'

@@ -233,7 +233,14 @@ def test_a_checkpoint_of_a_former_version_says_nothing_of_waiting(monkeypatch, t
 
 @pytest.mark.parametrize(
   ('asked', 'num_cpus', 'world_size', 'expected'),
-  [(None, 8, 1, 7), (None, 8, 2, 3), (None, 1.5, 2, 0), (3, 1, 1, 3), (0, 8, 1, 0)],
+  [
+    (None, 8, 1, 7),
+    (None, 64, 1, 12),
+    (None, 8, 2, 3),
+    (None, 1.5, 2, 0),
+    (3, 1, 1, 3),
+    (0, 8, 1, 0),
+  ],
 )
 def test_data_workers_are_chosen_by_the_cores_of_a_process_unless_they_are_given(
   monkeypatch, tmp_path, asked, num_cpus, world_size, expected
