@@ -42,6 +42,7 @@ _SUITE_FIELDS: Mapping[str, type] = {
   'num_accelerators': int,
   'stop_on_divergence': bool,
   'free_init_sec': float,
+  'running_average_bn': bool,
   'max_ratio': float,
   'integral': str,
   'baselines': list,
@@ -117,7 +118,13 @@ def load(path: Path | str, definitions: Mapping[str, WorkloadDefinition]) -> Sui
   if top.fields.get('max_ratio', Suite.max_ratio) <= 1:  # the score divides by what is above 1
     raise top.wrong('max_ratio', 'above 1', top.fields['max_ratio'])
   axis = top.choice('axis', get_args(Axis))
-  optional = ('num_accelerators', 'stop_on_divergence', 'free_init_sec', 'max_ratio')
+  optional = (
+    'num_accelerators',
+    'stop_on_divergence',
+    'free_init_sec',
+    'running_average_bn',
+    'max_ratio',
+  )
   return Suite(
     name=name,
     title=top.fields['title'],

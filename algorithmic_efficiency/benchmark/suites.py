@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
@@ -107,12 +107,14 @@ class Suite:
     Target, sizes and budget of the workload are in the hash of its definition. Numbers of studies
     and trials and the rules of scoring are in neither.
     """
-    fields = {
+    fields: dict[str, Any] = {
       'name': self.name,
       'axis': self.axis,
       'free_init_sec': self.free_init_sec,
       'budget_factor': self.rules_of(ruleset).budget_factor,
     }
+    if self.running_average_bn:  # left out where it is not, so that hashes stay
+      fields['running_average_bn'] = True
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -57,7 +57,8 @@ def test_every_field_is_read(written):
   suite = registry.suite(
     written(
       TOP,
-      'num_accelerators = 2\nstop_on_divergence = true\nfree_init_sec = 5\nmax_ratio = 3.5',
+      'num_accelerators = 2\nstop_on_divergence = true\nfree_init_sec = 5',
+      'running_average_bn = true\nmax_ratio = 3.5',
       'integral = "grid"\nbaselines = ["a", "b"]',
       '[rulesets.external]\nstudies = 4\ntrials = 3\nbudget_factor = 2',
       '[workloads.mnist_standardized]\nmax_steps = 100\nstep_hint = 90',
@@ -67,6 +68,7 @@ def test_every_field_is_read(written):
     )
   )
   assert (suite.num_accelerators, suite.stop_on_divergence) == (2, True)
+  assert suite.running_average_bn
   assert (suite.free_init_sec, suite.max_ratio, suite.integral) == (5, 3.5, 'grid')
   assert suite.baselines == ('a', 'b')
   assert suite.tuning == {'external': Tuning(num_studies=4, num_trials=3, budget_factor=2)}

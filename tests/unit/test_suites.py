@@ -79,6 +79,7 @@ def test_the_hash_is_that_of_the_rules_of_a_trial_and_of_nothing_else():
     {'name': 'another'},
     {'axis': 'cost_adjusted_steps'},
     {'free_init_sec': 121.0},
+    {'running_average_bn': True},
     {'tuning': {'self': other}},
   ]
   of_none = [
