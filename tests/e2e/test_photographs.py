@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from trials import algoeff, record, rows, trial_folder
 
-if importlib.util.find_spec('cv2') is None or importlib.util.find_spec('PIL') is None:
-  pytest.skip('OpenCV or Pillow is not installed', allow_module_level=True)
+if any(importlib.util.find_spec(name) is None for name in ('cv2', 'PIL', 'simplejpeg')):
+  pytest.skip('OpenCV, Pillow or simplejpeg is not installed', allow_module_level=True)
 
 from PIL import Image
 

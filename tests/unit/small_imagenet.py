@@ -59,6 +59,8 @@ def kinds(random: np.random.Generator) -> dict[str, bytes]:
     'gray': encoded(rgb.convert('L')),
     'cmyk': encoded(rgb.convert('CMYK')),
     'rotated': encoded(rgb, exif=exif),
+    'bad exif': encoded(rgb, exif=b'Exif\0\0II*\0\x08\0\0\0\x01\0'),
+    'more bytes': with_more_bytes(encoded(rgb)),
     'png': encoded(rgb, 'PNG'),
     'palette': encoded(rgb.convert('P'), 'PNG'),
     'alpha': encoded(rgb.convert('RGBA'), 'PNG'),
@@ -69,11 +71,21 @@ def kinds(random: np.random.Generator) -> dict[str, bytes]:
   }
 
 
+def with_more_bytes(jpeg: bytes) -> bytes:
+  """A JPEG file with bytes between its last pixel and its end, of which libjpeg warns."""
+  return jpeg[:-2] + b'more' + jpeg[-2:]
+
+
 def bad_kinds(random: np.random.Generator) -> dict[str, bytes]:
   """Images that cannot be used."""
-  good = encoded(Image.fromarray(picture(random, 60, 80)), quality=95)
+  rgb = Image.fromarray(picture(random, 60, 80))
+  good, cmyk = encoded(rgb, quality=95), encoded(rgb.convert('CMYK'), quality=95)
   return {
     'truncated': good[: len(good) // 2],
+    'without its end': good[:-2],
+    'cut and ended': good[: len(good) // 2] + good[-2:],
+    'another marker': good[: len(good) // 2] + b'\xff\xd3' + good[len(good) // 2 :],
+    'cut and ended in CMYK': cmyk[: len(cmyk) // 2] + cmyk[-2:],
     'empty': b'',
     'text': b'This is no image.',
     'float': encoded(Image.fromarray(random.random((8, 8), np.float32)), 'TIFF'),

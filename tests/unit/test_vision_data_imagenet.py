@@ -10,13 +10,15 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
 
-if importlib.util.find_spec('cv2') is None or importlib.util.find_spec('PIL') is None:
-  pytest.skip('OpenCV or Pillow is not installed', allow_module_level=True)
+if any(importlib.util.find_spec(name) is None for name in ('cv2', 'PIL', 'simplejpeg')):
+  pytest.skip('OpenCV, Pillow or simplejpeg is not installed', allow_module_level=True)
 
+import simplejpeg
 import small_imagenet
 import tf_record_files
 from PIL import Image, PngImagePlugin
@@ -106,7 +108,7 @@ def test_each_kind_is_stored_without_loss(kind):
       expected = np.asarray(image.convert('RGB'))  # without EXIF orientation
   np.testing.assert_array_equal(pixels.decode(np.frombuffer(stored.encoded, np.uint8)), expected)
   assert (stored.height, stored.width) == expected.shape[:2]
-  is_plain = kind in ('plain', 'progressive', 'gray', 'rotated', 'one pixel', 'narrow', 'large')
+  is_plain = kind not in ('cmyk', 'png', 'palette', 'alpha', '16 bits')
   assert stored.encoded == content if is_plain else stored.encoded.startswith(b'\x89PNG')
 
 
@@ -127,6 +129,36 @@ def test_whatever_a_decoder_raises_the_image_is_bad(error, monkeypatch):
   assert content.startswith(b'\x89PNG')
   with pytest.raises(pixels.BadImage, match=r'cannot be decoded .*of a plugin'):
     image_checks.checked(content)
+
+
+def test_a_jpeg_of_a_kind_that_simplejpeg_does_not_read_is_left_to_pillow(monkeypatch):
+  def decode_jpeg(content, strict):
+    raise ValueError('Could not determine subsampling level of JPEG image')
+
+  monkeypatch.setattr(simplejpeg, 'decode_jpeg', decode_jpeg)
+  good = small_imagenet.kinds(np.random.default_rng(0))['plain']
+  assert image_checks.checked(good) == (good, 60, 80)
+  bad = small_imagenet.bad_kinds(np.random.default_rng(0))['truncated']
+  with pytest.raises(pixels.BadImage, match=r'cannot be decoded .*truncated'):
+    image_checks.checked(bad)
+
+
+def test_checks_in_threads_leave_the_filters_of_warnings(monkeypatch):
+  """Regression: each set and restored them, so that the last of two kept those of the first."""
+  before, seen = warnings.filters, []
+  opened = Image.open
+  monkeypatch.setattr(Image, 'open', lambda file: seen.append(warnings.filters) or opened(file))
+  image_checks.checked(small_imagenet.kinds(np.random.default_rng(0))['bad exif'])
+  assert seen and all(one is before for one in seen)
+
+
+def test_preparation_shows_no_warnings_of_damaged_metadata(source, tmp_path, recwarn):
+  content = small_imagenet.kinds(np.random.default_rng(0))['bad exif']
+  with pytest.warns(UserWarning, match='Corrupt EXIF data'):
+    image_checks.checked(content)
+  assert content in [path.read_bytes() for path in (source / 'train').glob('*/*')]
+  prepared_from(source, tmp_path)
+  assert not [one for one in recwarn if 'EXIF' in str(one.message)]
 
 
 @pytest.mark.parametrize('scale', [1, 2, 4])

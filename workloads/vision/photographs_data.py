@@ -16,6 +16,7 @@ Where an image was left out, the nearest one of its class is repeated.
 from __future__ import annotations
 
 import collections
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -80,9 +81,11 @@ def prepare(
       'ImageNet cannot be downloaded without registration: name its folder with --source, or read '
       'it out of TensorFlow Datasets with --from tfds.'
     )
-  for split in _TFDS_SPLITS:
-    if not all(out.has(f'{split}/{name}') for name in ('images', 'sizes', 'targets')):
-      _prepare_split(definition, source, split, out, progress)
+  with warnings.catch_warnings():  # here, as it is of all threads
+    warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged EXIF data and very many pixels
+    for split in _TFDS_SPLITS:
+      if not all(out.has(f'{split}/{name}') for name in ('images', 'sizes', 'targets')):
+        _prepare_split(definition, source, split, out, progress)
 
 
 def _prepare_split(
