@@ -17,6 +17,7 @@ from tests.cost_of_tasks import is_large, slow_if_large  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9
+VIT = registry.workload('imagenet_vit').for_smoke()
 MAX_PARAMETERS = 60_000_000  # of a model that a CPU trains
 STEP = ['logits', 'loss', 'gradients', 'model_state', 'params']
 FIELDS = [*STEP, 'eval_logits', 'eval_sums', 'outputs']
@@ -73,6 +74,18 @@ def outcomes(request):
 def outcomes_by_type(request):
   """In float64 and in float32."""
   return [_outcomes(request.param.name, dtype) for dtype in (np.float64, np.float32)]
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_the_training_batch_is_mixed_where_the_task_says_so(dtype):
+  for name, num_axes in (('imagenet_vit', 2), ('imagenet_resnet', 1)):
+    definition = registry.workload(name).for_smoke()
+    batch = twins.batch(definition, 8, seed=2, dtype=dtype)
+    training = twins.mixed(definition, batch)
+    assert training['targets'].ndim == num_axes and batch['targets'].ndim == 1
+    assert np.array_equal(training['inputs'], batch['inputs']) == (num_axes == 1)
+    assert training['inputs'].dtype == dtype
+  assert (np.sort(twins.mixed(VIT, twins.batch(VIT, 8, 2, dtype))['targets'])[:, -2] > 0).any()
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from algorithmic_efficiency.backends._torch_backend import TorchBackend
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.data.random_numbers import ExampleRandom
 from tests import quick_compiler
 
 LEARNING_RATE = 0.5
@@ -89,14 +90,26 @@ def batch(
 ) -> dict[str, Any]:
   """A generated batch with floating-point leaves of `dtype`, the last rows of which are padding."""
   data = registry.module_of(definition, 'data')
-  result = jax.tree.map(
-    lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x,
-    data.fake_batch(definition, batch_size, seed),
-  )
+  result = _as_type(data.fake_batch(definition, batch_size, seed), dtype)
   counts = (np.arange(batch_size) < batch_size - NUM_PADDED).astype(np.float32)
   own = result.get('weights', np.ones(batch_size)).astype(np.float32)
   result['weights'] = own * counts.reshape(-1, *[1] * (own.ndim - 1))
   return result
+
+
+def mixed(definition: WorkloadDefinition, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+  """A batch as training gets it: mixed with itself where the task says so."""
+  data = registry.module_of(definition, 'data')
+  mix = data.mix_batch(definition) if hasattr(data, 'mix_batch') else None
+  if mix is None:
+    return batch
+  rows = jax.tree.map(np.copy, dict(batch))
+  before = jax.tree.map(lambda x: x[-1:].copy(), rows)
+  return _as_type(mix(rows, before, ExampleRandom(0)), _dtype(batch['inputs']))
+
+
+def _as_type(batch: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+  return jax.tree.map(lambda x: x.astype(dtype) if x.dtype.kind == 'f' else x, dict(batch))
 
 
 def with_jax(
@@ -107,16 +120,20 @@ def with_jax(
   model = code.build(definition, dtype=_dtype(params))
   optimizer = optax.sgd(LEARNING_RATE)
 
-  def run(params: Tree, model_state: Tree, batch: Mapping[str, Any]) -> dict[str, Any]:
+  def run(
+    params: Tree, model_state: Tree, training: Mapping[str, Any], batch: Mapping[str, Any]
+  ) -> dict[str, Any]:
     def training_loss(params: Tree) -> tuple[Any, Any]:
       logits, new_state = nn.apply(code.forward, model, mutable=list(model_state))(
         {'params': params, **model_state},
-        batch,
+        training,
         train=True,
         use_running_average=False,
         dropout_rate=0.0,
       )
-      loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
+      loss = code.loss(
+        definition, training['targets'], logits, training['weights'], LABEL_SMOOTHING
+      )
       return loss['summed'] / loss['n_valid_examples'], (logits, loss, new_state)
 
     gradients, (logits, loss, new_state) = jax.grad(training_loss, has_aux=True)(params)
@@ -148,7 +165,9 @@ def with_jax(
   # In float32, the rounding is that of training.
   options = quick_compiler.OPTIONS if _dtype(params) == np.float64 else None
   compiled = jax.jit(run, compiler_options=options)
-  return Outcome(**jax.tree.map(np.asarray, compiled(params, model_state, batch)))
+  return Outcome(
+    **jax.tree.map(np.asarray, compiled(params, model_state, mixed(definition, batch), batch))
+  )
 
 
 def with_torch(
@@ -159,11 +178,12 @@ def with_torch(
   model = code.build(definition, dtype=dtype)
   model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
   optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-  batch = TorchBackend(torch.device('cpu'), Devices(), compiles=False).place(dict(batch))
+  place = TorchBackend(torch.device('cpu'), Devices(), compiles=False).place
+  training, batch = place(dict(mixed(definition, batch))), place(dict(batch))
 
   model.train()
-  logits = code.forward(model, batch, train=True, use_running_average=False, dropout_rate=0.0)
-  loss = code.loss(definition, batch['targets'], logits, batch['weights'], LABEL_SMOOTHING)
+  logits = code.forward(model, training, train=True, use_running_average=False, dropout_rate=0.0)
+  loss = code.loss(definition, training['targets'], logits, training['weights'], LABEL_SMOOTHING)
   (loss['summed'] / loss['n_valid_examples']).backward()
   named = model.named_parameters(remove_duplicate=False)
   gradients = {name: parameter.grad for name, parameter in named}

@@ -2,9 +2,10 @@
 
 The 16 operations, their strengths and their equal chances are those of AlgoPerf, whose frameworks
 differ in details. Here the operations are those of Pillow, bit for bit, as in its PyTorch version.
-Only the gray values of `color` and `contrast` may differ by one. AlgoPerf's JAX version takes a
-number of pixels for the mean gray value of `contrast`. A part that is cut out has its center in the
-image, as in its JAX version.
+Only the gray values of `color` and `contrast` may differ by one. Below full strength, rotations and
+shears may take a pixel from either side of a border on which its place lies. AlgoPerf's JAX version
+takes a number of pixels for the mean gray value of `contrast`. A part that is cut out has its
+center in the image, as in its JAX version.
 
 Images are RGB, uint8 [height, width, 3]. What an operation leaves empty is gray, 128.
 """
@@ -80,7 +81,7 @@ def _invert(image: np.ndarray, strength: float, random: ExampleRandom) -> np.nda
 
 
 def _posterize(image: np.ndarray, strength: float, random: ExampleRandom) -> np.ndarray:
-  """Keeps the highest bits: 4 at full strength."""
+  """Keeps the highest bits: 4 at full strength, none below a quarter of it, which leaves black."""
   return image & np.uint8(256 - 2 ** (8 - int(strength * 4)))
 
 
