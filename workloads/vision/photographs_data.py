@@ -38,6 +38,7 @@ from . import image_checks, image_files, pixels, randaugment, resampling
 from .image_checks import StoredImage
 from .image_files import RawImage
 from .photographs import Photographs
+from .pixels import fake_batch as fake_batch
 
 _ORDER_SEED = 0  # of the order in which training images are numbered
 _NUM_AHEAD = 64  # images that are checked ahead, for each thread
@@ -323,13 +324,3 @@ def _mix(rows: np.ndarray, before: np.ndarray, weight: np.float32) -> None:
     np.multiply(rows[index - 1] if index else before, 1 - weight, out=part)
     rows[index] *= weight
     rows[index] += part
-
-
-def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of generated images and labels of the right ranks and types, not mixed."""
-  random = seeds.generator(seed, 'fake')
-  shape = (batch_size, *definition.data.image_shape)
-  return {
-    'inputs': random.standard_normal(shape, np.float32),
-    'targets': random.integers(definition.data.num_classes, size=batch_size, dtype=np.int32),
-  }

@@ -1,4 +1,4 @@
-"""Decodes and normalizes images, by OpenCV and numpy.
+"""Decodes and normalizes images, by OpenCV and numpy; generates batches of photographs.
 
 `tests/benchmarks/bench_images.py` compares decoders. All that build on libjpeg-turbo give the same
 pixels, bit for bit. OpenCV is among the fastest, has no dependencies but numpy, and resizes, warps
@@ -13,8 +13,9 @@ from types import ModuleType
 
 import numpy as np
 
-from algorithmic_efficiency import errors
+from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
+from algorithmic_efficiency.data.pipeline import Batch
 
 
 class BadImage(Exception):
@@ -108,3 +109,13 @@ class Normalizer:
     np.multiply(rows, self._scale, out=filled)
     filled -= self._shift
     return out
+
+
+def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
+  """Returns a batch of generated images and labels of the right ranks and types, not mixed."""
+  random = seeds.generator(seed, 'fake')
+  shape = (batch_size, *definition.data.image_shape)
+  return {
+    'inputs': random.standard_normal(shape, np.float32),
+    'targets': random.integers(definition.data.num_classes, size=batch_size, dtype=np.int32),
+  }

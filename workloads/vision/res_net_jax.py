@@ -18,6 +18,8 @@ from algorithmic_efficiency.layers import jax as layers
 
 from . import residual
 from .imagenet import ResNet
+from .model_jax import eval_step as eval_step  # as for all classifiers of the task
+from .model_jax import loss as loss
 
 
 class _Block(nn.Module):
@@ -114,23 +116,3 @@ def forward(
 ) -> jax.Array:
   """Returns the logits [batch, classes] of a bound model; it has no dropout."""
   return model(batch['inputs'], use_running_average=use_running_average)
-
-
-def loss(
-  definition: WorkloadDefinition,
-  targets: jax.Array,
-  logits: jax.Array,
-  mask: jax.Array | None = None,
-  label_smoothing: float = 0.0,
-) -> dict[str, jax.Array]:
-  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  return layers.class_loss(targets, logits, mask, label_smoothing)
-
-
-def eval_step(
-  definition: WorkloadDefinition, batch: Mapping[str, jax.Array], logits: jax.Array
-) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
-  """Returns sum and weight of every metric over the valid examples, and no outputs."""
-  weights = batch['weights']
-  losses = loss(definition, batch['targets'], logits, weights)
-  return layers.class_sums(batch['targets'], logits, losses, weights), {}

@@ -18,6 +18,8 @@ from algorithmic_efficiency.layers import torch as layers
 
 from . import residual
 from .imagenet import ResNet
+from .model_torch import eval_step as eval_step  # as for all classifiers of the task
+from .model_torch import loss as loss
 
 
 class _NormedConv(nn.Module):
@@ -133,23 +135,3 @@ def forward(
 ) -> torch.Tensor:
   """Returns the logits [batch, classes]; the model has no dropout."""
   return model(batch['inputs'], use_running_average=use_running_average)
-
-
-def loss(
-  definition: WorkloadDefinition,
-  targets: torch.Tensor,
-  logits: torch.Tensor,
-  mask: torch.Tensor | None = None,
-  label_smoothing: float = 0.0,
-) -> dict[str, torch.Tensor]:
-  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  return layers.class_loss(targets, logits, mask, label_smoothing)
-
-
-def eval_step(
-  definition: WorkloadDefinition, batch: Mapping[str, torch.Tensor], logits: torch.Tensor
-) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
-  """Returns sum and weight of every metric over the valid examples, and no outputs."""
-  weights = batch['weights']
-  losses = loss(definition, batch['targets'], logits, weights)
-  return layers.class_sums(batch['targets'], logits, losses, weights), {}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import fetch, random_numbers, records, tfds
 from algorithmic_efficiency.data.pipeline import Batch, Load, ShardRows
@@ -27,6 +27,7 @@ from . import cifar_files
 from .cifar_files import Group, Labelled
 from .photographs import CIFAR10, CIFAR10_JPEG, SmallPhotographs
 from .pixels import Normalizer
+from .pixels import fake_batch as fake_batch
 from .resampling import padded_crops
 
 _HASHES = 'batch_sha1s.json'
@@ -165,16 +166,6 @@ def loader(definition: WorkloadDefinition, root: Path, split: str) -> Load:
     UserError: the data is missing, damaged or another set.
   """
   return _Images(definition, root, split)
-
-
-def fake_batch(definition: WorkloadDefinition, batch_size: int, seed: int) -> Batch:
-  """Returns a batch of generated images and labels of the right ranks and types."""
-  random = seeds.generator(seed, 'fake')
-  shape = (batch_size, *definition.data.image_shape)
-  return {
-    'inputs': random.standard_normal(shape, np.float32),
-    'targets': random.integers(definition.data.num_classes, size=batch_size, dtype=np.int32),
-  }
 
 
 class _Images:

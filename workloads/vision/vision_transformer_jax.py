@@ -19,6 +19,8 @@ from algorithmic_efficiency.layers.positions import sine_cosine_2d_table
 
 from . import encoder
 from .imagenet import VisionTransformer
+from .model_jax import eval_step as eval_step  # as for all classifiers of the task
+from .model_jax import loss as loss
 
 
 class _Encoder(nn.Module):
@@ -109,23 +111,3 @@ def forward(
 ) -> jax.Array:
   """Returns the logits [batch, classes] of a bound model."""
   return model(batch['inputs'], train=train, dropout_rate=dropout_rate)
-
-
-def loss(
-  definition: WorkloadDefinition,
-  targets: jax.Array,
-  logits: jax.Array,
-  mask: jax.Array | None = None,
-  label_smoothing: float = 0.0,
-) -> dict[str, jax.Array]:
-  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  return layers.class_loss(targets, logits, mask, label_smoothing)
-
-
-def eval_step(
-  definition: WorkloadDefinition, batch: Mapping[str, jax.Array], logits: jax.Array
-) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
-  """Returns sum and weight of every metric over the valid examples, and no outputs."""
-  weights = batch['weights']
-  losses = loss(definition, batch['targets'], logits, weights)
-  return layers.class_sums(batch['targets'], logits, losses, weights), {}

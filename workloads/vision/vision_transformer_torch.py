@@ -19,6 +19,8 @@ from algorithmic_efficiency.layers.positions import sine_cosine_2d_table
 
 from . import encoder
 from .imagenet import VisionTransformer
+from .model_torch import eval_step as eval_step  # as for all classifiers of the task
+from .model_torch import loss as loss
 from .photographs import Photographs
 
 
@@ -110,23 +112,3 @@ def forward(
 ) -> torch.Tensor:
   """Returns the logits [batch, classes]; `train` alone turns dropout on, not the module's mode."""
   return model(batch['inputs'], dropout_rate=dropout_rate if train else 0.0)
-
-
-def loss(
-  definition: WorkloadDefinition,
-  targets: torch.Tensor,
-  logits: torch.Tensor,
-  mask: torch.Tensor | None = None,
-  label_smoothing: float = 0.0,
-) -> dict[str, torch.Tensor]:
-  """Computes softmax cross entropy; targets are int [batch] or probabilities [batch, classes]."""
-  return layers.class_loss(targets, logits, mask, label_smoothing)
-
-
-def eval_step(
-  definition: WorkloadDefinition, batch: Mapping[str, torch.Tensor], logits: torch.Tensor
-) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], dict[str, torch.Tensor]]:
-  """Returns sum and weight of every metric over the valid examples, and no outputs."""
-  weights = batch['weights']
-  losses = loss(definition, batch['targets'], logits, weights)
-  return layers.class_sums(batch['targets'], logits, losses, weights), {}
