@@ -62,10 +62,9 @@ def _cutout(image, strength, random):
   width, height = image.size
   row, column = random.integer(height), random.integer(width)
   half = int(40 * strength)
+  top, left = max(0, row - half), max(0, column - half)
   result = image.copy()
-  for y in range(max(0, row - half), min(height, row + half)):
-    for x in range(max(0, column - half), min(width, column + half)):
-      result.putpixel((x, y), GRAY)
+  result.paste(GRAY, (left, top, min(width, column + half), min(height, row + half)))
   return result
 
 
