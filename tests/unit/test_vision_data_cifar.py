@@ -282,6 +282,18 @@ def test_evaluation_has_whole_images(prepared):
     np.testing.assert_allclose(batch['inputs'], expected, atol=1e-5)
 
 
+# Of AlgoPerf, whose pipelines in both frameworks take pixels to the range from 0 to 1 first.
+ALGOPERF_MEAN = (0.49139968, 0.48215827, 0.44653124)
+ALGOPERF_STDDEV = (0.24703233, 0.24348505, 0.26158768)
+
+
+def test_inputs_are_those_of_algoperf(prepared):
+  batch = next(streams.eval_stream(small_photographs_data, DEFINITION, prepared.root, 'test', 10))
+  scaled = prepared.field('test/inputs')[:10] / 255
+  expected = (scaled - np.array(ALGOPERF_MEAN)) / ALGOPERF_STDDEV
+  np.testing.assert_allclose(batch['inputs'], expected, atol=1e-5)
+
+
 def test_pixels_are_the_same_in_shards_and_after_a_restart(prepared):
   whole = stream(DEFINITION, prepared.root)
   batches = [next(whole) for _ in range(9)]  # an epoch has 6.25 batches

@@ -98,7 +98,8 @@ def _read(
   if source is None:
     if definition.data != CIFAR10:
       raise errors.UserError(
-        f'The data set {definition.dataset} cannot be downloaded: name its folder with --source.'
+        f'The data set {definition.dataset} cannot be downloaded: name its folder with --source. '
+        'workloads/vision/README.md says what it is.'
       )
     source = fetch.fetch(_ARCHIVE, out.downloads, progress)
   assert isinstance(source, Path)
