@@ -297,6 +297,28 @@ def test_another_archive_is_named(name, archives, tmp_path):
     prepared_from(source, tmp_path)
 
 
+@pytest.mark.parametrize('name', ARCHIVES)
+@pytest.mark.parametrize('content', [b'', b'no archive' * 100], ids=['empty', 'text'])
+def test_what_is_no_archive_is_named_in_one_line(name, content, archives, tmp_path):
+  """Regression: of an empty archive of ImageNet-v2, a file of the preparation was named."""
+  source = shutil.copytree(archives, tmp_path / 'other')
+  (source / name).write_bytes(content)
+  with pytest.raises(errors.UserError, match=f'^{source / name} is truncated, or .*again.$'):
+    prepared_from(source, tmp_path)
+
+
+def test_a_bad_image_in_a_compressed_archive_is_named_with_that_archive(archives, tmp_path):
+  """Regression: the decompressed archive was named, which is gone after the preparation."""
+  source = shutil.copytree(archives, tmp_path / 'other')
+  path = source / 'imagenetv2-matched-frequency.tar.gz'
+  with tarfile.open(path) as tar:
+    files = {one.name: tar.extractfile(one).read() for one in tar}
+  first = min(files)
+  path.write_bytes(small_imagenet.tar({**files, first: b'no image'}, mode='w:gz'))
+  with pytest.raises(errors.UserError, match=f'^{path}, {first} is no image'):
+    prepared_from(source, tmp_path)
+
+
 @pytest.mark.parametrize(
   'content', [b'', b'no table', bytes(200), b'MATLAB 5.0 MAT-file' + bytes(300)]
 )

@@ -156,9 +156,10 @@ def _check_classes(where: Path, found: Iterable[str], expected: Sequence[str]) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Member:
-  """A file in an archive: its name, and where its bytes begin."""
+  """A file in an archive: its name, and where its bytes begin; `shown` is the user's archive."""
 
   archive: Path
+  shown: Path
   name: str
   offset: int
   num_bytes: int
@@ -171,15 +172,20 @@ class _Member:
     with open(self.archive, 'rb') as file:
       content = os.pread(file.fileno(), self.num_bytes, self.offset)
     if len(content) < self.num_bytes:
-      raise _truncated(self.archive, f'{self.name} is not complete')
+      raise _truncated(self.shown, f'{self.name} is not complete')
     return content
 
   def image(self, label: int) -> RawImage:
-    return RawImage(name=f'{self.archive}, {self.name}', label=label, read=self.read)
+    return RawImage(name=f'{self.shown}, {self.name}', label=label, read=self.read)
 
 
-def _members(archive: Path, within: _Member | None = None) -> list[_Member]:
+def _members(
+  archive: Path, within: _Member | None = None, shown: Path | None = None
+) -> list[_Member]:
   """Lists the files of an archive, or of one within it, sorted by name.
+
+  Args:
+    shown: archive to name in messages; None for `archive` itself.
 
   Raises:
     UserError: it is no archive, or is truncated.
@@ -198,13 +204,14 @@ def _members(archive: Path, within: _Member | None = None) -> list[_Member]:
             found.append(
               _Member(
                 archive=archive,
+                shown=shown or archive,
                 name=member.name,
                 offset=member.offset_data,
                 num_bytes=member.size,
               )
             )
   except (tarfile.TarError, EOFError, OSError) as error:
-    raise _truncated(archive, f'{where}{error}') from None
+    raise _truncated(shown or archive, f'{where}{error}') from None
   return sorted(found, key=lambda one: one.name)
 
 
@@ -241,7 +248,7 @@ def _in_flat_archive(archive: Path, devkit: Path, names: Sequence[str]) -> list[
 def _in_archive_of_folders(unpacked: Path, archive: Path, names: Sequence[str]) -> list[RawImage]:
   """Lists images in folders of classes within an archive."""
   by_class: dict[str, list[_Member]] = {}
-  for member in _members(unpacked):
+  for member in _members(unpacked, shown=archive):
     by_class.setdefault(PurePosixPath(member.name).parent.name, []).append(member)
   _check_classes(archive, by_class, names)
   return [image.image(label) for label, name in enumerate(names) for image in by_class[name]]
@@ -297,7 +304,7 @@ def _read_members(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
   """
   found: dict[str, bytes] = {}
   try:
-    with tarfile.open(archive, 'r:*') as tar:
+    with tarfile.open(archive, 'r:gz') as tar:
       for member in tar:
         name, file = PurePosixPath(member.name).name, tar.extractfile(member)
         if name in names and file is not None:

@@ -49,8 +49,8 @@ class SmallPhotographs:
 
   A crop is of the size of the image, out of the image with a border of zeros around it (He et al.,
   2016). The last images of the training files are validation. Normalization is that of
-  `Photographs`, by figures of pixels from 0 to 255. Those of AlgoPerf are of pixels from 0 to 1, and
-  so are the pixels that it normalizes.
+  `Photographs`, by figures of pixels from 0 to 255. Those of AlgoPerf are of pixels from 0 to 1, to
+  which it scales the pixels first.
 
   Attributes:
     batch_sha1s: SHA-1 of each 10,000 images in the binary form of CIFAR-10, the training files
