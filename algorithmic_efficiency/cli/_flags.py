@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Never, TypeVar
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import SUITES
+from algorithmic_efficiency.launchers import slurm_options
 from algorithmic_efficiency.option_fields import Option, check_folder, declared
 from algorithmic_efficiency.trial.run_options import RunOptions
 
@@ -25,14 +26,16 @@ GROUPS = (
   'evaluation and stopping',
   'data and results',
   'devices',
+  slurm_options.GROUP,
   'cost limits',
   'scoring',
   'own folders',
   'output',
 )
-RUN, OPTIMIZER, TUNING, STOPPING, RESULTS, DEVICES, COST, SCORING, FOLDERS, OUTPUT = GROUPS
+RUN, OPTIMIZER, TUNING, STOPPING, RESULTS, DEVICES, _, COST, SCORING, FOLDERS, OUTPUT = GROUPS
 _RECORDS = (RunOptions, Devices)
 _Value = TypeVar('_Value', int, float)
+_Record = TypeVar('_Record')
 
 
 class Parser(argparse.ArgumentParser):
@@ -324,6 +327,15 @@ def options_of(args: argparse.Namespace) -> RunOptions:
   return RunOptions(**_values(args, RunOptions))
 
 
+def record_of(args: argparse.Namespace, record: Callable[..., _Record]) -> _Record:
+  """The options of a record that the verb has; the others keep their defaults.
+
+  Raises:
+    UserError: the value of an option is wrong.
+  """
+  return record(**_values(args, record))
+
+
 def devices_of(args: argparse.Namespace, **more: Any) -> Devices:
   """The devices of a command.
 
@@ -333,7 +345,7 @@ def devices_of(args: argparse.Namespace, **more: Any) -> Devices:
   return Devices(**_values(args, Devices), **more)
 
 
-def _values(args: argparse.Namespace, record: type) -> dict[str, Any]:
+def _values(args: argparse.Namespace, record: Any) -> dict[str, Any]:
   """The values of the options that the verb has; the others keep their defaults."""
   found = {one: getattr(args, one.flag) for one in declared(record) if hasattr(args, one.flag)}
   return {one.field: tuple(value) if one.is_many else value for one, value in found.items()}

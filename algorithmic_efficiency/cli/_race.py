@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.cli import _flags
+from algorithmic_efficiency.launchers.slurm_options import SlurmOptions
 from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.option_fields import declared
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.race import Race
@@ -51,6 +53,18 @@ def race_arguments(parser: _flags.Parser) -> None:
   _flags.add(parser, 'workers', 'path', 'workload_path')
 
 
+def launcher_arguments(parser: _flags.Parser) -> None:
+  """Adds the flags that say where the trials run."""
+  parser.add(
+    'launcher',
+    group=_flags.DEVICES,
+    choices=('local', 'slurm'),
+    default='local',
+    help='run the trials on this machine, or as jobs of a SLURM cluster',
+  )
+  _flags.add_options(parser, SlurmOptions)
+
+
 def _submissions(text: str) -> tuple[str, ...]:
   """The parts of a list; commas within the call of an optimizer do not separate parts."""
   return tuple(part.strip() for part in by_name.split_submissions(text) if part.strip())
@@ -82,5 +96,21 @@ def race_of(args: argparse.Namespace) -> Race:
     options=_flags.options_of(args),
     devices=_flags.devices_of(args),
     workers=args.workers,
+    slurm=_slurm_of(args),
     flags=_flags.given(args),
   )
+
+
+def _slurm_of(args: argparse.Namespace) -> SlurmOptions | None:
+  """The jobs of SLURM, if the flags ask for them.
+
+  Raises:
+    UserError: a flag is wrong by itself, or means nothing without --launcher slurm.
+  """
+  options = _flags.record_of(args, SlurmOptions)
+  if getattr(args, 'launcher', 'local') == 'slurm':
+    return options
+  for one in declared(SlurmOptions):
+    if getattr(options, one.field) != one.default:
+      raise errors.UserError(f'--{one.flag} needs --launcher slurm.')
+  return None

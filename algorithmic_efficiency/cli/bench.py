@@ -4,6 +4,8 @@ The folder of runs is the state of the race. The same command again continues it
 are skipped, and interrupted ones resume. Trials that failed or are invalid are reported, and run
 again only with --retry_failed.
 
+On a SLURM cluster, --launcher slurm runs the trials as jobs, from a folder that all nodes share.
+
 Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw --ruleset self \\
   --frameworks jax --allow_provisional --experiment_dir races/first
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithmic_efficiency.cli import _flags
-from algorithmic_efficiency.cli._race import race_arguments, race_of
+from algorithmic_efficiency.cli._race import launcher_arguments, race_arguments, race_of
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.race import Race
@@ -26,6 +28,7 @@ SUMMARY = 'run a whole race, and score it'
 
 def arguments(parser: _flags.Parser) -> None:
   race_arguments(parser)
+  launcher_arguments(parser)
   _flags.add(parser, 'max_hours')
   parser.add(
     'no_score',
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
   with interrupted_when_terminated():
     result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
   failed = _sum_up(result, quiet=args.quiet)
-  if is_scored:
+  if is_scored and not result.num_left_running:
     _score(args, race)
   return 1 if failed else 0
 
@@ -109,7 +112,10 @@ def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
     if outcome.status != 'finished'
   )
   if not quiet:
-    say(f'Trials finished: {len(result.configs) - causes.total()} of {len(result.configs)}')
+    num_trials = len(result.configs) + result.num_left_running
+    say(f'Trials finished: {len(result.configs) - causes.total()} of {num_trials}')
+    if result.num_left_running:
+      say(f'Left running or waiting: {result.num_left_running}')
   for ((submission, workload, framework), why), number in causes.items():
     say(f'{submission} on {workload} ({framework}), {number} trial(s): {why}')
   if result.num_left_failed:

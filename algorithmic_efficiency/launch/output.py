@@ -19,8 +19,12 @@ def opened(folder: Path | None, rank: int) -> contextlib.AbstractContextManager[
 
 def last_line(folder: Path, rank: int) -> str:
   """Gives the last line that a process has printed; empty if there is none."""
-  lines = _text(folder, rank).split('\n')
-  return next(filter(None, reversed(lines)), '')
+  return last_line_of(_file(folder, rank))
+
+
+def last_line_of(file: Path) -> str:
+  """Gives the last line of a file that is not empty; empty if there is none."""
+  return next(filter(None, reversed(_text(file).split('\n'))), '')
 
 
 def last_stack(folder: Path, rank: int) -> list[traceback.FrameSummary]:
@@ -28,7 +32,7 @@ def last_stack(folder: Path, rank: int) -> list[traceback.FrameSummary]:
 
   Empty if the process has printed none.
   """
-  _, found, stack = _text(folder, rank).rpartition(_STACK)  # the main thread comes last
+  _, found, stack = _text(_file(folder, rank)).rpartition(_STACK)  # the main thread comes last
   frames = reversed(_FRAME.findall(stack.partition('\n\n')[0])) if found else ()
   return [
     traceback.FrameSummary(file, int(line), name, lookup_line=False) for file, line, name in frames
@@ -39,7 +43,7 @@ def _file(folder: Path, rank: int) -> Path:
   return folder / ('output.txt' if rank == 0 else f'output_rank{rank}.txt')
 
 
-def _text(folder: Path, rank: int) -> str:
+def _text(file: Path) -> str:
   with contextlib.suppress(FileNotFoundError):
-    return _file(folder, rank).read_text(errors='replace')
+    return file.read_text(errors='replace')
   return ''

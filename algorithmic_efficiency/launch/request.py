@@ -59,6 +59,7 @@ class Request:
     drawn_seed: what is drawn; processes that cannot ask each other must agree on it beforehand.
     experiment: the folder's name, and the submission's name in scores; None takes the submission's.
     nested: whether `study_<k>` stands between the experiment and the workload.
+    is_elsewhere: whether other hosts run the trials, with other devices than this one.
   """
 
   workload: str
@@ -78,6 +79,7 @@ class Request:
   experiment_dir: str = 'runs'
   experiment: str | None = None
   nested: bool = True
+  is_elsewhere: bool = False
   resume: bool = False
   overwrite: bool = False
   options: RunOptions = field(default_factory=RunOptions)
@@ -337,7 +339,7 @@ def _check_devices(request: Request) -> None:
     raise errors.UserError(
       f'--num_threads must be at most {_MAX_THREADS:,}; it is {devices.num_threads:,}.'
     )
-  if devices.address:
+  if devices.address or request.is_elsewhere:
     return  # the processes of other hosts are among them
   flag = 'num_processes' if devices.num_devices is None else 'num_devices'
   num_gpus = len(backends.visible_gpus()) if devices.platform in ('auto', 'gpu') else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -75,6 +76,25 @@ def sync_folder(folder: Path) -> None:
     os.fsync(handle)
   finally:
     os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+  """Keeps other processes out of the block, which waits until they have left it.
+
+  Args:
+    path: of a file that is made for this, and stays.
+
+  Raises:
+    UserError: it cannot be made.
+  """
+  try:
+    lock = open(path, 'w')  # noqa: SIM115 - closed below
+  except OSError as error:
+    raise storage_error(path, error) from error
+  with lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
 
 
 @contextlib.contextmanager

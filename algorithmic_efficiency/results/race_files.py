@@ -129,15 +129,18 @@ def read_selection(folder: Path) -> Selection | None:
 def append_costs(folder: Path, costs: Iterable[StepCost]) -> None:
   """Appends costs to `costs.jsonl`; an unfinished line before them is cut off.
 
+  Processes of several hosts may do so at the same time.
+
   Raises:
     UserError: the file could not be written.
   """
   files.make_folder(folder)
-  files.cut_unfinished_line(folder / COSTS_FILE)
-  log = files.AppendFile(folder / COSTS_FILE)
-  for cost in costs:
-    log.append(files.encode(schema.with_checksum(dataclasses.asdict(cost))).encode() + b'\n')
-  log.close()
+  with files.alone(folder / f'.{COSTS_FILE}.lock'):
+    files.cut_unfinished_line(folder / COSTS_FILE)
+    log = files.AppendFile(folder / COSTS_FILE)
+    for cost in costs:
+      log.append(files.encode(schema.with_checksum(dataclasses.asdict(cost))).encode() + b'\n')
+    log.close()
 
 
 def read_costs(folder: Path) -> tuple[StepCost, ...]:

@@ -19,7 +19,7 @@ LAYERS = {
   'updates': FRAMEWORK,  # the former name of two of them
   # Workloads and submissions are CONTENT.
   'trial': TRIAL,
-  'launch': LAUNCH,
+  **dict.fromkeys(('launch', 'launchers'), LAUNCH),
   'experiments': EXPERIMENTS,
   **dict.fromkeys(('cli', 'submission_runner', 'api', '__main__'), OUTSIDE),
 }

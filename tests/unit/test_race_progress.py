@@ -77,7 +77,7 @@ class TestCounts:
     states = [found('a', 1, 'finished'), found('a', 2, 'invalid'), found('a', 3, 'failed')]
     progress = RaceProgress(states, [], num_slots=1, now=clock)
     assert progress.total() == {'done': 1, 'failed': 2}
-    assert [one.status for one in progress.outcomes()] == ['finished', 'invalid', 'failed']
+    assert [one.status for one in progress.outcomes().values()] == ['finished', 'invalid', 'failed']
 
   def test_a_job_that_is_no_trial_counts_nowhere(self, clock):
     progress = RaceProgress([found('a', 1)], [('some_workload', 'jax'), 0], num_slots=1, now=clock)

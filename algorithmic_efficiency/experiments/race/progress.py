@@ -85,9 +85,9 @@ class RaceProgress:
         self._seconds[row_of(self.configs[index])].append(self.elapsed(index))
     return index
 
-  def outcomes(self) -> list[Outcome]:
-    """Gives the outcome of every trial, once the race is over."""
-    return [self._outcomes[index] for index in range(len(self.configs))]
+  def outcomes(self) -> dict[int, Outcome]:
+    """Gives the outcome of every trial that has ended, by its index, in order."""
+    return dict(sorted(self._outcomes.items()))
 
   def outcome(self, index: int) -> Outcome | None:
     return self._outcomes.get(index)

@@ -16,7 +16,10 @@ from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.launch import request
 from algorithmic_efficiency.launch.request import Request
-from algorithmic_efficiency.launch.slots import slots
+from algorithmic_efficiency.launchers.launcher import Launcher
+from algorithmic_efficiency.launchers.local import LocalLauncher
+from algorithmic_efficiency.launchers.slurm import SlurmLauncher
+from algorithmic_efficiency.launchers.slurm_options import SlurmOptions
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -58,12 +61,14 @@ class Race:
     seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
     devices: those of one trial.
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
+      On a cluster, it is how many jobs run at a time, and None lets the cluster decide.
+    slurm: the jobs of SLURM that run the trials; None runs them on this machine.
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     is_scored: False for a race that nobody scores, whose steps need no timing.
 
   Raises:
-    UserError: more trials than the ruleset has.
+    UserError: more trials than the ruleset has, or steps that would be timed on several nodes.
   """
 
   suite: str
@@ -81,6 +86,7 @@ class Race:
   options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   workers: int | None = None
+  slurm: SlurmOptions | None = None
   flags: Mapping[str, Any] = field(default_factory=dict)
 
   def __post_init__(self) -> None:
@@ -89,10 +95,22 @@ class Race:
         f'Under self tuning a study has one trial; --trials is {self.trials}. Leave it out, or '
         'race with --ruleset external.'
       )
+    if self.slurm is not None and self.slurm.num_nodes > 1 and self.is_weighed:
+      raise errors.UserError(
+        f'The suite {self.suite} is raced in steps, which are timed on one node; leave out '
+        '--slurm_nodes.'
+      )
 
   @property
   def folder(self) -> Path:
     return Path(self.experiment_dir).expanduser()
+
+  @property
+  def launcher(self) -> Launcher:
+    """Where the trials run."""
+    if self.slurm is None:
+      return LocalLauncher(asked=self.devices, num_workers=self.workers)
+    return SlurmLauncher(options=self.slurm, asked=self.devices, num_workers=self.workers)
 
   @property
   def is_weighed(self) -> bool:
@@ -221,7 +239,6 @@ def _missing_baseline(race: Race, configs: Sequence[TrialConfig]) -> str | None:
 
 def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -> Request:
   numbers = registry.suite(race.suite).rules_of(race.ruleset)
-  slot = slots(race.devices, race.workers)[0]  # they are all alike
   return Request(
     workload=workload,
     framework=framework,
@@ -237,7 +254,8 @@ def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -
     resume=not race.overwrite,
     overwrite=race.overwrite,
     options=race.options,
-    devices=slot.devices(race.devices, framework),
+    devices=race.launcher.devices(race.devices, framework),
+    is_elsewhere=race.slurm is not None,
     flags=race.flags,
   )
 

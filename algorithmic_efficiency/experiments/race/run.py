@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from algorithmic_efficiency.experiments.race import state, step_cost
 from algorithmic_efficiency.experiments.race.progress import Cell, RaceDisplay, RaceProgress
 from algorithmic_efficiency.experiments.race.race import Race, expand, with_baselines
 from algorithmic_efficiency.experiments.race.state import TrialState
+from algorithmic_efficiency.experiments.race.time_limit import TIMING_SEC, time_limits
 from algorithmic_efficiency.launch import pool, request, trial_folder
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
-from algorithmic_efficiency.launch.slots import Slot, slots
+from algorithmic_efficiency.launch.progress import say
+from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.launchers.launcher import RaceJob
 from algorithmic_efficiency.results import files, race_files
 from algorithmic_efficiency.results.race_files import Selection
 from algorithmic_efficiency.results.trial_record import Status
@@ -29,15 +32,17 @@ class RaceResult:
   """The outcome of a race.
 
   Attributes:
-    configs, outcomes: all trials, and how they ended, in the same order.
+    configs, outcomes: all trials that have ended, and how, in the same order.
     num_left_failed: number of trials that were failed or invalid before, and were not run again.
     problems: messages about step costs that could not be measured.
+    num_left_running: number of trials that were left running or waiting in a queue.
   """
 
   configs: tuple[TrialConfig, ...]
   outcomes: tuple[Outcome, ...]
   num_left_failed: int
   problems: tuple[str, ...]
+  num_left_running: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +83,39 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
   request.check_data(expand(race))  # a mistake leaves nothing behind
   with _locked(race.folder):
     configs = expand(race)  # another process may have raced here until now
+    launcher = race.launcher
+    running = launcher.left_running(race.folder)
+    if running and race.overwrite:
+      raise errors.UserError(
+        f'{len(running)} jobs of {race.folder} are still in the queue, and --overwrite would run '
+        'into them. Leave it out to pick them up, or cancel them first.'
+      )
     states = state.begun_anew(configs) if race.overwrite else state.scan(configs)
-    _check_idle(states)
+    _check_idle([found for found in states if _name(race, found) not in running])
     _remember(race, configs[0].suite)
-    jobs, trials = _jobs(race, states, retry_failed)
-    shares = slots(race.devices, race.workers)
-    progress = RaceProgress(states, trials, num_slots=len(shares))
+    jobs, trials = _jobs(race, states, retry_failed, running)
+    progress = RaceProgress(states, trials, num_slots=launcher.num_parallel(len(jobs)))
     with RaceDisplay(progress, quiet=quiet) as display:
-      ended = pool.run(jobs, slots=shares, on_event=display.take)
+      ended = launcher.run(
+        jobs, race.folder, on_event=display.take, tell=_unheard if quiet else say
+      )
   measured = [
-    outcome for outcome, trial in zip(ended, trials, strict=True) if not isinstance(trial, int)
+    outcome
+    for outcome, trial in zip(ended, trials, strict=True)
+    if outcome is not None and not isinstance(trial, int)
   ]
+  outcomes = progress.outcomes()
   return RaceResult(
-    configs=tuple(configs),
-    outcomes=tuple(progress.outcomes()),
+    configs=tuple(configs[index] for index in outcomes),
+    outcomes=tuple(outcomes.values()),
+    num_left_running=len(configs) - len(outcomes),
     num_left_failed=0 if retry_failed else sum(one.kind in ('failed', 'invalid') for one in states),
     problems=tuple(dict.fromkeys(outcome.reason for outcome in measured if outcome.reason)),
   )
+
+
+def _unheard(notice: str) -> None:
+  pass
 
 
 def _remember(race: Race, suite: str) -> None:
@@ -106,13 +127,14 @@ def _remember(race: Race, suite: str) -> None:
 
 
 def _jobs(
-  race: Race, states: Sequence[TrialState], retry_failed: bool
-) -> tuple[list[pool.Job], list[int | Cell]]:
+  race: Race, states: Sequence[TrialState], retry_failed: bool, running: Collection[str]
+) -> tuple[list[RaceJob], list[int | Cell]]:
   """Makes the jobs in order, and for each job the index of its trial among the states.
 
   A job that measures step costs has its workload and framework instead.
   """
-  jobs: list[pool.Job] = []
+  jobs: list[RaceJob] = []
+  limits = time_limits(race.folder)
   trials: list[int | Cell] = []
   groups = with_baselines(race, _by_study(states)) if race.is_weighed else {}
   for index, found in enumerate(states):
@@ -121,12 +143,38 @@ def _jobs(
       of_study = [one for one in states if _study_of(one) == _study_of(found)]
       due = [one for one in of_study if one.is_to_run(retry_failed=retry_failed)]
       to_run = frozenset(one.config.submission for one in due)
-      jobs.append(_StepCosts(configs=group, runs=race.folder, anew=race.overwrite, to_run=to_run))
+      jobs.append(_timing(race, group, to_run))
       trials.append((found.config.workload, found.config.framework))
-    if found.is_to_run(retry_failed=retry_failed):
-      jobs.append(pool.PooledTrial(config=found.config_to_run))
+    name = _name(race, found)
+    if found.is_to_run(retry_failed=retry_failed) or name in running:
+      jobs.append(
+        RaceJob(
+          name=name,
+          job=pool.PooledTrial(config=found.config_to_run),
+          framework=found.config.framework,
+          at_most_sec=limits.of_trial(found.config),
+        )
+      )
       trials.append(index)
   return jobs, trials
+
+
+def _name(race: Race, found: TrialState) -> str:
+  return str(found.config.path.relative_to(race.folder.resolve()))
+
+
+def _timing(race: Race, group: Sequence[TrialConfig], to_run: frozenset[str]) -> RaceJob:
+  one = group[0]
+  submissions = ','.join(sorted({config.submission for config in group}))
+  return RaceJob(
+    name=f'steps of {submissions} on {one.workload} ({one.framework}), study {one.study}',
+    job=_StepCosts(
+      configs=group, runs=race.folder.resolve(), anew=race.overwrite, to_run=to_run
+    ),
+    framework=one.framework,
+    is_trial=False,
+    at_most_sec=TIMING_SEC,
+  )
 
 
 def _study_of(found: TrialState) -> tuple[int, str, str]:
