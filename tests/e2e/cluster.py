@@ -10,7 +10,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 NODES = ('n1', 'n2')
 CPUS = 2  # of each node; that the machine has as many is not asked
@@ -110,21 +111,23 @@ class Cluster:
 
   def kill_node(self, node: str) -> None:
     """Kills all that runs on a node at once, as a power failure does."""
-    from psutil import NoSuchProcess, Process, process_iter
-
     daemon = self._daemons.pop(node)
-    doomed = [daemon.pid]
-    doomed += [one.pid for one in Process(daemon.pid).children(recursive=True)]
-    for one in process_iter():  # steps have left their daemon
-      with contextlib.suppress(NoSuchProcess):
-        if one.environ().get('SLURMD_NODENAME') == node or f'spool-{node}' in ' '.join(
-          one.cmdline()
-        ):
-          doomed.append(one.pid)
-    for number in doomed:
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(number, signal.SIGKILL)
+    daemon.kill()
     daemon.wait()
+    for process in self._steps(node):
+      with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+
+  def _steps(self, node: str) -> list[psutil.Process]:
+    """The processes of the jobs of a node; first those of SLURM, which would report their end."""
+    ours = {'SLURM_CONF': self.environment['SLURM_CONF'], 'SLURMD_NODENAME': node}
+    found = {}
+    for process in psutil.process_iter():
+      with contextlib.suppress(psutil.Error):
+        if ours.items() <= process.environ().items():
+          parents = [one for one in process.parents() if one.name().startswith('slurmstepd')]
+          found |= {one.pid: one for one in (*parents, process)}
+    return sorted(found.values(), key=lambda one: not one.name().startswith('slurmstepd'))
 
   def wait_until_idle(self) -> None:
     """Waits until all nodes can take jobs."""
@@ -134,6 +137,22 @@ class Cluster:
     ] * len(NODES):
       assert time.monotonic() < end, f'the cluster did not come up; see {self.folder}'
       time.sleep(0.2)
+
+  def clear(self) -> None:
+    """Cancels all jobs, and waits until both nodes are free."""
+    self.command('scancel', f'--user={getpass.getuser()}')
+    for name in NODES:
+      if name not in self._daemons:
+        self.start_node(name)
+    self.wait_until_idle()
+
+  def start_controller(self) -> None:
+    self.start_daemon('slurmctld', 'slurmctld', '-D')
+
+  def stop_controller(self) -> None:
+    daemon = self._daemons.pop('slurmctld')
+    daemon.terminate()
+    daemon.wait()
 
   def stop(self) -> None:
     with contextlib.suppress(Exception):
@@ -171,7 +190,7 @@ def running(folder: Path) -> Iterator[Cluster]:
       f'--key-file={key}', f'--pid-file={folder}/munged.pid', f'--log-file={folder}/munged.log',
       f'--seed-file={folder}/munged.seed',
     )  # fmt: skip
-    cluster.start_daemon('slurmctld', 'slurmctld', '-D')
+    cluster.start_controller()
     for node in NODES:
       cluster.start_node(node)
     cluster.wait_until_idle()

@@ -16,6 +16,7 @@ from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission
 from algorithmic_efficiency.launch import local
 from algorithmic_efficiency.launch.session import interrupted_when_terminated
+from algorithmic_efficiency.launchers.slurm_options import SlurmOptions
 from algorithmic_efficiency.trial.run_options import with_options
 
 WORKER = (sys.executable, '-P', str(Path(__file__).with_name('fake_worker.py')))
@@ -41,6 +42,8 @@ def race(folder: Path, scripts: Mapping[str, Mapping[str, Any]], **changes: Any)
     'experiment_dir': str(folder / 'runs'),
     **changes,
   }
+  if 'slurm' in changes:
+    fields['slurm'] = SlurmOptions(**changes['slurm'])
   return with_options(Race, fields)
 
 
@@ -67,7 +70,7 @@ def main(folder: str, scripts: str, changes: str) -> int:
   local.WORKER = WORKER
   asked = race(Path(folder), json.loads(scripts), **json.loads(changes))
   with interrupted_when_terminated():
-    result = race_run.run(asked, quiet=True)
+    result = race_run.run(asked, quiet='slurm' not in json.loads(changes))
   return int(any(outcome.status != 'finished' for outcome in result.outcomes))
 
 
