@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -21,11 +20,9 @@ import cluster as clusters
 import fake_race
 import pytest
 from cluster import Cluster
-from trials import algoeff
 
 from algorithmic_efficiency.experiments.race.race import expand
-from algorithmic_efficiency.launchers import slurm_files
-from algorithmic_efficiency.results import measurements, race_files, trial_record
+from algorithmic_efficiency.results import measurements, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 
 HERE = Path(__file__).resolve().parent
