@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import shlex
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,14 +44,18 @@ _FILES_SEC = 20.0  # for the journal of a task that has ended to be seen on anot
 _Key = tuple[str, int]  # the name of an array, the index of a task
 
 # Puts a task back into the queue that SLURM has stopped, but not one that somebody has canceled.
-_TEARDOWN = [
-  'code=$?',
-  f'if [ $code -eq {slurm_task.EXIT_CONTINUE} ] &&',
-  '    scontrol show job "$SLURM_JOB_ID" --oneliner | grep -q "JobState=RUNNING"; then',
-  '  scontrol requeue "$SLURM_JOB_ID"',
-  'fi',
-  'exit $code',
-]
+# The signal may have come before the task listened to it, but then not again and again.
+_TEARDOWN = f"""
+code=$?
+if [ $code -eq {slurm_task.EXIT_CONTINUE} ] || {{
+  [ $code -eq {128 + signal.SIGUSR2} ] &&
+    [ "${{SLURM_RESTART_COUNT:-0}}" -lt {slurm_task.MAX_IDLE_STOPS} ]
+}}; then
+  scontrol show job "$SLURM_JOB_ID" --oneliner | grep -q 'JobState=RUNNING' &&
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $code
+""".strip().splitlines()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,9 +154,9 @@ class _Running:
       self._has_rows = False
       self._note(Entry(event='started', job=self._index))
     elif isinstance(event.message, messages.Row) and event.message.global_step > 0:
-      if not self._has_rows:
+      had_rows, self._has_rows, self._has_advanced = self._has_rows, True, True
+      if not had_rows:
         self._note(Entry(event='replaced', job=self._index))
-      self._has_rows = self._has_advanced = True
 
   def _ended(self, outcome: Outcome) -> None:
     self._note(Entry(event='ended', job=self._index, ending=Ending.of(outcome)))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,16 +19,18 @@ from typing import Any
 
 import cluster as clusters
 import fake_race
+import psutil
 import pytest
 from cluster import Cluster
+from trials import algoeff
 
 from algorithmic_efficiency.experiments.race.race import expand
-from algorithmic_efficiency.results import measurements, trial_record
+from algorithmic_efficiency.results import measurements, race_files, trial_record
 from algorithmic_efficiency.results.trial_record import TrialRecord
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PATIENCE_SEC = 300
+PATIENCE_SEC = 500
 ROWS = 5
 
 pytestmark = [
@@ -180,10 +183,10 @@ class TestNothingLostNothingRepeated:
 
   def test_a_time_limit_is_reached(self, cluster, tmp_path):
     """SLURM gives the signal at the middle of a minute or so, and looks twice a minute."""
-    race = Race(cluster, tmp_path, {'a': script(4.0, rows=25), 'b': script()})
+    race = Race(cluster, tmp_path, {'a': script(3.0, rows=12), 'b': script()})
     code, said = race.run(time_min=1)
     assert code == 0, said
-    for config, rows in zip(race.configs, (25, ROWS), strict=True):
+    for config, rows in zip(race.configs, (12, ROWS), strict=True):
       found = measurements.read(config.path)
       assert [row['global_step'] for row in found.evals] == list(range(1, rows + 1))
       log = (config.path / measurements.LOG_FILE).read_text()
@@ -299,3 +302,100 @@ class TestRefused:
     assert code == 0, said
     race.check()
     assert race.sessions() == {'a': 1}
+
+
+COMMAND = (
+  *('bench', '--suite', 'quick', '--workloads', 'quick_vision', '--ruleset', 'self'),
+  *('--platform', 'cpu', '--seed', '1', '--studies', '1', '--no_score', '--allow_provisional'),
+)
+TWO_NODES = ('--launcher', 'slurm', '--slurm_nodes', '2', '--num_devices', '2')
+
+
+def steps(runs: Path) -> dict[str, list[dict[str, Any]]]:
+  """The rows of all trials without their times, by the trial's folder."""
+  found = {}
+  for file in sorted(runs.rglob(measurements.LOG_FILE)):
+    evals = measurements.read(file.parent).evals
+    found[str(file.parent.relative_to(runs))] = [
+      {name: value for name, value in row.items() if '/' in name or name == 'global_step'}
+      for row in evals
+    ]
+  return found
+
+
+class TestReal:
+  def test_three_submissions_make_the_steps_of_one_machine(self, cluster, tmp_path):
+    flags = (
+      *('--submissions', 'nadamw,nesterov,momentum', '--frameworks', 'jax'),
+      *('--max_global_steps', '40', '--num_threads', '1'),
+    )
+    for name, more in {'here': (), 'there': ('--launcher', 'slurm')}.items():
+      result = algoeff(
+        *(*COMMAND, *flags, *more, '--experiment_dir', name),
+        cwd=tmp_path, env=cluster.environment, timeout=900,
+      )  # fmt: skip
+      assert result.returncode == 0, result.stdout + result.stderr
+    here, there = steps(tmp_path / 'here'), steps(tmp_path / 'there')
+    assert len(here) == 3 and here == there
+    assert all(rows[-1]['global_step'] == 40 for rows in there.values())
+    costs = race_files.read_costs(tmp_path / 'there')
+    assert {cost.submission for cost in costs} == {'nadamw', 'nesterov', 'momentum'}
+    [host] = {cost.host for cost in costs}
+    records = [trial_record.read_trial(tmp_path / 'there' / name) for name in there]
+    assert {one.environment['host_hash'] for one in records if one} == {host}
+
+
+class TestSeveralNodes:
+  @pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+  def test_a_trial_has_a_process_on_each(self, framework, cluster, tmp_path):
+    flags = ('--submissions', 'nadamw', '--frameworks', framework, '--smoke')
+    for name, more in {'here': ('--num_devices', '2'), 'there': TWO_NODES}.items():
+      result = algoeff(
+        *(*COMMAND, *flags, *more, '--num_threads', '1', '--experiment_dir', name),
+        cwd=tmp_path, env=cluster.environment, timeout=600,
+      )  # fmt: skip
+      assert result.returncode == 0, result.stdout + result.stderr
+    here, there = steps(tmp_path / 'here'), steps(tmp_path / 'there')
+    [mine], [theirs] = here.values(), there.values()
+    assert [row['global_step'] for row in mine] == [row['global_step'] for row in theirs]
+    for one, other in zip(mine, theirs, strict=True):
+      assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+    [record] = [trial_record.read_trial(tmp_path / 'there' / name) for name in there]
+    assert record is not None and record.environment['devices']['world_size'] == 2
+
+  @pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+  def test_a_process_that_dies_ends_the_trial_and_the_race_goes_on(
+    self, framework, cluster, tmp_path
+  ):
+    flags = ('--submissions', 'nadamw,momentum', '--frameworks', framework, '--stop_at', 'never')
+    command = [sys.executable, '-m', 'algorithmic_efficiency', *COMMAND, *flags, *TWO_NODES]
+    launcher = subprocess.Popen(
+      [*command, '--max_global_steps', '300', '--workers', '1'],
+      cwd=tmp_path, env=cluster.environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait(lambda: list(tmp_path.rglob('checkpoint_*')))
+    [second] = [process for process in workers(cluster) if process.environ()['SLURM_PROCID'] == '1']
+    second.kill()
+    said, _ = launcher.communicate(timeout=PATIENCE_SEC)
+    assert launcher.returncode == 1
+    records = {
+      name: trial_record.read_trial(tmp_path / 'runs' / name) for name in steps(tmp_path / 'runs')
+    }
+    first, other = (
+      next(record for name, record in records.items() if name.startswith(f'{submission}/'))
+      for submission in ('nadamw', 'momentum')
+    )
+    assert first is not None and first.status == 'failed'
+    assert 'rank 1' in first.reason and 'SIGKILL' in first.reason, first.reason
+    assert other is not None and other.status == 'finished', said
+
+
+def workers(cluster: Cluster) -> list[psutil.Process]:
+  """The processes of trials on the nodes of a cluster."""
+  found = []
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error):
+      is_ours = process.environ().get('SLURM_CONF') == cluster.environment['SLURM_CONF']
+      if is_ours and 'algorithmic_efficiency.trial.worker' in process.cmdline():
+        found.append(process)
+  return found
