@@ -231,7 +231,7 @@ class TestNothingLostNothingRepeated:
   def test_a_killed_launcher_of_a_replacing_race_is_followed_by_none_that_replaces(
     self, cluster, tmp_path
   ):
-    race = Race(cluster, tmp_path, {'a': script(1.0)}, overwrite=True)
+    race = Race(cluster, tmp_path, {'a': script(8.0)}, overwrite=True)
     launcher = race.start()
     race.wait_for_rows()
     launcher.kill()
@@ -261,7 +261,7 @@ class TestRefused:
   @pytest.mark.parametrize(
     ('slurm', 'message'),
     [
-      ({'partition': 'nowhere'}, 'Invalid partition name specified'),
+      ({'partition': 'nowhere'}, 'invalid partition specified: nowhere'),
       ({'num_gpus': 4}, 'Invalid generic resource'),
       ({'sbatch': ['qos']}, 'SLURM refuses the jobs'),
     ],
@@ -270,7 +270,7 @@ class TestRefused:
     race = Race(cluster, tmp_path, {'a': script()})
     code, said = race.run(**slurm)
     assert code == 1
-    assert message in said.splitlines()[-1] and 'UserError' in said
+    assert message in said.splitlines()[-1]
     assert cluster.queue() == []
     assert race.records() == [None]
     assert race.run()[0] == 0

@@ -43,7 +43,8 @@ def race(folder: Path, scripts: Mapping[str, Mapping[str, Any]], **changes: Any)
     **changes,
   }
   if 'slurm' in changes:
-    fields['slurm'] = SlurmOptions(**changes['slurm'])
+    given = changes['slurm']
+    fields['slurm'] = SlurmOptions(**given | {'sbatch': tuple(given.get('sbatch', ()))})
   return with_options(Race, fields)
 
 
