@@ -24,12 +24,14 @@ DECLARED := pyproject.toml constraints.txt
 PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-long bench lint types rules clean
+.PHONY: help demo install test test-slow test-long test-cluster test-container bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on two small real data sets (about five minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
 	@echo 'make test-slow  run what takes longer and starts real trials (minutes; CI runs it, too)'
 	@echo 'make test-long  run many kills, full sizes and long races (an hour; before work is called done)'
+	@echo 'make test-cluster  run races on a SLURM of its own (apt install slurm-wlm munge; half an hour)'
+	@echo 'make test-container  build an image and run a trial in it (apt install buildah debootstrap)'
 	@echo 'make bench, lint, types: measurements, linter, type checker'
 	@echo 'make install    install what the tests need, and nothing else'
 	@echo 'make rules   write the tables of RULES.md anew'
@@ -51,7 +53,7 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
 endif
-	$(INSTALL) -e '.[jax,torch,quick,audio,data,text,report,monitor,dev]'
+	$(INSTALL) -e '.[jax,torch,quick,audio,data,text,report,monitor,slurm,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
 demo: $(VENV)/.installed-demo
@@ -68,6 +70,12 @@ test-slow: $(VENV)/.installed-test
 
 test-long: $(VENV)/.installed-test
 	$(PYTEST) -m 'long and not gpu'
+
+test-cluster: $(VENV)/.installed-test
+	'$(BIN)/python' -m pytest -n 0 -m cluster --durations 10
+
+test-container: $(VENV)/.installed-test
+	'$(BIN)/python' -m pytest -n 0 -m container --durations 10
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; '$(BIN)/python' "$$script"; done
