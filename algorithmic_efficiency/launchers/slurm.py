@@ -14,7 +14,7 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,18 @@ class SlurmLauncher:
   ) -> list[Outcome | None]:
     home = slurm_files.folder_of(folder)
     watch = _Watch(jobs, home, on_event=on_event, tell=tell)
+    alive = _alive(home)
+    for key, names in alive.items():
+      watch.add(key, names)
     try:
-      for key, names in _alive(home).items():
-        watch.add(key, names)
       self._submit([one for one in jobs if not watch.has(one.name)], home, watch, tell)
-      if self.options.detach:
+      if self.options.detach and jobs:
         tell('The jobs are left running; the same command without --detach waits for them.')
         return [None] * len(jobs)
       return watch.run()
-    except BaseException:
-      watch.cancel()
+    except BaseException as error:
+      goes_on = self.options.detach or isinstance(error, errors.UserError)
+      watch.cancel(but_for=alive if goes_on else ())
       raise
 
   def _submit(self, jobs: Sequence[RaceJob], home: Path, watch: _Watch, tell: Tell) -> None:
@@ -290,8 +292,10 @@ class _Watch:
         pause = min(_MAX_POLL_SEC, pause * _POLL_GROWTH)
     return [self._outcomes[index] for index in range(len(self._jobs))]
 
-  def cancel(self) -> None:
+  def cancel(self, *, but_for: Collection[_Key]) -> None:
     """Cancels the tasks of jobs that have not ended, and waits some time for their end."""
+    for key in but_for:
+      self._tasks.pop(key, None)
     try:
       end = time.monotonic() + _CANCEL_SEC
       while left := self._in_queue():
