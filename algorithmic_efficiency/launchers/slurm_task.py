@@ -116,7 +116,7 @@ class _Running:
         for index in self._left:
           self._index = index
           [outcome] = pool.run([self._placed(index)], slots=[Slot()], on_event=self._take)
-          if self._place.world_size > 1 and outcome.status == 'failed':
+          if self._place.world_size > 1 and outcome.status != 'finished':
             self._fail(outcome)
           self._ended(outcome)
     except KeyboardInterrupt:
