@@ -58,7 +58,7 @@ class _Place:
 
   Attributes:
     address: the address of the first node.
-    restart: how many times the task was put back into the queue, in digits.
+    restart: the number of times that the task has run before, in digits.
   """
 
   rank: int

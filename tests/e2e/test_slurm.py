@@ -302,7 +302,7 @@ class TestRefused:
     finally:
       cluster.start_controller()
     code, said = race.end(launcher)
-    assert code == 0 and 'SLURM is asked again' in said
+    assert code == 0, said
     race.check()
     assert race.sessions() == {'a': 1}
 
