@@ -35,6 +35,8 @@ class TrialConfig:
     overwrite: True replaces the trial that lies in its folder.
     budget: what it may spend instead of what its suite says; for trials that are never scored.
     watched: True if its process reports what the submission does against `benchmark.check_rules`.
+    rounding_seed: seed by which its initial parameters are changed in their last bits; None changes
+      nothing. For trials that are never scored.
     suite_file: the file of a user's own suite; '' for a suite of ours.
     flags: the flags of the command, as they are written to `flags_<n>.json`.
   """
@@ -58,6 +60,7 @@ class TrialConfig:
   overwrite: bool = False
   budget: Budget | None = None
   watched: bool = False
+  rounding_seed: int | None = None
   roots: tuple[str, ...] = ()
   task_folders: tuple[str, ...] = ()
   suite_file: str = ''

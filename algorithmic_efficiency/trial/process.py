@@ -22,7 +22,7 @@ from algorithmic_efficiency.benchmark.definition import Split
 from algorithmic_efficiency.data import streams
 from algorithmic_efficiency.results import former_names
 from algorithmic_efficiency.results.environment import num_usable_cpus
-from algorithmic_efficiency.trial import evaluation, failure, guard, stopping
+from algorithmic_efficiency.trial import evaluation, failure, guard, rounding, stopping
 from algorithmic_efficiency.trial import submission as submissions
 from algorithmic_efficiency.trial.checkpoint import Checkpoints, Loaded
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -199,6 +199,8 @@ def open_trial(context: Context, parts: Parts) -> Opened:
     _reseed(backend, seeds.derive(config.seed, 'setup'))
     key = backend.key(seeds.key_data(config.seed, 'init'))
     params, model_state = parts.workload.init_model_fn(key)
+    if config.rounding_seed is not None:
+      params = rounding.changed(backend, params, config.rounding_seed)
     parts.eval_workload.copy_metadata(parts.workload)
     parts.eval_workload.remember_frozen(params, model_state)
     recorder = _open_recorder(context, parts, checkpoints, saved, num_workers)

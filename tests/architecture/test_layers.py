@@ -21,7 +21,7 @@ LAYERS = {
   'trial': TRIAL,
   **dict.fromkeys(('launch', 'launchers'), LAUNCH),
   'experiments': EXPERIMENTS,
-  **dict.fromkeys(('cli', 'submission_runner', 'api', '__main__'), OUTSIDE),
+  **dict.fromkeys(('cli', 'entries', 'submission_runner', 'api', '__main__'), OUTSIDE),
 }
 
 # What scoring may import of the core.

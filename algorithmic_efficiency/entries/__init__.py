@@ -1,0 +1,1 @@
+"""Packs an entry of a leaderboard with its runs, and verifies what others packed."""
