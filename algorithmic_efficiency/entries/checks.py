@@ -31,7 +31,7 @@ _NOTES: Mapping[str, Severity] = {
   **dict.fromkeys(
     (
       *('damaged', 'missing_column', 'truncated', 'damaged_log', 'altered_table', 'lost_log'),
-      *('contradiction', 'impossible_metric', 'lost_record', 'no_record', 'no_data'),
+      *('contradiction', 'impossible_metric', 'lost_record', 'no_record'),
       *('bad_steps', 'bad_times', 'mixed_submissions', 'duplicate', 'stray_trial', 'stray_file'),
       *('unknown_workload', 'merged', 'dangling_link'),
     ),
@@ -193,8 +193,6 @@ def _options(
     yield 'refused', 'It is a smoke run, which is never scored.'
   if record.options.get('eval_steps'):
     yield 'refused', 'It was evaluated at steps of its own; such a trial is never scored.'
-  if record.stop_reason == 'step_limit':
-    yield 'doubtful', 'It was ended by a step limit.'
   definition = entry.rules.definitions.get(trial.workload)
   if definition is not None and suite.fixes_batch_size and not record.smoke:
     fixed = definition.batch_sizes.train
@@ -206,7 +204,7 @@ def _options(
 @as_check('trials')
 def complete(entry: Entry, found: Found) -> Iterator[Finding]:
   there = {one.place: one for one in entry.trials}
-  wanted = list(trials.expected(entry.rules, entry.frameworks))
+  wanted = trials.expected(entry.rules, entry.trials)
   missing = [trials.name_of(place) for place in wanted if place not in there]
   if missing:
     severity: Severity = 'doubtful' if entry.manifest.is_partial else 'refused'
@@ -221,7 +219,8 @@ def complete(entry: Entry, found: Found) -> Iterator[Finding]:
   for one in entry.trials:
     text_or_none = trials.shortcoming(one)
     if text_or_none is not None:
-      yield found('doubtful', one.name, f'It {text_or_none}.')
+      is_claim = one.record is not None and one.record.status == 'finished' and not one.rows
+      yield found('refused' if is_claim else 'doubtful', one.name, f'It {text_or_none}.')
   yield from _copies(entry, found)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.backends import FRAMEWORKS
@@ -69,63 +71,57 @@ class Packed:
 def pack(asked: Packing) -> Packed:
   """Packs an entry; the same files give the same bytes.
 
+  Trials on workloads that the suite does not score stay at home.
+
   Raises:
     UserError: something is missing, does not fit together, or must not travel.
   """
-  found = trials.found_in(asked.runs, asked.name or _folder_name(asked.entry))
-  present = [trials.read(one) for one in found]
-  suite, ruleset = _suite(asked, present), _ruleset(asked, present)
+  everything = trials.found_in(asked.runs, asked.name or _folder_name(asked.entry))
+  suite, ruleset = _stated(asked, [trials.read(one) for one in everything])
   folder = _code(asked.entry, ruleset)
-  name = asked.name or folder.name
   _check_info(folder)
   rules = trials.Rules(
     scoring=resolve(suite, ruleset=ruleset), space=trials.space_of(ruleset, folder.folder)
   )
+  found = [one for one in everything if one.workload in rules.definitions]
+  present = [trials.read(one) for one in found]
   shortcomings = _shortcomings(rules, present)
   if shortcomings and not asked.partial:
     raise errors.UserError(_incomplete(suite, shortcomings))
-  code = contents.of_submission(folder.folder, CODE, (asked.runs.resolve(), asked.output.resolve()))
+  apart = (asked.runs.resolve(), asked.output.resolve())
+  code = contents.of_submission(folder.folder, CODE, apart)
   _check_code(folder, present, code)
-  taken = [code, *(_trial(one, asked.runs, name) for one in found)]
-  paths = {path: file for part in taken for path, file in part.files.items()}
-  _check_limits({path: file.stat().st_size for path, file in paths.items()})
-  read = {path: _read(file) for path, file in paths.items()}
-  read |= _race_files(race_of(found[0].path), name)
+  name = asked.name or folder.name
+  parts = [code, *(_trial(one, asked.runs, name) for one in found)]
   stated = Manifest(
     submission=name,
-    suite=registry.suite(suite).name,
+    suite=rules.scoring.suite.name,
     ruleset=ruleset,
     is_partial=bool(shortcomings),
-    files={path: archive.hash_of(content) for path, content in sorted(read.items())},
   )
-  _write(asked.output, {**read, manifest.FILE: stated.encoded()})
+  read = _read_all({path: file for part in parts for path, file in part.files.items()})
+  stated = _write(asked.output, stated, read | _race_files(race_of(everything[0].path), name))
   return Packed(
     path=asked.output,
     manifest=stated,
     sha256=archive.hash_of_file(asked.output),
     size=asked.output.stat().st_size,
     num_trials=len(present),
-    left_out=tuple(path for part in taken for path in part.left_out),
+    left_out=(
+      *(path for part in parts for path in part.left_out),
+      *(Path(one.path) for one in everything if one not in found),
+    ),
     shortcomings=shortcomings,
   )
 
 
-def _check_limits(sizes: Mapping[str, int]) -> None:
+def _read_all(paths: Mapping[str, Path]) -> dict[str, bytes]:
+  """Reads files, once it is known that they may be packed together."""
   try:
-    archive.check_sizes(sizes)
+    archive.check_sizes({name: file.stat().st_size for name, file in paths.items()})
   except RefusedError as error:
     raise errors.UserError(f'A package must stay within its limits; {error}') from None
-
-
-def _write(path: Path, read: Mapping[str, bytes]) -> None:
-  files.make_folder(path.parent)
-  archive.write(path, read)
-  size = path.stat().st_size
-  if size > archive.MAX_PACKED_BYTES:
-    files.remove(path)
-    raise errors.UserError(
-      f'A package has at most {archive.MAX_PACKED_BYTES:,} bytes; this one has {size:,}.'
-    )
+  return {name: _read(file) for name, file in paths.items()}
 
 
 def _read(file: Path) -> bytes:
@@ -133,6 +129,21 @@ def _read(file: Path) -> bytes:
     return files.read_bytes(file)
   except OSError as error:
     raise errors.UserError(f'{file} could not be read: {error.strerror}.') from None
+
+
+def _write(path: Path, stated: Manifest, read: Mapping[str, bytes]) -> Manifest:
+  """Writes a package and returns its manifest, with the hash of each file."""
+  hashes = {name: archive.hash_of(read[name]) for name in sorted(read)}
+  stated = dataclasses.replace(stated, files=hashes)
+  files.make_folder(path.parent)
+  archive.write(path, {**read, manifest.FILE: stated.encoded()})
+  size = path.stat().st_size
+  if size > archive.MAX_PACKED_BYTES:
+    files.remove(path)
+    raise errors.UserError(
+      f'A package has at most {archive.MAX_PACKED_BYTES:,} bytes; this one has {size:,}.'
+    )
+  return stated
 
 
 # The submission.
@@ -198,18 +209,14 @@ def _check_code(
 # The runs.
 
 
-def _suite(asked: Packing, present: Sequence[EntryTrial]) -> str:
-  """The suite by which an entry is packed: the file of a user's own, else a name."""
-  stated = {one.record.suite_file or one.record.suite for one in present if one.record}
-  return _stated('suite', asked.suite, stated)
+def _stated(asked: Packing, present: Sequence[EntryTrial]) -> tuple[str, Ruleset]:
+  """Suite and ruleset of an entry. A user's own suite is known by its file."""
+  records = [one.record for one in present if one.record]
+  suite = _only('suite', asked.suite, {one.suite_file or one.suite for one in records})
+  return suite, _only('ruleset', asked.ruleset, {one.ruleset for one in records})
 
 
-def _ruleset(asked: Packing, present: Sequence[EntryTrial]) -> Ruleset:
-  stated = {one.record.ruleset for one in present if one.record}
-  return _stated('ruleset', asked.ruleset, stated)  # type: ignore[return-value]
-
-
-def _stated(what: str, given: str | None, stated: set[str]) -> str:
+def _only(what: str, given: str | None, stated: set[str]) -> Any:
   """What was given, else the only one that the runs state."""
   if given is not None:
     return given
@@ -221,9 +228,8 @@ def _stated(what: str, given: str | None, stated: set[str]) -> str:
 
 def _shortcomings(rules: trials.Rules, present: Sequence[EntryTrial]) -> tuple[str, ...]:
   there = {one.place: one for one in present}
-  frameworks = list(dict.fromkeys(one.place[2] for one in present))
   found = []
-  for place in trials.expected(rules, frameworks):
+  for place in trials.expected(rules, present):
     text = trials.shortcoming(there[place]) if place in there else 'is missing'
     if text is not None:
       found.append(f'{trials.name_of(place)} {text}')

@@ -45,6 +45,7 @@ class Replay:
     steps: steps of the rows that were compared.
     is_equal: whether its losses are those of the package to the last bit.
     losses: the position of each packed loss in the band of the replays.
+    diverged: losses that are finite in the package and in no replay.
     differs: what sets this machine apart from that of the trial, in words.
   """
 
@@ -52,6 +53,7 @@ class Replay:
   steps: tuple[int, ...]
   is_equal: bool
   losses: tuple[Agreement, ...]
+  diverged: tuple[str, ...]
   differs: tuple[str, ...]
 
 
@@ -192,13 +194,18 @@ def _compared(one: EntryTrial, logs: Sequence[Log], differs: tuple[str, ...]) ->
     curves={name: own.at(name, steps) for name in names},
   )
   bands = prediction_band.bands(logs, steps)
+  finite = {name: np.isfinite([log.curves[name] for log in logs]).any(axis=0) for name in names}
+  diverged = [bool((~finite[name] & np.isfinite(packed.curves[name])).any()) for name in names]
   return Replay(
     trial=one.name,
     steps=tuple(map(int, steps)),
     is_equal=all(np.array_equal(packed.curves[name], logs[0].curves[name]) for name in names),
     losses=tuple(
-      prediction_band.agreements(packed, {name: _widened(bands[name]) for name in names})
+      prediction_band.agreements(
+        packed, {name: _widened(bands[name]) for name in names if name in bands}
+      )
     ),
+    diverged=tuple(name for name, is_so in zip(names, diverged, strict=True) if is_so),
     differs=differs,
   )
 
@@ -217,7 +224,7 @@ def is_inside(one: Agreement) -> bool:
 
 
 def _findings(found: Replay) -> list[Finding]:
-  if not found.losses:
+  if not (found.losses or found.diverged):
     return [_finding('unchecked', found.trial, 'It has no loss to compare.')]
   if found.is_equal:
     text = f'It gives the same losses to the last bit, up to step {found.steps[-1]}.'
@@ -225,15 +232,13 @@ def _findings(found: Replay) -> list[Finding]:
   outside = [one for one in found.losses if not is_inside(one)]
   severity: Severity = 'doubtful' if found.differs else 'refused'
   machine = f' The machines differ: {"; ".join(found.differs)}.' if found.differs else ''
-  findings = [
-    _finding(
-      severity,
-      found.trial,
-      f'{one.metric} is {one.value:.6g} at step {one.step}; a replay gives {one.low:.6g} to '
-      f'{one.high:.6g}.{machine}',
-    )
+  texts = [
+    f'{one.metric} is {one.value:.6g} at step {one.step}; a replay gives {one.low:.6g} to '
+    f'{one.high:.6g}.'
     for one in outside
   ]
+  texts += [f'{name} is not finite when the trial runs again.' for name in found.diverged]
+  findings = [_finding(severity, found.trial, text + machine) for text in texts]
   if not findings:
     text = f'Its losses lie among those of {NUM_CHANGED + 1} replays, up to step {found.steps[-1]}.'
     findings.append(_finding('note', found.trial, text))

@@ -60,17 +60,14 @@ def _in_seconds(one: EntryTrial, budget: Budget) -> Faults:
   """Faults of a trial whose budget is a time: no row comes after it."""
   spent = one.rows[-1].get(_SUBMISSION, math.nan)
   if budget.max_sec is not None and spent > budget.max_sec + _ROUNDING_SEC:
-    severity: Severity = 'refused' if one.record else 'doubtful'
-    yield (
-      severity,
-      f'Its last row is at {spent:,.1f} s, beyond its budget {budget.max_sec:,.1f}.',
-    )
+    severity: Severity = 'refused' if one.record else 'note'  # AlgoPerf evaluates once more
+    yield severity, f'Its last row is at {spent:,.1f} s, beyond {budget.max_sec:,.1f} s.'
   record = one.record
   if record is None:
     return
   if one.rows[0]['global_step'] != 1:
     yield 'refused', f'Its first row is of step {one.rows[0]["global_step"]:.0f}, not of step 1.'
-  is_over = budget.max_sec is None or record.submission_time_sec >= budget.max_sec - _ROUNDING_SEC
+  is_over = budget.max_sec is None or record.submission_time_sec >= budget.max_sec - _slack(one)
   if record.stop_reason == 'budget_spent' and not is_over:
     yield 'refused', f'It did not spend its budget: {record.submission_time_sec:,.1f} s.'
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,6 @@ class EntryTrial:
   @property
   def workload(self) -> str:
     return self.place[1]
-
-  @property
-  def is_whole(self) -> bool:
-    """True unless the trial was interrupted or stopped by a step limit. Such rows show less."""
-    if self.record is None:
-      return True
-    return self.record.status == 'finished' and self.record.stop_reason != 'step_limit'
 
   @property
   def num_processes(self) -> int:
@@ -171,24 +164,29 @@ def space_of(ruleset: Ruleset, code: Path) -> SearchSpace | None:
   return search_space.load(code / SPACE_FILE) if ruleset == 'external' else None
 
 
-def expected(rules: Rules, frameworks: Sequence[str]) -> Iterator[Place]:
-  """Yields every trial that a suite asks for, in each of the frameworks."""
-  for framework in frameworks:
-    for workload in rules.definitions:
-      for study in range(1, rules.scoring.tuning.num_studies + 1):
-        for trial in range(1, rules.num_trials + 1):
-          yield f'study_{study}', workload, framework, f'trial_{trial}'
+def expected(rules: Rules, present: Sequence[EntryTrial]) -> list[Place]:
+  """Returns every trial that a suite asks for, in each of the frameworks that are present.
+
+  Studies are numbered from 1. AlgoPerf numbers them from 0.
+  """
+  frameworks = dict.fromkeys(one.place[2] for one in present)
+  first = 0 if any(one.record is None and one.place[0] == 'study_0' for one in present) else 1
+  return [
+    (f'study_{study}', workload, framework, f'trial_{trial}')
+    for framework in frameworks
+    for workload in rules.definitions
+    for study in range(first, first + rules.scoring.tuning.num_studies)
+    for trial in range(1, rules.num_trials + 1)
+  ]
 
 
 def shortcoming(trial: EntryTrial) -> str | None:
   """Why a trial is no complete result, in words; None if it is one."""
   record = trial.record
-  if record is None:
-    return None if trial.rows else 'has no evaluations'
-  if record.status == 'finished' and record.stop_reason != 'step_limit':
-    return None
-  if record.status == 'finished':
-    return 'was ended by a step limit'
+  if record is None or record.status == 'finished':
+    if not trial.rows:
+      return 'has no evaluations'
+    return 'was ended by a step limit' if record and record.stop_reason == 'step_limit' else None
   if record.status == 'running' or record.stop_reason == 'interrupted':
     return 'is not finished'
   reason = record.reason or record.stop_reason or 'no reason is recorded'

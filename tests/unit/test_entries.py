@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -14,14 +13,14 @@ from typing import Any
 
 import entry_runs
 import pytest
+from entry_package import Package
 from entry_runs import NAME, ROOT_SEED, SUITE
 
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.cli import main
-from algorithmic_efficiency.entries import archive, manifest
+from algorithmic_efficiency.entries import archive
 from algorithmic_efficiency.entries.pack import Packed, Packing, pack
 from algorithmic_efficiency.entries.verify import Report, Verification, verify
-from algorithmic_efficiency.results import csv_table, schema
 
 TRIAL = f'runs/{NAME}/study_2/quick_vision_jax/trial_1'  # one that spends its budget
 HIT = f'runs/{NAME}/study_2/quick_vision_jax/trial_2'  # one that reaches its targets
@@ -53,48 +52,6 @@ def refusals(report: Report) -> dict[str, list[str]]:
     if one.severity == 'refused':
       found.setdefault(one.check, []).append(f'{one.where}: {one.text}')
   return found
-
-
-@dataclasses.dataclass
-class Package:
-  """The files of a package, to be changed by somebody who knows how it is made."""
-
-  files: dict[str, bytes]
-
-  @classmethod
-  def read(cls, path: Path) -> Package:
-    with zipfile.ZipFile(path) as found:
-      return cls({name: found.read(name) for name in found.namelist()})
-
-  def record(self, trial: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Changes a record, and its checksum with it."""
-    fields = json.loads(self.files[f'{trial}/trial.json'])
-    del fields['checksum']
-    change(fields)
-    self.files[f'{trial}/trial.json'] = json.dumps(schema.with_checksum(fields)).encode()
-
-  def log(self, trial: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Changes a log, and the tables that are views of it."""
-    records = [json.loads(line) for line in self.files[f'{trial}/measurements.jsonl'].splitlines()]
-    change(records)
-    text = ''.join(json.dumps(record) + '\n' for record in records)
-    self.files[f'{trial}/measurements.jsonl'] = text.encode()
-    rows = [record for record in records if 'row' in record]
-    for name, kinds in (
-      ('eval_measurements.csv', ('eval',)),
-      ('measurements.csv', ('eval', 'metrics', 'end')),
-    ):
-      content = csv_table.content([one['row'] for one in rows if one['kind'] in kinds])
-      self.files[f'{trial}/{name}'] = content or b''
-
-  def write(self, path: Path) -> Path:
-    """Writes the package with the hashes that fit."""
-    stated = json.loads(self.files.pop(manifest.FILE))
-    stated['files'] = {
-      name: dataclasses.asdict(archive.hash_of(content)) for name, content in self.files.items()
-    }
-    archive.write(path, {**self.files, manifest.FILE: json.dumps(stated).encode()})
-    return path
 
 
 def evals(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
