@@ -33,6 +33,7 @@ from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.run_options import RunOptions
 
 NUM_CHANGED = 3  # runs with other last bits, beside the one as it is
+_SPREAD_FLOOR = 1e-4  # of the range of a loss; replays differ in their last bits alone
 _FLOOR = 1e-5  # of a loss: sums over examples in another order differ by less
 _FAR = 1.0  # widths of the band from its middle: at no step a loss may lie further away
 
@@ -193,13 +194,15 @@ def _compared(one: EntryTrial, logs: Sequence[Log], differs: tuple[str, ...]) ->
     steps=steps,
     curves={name: own.at(name, steps) for name in names},
   )
-  bands = prediction_band.bands(logs, steps)
+  bands = prediction_band.bands(logs, steps, floor=_SPREAD_FLOOR)
   finite = {name: np.isfinite([log.curves[name] for log in logs]).any(axis=0) for name in names}
   diverged = [bool((~finite[name] & np.isfinite(packed.curves[name])).any()) for name in names]
   return Replay(
     trial=one.name,
     steps=tuple(map(int, steps)),
-    is_equal=all(np.array_equal(packed.curves[name], logs[0].curves[name]) for name in names),
+    is_equal=all(
+      np.array_equal(packed.curves[name], logs[0].curves[name], equal_nan=True) for name in names
+    ),
     losses=tuple(
       prediction_band.agreements(
         packed, {name: _widened(bands[name]) for name in names if name in bands}

@@ -22,7 +22,7 @@ from algorithmic_efficiency.experiments.reproduction.reference_logs import Log
 
 MIN_LOGS = 3
 SHARE_INSIDE = 0.9
-_FLOOR = 1e-3
+FLOOR = 1e-3
 _NEIGHBORS = 1
 # Two-sided 99 % points of Student's t by degrees of freedom; values in between use the wider one.
 _STUDENT = {2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250}
@@ -63,10 +63,13 @@ class Agreement:
     return self.num_inside >= SHARE_INSIDE * self.num_steps
 
 
-def bands(logs: Sequence[Log], steps: np.ndarray) -> dict[str, Band]:
+def bands(logs: Sequence[Log], steps: np.ndarray, *, floor: float = FLOOR) -> dict[str, Band]:
   """Returns the band of each metric, at the steps that have `MIN_LOGS` logs or more.
 
   A metric without such steps is left out.
+
+  Args:
+    floor: the smallest standard deviation, as a part of the range of the mean over the run.
   """
   found = {}
   for name in sorted({name for log in logs for name in log.curves}):
@@ -74,11 +77,11 @@ def bands(logs: Sequence[Log], steps: np.ndarray) -> dict[str, Band]:
     values[~np.isfinite(values)] = np.nan
     known = np.isfinite(values).sum(axis=0) >= MIN_LOGS
     if known.any():
-      found[name] = _band(values[:, known], steps[known])
+      found[name] = _band(values[:, known], steps[known], floor)
   return found
 
 
-def _band(values: np.ndarray, steps: np.ndarray) -> Band:
+def _band(values: np.ndarray, steps: np.ndarray, floor: float) -> Band:
   """Returns the band of values [logs, steps], with NaN where a log has no value."""
   num_logs = np.isfinite(values).sum(axis=0)
   mean = np.nanmean(values, axis=0)
@@ -89,7 +92,7 @@ def _band(values: np.ndarray, steps: np.ndarray) -> Band:
       for i in range(len(steps))
     ]
   )
-  spread = np.maximum(spread, _FLOOR * (mean.max() - mean.min()))
+  spread = np.maximum(spread, floor * (mean.max() - mean.min()))
   quantiles = np.array([student(int(number) - 1) for number in num_logs])
   half = quantiles * spread * np.sqrt(1 + 1 / num_logs)
   return Band(steps=steps, low=mean - half, high=mean + half, num_logs=num_logs)
