@@ -584,3 +584,29 @@ def test_a_refused_package_is_not_run(home: Path, tmp_path: Path, monkeypatch: p
   assert [one.text for one in report.findings if one.check == 'replay'] == [
     'Nothing was run, as the package is refused without it.'
   ]
+
+
+# Damages that nobody has thought of.
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_any_damage_ends_in_a_verdict(seed: int, home: Path, tmp_path: Path):
+  """Several files are damaged, and the hashes fit: whatever it is, it is judged, not a crash."""
+  import random
+
+  import race_damages
+
+  rng = random.Random(seed)
+  package = Package.read(home / 'entry.zip')
+  for name in rng.sample(sorted(package.files.keys() - {manifest.FILE}), 4):
+    file = tmp_path / 'file' / Path(name).name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(package.files[name])
+    damage = rng.choice([one for one in race_damages.DAMAGES if one.__name__ in _ON_A_FILE])
+    damage(file, rng)
+    package.files[name] = file.read_bytes()
+  report = report_of(package.write(tmp_path / 'entry.zip'))
+  assert report.verdict in ('accepted', 'doubtful', 'refused')
+
+
+_ON_A_FILE = ('flip_bytes', 'change_a_digit', 'cut', 'cut_lines', 'drop_a_line', 'nest', 'mistype')
