@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,24 @@ def test_data() -> Path:
   if not folder.is_dir():
     pytest.skip(f'there are no real data at {folder}; ALGOEFF_TEST_DATA names their folder')
   return folder.resolve()
+
+
+@pytest.fixture(scope='session')
+def published_logs(test_data: Path) -> Path:
+  """The published logs of AlgoPerf 0.5, unpacked once: 90 MB in 7,600 files."""
+  archive = test_data / 'algoperf_v05' / 'external_tuning_logs.tar.xz'
+  if not archive.is_file():
+    pytest.skip(f'the published logs are not at {archive}')
+  cache = ROOT / '.cache'
+  folder = cache / f'algoperf_v05_{archive.stat().st_size}'
+  if not folder.is_dir():
+    cache.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=cache))
+    with tarfile.open(archive) as tar:
+      tar.extraction_filter = getattr(tarfile, 'data_filter', None)  # not in Python 3.11.2
+      tar.extractall(fresh)
+    fresh.rename(folder)
+  return folder
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from entry_runs import NAME, ROOT_SEED, SUITE
 
 from algorithmic_efficiency import errors, seeds
 from algorithmic_efficiency.cli import main
-from algorithmic_efficiency.entries import archive
+from algorithmic_efficiency.entries import archive, manifest
 from algorithmic_efficiency.entries.pack import Packed, Packing, pack
 from algorithmic_efficiency.entries.verify import Report, Verification, verify
 
@@ -550,6 +550,36 @@ def test_a_point_outside_of_the_space_of_an_algoperf_folder_is_doubtful(home: Pa
   done = packed(tmp_path / 'home', suite=SUITE, ruleset='external')
   [finding] = [one for one in report_of(done.path).findings if one.check == 'points']
   assert (finding.severity, finding.where) == ('doubtful', 'study_1/quick_vision_jax/trial_1')
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize('name', ['baseline', 'lawa_ema'])
+def test_published_folders_of_algoperf_round_trip(name: str, published_logs: Path, tmp_path: Path):
+  """Two of the first competition; one has all of its trials, the other lacks some."""
+  runs = published_logs / 'external_tuning'
+  code = entry_runs.write_code(tmp_path / name)
+  points: list[dict[str, Any]] = []
+  for file in sorted(runs.glob(f'{name}/study_0/*/trial_*/hparams.json')):
+    point = json.loads(file.read_text())
+    points += [] if point in points else [point]
+  (code / 'tuning_search_space.json').write_text(json.dumps(points))
+  done = pack(
+    Packing(
+      entry=str(code),
+      runs=runs,
+      output=tmp_path / 'entry.zip',
+      suite='algoperf_v05',
+      ruleset='external',
+      partial=True,
+    )
+  )
+  report = report_of(done.path, suite=None)
+  assert report.verdict == 'doubtful' and report.num_trials == done.num_trials > 300
+  found = {(one.check, one.severity) for one in report.findings if one.severity != 'note'}
+  unchecked = {(check, 'unchecked') for check in ('code', 'rules', 'seeds', 'hosts')}
+  assert found - {('trials', 'doubtful')} == unchecked
+  assert bool(done.shortcomings) == (('trials', 'doubtful') in found)
 
 
 # The commands.
