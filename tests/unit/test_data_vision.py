@@ -29,6 +29,11 @@ def digits():
 
 
 @pytest.fixture(scope='module')
+def unshifted(digits):
+  return dataclasses.replace(digits, data=dataclasses.replace(digits.data, max_shift=0))
+
+
+@pytest.fixture(scope='module')
 def vision():
   return registry.module_of(registry.workload('mnist'), 'data')
 
@@ -55,17 +60,48 @@ def joined(stream, name):
   return np.concatenate([batch[name] for batch in batches])[weights == 1]
 
 
-def test_digits_have_the_splits_of_their_definition(vision, digits):
+def test_digits_have_the_splits_of_their_definition(vision, unshifted):
   table = np.loadtxt(_digits_file(), delimiter=',')
   images, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1]
   expected = {'validation': images[4::5], 'test': images[3::5]}
   for split, raw in expected.items():
-    stream = streams.eval_stream(vision, digits, NOWHERE, split, 100)
-    inputs = joined(stream, 'inputs') * digits.train_stddev + digits.train_mean
+    stream = streams.eval_stream(vision, unshifted, NOWHERE, split, 100)
+    inputs = pixels(unshifted, joined(stream, 'inputs'))
     np.testing.assert_allclose(inputs, raw, atol=1e-5)
-  targets = joined(streams.eval_stream(vision, digits, NOWHERE, 'validation', 7), 'targets')
+  targets = joined(streams.eval_stream(vision, unshifted, NOWHERE, 'validation', 7), 'targets')
   np.testing.assert_array_equal(targets, labels[4::5])
-  assert digits.splits.train + digits.splits.validation + digits.splits.test == len(table)
+  splits = unshifted.splits
+  assert splits.train + splits.validation + splits.test == len(table)
+
+
+def test_digits_have_one_shift_in_evaluation_and_another_in_each_epoch(vision, digits, unshifted):
+  def evaluated(definition):
+    stream = streams.eval_stream(vision, definition, NOWHERE, 'validation', 100)
+    return pixels(definition, joined(stream, 'inputs'))
+
+  def trained(definition):
+    stream = streams.train_stream(vision, definition, NOWHERE, definition.splits.train, 0)
+    return [pixels(definition, next(stream)['inputs']) for _ in range(2)]
+
+  for raw, shifted in zip(
+    [evaluated(unshifted), *trained(unshifted)], [evaluated(digits), *trained(digits)], strict=True
+  ):
+    shifts = np.array([shift_of(*pair) for pair in zip(raw, shifted, strict=True)])
+    assert {tuple(one) for one in shifts} == {(y, x) for y in range(5) for x in range(5)}
+  np.testing.assert_array_equal(evaluated(digits), evaluated(digits))
+
+
+def pixels(definition, inputs):
+  return np.round(inputs * definition.train_stddev + definition.train_mean)
+
+
+def shift_of(image, shifted):
+  """Returns a crop of the image with a border of two zeros that is the shifted one, (row, column)."""
+  padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+  places = [(y, x) for y in range(5) for x in range(5)]
+  return next(
+    (y, x) for y, x in places if np.array_equal(padded[y : y + 8, x : x + 8], shifted)
+  )
 
 
 def _digits_file():
@@ -73,10 +109,9 @@ def _digits_file():
   return Path(spec.submodule_search_locations[0]) / 'datasets/data/digits.csv.gz'
 
 
-def test_mean_and_stddev_of_the_digits_are_those_of_the_training_split(vision, digits):
-  everything = dataclasses.replace(
-    digits, splits=dataclasses.replace(digits.splits, eval_train=digits.splits.train)
-  )
+def test_mean_and_stddev_of_the_digits_are_those_of_the_training_split(vision, unshifted):
+  splits = dataclasses.replace(unshifted.splits, eval_train=unshifted.splits.train)
+  everything = dataclasses.replace(unshifted, splits=splits)
   inputs = joined(streams.eval_stream(vision, everything, NOWHERE, 'eval_train', 500), 'inputs')
   assert abs(inputs.mean(dtype=np.float64)) < 1e-4
   assert abs(inputs.std(dtype=np.float64) - 1) < 1e-4

@@ -132,6 +132,7 @@ CHANGES = {
   'frozen_params': {'jax': ('Dense_0',)},
   'task_names': ('a', 'b'),
   'generation': Generation(metrics=('loss',)),
+  'aux_dropout_rates': {'quick': 0.123},
 }
 OF_NO_ACCOUNT = {
   'summary': 'another',
@@ -196,7 +197,7 @@ class TestGeneration:
     )
 
   def test_its_metrics_are_among_those_of_the_definition(self):
-    with pytest.raises(ValueError, match="accuracy, loss; one is 'bleu'"):
+    with pytest.raises(ValueError, match="loss, accuracy; one is 'bleu'"):
       dataclasses.replace(BASE, generation=Generation(metrics=('bleu',)))
 
   @pytest.mark.parametrize('wrong', [{'every': 0}, {'max_examples': 0}, {'splits': ()}])

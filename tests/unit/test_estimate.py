@@ -139,7 +139,7 @@ class TestProbe:
   ):
     host.generation_sec = lambda max_batches: 2.0 * 2 * max_batches
     before = probe.probe(self.one(tmp_path), Slot()).partial_eval_sec
-    self.generation(monkeypatch, 'accuracy')
+    self.generation(monkeypatch, 'loss')
     found = probe.probe(self.one(tmp_path), Slot())
     assert found.partial_eval_sec == pytest.approx(before + 2.0)
 
@@ -152,7 +152,7 @@ class TestProbe:
 
   def test_bursts_are_no_longer_than_the_stretch_between_two_evaluations(self, host, tmp_path):
     probe.probe(self.one(tmp_path), Slot())
-    assert max(num_steps for _, num_steps, _ in host.calls) == 15
+    assert max(num_steps for _, num_steps, _ in host.calls) == 2
 
   def test_a_shared_compilation_cache_that_was_filled_on_the_way_asks_for_a_second_look(
     self, host, tmp_path, monkeypatch
@@ -257,14 +257,14 @@ class TestExpectation:
 
   def test_it_is_that_of_trials_which_stopped(self, tmp_path):
     one = self.one(tmp_path)
-    found = trial_estimate.expected_share(one, [self.record(one, 300), self.record(one, 600)])
+    found = trial_estimate.expected_share(one, [self.record(one, 120), self.record(one, 240)])
     assert (found.share, found.basis) == (0.75, '2 trials that ran before')
 
   def test_the_same_framework_tells_more_than_the_other(self, tmp_path):
     one = self.one(tmp_path)
-    other = self.record(one, 600, framework='pytorch')
+    other = self.record(one, 240, framework='pytorch')
     assert trial_estimate.expected_share(one, [other]).share == 1.0
-    assert trial_estimate.expected_share(one, [other, self.record(one, 300)]).share == 0.5
+    assert trial_estimate.expected_share(one, [other, self.record(one, 120)]).share == 0.5
 
   @pytest.mark.parametrize(
     'changes',
@@ -279,7 +279,7 @@ class TestExpectation:
   )
   def test_other_trials_say_nothing_and_then_it_is_assumed(self, tmp_path, changes):
     one = self.one(tmp_path)
-    found = trial_estimate.expected_share(one, [self.record(one, 300, **changes)])
+    found = trial_estimate.expected_share(one, [self.record(one, 120, **changes)])
     assert (found.share, found.basis) == (0.75, 'assumed: 3/4 of the budget')
 
   def test_a_trial_that_stops_at_no_goal_takes_its_budget(self, tmp_path):
@@ -294,14 +294,14 @@ class TestRace:
     return estimates.from_probes(given, limits or BudgetLimits(), **changes)
 
   def test_it_is_the_sum_of_its_trials(self, host, tmp_path):
-    """One submission, so nothing to be compared: 5 trials of 600 steps and 41 evaluations."""
+    """One submission, so nothing to be compared: 5 trials of 240 steps and 121 evaluations."""
     found = self.estimate(race(tmp_path))
-    trial = 2.0 + (1.01 + 599 * 0.01) + (1.0 + 41 * (0.5 + 0.25)) + 0.25
+    trial = 2.0 + (1.01 + 239 * 0.01) + (1.0 + 121 * (0.5 + 0.25)) + 0.25
     assert found.num_runs == 5
     assert found.trials[0].at_most_sec == pytest.approx(trial)
     assert found.wall_sec.at_most == pytest.approx(5 * trial)
     assert found.device_hours.at_most == pytest.approx(5 * trial / 3600)
-    assert found.disk_bytes.at_most == pytest.approx(5 * (41 * 100 + 2 * 1000))
+    assert found.disk_bytes.at_most == pytest.approx(5 * (121 * 100 + 2 * 1000))
     assert found.peak_memory_bytes == {'host': 1000}
 
   def test_timing_steps_against_the_baseline_is_counted(self, host, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -80,7 +81,10 @@ class FakeReport:
 
 
 ROOT_SEED = 9
-WORKLOAD = SimpleNamespace(definition=registry.workload('quick_vision'))
+TARGET = Target(metric='accuracy', direction='max', validation=0.98, test=0.97)
+WORKLOAD = SimpleNamespace(
+  definition=dataclasses.replace(registry.workload('quick_vision'), target=TARGET)
+)
 
 
 def config(folder: Path, *, resume: bool = False) -> TrialConfig:
@@ -103,7 +107,7 @@ def config(folder: Path, *, resume: bool = False) -> TrialConfig:
 
 
 def keeper(folder: Path, keep: str) -> ParamsKeeper:
-  target = WORKLOAD.definition.target  # of accuracy
+  target = WORKLOAD.definition.target
   return ParamsKeeper(folder, keep, target=target, eval_batch_size=360)
 
 
