@@ -110,15 +110,7 @@ def measure(
   of_study = [
     cost for cost in earlier if not anew and (cost.study, cost.baseline) == (one.study, name)
   ]
-  anywhere = {cost.submission for cost in of_study}
-  done_here = {cost.submission for cost in measured_here(of_study)}
-  missing = [
-    config
-    for config in first.values()
-    if config.submission not in (done_here if _is_in(config, to_run) else anywhere)
-  ]
-  if missing and first[name] not in missing and name not in done_here:
-    missing.append(first[name])  # what is measured here needs the noise of the baseline here
+  missing = _missing(first, name, of_study, first if to_run is None else to_run)
   start = functools.partial(Stepper, slot=slot, canceled=canceled)
   size = num_alive(len(first), one.devices) - 1
   problems: list[str] = []
@@ -143,8 +135,21 @@ def measured_here(costs: Iterable[StepCost]) -> list[StepCost]:
   return [cost for cost in costs if cost.machine in ('', here(cost.framework))]
 
 
-def _is_in(config: TrialConfig, submissions: Collection[str] | None) -> bool:
-  return submissions is None or config.submission in submissions
+def _missing(
+  first: Mapping[str, TrialConfig],
+  baseline: str,
+  costs: Sequence[StepCost],
+  to_run: Collection[str],
+) -> list[TrialConfig]:
+  """Returns the submissions without a cost; where one is measured, the baseline must be, too."""
+  anywhere = {cost.submission for cost in costs}
+  here = {cost.submission for cost in measured_here(costs)}
+  found = [
+    config for name, config in first.items() if name not in (here if name in to_run else anywhere)
+  ]
+  if found and baseline not in here and first[baseline] not in found:
+    found.append(first[baseline])
+  return found
 
 
 def expected_sec(probes: Sequence[Probe], num_cpus: float, *, is_first: bool = True) -> float:
