@@ -27,7 +27,7 @@ from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 
 RUNNER_STEPS_PER_BURST = 30
-NUM_SENTENCES = 16  # of a batch, as the search without caches is slow
+NUM_SENTENCES = 32  # of a batch, as the search without caches is slow
 NUM_ROUNDS = 2
 SOURCE_TOKENS = (8, 24)  # of most sentences of Multi30k
 WORDS = np.array([1, 2], np.uint32)
