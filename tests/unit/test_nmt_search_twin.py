@@ -27,6 +27,7 @@ NUM_BEAMS = 4
 LEARNING_RATE = 3e-3
 TIE = 1e-4  # largest difference of the two best scores of a tie
 MAX_SHARE_OF_TIES = 0.005
+TIMEOUT_SEC = 3_600  # of a whole split, on a busy machine
 
 Tokens = list[int]
 Translations = list[tuple[tuple[int, ...], float]]  # of a sentence, with their scores, best first
@@ -154,6 +155,7 @@ def numbers() -> tuple[Trained, list[Translations]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(TIMEOUT_SEC)
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_all_translations_of_numbers_are_those_of_the_twin(framework, numbers):
   pytest.importorskip(FRAMEWORKS[framework])
@@ -170,6 +172,7 @@ def captions(test_data, tmp_path_factory) -> tuple[Trained, list[Translations]]:
 
 @pytest.mark.long
 @pytest.mark.data
+@pytest.mark.timeout(TIMEOUT_SEC)
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_translations_of_captions_are_those_of_the_twin(framework, captions):
   pytest.importorskip(FRAMEWORKS[framework])

@@ -67,8 +67,8 @@ class Transformer:
       each residual sum.
     attention_temperature: factor of the products of queries and keys, beside 1 / sqrt(head_dim).
     search: how translations are made.
-    packed_start: what the decoder first gets of a pair in a packed row. 'zero' is as in a row of
-      its own. 'end' is the end of the pair before, which the first pair of a row lacks.
+    packed_start: what the decoder first gets of a pair in a packed row: 'zero', or the 'end' of the
+      pair before. The first pair of a row always has 0.
 
   Raises:
     ValueError: the width does not divide into heads.

@@ -124,11 +124,12 @@ def _check_number(definition: WorkloadDefinition, split: str, found: int, pairs:
   may_have_more = split == 'train' and definition.data.nested_subset
   if found == expected or (may_have_more and found > expected):
     return
-  empty = f' {pairs.num_left_out:,} more have one, the first in {pairs.first_left_out}.'
+  first, number = pairs.first_left_out, pairs.num_left_out
+  empty = f'{number:,} more have one, the first in {first}. ' if number else ''
   raise TextError(
     f'{definition.name} needs {expected:,} pairs in its {split} split; the text has {found:,} '
-    f'without an empty sentence.{empty if pairs.num_left_out else ""} Give the whole text, or '
-    'define a workload of your own, with its own data set and splits.'
+    f'without an empty sentence. {empty}Give the whole text, or define a workload of your own, with '
+    'its own data set and splits.'
   )
 
 
