@@ -128,8 +128,8 @@ def _check_number(definition: WorkloadDefinition, split: str, found: int, pairs:
   empty = f'{number:,} more have one, the first in {first}. ' if number else ''
   raise TextError(
     f'{definition.name} needs {expected:,} pairs in its {split} split; the text has {found:,} '
-    f'without an empty sentence. {empty}Give the whole text, or define a workload of your own, with '
-    'its own data set and splits.'
+    f'without an empty sentence. {empty}Give the whole text, or define a workload of your own, '
+    'with its own data set and splits.'
   )
 
 
