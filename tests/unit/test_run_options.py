@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from algorithmic_efficiency import errors
+from algorithmic_efficiency.data.streams import MAX_CHOSEN_WORKERS
 from algorithmic_efficiency.option_fields import check, check_folder, declared, option
 from algorithmic_efficiency.trial.config import TrialConfig
 from algorithmic_efficiency.trial.run_options import RunOptions, are_same, with_options
@@ -257,6 +258,11 @@ def test_numbers_of_data_workers_that_cannot_be(number: Any):
     RunOptions(num_data_workers=number)
   for number in (None, 0, 256):
     RunOptions(num_data_workers=number)
+
+
+def test_the_help_says_how_many_data_workers_are_chosen_at_most():
+  [workers] = (one for one in declared(RunOptions) if one.field == 'num_data_workers')
+  assert workers.unset.endswith(f'at most {MAX_CHOSEN_WORKERS}')
 
 
 def test_a_record_of_a_trial_states_what_its_results_depend_on():
