@@ -2,7 +2,8 @@
 
 `arrays.jsonl` says which array runs which jobs. It is written before SLURM gets the array, so that
 a launcher killed in between submits nothing twice. A task of an array keeps a journal of the jobs
-that it has begun and ended. A task that runs again goes on after the journal's last line. Nobody needs these files once the array is over.
+that it has begun and ended. A task that runs again goes on after the journal's last line. Nobody
+needs these files once the array is over.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
   """A line of a journal.
 
   Attributes:
-    event: what has happened. After 'replaced' the trial has rows of its own, and is continued. A task
-      is 'stopped' when SLURM ends it before its jobs are done.
+    event: what has happened. After 'replaced' the trial has rows of its own, and is continued. A
+      task is 'stopped' when SLURM ends it before its jobs are done.
     job: the index of the job in the task.
     has_advanced: whether a task that was stopped has come any further.
   """

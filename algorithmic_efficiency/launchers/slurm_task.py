@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.launch import outcome as outcomes
 from algorithmic_efficiency.launch import pool
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.pool import Event, PooledTrial
@@ -115,7 +116,9 @@ class _Running:
       with _stopped_by_slurm():
         for index in self._left:
           self._index = index
-          [outcome] = pool.run([self._placed(index)], slots=[Slot()], on_event=self._take)
+          outcome = _finished_before(self._jobs[index].job)
+          if outcome is None:
+            [outcome] = pool.run([self._placed(index)], slots=[Slot()], on_event=self._take)
           if self._place.world_size > 1 and outcome.status != 'finished':
             self._fail(outcome)
           self._ended(outcome)
@@ -199,6 +202,16 @@ class _Running:
     if found is not None:
       _rewrite(found)
     return found
+
+
+def _finished_before(job: pool.Job) -> Outcome | None:
+  """The outcome of a trial that another job has finished since this one was submitted."""
+  if not (isinstance(job, PooledTrial) and job.config.resume):
+    return None
+  record = trial_record.read_trial(job.config.path)
+  if record is None or record.status != 'finished':
+    return None
+  return outcomes.recorded(job.config.path, record)
 
 
 def _rewrite(outcome: Outcome) -> None:

@@ -242,6 +242,14 @@ class TestTask:
     endings = [journal.ending(index) for index in (0, 1)]
     assert [one.status for one in endings if one] == ['finished', 'failed']
 
+  def test_what_another_job_has_finished_is_not_run_again(self, tmp_path):
+    task = self.task(tmp_path, {'a': {}})
+    slurm_task.run(task)
+    slurm_task.run(dataclasses.replace(task, journal=str(tmp_path / 'another.jsonl')))
+    assert len(fake_race.sessions(tmp_path)) == 1
+    ending = slurm_files.read_journal(tmp_path / 'another.jsonl').ending(0)
+    assert ending is not None and ending.status == 'finished'
+
   @pytest.mark.parametrize('has_rows', [True, False])
   def test_a_replacing_trial_is_continued_once_it_has_rows(self, has_rows, tmp_path):
     slurm_task.run(self.task(tmp_path, {'a': {'rows': 2}}))
