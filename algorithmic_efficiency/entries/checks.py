@@ -101,6 +101,13 @@ def _listed(names: Iterable[str]) -> str:
   return ', '.join(found[:_NUM_LISTED]) + (f' and {more} more' if more > 0 else '')
 
 
+def _not_stated(entry: Entry, found: Found, what: str) -> Iterator[Finding]:
+  """Says how many trials, such as those of AlgoPerf, do not state what a check needs to know."""
+  number = sum(one.record is None for one in entry.trials)
+  if number:
+    yield found('unchecked', 'runs', f'{number} of {len(entry.trials)} trials do not state {what}.')
+
+
 @as_check('files')
 def files(entry: Entry, found: Found) -> Iterator[Finding]:
   """Asks scoring how it reads the runs, and holds each table against its log."""
@@ -151,8 +158,7 @@ def code(entry: Entry, found: Found) -> Iterator[Finding]:
       if KINDS[finding.kind].severity == 'error' and finding.kind != 'info':
         where = f'{_below(entry.code.folder, finding.file)}:{finding.line}'
         yield found('doubtful', where, finding.text)
-  if unrecorded := [one.name for one in entry.trials if one.record is None]:
-    yield found('unchecked', _listed(unrecorded), 'These trials do not state which code ran.')
+  yield from _not_stated(entry, found, 'which code ran')
 
 
 @as_check('rules')
@@ -173,9 +179,7 @@ def rules(entry: Entry, found: Found) -> Iterator[Finding]:
     if note.kind == 'spared':
       text = f'An official race has no {note.detail}.'
       yield found('doubtful', _below(entry.folder, note.where), text)
-  if unrecorded := [one.name for one in entry.trials if one.record is None]:
-    text = 'These trials do not state suite, workload and options.'
-    yield found('unchecked', _listed(unrecorded), text)
+  yield from _not_stated(entry, found, 'suite, workload and options')
 
 
 def _definition_hash(entry: Entry, trial: EntryTrial) -> str | None:
@@ -262,8 +266,7 @@ def follow_from_root(entry: Entry, found: Found) -> Iterator[Finding]:
       if record.seeds.get(name) != value:
         text = f'The seed of its {name} is {record.seeds.get(name)}; the root seed gives {value}.'
         yield found('refused', one.name, text)
-  if unrecorded := [one.name for one in entry.trials if one.record is None]:
-    yield found('unchecked', _listed(unrecorded), 'These trials do not state their seeds.')
+  yield from _not_stated(entry, found, 'their seeds')
 
 
 def _root(record: TrialRecord) -> int | None:
@@ -335,5 +338,4 @@ def alike(entry: Entry, found: Found) -> Iterator[Finding]:
     parts = (f'{machine or "unknown"} ({len(names)})' for machine, names in machines.items())
     text = f'The trials ran on {len(machines)} kinds of machines, by their hashes'
     yield found(severity, entry.manifest.submission, f'{text}: {", ".join(parts)}.')
-  if unrecorded := [one.name for one in entry.trials if one.record is None]:
-    yield found('unchecked', _listed(unrecorded), 'These trials do not state where they ran.')
+  yield from _not_stated(entry, found, 'where they ran')

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import scoring
 from algorithmic_efficiency import errors
@@ -27,8 +27,6 @@ from algorithmic_efficiency.launch.trial_folder import scratch
 from algorithmic_efficiency.trial.run_options import RunOptions
 from scoring import layout
 from scoring.rules import resolve
-
-T = TypeVar('T')
 
 _CHECKS: tuple[Check, ...] = (
   checks.files,
@@ -158,7 +156,10 @@ def _checked(asked: Verification, home: Path, report: Report) -> tuple[Report, E
   """
   assert report.manifest is not None
   entry = _entry(asked, home, report.manifest)
-  findings = [finding for check in _CHECKS for finding in check.findings(entry)]
+  findings: list[Finding] = []
+  for check in _CHECKS:
+    with _refusing(check.name):
+      findings += check.findings(entry)
   report = dataclasses.replace(
     report,
     num_trials=len(entry.trials),
@@ -174,9 +175,12 @@ def _entry(asked: Verification, home: Path, stated: Manifest) -> Entry:
     text = f'It is an entry for the suite {stated.suite}, not {suite.name}.'
     raise RefusedError('rules', manifest.FILE, text)
   rules = resolve(suite.name, ruleset=stated.ruleset)
-  space = _or_refused('points', lambda: trials.space_of(stated.ruleset, home / CODE))
-  runs = _or_refused('files', lambda: scoring.load(home / RUNS)).attrs['runs']
-  found = _or_refused('files', lambda: trials.found_in(home / RUNS, stated.submission))
+  with _refusing('points'):
+    space = trials.space_of(stated.ruleset, home / CODE)
+  with _refusing('files'):
+    notes = scoring.load(home / RUNS).attrs['runs'].notes
+    found = trials.found_in(home / RUNS, stated.submission)
+    read = tuple(map(trials.read, found))
   if len(found) != len(layout.find_trials(home / RUNS)[0]):
     text = f'It holds runs of others than {stated.submission}.'
     raise RefusedError('files', RUNS, text)
@@ -184,16 +188,17 @@ def _entry(asked: Verification, home: Path, stated: Manifest) -> Entry:
     folder=home,
     manifest=stated,
     rules=trials.Rules(scoring=rules, space=space),
-    trials=_or_refused('files', lambda: tuple(map(trials.read, found))),
-    notes=runs.notes,
+    trials=read,
+    notes=notes,
     seed=asked.seed,
   )
 
 
-def _or_refused(check: str, read: Callable[[], T]) -> T:
-  """What `read` returns. Its errors are the fault of the package, not of the user."""
+@contextlib.contextmanager
+def _refusing(check: str) -> Iterator[None]:
+  """In the block, what would be the user's mistake is the fault of the package."""
   try:
-    return read()
+    yield
   except errors.UserError as error:
     raise RefusedError(check, 'package', str(error)) from None
 

@@ -335,6 +335,10 @@ def record_lost(package: Package) -> None:
   del package.files[f'{TRIAL}/trial.json']
 
 
+def log_of_a_newer_version(package: Package) -> None:
+  package.log(TRIAL, lambda records: records[0].update(schema=99))
+
+
 def log_lost(package: Package) -> None:
   del package.files[f'{TRIAL}/measurements.jsonl']
 
@@ -390,6 +394,7 @@ TAMPERINGS: dict[Callable[[Package], None], tuple[str, str]] = {
   trial_left_out: ('trials', '1 of 4 trials are missing'),
   trial_too_many: ('trials', 'The suite has no such trial'),
   record_lost: ('files', 'lost their trial.json'),
+  log_of_a_newer_version: ('files', 'newer version'),
   log_lost: ('files', 'lost their measurements.jsonl'),
   batch_size_changed: ('rules', 'Its batch size is 4096'),
   smoke_run: ('rules', 'smoke run'),
