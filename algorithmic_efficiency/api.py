@@ -28,6 +28,11 @@ from algorithmic_efficiency.trial.run_options import RunOptions, with_options
 if TYPE_CHECKING:
   import pandas as pd
 
+  from algorithmic_efficiency.benchmark.suites import Ruleset
+  from scoring.report.figures import Chart
+  from scoring.report.plots import Kind
+  from scoring.training_curves import Split
+
 _Record = TypeVar('_Record')
 
 
@@ -129,6 +134,57 @@ def bench(
   asked = _record(race.Race, fields)
   result = race_run.run(asked, retry_failed=retry_failed, quiet=quiet)
   return [Trial(config.path) for config in result.configs]
+
+
+def plot(
+  kind: Kind,
+  runs: str | Path,
+  *,
+  output: str | Path | None = None,
+  split: Split = 'validation',
+  x: str | None = None,
+  suite: str | None = None,
+  ruleset: Ruleset | None = None,
+  **options: Any,
+) -> Chart:
+  """Draws a chart of runs as `algoeff plot` does; a notebook shows it.
+
+  Args:
+    kind: 'curves', 'profile' or 'times'.
+    output: the file to write; its name says the format: .svg, .png, .pdf or .json.
+    split: of curves: 'validation', 'train' or 'test'.
+    x: what curves are drawn against: 'seconds', 'steps' or 'examples'; None takes the unit of the
+      suite.
+    suite, ruleset: None takes those of the runs.
+    options: further flags of `algoeff plot`, such as workloads, include or reference.
+
+  Raises:
+    UserError: a mistake of the caller, or there is nothing to draw.
+  """
+  import inspect
+
+  import scoring
+  from scoring import outputs, report
+  from scoring.choice import suite_and_ruleset
+  from scoring.report import figures, plots
+
+  registry.pin_own_packages()
+  known = inspect.signature(scoring.score).parameters
+  for name in options:
+    if name not in known:
+      raise errors.unknown('option', name, [*known, 'split', 'x'])
+  report.require_installed()
+  if output is not None:
+    figures.require_format(Path(output))
+    outputs.require_writable(Path(output).expanduser().parent, '--output')
+  frame = scoring.load(runs)
+  suite, ruleset = suite_and_ruleset(frame, suite or options.get('against'), ruleset)
+  result = scoring.score(frame, suite, ruleset=ruleset, statistics=False, **options)
+  chart = plots.draw(kind, frame, result, split=split, x=x)
+  if output is not None:
+    Path(output).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    chart.save(output)
+  return chart
 
 
 def _record(kind: Callable[..., _Record], fields: Mapping[str, Any]) -> _Record:

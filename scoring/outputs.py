@@ -17,7 +17,7 @@ import numpy as np
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.results import files, race_files
-from scoring import cost_errors, planned
+from scoring import about, cost_errors, planned
 from scoring.axis import UNITS
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
@@ -30,10 +30,10 @@ from scoring.time_to_target import cells, medians
 if TYPE_CHECKING:
   import pandas as pd
 
-_BOUNDS = {'exact': '', 'at least': '≥', 'at most': '≤', 'about': '~'}
+BOUNDS = {'exact': '', 'at least': '≥', 'at most': '≤', 'about': '~'}
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, flag: str = '--output_dir') -> None:
   """Tries to make the folder and to write into it, before any work is done; leaves nothing behind.
 
   Raises:
@@ -48,7 +48,7 @@ def require_writable(folder: Path) -> None:
   except OSError as error:
     raise errors.UserError(
       f'The results are written to {folder}, which is not possible ({error.strerror}); give '
-      'another folder with --output_dir.'
+      f'another place with {flag}.'
     ) from None
   finally:
     for place in missing:
@@ -224,7 +224,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 def as_json(result: Leaderboard) -> dict[str, Any]:
   """Everything of a result that is not a figure; null stands for a miss or an unknown."""
-  rules, order = result.rules, result.ranking
+  rules, order, known = result.rules, result.ranking, about.of(result)
   record: dict[str, Any] = {
     'suite': rules.suite.name,
     'ruleset': rules.ruleset,
@@ -249,6 +249,7 @@ def as_json(result: Leaderboard) -> dict[str, Any]:
         'rank': result.rank(s),
         'submission': result.submissions[s],
         'published': result.submissions[s] in result.published,
+        **{name: fact or None for name, fact in asdict(known[result.submissions[s]]).items()},
         'score': float(result.scores[s]),
         **_interval(result, s),
         'time_to_target': {
@@ -396,7 +397,7 @@ def against_next(result: Leaderboard, place: int) -> str:
   verdict = next(v for v in result.statistics.verdicts if (v.a, v.b) == pair)
   if verdict.verdict == 'same':
     return verdict.verdict
-  return f'{verdict.verdict} ({_BOUNDS[verdict.bound]}{verdict.speedup:.2f})'
+  return f'{verdict.verdict} ({BOUNDS[verdict.bound]}{verdict.speedup:.2f})'
 
 
 def number_of(count: int, one: str, many: str) -> str:

@@ -32,6 +32,7 @@ class TrialFiles:
     buckets: the same by bucket of its clock.
     data_wait_sec: for how long its training waited for data.
     hyperparameters: canonical JSON.
+    submission_info: what the submission's `submission_info.yml` said, by field.
   """
 
   submission: str
@@ -66,6 +67,7 @@ class TrialFiles:
   suite_hash: str = ''
   suite_file: str = ''
   submission_hash: str = ''
+  submission_info: Mapping[str, str] = field(default_factory=dict)
   environment: Mapping[str, Any] | None = None
 
   @property

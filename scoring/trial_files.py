@@ -217,6 +217,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     'suite_hash': record.suite_hash,
     'suite_file': record.suite_file,
     'submission_hash': record.submission_hash,
+    'submission_info': record.submission_info,
     'environment': record.environment or None,
   }
 

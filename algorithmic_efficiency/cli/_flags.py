@@ -48,16 +48,20 @@ class Parser(argparse.ArgumentParser):
     super().__init__(**facts, allow_abbrev=False)
     self._by_title = {title: self.add_argument_group(title) for title in GROUPS}
 
-  def add(self, name: str, *, group: str, help: str, unset: str = '', **facts: Any) -> None:
+  def add(
+    self, name: str, *, group: str, help: str, unset: str = '', short: str = '', **facts: Any
+  ) -> None:
     """Adds a flag.
 
     Args:
+      short: a letter that stands for the flag; '' for none.
       unset: what happens where the flag is not given, in words; '' shows the default itself.
       facts: as for `add_argument`.
     """
     shown = unset or _shown(facts.get('default'))
     text = f'{help}; default: {shown}' if shown else help
-    self._by_title[group].add_argument(f'--{name}', help=text.replace('%', '%%'), **facts)
+    names = [f'-{short}'] * bool(short) + [f'--{name}']
+    self._by_title[group].add_argument(*names, help=text.replace('%', '%%'), **facts)
 
   def error(self, message: str) -> Never:
     text = errors.brief(errors.printable(message))

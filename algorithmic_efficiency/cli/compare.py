@@ -22,6 +22,7 @@ def arguments(parser: _flags.Parser) -> None:
     'runs', type=_flags.present_folder, metavar='RUNS', help="folder of runs, ours or AlgoPerf's"
   )
   score.rules_arguments(parser)
+  score.seed_argument(parser)
   _flags.add(parser, 'json', help='print the verdict as JSON')
 
 

@@ -38,6 +38,20 @@ def arguments(parser: _flags.Parser) -> None:
 def common_arguments(parser: _flags.Parser) -> None:
   """Adds the flags that `score` and `report` share."""
   rules_arguments(parser)
+  selection_arguments(parser)
+  seed_argument(parser)
+  parser.add(
+    'resamples',
+    group=_flags.SCORING,
+    type=_positive,
+    default=1000,
+    metavar='N',
+    help='bootstrap samples for the intervals',
+  )
+
+
+def selection_arguments(parser: _flags.Parser) -> None:
+  """Adds the flags that `plot` has, too."""
   names: dict[str, Any] = {
     'group': _flags.SCORING,
     'type': _flags.names,
@@ -53,18 +67,16 @@ def common_arguments(parser: _flags.Parser) -> None:
     help='submission whose times are the unit',
     unset='the fastest on each workload',
   )
-  parser.add(
-    'resamples',
-    group=_flags.SCORING,
-    type=_positive,
-    default=1000,
-    metavar='N',
-    help='bootstrap samples for the intervals',
-  )
+
+
+def seed_argument(parser: _flags.Parser) -> None:
+  """Adds the seed of what `score` and `compare` draw at random."""
+  facts = {'default': 0, 'unset': '0', 'help': 'seed of the bootstrap samples'}
+  _flags.add(parser, 'seed', group=_flags.SCORING, **facts)
 
 
 def rules_arguments(parser: _flags.Parser) -> None:
-  """Adds the flags that `compare` has, too."""
+  """Adds the flags that `compare` and `plot` have, too."""
   group = {'group': _flags.SCORING}
   _flags.add(parser, 'suite', **group, unset='that of the runs')
   _flags.add(parser, 'ruleset', **group, default=None, unset='that of the runs, else external')
@@ -104,7 +116,6 @@ def rules_arguments(parser: _flags.Parser) -> None:
     help='score workloads whose targets are not calibrated yet, too',
   )
   _flags.add(parser, 'mix_hosts')
-  _flags.add(parser, 'seed', **group, default=0, unset='0', help='seed of the bootstrap samples')
   _flags.add(parser, 'path', 'workload_path')
 
 

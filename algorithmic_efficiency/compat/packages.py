@@ -21,7 +21,6 @@ EXTRAS = {
   'sklearn': 'quick',
   'tensorflow_datasets': 'data',
   'sentencepiece': 'text',
-  'matplotlib': 'report',
 }
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')  # of a distribution, by PEP 508
 

@@ -84,6 +84,7 @@ class TrialRecord:
       process of the trial. It is part of the buckets, mostly of `data`; None in former records.
     options: evaluation and stopping flags of the command, by flag name; they tell deviations from
       the official rules.
+    submission_info: what the submission's `submission_info.yml` says, see `submission_info.facts`.
     suite_file: the file of a user's own suite; '' for a suite of ours.
     peak_memory_bytes: high-water marks by place ('host', 'device').
     kept_params: the parameters that `--keep_params` has kept; None if it has kept none.
@@ -122,6 +123,7 @@ class TrialRecord:
   suite_hash: str = ''
   suite_file: str = ''
   submission_hash: str = ''
+  submission_info: Mapping[str, str] = field(default_factory=dict)
   notes: tuple[str, ...] = ()
   environment: Mapping[str, Any] = field(default_factory=dict)
   versions: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from algorithmic_efficiency.backends.base import Backend
 from algorithmic_efficiency.benchmark import registry, search_space
 from algorithmic_efficiency.benchmark.definition import Split
 from algorithmic_efficiency.data import streams
-from algorithmic_efficiency.results import former_names
+from algorithmic_efficiency.results import former_names, submission_info
 from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.trial import evaluation, failure, guard, rounding, stopping
 from algorithmic_efficiency.trial import submission as submissions
@@ -273,6 +273,7 @@ def _open_recorder(
     definition_hash=parts.definition.content_hash(),
     suite_hash=registry.suite(config.suite).rules_hash(config.ruleset),
     submission_hash=submissions.source_hash(parts.submission.file),
+    submission_info=submission_info.facts(parts.submission.file.parent),
     notes=(*parts.notes, *(saved.problems if saved else ())),
   )
   return TrialRecorder(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGE = 'report.html'
 DATA = 'report.json'
-_NEEDED = ('jinja2', 'matplotlib')
+_NEEDED = {'jinja2': 'jinja2', 'vl_convert': 'vl-convert-python'}  # packages by module
 
 
 def require_installed() -> None:
@@ -27,7 +27,7 @@ def require_installed() -> None:
   Raises:
     UserError: what the report needs is not installed.
   """
-  missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+  missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
   if missing:
     raise errors.UserError(
       f'The report needs {" and ".join(missing)}, which is not installed; run '

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scoring.report import cell_charts, colors, figures, line_charts
+from scoring.report.chart_parts import Frame
+
 _FOLDER = Path(__file__).resolve().parent
+_WIDE, _NARROW = 1150, 390  # pixels; the page gives lines the width that there is
 
 
-def render(data: dict[str, Any]) -> str:
+def render(data: Mapping[str, Any]) -> str:
   """The whole page as text, with everything that it needs inside."""
   import jinja2
 
@@ -20,12 +26,84 @@ def render(data: dict[str, Any]) -> str:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  # No tag or comment in the data may end or change the script element.
-  text = json.dumps(data['charts'], separators=(',', ':'), allow_nan=False)
-  text = text.replace('&', '\\u0026').replace('<', '\\u003c').replace('>', '\\u003e')
+  board = data['charts']
+  drawn = _charts(board)
+  num_series = len(board['submissions'])
   return environment.get_template('report.html.j2').render(
     **{name: value for name, value in data.items() if name != 'charts'},
-    charts=text,
+    **_columns(data),
+    has_curves=bool(drawn['curves']),
+    has_verdicts='verdicts' in drawn['charts'],
+    has_tuning='tuning' in drawn['charts'],
+    has_intervals=any(low is not None for _, low, _ in board['scores']),
+    charts=_script_text(drawn),
+    light=colors.css(colors.light(num_series)),
+    dark=colors.css(colors.dark(num_series)),
     style=(_FOLDER / 'report.css').read_text(),
+    library=_library(),
     script=(_FOLDER / 'report.js').read_text(),
   )
+
+
+def _columns(data: Mapping[str, Any]) -> dict[str, list[str]]:
+  """The headings of tables whose columns depend on what there is to say."""
+  tuned = data['tried'] is not None
+  speed = ['Speed-up'] * bool(data['speedups'])
+  spent = data['spent'] or {'buckets': []}
+  buckets = [name.replace('_', ' ') for name in spent['buckets']]
+  return {
+    'leaderboard_names': [
+      *('Rank', 'Submission', 'Score', 'Interval', 'Coverage', 'Vs next', 'Scored on'),
+      *(*speed, 'Trials', 'Hours'),
+    ],
+    'ledger_names': [
+      *('Submission', 'Trials', *['Points'] * tuned),
+      *('Training, h', 'Evaluation, h', 'In all, h', *['What varies'] * tuned),
+    ],
+    'spent_names': ['Submission', 'Workload', 'Trials', *buckets, 'Waiting for data'],
+  }
+
+
+def _charts(board: Mapping[str, Any]) -> dict[str, Any]:
+  """The specifications of all charts that say something, and the names of the lines."""
+  names = board['submissions']
+  inks = colors.variables(colors.light(len(names)))
+  wide = Frame(colors=inks, width=_WIDE, alone=False)
+  narrow = Frame(colors=inks, width=_NARROW, alone=False)
+  empty = figures.empty(board)
+  found = {'profile': line_charts.profile(board, wide), 'scores': cell_charts.scores(board, wide)}
+  found['times'] = cell_charts.times(board, wide)
+  cells = {'times': cell_charts.times(board, narrow)}
+  if 'tuning_budget' not in empty:
+    found['tuning'] = line_charts.tuning(board, wide)
+  if 'verdicts' not in empty:
+    found['verdicts'] = cell_charts.verdicts(board, wide)
+    cells['verdicts'] = cell_charts.verdicts(board, narrow)
+  curves: dict[str, dict[str, dict[str, Any]]] = {}
+  for view in board['curves']:
+    splits = curves.setdefault(view['workload'], {})
+    splits.setdefault(view['split'], {})[view['axis']] = line_charts.curves(board, view, wide)
+  return {
+    'submissions': [
+      {'name': name, 'dash': ' '.join(map(str, line_charts.dash(index)))}
+      for index, name in enumerate(names)
+    ],
+    'charts': found,
+    'narrow': cells,
+    'curves': curves,
+  }
+
+
+def _script_text(value: Any) -> str:
+  """JSON in which no tag or comment can end or change its script element."""
+  text = json.dumps(value, separators=(',', ':'), allow_nan=False)
+  return text.replace('&', '\\u0026').replace('<', '\\u003c').replace('>', '\\u003e')
+
+
+@functools.cache
+def _library() -> str:
+  """Vega, Vega-Lite and their tooltips, as one script that needs no network."""
+  import vl_convert
+
+  script = vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')
+  return script.replace('</script', '<\\/script')

@@ -5,45 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring import planned, spent
+from scoring import about, planned, spent, summary, training_curves, tuning_outcomes
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
-from scoring.outputs import against_next, footnotes, percent
-from scoring.profiles import NUM_POINTS
-from scoring.runs import KEYS
+from scoring.outputs import BOUNDS, against_next, footnotes, percent
+from scoring.report import board, cells
+from scoring.report.chart_parts import short_number
 from scoring.statistics import costs, speedups
+from scoring.tuning_outcomes import Outcome, Tried
 
 if TYPE_CHECKING:
   import pandas as pd
 
-MAX_POINTS = 24  # of a training curve; the page says that curves are thinned
 MAX_PLACES = 400  # of one kind of note that the page lists
-
-REASONS = {
-  'budget': 'not within the budget',
-  'diverged': 'diverged',
-  'no_data': 'no data',
-  'damaged': 'damaged file',
-  'invalid': 'marked invalid',
-  'not_run': 'not run',
-  'slow': 'slower than the cut-off',
-  'held_out': 'missed its held-out variant',
-  'base': 'missed its base workload',
-}
-_STATUS_REASONS = {
-  'no_data': 'no_data',
-  'invalid_trial': 'invalid',
-  'other_suite': 'invalid',
-  'altered_suite': 'invalid',
-  'altered_workload': 'invalid',
-  'smoke': 'invalid',
-}
+MAX_TRIED = 100  # points of a submission
+MAX_WINNERS = 3  # points that a cell names
+MAX_ENVIRONMENTS = 8
 
 
 def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
@@ -52,6 +37,7 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   return {
     'title': rules.suite.title,
     'unit': UNITS[rules.axis],
+    'lead': summary.sentences(result, _statistics(result).verdicts),
     'facts': footnotes(result),
     'leaderboard': _leaderboard(result),
     'verdicts': [sentence(one) for one in _statistics(result).verdicts],
@@ -62,6 +48,9 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
     'spent': _spent(result),
     'forecasts': [planned.sentence(one) for one in planned.forecasts(result)],
     'ledger': _ledger(result),
+    'tried': _tried(result),
+    'misses': _misses(result),
+    'about_names': _about_names(result),
     'tuning_exact': _statistics(result).tuning_curves.exact,
     'left_out': _left_out(result),
     'rules': _rules(result),
@@ -83,6 +72,7 @@ def _names(result: Leaderboard) -> list[str]:
 
 def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
   statistics, rows = _statistics(result), []
+  known = about.of(result)
   ratios = {one.submission: one for one in statistics.speedups}
   ledger = {one.submission: one for one in statistics.ledger}
   costs = {one.submission: one for one in statistics.costs}
@@ -95,9 +85,10 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
         'rank': result.rank(s),
         'submission': name,
         'published': name in result.published,
+        'about': asdict(known[name]),
         'score': float(result.scores[s]),
-        'low': _short(low),
-        'high': _short(high),
+        'low': cells.short(low),
+        'high': cells.short(high),
         'coverage': percent(statistics.intervals.score_coverages[s]),
         'verdict': against_next(result, place),
         'scored': int(np.isfinite(result.ratios[s]).sum()),
@@ -109,6 +100,16 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def _about_names(result: Leaderboard) -> list[str]:
+  """The facts on submissions that are known of one at least, other than those of the board."""
+  found = [asdict(one) for one in about.of(result).values()]
+  names = ('authors', 'affiliations', 'framework', 'version', 'date', 'paper', 'source_hash')
+  known = [name for name in names if any(one[name] for one in found)]
+  if known == ['framework']:
+    return []  # the leaderboard says it
+  return [name.replace('_', ' ').capitalize() for name in known]
 
 
 def _speedup(one: Any) -> str:
@@ -220,21 +221,105 @@ def _rules(result: Leaderboard) -> list[tuple[str, str]]:
   ]
 
 
-def _environment(result: Leaderboard) -> list[dict[str, Any]]:
-  """The distinct environments that our own runs recorded, with the number of trials in each."""
+def _tried(result: Leaderboard) -> dict[str, Any] | None:
+  """Which points win on which workload, and what came of each; None where nothing was tuned."""
+  found = tuning_outcomes.of(result) if result.rules.ruleset == 'external' else ()
+  if not found:
+    return None
+  return {
+    'workloads': list(result.workloads),
+    'submissions': [
+      {
+        'submission': one.submission,
+        'names': list(one.points[0]),
+        'fixed': [f'{name} {_value(value)}' for name, value in one.fixed.items()],
+        'winners': [_winner(one, name) for name in result.workloads],
+        'points': [
+          {
+            'values': [_value(value) for value in point.values()],
+            'outcomes': [_tried_cell(outcomes.get(name)) for name in result.workloads],
+          }
+          for point, outcomes in zip(one.points[:MAX_TRIED], one.outcomes, strict=False)
+        ],
+        'more': max(0, len(one.points) - MAX_TRIED),
+      }
+      for one in found
+    ],
+  }
+
+
+def _winner(one: Tried, workload: str) -> str:
+  """The points by which studies of a workload count, by number, with the count of studies."""
+  won = [
+    (outcomes[workload].num_won, f'#{number}')
+    for number, outcomes in enumerate(one.outcomes, 1)
+    if workload in outcomes and outcomes[workload].num_won
+  ]
+  won.sort(key=lambda pair: -pair[0])
+  return ', '.join(f'{name} ({count})' for count, name in won[:MAX_WINNERS])
+
+
+def _tried_cell(one: Outcome | None) -> dict[str, Any]:
+  if one is None:
+    return {'text': '', 'time': '', 'won': 0}
+  lost = f', {one.num_diverged} diverged' if one.num_diverged else ''
+  return {
+    'text': f'{one.num_reached} of {one.num_trials}{lost}',
+    'time': '' if math.isnan(one.time) else short_number(one.time),
+    'won': one.num_won,
+  }
+
+
+def _value(value: Any) -> str:
+  return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _misses(result: Leaderboard) -> list[dict[str, Any]]:
+  """The reasons for misses that the heat map shows: word, explanation, and number of cells."""
+  counts = Counter(cell['miss'] for row in cells.of(result) for cell in row if 'miss' in cell)
+  found = cells.reasons(result.rules.suite.max_ratio)
+  return [{**found[name], 'count': count} for name, count in counts.most_common()]
+
+
+def _environment(result: Leaderboard) -> dict[str, Any] | None:
+  """The distinct environments that our runs recorded: a column each, with its number of trials."""
   if result.runs is None:
-    return []
+    return None
   texts = Counter(
     json.dumps(trial.environment, sort_keys=True, default=str)
     for trial in result.runs.trials
     if trial.environment
   )
-  found = []
-  for text, count in texts.most_common():
-    record = json.loads(text)
-    lines = [f'{name}: {value}' for name, value in sorted(record.items())]
-    found.append({'count': count, 'lines': lines})
-  return found
+  if not texts:
+    return None
+  records = [dict(_flat(json.loads(text))) for text, _ in texts.most_common(MAX_ENVIRONMENTS)]
+  names = dict.fromkeys(name for record in records for name in record)
+  return {
+    'counts': [count for _, count in texts.most_common(MAX_ENVIRONMENTS)],
+    'more': max(0, len(texts) - MAX_ENVIRONMENTS),
+    'rows': [
+      {'name': name, 'values': values, 'same': len(set(values)) == 1}
+      for name in names
+      if any(values := [record.get(name, '') for record in records])
+    ],
+  }
+
+
+def _flat(record: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, str]]:
+  """The facts of a nested record, by names such as 'devices, platform'."""
+  versions = record.get('versions')
+  for name, value in record.items():
+    if isinstance(value, dict) and isinstance(versions, dict) and name != 'versions':
+      inner = value.get('versions')
+      if isinstance(inner, dict) and inner.items() <= versions.items():
+        value = {key: one for key, one in value.items() if key != 'versions'}  # said once
+    label = prefix + name.replace('_', ' ')
+    if isinstance(value, dict):
+      yield from _flat(value, f'{label}: ')
+    elif name == 'memory_bytes' and isinstance(value, int):
+      yield f'{prefix}memory', f'{value / 2**30:.1f} GiB'
+    else:
+      yield label, '' if value is None else str(value)
 
 
 def _raw(result: Leaderboard) -> list[dict[str, Any]]:
@@ -257,163 +342,24 @@ def _text(value: float) -> str:
 
 
 def _charts(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
-  statistics, order = _statistics(result), result.ranking
-  points = np.linspace(1.0, result.rules.suite.max_ratio, NUM_POINTS)
-  curves = statistics.tuning_curves
+  statistics = _statistics(result)
+  tuning = statistics.tuning_curves
   return {
-    'title': result.rules.suite.title,
-    'unit': UNITS[result.rules.axis],
-    'ratios_to': result.reference or 'the fastest',
-    'max_ratio': result.rules.suite.max_ratio,
-    'submissions': _names(result),
-    'profile': {
-      'tau': [round(float(tau), 4) for tau in points],
-      'share': [[round(float(v), 4) for v in row] for row in result.profile()[order]],
-    },
-    'scores': [
-      [float(result.scores[s]), *map(_short, statistics.intervals.scores[s])] for s in order
+    **board.of(result),
+    'verdicts': [
+      {
+        'a': one.a,
+        'b': one.b,
+        'verdict': one.verdict,
+        'speedup': one.speedup,
+        'bound': BOUNDS[one.bound],
+        'p': one.adjusted_p,
+      }
+      for one in statistics.verdicts
     ],
-    'workloads': [_workload(result, name) for name in result.workloads],
-    'heat': [[_cell(result, s, w) for w in range(len(result.workloads))] for s in order],
-    'reasons': REASONS,
     'tuning': {
-      'k': list(curves.num_trials),
-      'score': [[_short(value) for value in row] for row in curves.scores[order]],
+      'k': list(tuning.num_trials),
+      'score': [[cells.short(v) for v in row] for row in tuning.scores[result.ranking]],
     },
-    'curves': _curves(frame, result),
+    'curves': list(training_curves.views(frame, result)),
   }
-
-
-def _workload(result: Leaderboard, name: str) -> dict[str, Any]:
-  target = result.rules.members[name].target
-  return {
-    'name': name,
-    'base': result.rules.base_of.get(name),
-    'metric': target.metric,
-    'max': target.direction == 'max',
-    'target': target.validation,
-  }
-
-
-def _cell(result: Leaderboard, s: int, w: int) -> dict[str, Any]:
-  """A cell of the heat map: time, ratio to the fastest, and why it is a miss."""
-  time = result.times[s, w]
-  low, high = _statistics(result).intervals.times[s, w]
-  cell: dict[str, Any] = {'t': _short(time), 'low': _short(low), 'high': _short(high)}
-  reason = _reason(result, s, w)
-  cell['cov'] = percent(_statistics(result).intervals.time_coverages[s, w])
-  if reason:
-    cell['miss'] = reason
-  if np.isfinite(time):
-    cell['r'] = _short(time / _unit(result, w))
-  return cell
-
-
-def _unit(result: Leaderboard, w: int) -> float:
-  """What the times of a column are divided by: in a base column as the score does."""
-  times = result.times[:, w]
-  if result.reference is not None:
-    own = float(times[result.submissions.index(result.reference)])
-    if np.isfinite(own):
-      return own
-  elif w in result.columns.base:
-    counted = np.isfinite(result.ratios[:, result.columns.base.index(w)])
-    if counted.any():
-      return float(times[counted].min())
-  return _fastest(result, w)
-
-
-def _fastest(result: Leaderboard, w: int) -> float:
-  """What the cut-off of a column is measured by: a held-out time counts only with its base."""
-  times = result.times[:, w]
-  base = result.rules.base_of.get(result.workloads[w])
-  if base is not None:
-    counted = np.isfinite(result.times[:, result.workloads.index(base)]) & np.isfinite(times)
-    times = times[counted] if counted.any() else times
-  return float(np.nanmin(times))
-
-
-def _reason(result: Leaderboard, s: int, w: int) -> str:
-  time, limit = result.times[s, w], result.rules.suite.max_ratio
-  if np.isnan(time):
-    return 'not_run'
-  if np.isinf(time):
-    return _reason_of_trials(result, s, w)
-  name = result.workloads[w]
-  base = result.rules.base_of.get(name)
-  if base is not None and not np.isfinite(result.times[s, result.workloads.index(base)]):
-    return 'base'
-  if time > limit * _fastest(result, w):
-    return 'slow'
-  if base is not None:
-    return ''
-  if np.isinf(result.ratios[s, result.columns.base.index(w)]):
-    return 'held_out' if name in result.rules.base_of.values() else 'slow'
-  return ''
-
-
-def _reason_of_trials(result: Leaderboard, s: int, w: int) -> str:
-  """The most frequent reason among the trials that did not reach the target."""
-  table = result.outcomes
-  mine = (table.submission == result.submissions[s]) & (table.workload == result.workloads[w])
-  reasons: Counter[str] = Counter()
-  for row in table[mine & (table.status != 'reached')].itertuples():
-    if row.status == 'not_reached':
-      lost = row.stop_reason == 'diverged' or (row.num_rows > 0 and not math.isfinite(row.best))
-      reasons['diverged' if lost else 'budget'] += 1
-    else:
-      reasons[_STATUS_REASONS.get(row.status, 'damaged')] += 1
-  return reasons.most_common(1)[0][0] if reasons else 'budget'
-
-
-def _short(value: float) -> float | None:
-  """Five significant digits; None for what JSON cannot say."""
-  return float(f'{value:.5g}') if math.isfinite(value) else None
-
-
-def _curves(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
-  """The training curve of every trial, by workload and place in the ranking, thinned.
-
-  Each is [study/trial, reached, seconds, steps, values].
-  """
-  place = {name: rank for rank, name in enumerate(_names(result))}
-  status = {
-    tuple(row[:5]): row[5] == 'reached'
-    for row in result.outcomes[[*KEYS, 'status']].itertuples(index=False)
-  }
-  hit_rows = {
-    tuple(row[:5]): row[5]
-    for row in result.outcomes[[*KEYS, 'row']].itertuples(index=False)
-    if not math.isnan(row[5])
-  }
-  wanted = frame.submission.isin(place) & frame.workload.isin(result.workloads)
-  rows = frame[wanted.to_numpy()]
-  found: dict[str, Any] = {name: [[] for _ in place] for name in result.workloads}
-  values = {
-    name: rows[name].to_numpy() for name in ('submission_time_sec', 'global_step', 'validation')
-  }
-  groups = rows.groupby(list(KEYS), observed=True, sort=True).indices
-  for key, indices in groups.items():
-    kept = _thinned(indices, hit_rows.get(key))
-    submission, study, workload, _, trial = key
-    found[workload][place[submission]].append(
-      [
-        f'{study}/{trial}',
-        int(status.get(key, False)),
-        [_short(value) for value in values['submission_time_sec'][kept].tolist()],
-        [_short(value) for value in values['global_step'][kept].tolist()],
-        [_short(value) for value in values['validation'][kept].tolist()],
-      ]
-    )
-  return found
-
-
-def _thinned(indices: np.ndarray, hit: float | None) -> np.ndarray:
-  """At most MAX_POINTS of the rows, evenly, with the first, the last and the one at the target."""
-  indices = np.sort(indices)
-  if len(indices) <= MAX_POINTS:
-    return indices
-  kept = set(np.linspace(0, len(indices) - 1, MAX_POINTS).round().astype(int).tolist())
-  if hit is not None and hit < len(indices):
-    kept.add(int(hit))
-  return indices[sorted(kept)]

@@ -1,293 +1,163 @@
 'use strict';
 (() => {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const names = data.submissions;
-  const SVG = 'http://www.w3.org/2000/svg';
-  const DASHES = ['', '7 4', '2 3', '9 3 2 3'];
-  const color = (i) => `var(--s${i % 8})`;
-  const dash = (i) => DASHES[Math.floor(i / 8) % DASHES.length];
+  const NARROW = 560;
   const hidden = new Set();
-  const redraws = [];
-  const tip = document.getElementById('tip');
-
-  // Small helpers.
+  const views = new Map(); // from a figure to its drawn chart
+  const figures = [...document.querySelectorAll('figure[data-chart]')];
 
   function node(parent, tag, attributes = {}, text) {
-    const element = parent.namespaceURI === SVG || tag === 'svg'
-      ? document.createElementNS(SVG, tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (value !== undefined && value !== '') element.setAttribute(name, value);
-    }
+    const svg = parent.namespaceURI?.endsWith('svg') || tag === 'svg';
+    const element = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     if (text !== undefined) element.textContent = text;
     parent.append(element);
     return element;
   }
 
-  function number(value) {
-    if (value === null) return 'miss';
-    if (value === 0) return '0';
-    const size = Math.abs(value);
-    if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
-    if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
-    return String(+value.toPrecision(3));
+  // Charts: every one is a specification that the page holds.
+
+  function chosen(name) {
+    return document.querySelector(`input[name=${name}]:checked`)?.value;
   }
 
-  function ticks(low, high, count) {
-    const rough = (high - low) / count;
-    const power = 10 ** Math.floor(Math.log10(rough || 1));
-    const step = power * [1, 2, 5, 10].find((m) => m * power >= rough);
-    const found = [];
-    for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-6; t += step) found.push(+t.toPrecision(10));
-    return found;
+  function curve(workload, split = chosen('split'), axis = chosen('axis')) {
+    const splits = data.curves[workload];
+    const axes = splits[split] ?? Object.values(splits)[0];
+    return axes[axis] ?? Object.values(axes)[0];
   }
 
-  function showTip(event, text) {
-    tip.textContent = text;
-    tip.hidden = false;
-    const box = tip.getBoundingClientRect();
-    tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
-    tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - box.height - 8))}px`;
-  }
-  const hideTip = () => { tip.hidden = true; };
-
-  function chart(parent, width, height, title, description) {
-    const svg = node(parent, 'svg', { class: 'chart', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `${title}. ${description}` });
-    node(svg, 'title', {}, title);
-    node(svg, 'desc', {}, description);
-    return svg;
+  function specOf(kind, width) {
+    const narrow = width < NARROW;
+    const spec = kind === 'curves' ? curve(document.getElementById('curve-workload').value) : (narrow && data.narrow[kind]) || data.charts[kind];
+    if (typeof spec.width !== 'number') return spec;
+    return { ...spec, width, height: narrow && typeof spec.height === 'number' ? Math.round(0.75 * spec.height) : spec.height };
   }
 
-  // Downloads: a copy with every style written out, so that it looks the same elsewhere.
+  async function draw(figure) {
+    const plot = figure.querySelector('.plot');
+    const spec = specOf(figure.dataset.chart, plot.clientWidth);
+    const options = { renderer: 'svg', actions: false, tooltip: { disableDefaultStyle: true } };
+    const { view } = await vegaEmbed(plot, spec, options);
+    views.get(figure)?.view.finalize();
+    views.set(figure, { view, spec });
+    hide(view);
+    figure.dataset.drawn = 'true';
+  }
 
-  const STYLES = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'opacity', 'font-size', 'font-family', 'font-weight', 'text-anchor'];
-  function download(svg, name) {
-    const copy = svg.cloneNode(true);
-    const from = [svg, ...svg.querySelectorAll('*')];
-    const to = [copy, ...copy.querySelectorAll('*')];
-    from.forEach((element, i) => {
-      const computed = getComputedStyle(element);
-      for (const style of STYLES) to[i].setAttribute(style, computed.getPropertyValue(style));
-      to[i].removeAttribute('class');
-      to[i].removeAttribute('style');
+  function hide(view) {
+    if ('hidden' in view.getState().signals) view.signal('hidden', [...hidden]).run();
+  }
+
+  const drawAll = () => Promise.all(figures.map(draw));
+
+  // Legends: a name switches the line of a submission in all charts.
+
+  function legends() {
+    document.querySelectorAll('.legend').forEach((legend) => {
+      data.submissions.forEach(({ name, dash }, i) => {
+        const button = node(legend, 'button', { type: 'button', 'aria-pressed': 'true', 'data-series': i });
+        const key = node(button, 'svg', { viewBox: '0 0 26 10', 'aria-hidden': 'true' });
+        node(key, 'line', { x1: 0, x2: 26, y1: 5, y2: 5, style: `stroke:var(--series${i});stroke-width:3`, 'stroke-dasharray': dash });
+        button.append(name);
+        button.addEventListener('click', () => toggle(name, i));
+      });
     });
-    const [, , width, height] = svg.getAttribute('viewBox').split(' ');
-    copy.setAttribute('xmlns', SVG);
-    copy.setAttribute('width', width);
-    copy.setAttribute('height', height);
-    const back = document.createElementNS(SVG, 'rect');
-    for (const [key, value] of Object.entries({ width, height, fill: getComputedStyle(document.body).backgroundColor })) back.setAttribute(key, value);
-    copy.prepend(back);
+  }
+
+  function toggle(name, i) {
+    if (!hidden.delete(name)) hidden.add(name);
+    document.querySelectorAll(`.legend [data-series="${i}"]`).forEach((button) => button.setAttribute('aria-pressed', String(!hidden.has(name))));
+    views.forEach(({ view }) => hide(view));
+  }
+
+  // Zoom, for those who do not drag and scroll.
+
+  function fields(view) {
+    return Object.keys(view.getState().signals).filter((name) => name.startsWith('zoom_') && /^zoom_(x|ratio|drawn|trials|score)$/.test(name));
+  }
+
+  function zoom({ view, spec }, how) {
+    const names = fields(view);
+    const [xName, yName] = names;
+    if (how === 'reset') names.forEach((name) => view.signal(name, null));
+    else if (how === 'all') {
+      view.signal(xName, spec.usermeta.x);
+      view.signal(yName, spec.usermeta.y);
+    } else {
+      const factor = how === 'in' ? 0.7 : 1 / 0.7;
+      for (const [name, axis] of [[xName, 'x'], [yName, 'y']]) {
+        const [low, high] = view.scale(axis).domain();
+        const middle = (low + high) / 2, half = factor * (high - low) / 2;
+        view.signal(name, [middle - half, middle + half]);
+      }
+    }
+    view.run();
+  }
+
+  // Downloads: a copy with every color written out, so that it looks the same elsewhere.
+
+  async function download({ view }, name) {
+    const style = getComputedStyle(document.documentElement);
+    const svg = (await view.toSVG()).replace(/var\((--[\w-]+)\)/g, (_, role) => style.getPropertyValue(role).trim());
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: 'image/svg+xml' }));
+    link.href = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
     link.download = `${name}.svg`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
-  function downloadButton(parent, svg, name) {
-    const button = node(parent, 'button', { class: 'download', type: 'button', 'aria-label': `Download ${name} as SVG` }, 'Download SVG');
-    button.addEventListener('click', () => download(svg, name));
-  }
-
-  // A chart of one line for each submission, with names that switch, and a cursor.
-
-  function lineChart(options) {
-    const { figure, legend, xs, rows, xLabel, yLabel, title, stepped, xTicks } = options;
-    const width = Math.max(340, Math.min(900, figure.clientWidth || 900)), height = width < 600 ? 300 : 400;
-    const left = 48, right = 12, top = 12, bottom = 44;
-    const [low, high] = [xs[0], xs[xs.length - 1]];
-    const x = (v) => left + (high > low ? (v - low) / (high - low) : 0.5) * (width - left - right);
-    const y = (v) => top + (1 - v) * (height - top - bottom);
-    figure.textContent = '';
-    const best = names.map((name, i) => [rows[i][rows[i].length - 1] ?? 0, name]).sort((a, b) => b[0] - a[0])[0];
-    const svg = chart(figure, width, height, title, `${names.length} lines; at the right edge ${best[1]} is highest with ${number(best[0])}. The table above holds the scores.`);
-    for (const t of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-      node(svg, 'line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) });
-      node(svg, 'text', { class: 'quiet', x: left - 8, y: y(t) + 4, 'text-anchor': 'end' }, t.toFixed(1));
-    }
-    for (const t of xTicks) node(svg, 'text', { class: 'quiet', x: x(t), y: height - bottom + 18, 'text-anchor': 'middle' }, number(t));
-    node(svg, 'text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, xLabel);
-    node(svg, 'text', { x: 12, y: (top + height - bottom) / 2, transform: `rotate(-90 12 ${(top + height - bottom) / 2})`, 'text-anchor': 'middle' }, yLabel);
-    const lines = names.map((name, i) => {
-      if (hidden.has(i)) return null;
-      let path = '';
-      rows[i].forEach((value, j) => {
-        if (value === null) return;
-        path += path ? (stepped ? `H${x(xs[j]).toFixed(1)}V${y(value).toFixed(1)}` : `L${x(xs[j]).toFixed(1)} ${y(value).toFixed(1)}`) : `M${x(xs[j]).toFixed(1)} ${y(value).toFixed(1)}`;
-      });
-      const line = node(svg, 'path', { class: 'line', d: path || 'M0 0', style: `stroke:${color(i)}`, 'stroke-dasharray': dash(i), 'data-series': i });
-      if (!stepped) {
-        rows[i].forEach((value, j) => value !== null && node(svg, 'circle', { cx: x(xs[j]), cy: y(value), r: 3.5, style: `fill:${color(i)}` }));
-      }
-      return line;
-    });
-    const cursor = node(svg, 'line', { class: 'cursor', y1: top, y2: height - bottom, visibility: 'hidden' });
-    svg.addEventListener('pointermove', (event) => {
-      const box = svg.getBoundingClientRect();
-      const at = (event.clientX - box.left) / box.width * width;
-      let j = 0;
-      xs.forEach((value, k) => { if (Math.abs(x(value) - at) < Math.abs(x(xs[j]) - at)) j = k; });
-      const level = (event.clientY - box.top) / box.height * height;
-      const shown = names.map((name, i) => [rows[i][j], i]).filter(([value, i]) => value !== null && !hidden.has(i)).sort((a, b) => b[0] - a[0]);
-      if (!shown.length) return;
-      const near = shown.reduce((a, b) => (Math.abs(y(b[0]) - level) < Math.abs(y(a[0]) - level) ? b : a));
-      lines.forEach((line, i) => line && line.classList.toggle('hot', i === near[1]));
-      cursor.setAttribute('x1', x(xs[j]));
-      cursor.setAttribute('x2', x(xs[j]));
-      cursor.setAttribute('visibility', 'visible');
-      showTip(event, [`${xLabel}: ${number(xs[j])}`, ...shown.map(([value, i]) => `${i === near[1] ? '\u25B8 ' : ''}${names[i]}  ${value.toFixed(3)}`)].join('\n'));
-    });
-    svg.addEventListener('pointerleave', () => {
-      hideTip();
-      cursor.setAttribute('visibility', 'hidden');
-      lines.forEach((line) => line && line.classList.remove('hot'));
-    });
-    downloadButton(figure, svg, title.toLowerCase().replace(/\W+/g, '_'));
-    drawLegend(legend);
-  }
-
-  function drawLegend(legend) {
-    const focused = legend.contains(document.activeElement) ? [...legend.children].indexOf(document.activeElement) : -1;
-    legend.textContent = '';
-    names.forEach((name, i) => {
-      const button = node(legend, 'button', { type: 'button', 'aria-pressed': String(!hidden.has(i)), 'data-series': i });
-      const key = node(button, 'svg', { viewBox: '0 0 26 10', 'aria-hidden': 'true' });
-      node(key, 'line', { x1: 0, x2: 26, y1: 5, y2: 5, style: `stroke:${color(i)};stroke-width:3`, 'stroke-dasharray': dash(i) });
-      button.append(name);
-      button.addEventListener('click', () => {
-        if (hidden.has(i)) hidden.delete(i); else hidden.add(i);
-        redraws.forEach((redraw) => redraw());
-      });
-      if (i === focused) button.focus();
-    });
-  }
-
-  const byId = (id) => document.getElementById(id);
-  const drawProfile = () => lineChart({
-    figure: byId('profile-chart'), legend: byId('profile-legend'), xs: data.profile.tau, rows: data.profile.share,
-    xLabel: 'ratio to the fastest, at most', yLabel: 'share of workloads', title: 'Performance profiles', stepped: true,
-    xTicks: ticks(1, data.max_ratio, 6),
+  figures.forEach((figure) => {
+    figure.querySelectorAll('[data-zoom]').forEach((button) => button.addEventListener('click', () => zoom(views.get(figure), button.dataset.zoom)));
+    figure.querySelector('.download').addEventListener('click', () => download(views.get(figure), figure.dataset.chart));
   });
-  const drawTuning = () => lineChart({
-    figure: byId('tuning-chart'), legend: byId('tuning-legend'), xs: data.tuning.k, rows: data.tuning.score,
-    xLabel: 'tuning trials in each study', yLabel: 'expected score', title: 'Tuning budget', stepped: false, xTicks: data.tuning.k,
+
+  // Training curves: a workload, a split and an axis at a time.
+
+  function curveControls() {
+    const figure = document.querySelector('figure[data-chart=curves]');
+    if (!figure) return;
+    const select = document.getElementById('curve-workload');
+    const workloads = Object.keys(data.curves);
+    workloads.forEach((name) => node(select, 'option', { value: name }, name));
+    select.closest('label').hidden = workloads.length < 2;
+    const all = Object.values(data.curves);
+    radios('split', [...new Set(all.flatMap(Object.keys))]);
+    radios('axis', [...new Set(all.flatMap((splits) => Object.values(splits).flatMap(Object.keys)))]);
+    [select, ...document.querySelectorAll('.controls input')].forEach((input) => input.addEventListener('change', () => draw(figure)));
+    document.querySelectorAll('.controls input').forEach((input) => input.addEventListener('change', drawForPaper));
+  }
+
+  function radios(name, values) {
+    const fieldset = document.getElementById(`curve-${name}`);
+    values.forEach((value, i) => {
+      const label = node(fieldset, 'label');
+      const input = node(label, 'input', { type: 'radio', name, value });
+      input.checked = i === 0;
+      label.append(` ${value}`);
+    });
+  }
+
+  // Paper: every workload has its curves, drawn when there is time, and details that matter are open.
+
+  const PAPER = 680; // pixels, between the margins of a page
+
+  async function drawForPaper() {
+    const prints = document.getElementById('curve-prints');
+    for (const workload of prints ? Object.keys(data.curves) : []) {
+      await new Promise((resolve) => { (window.requestIdleCallback ?? setTimeout)(resolve); });
+      const spec = { ...curve(workload), title: workload, width: PAPER, height: 300 };
+      await vegaEmbed(prints.querySelector(`[data-workload="${workload}"]`) ?? node(prints, 'div', { 'data-workload': workload }), spec, { renderer: 'svg', actions: false });
+    }
+    document.body.dataset.printable = 'true';
+  }
+
+  addEventListener('beforeprint', () => {
+    document.querySelectorAll('details.print:not([open])').forEach((one) => { one.open = true; one.dataset.opened = 'true'; });
   });
-  redraws.push(drawProfile, drawTuning);
-
-  // Heat map.
-
-  function drawHeat() {
-    const figure = byId('heat-chart');
-    figure.textContent = '';
-    const dark = matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
-    const cellWidth = 70, cellHeight = 40, left = 160, top = 108;
-    const width = left + cellWidth * data.workloads.length + 40, height = top + cellHeight * names.length + 8;
-    const misses = data.heat.flat().filter((cell) => cell.miss).length;
-    const svg = chart(figure, width, height, 'Time to target', `${names.length} submissions by ${data.workloads.length} workloads, in ${data.unit}; ${misses} of the cells are misses. The table below holds the figures.`);
-    svg.setAttribute('width', width);
-    svg.setAttribute('height', height);
-    data.workloads.forEach((workload, w) => {
-      const x = left + cellWidth * (w + 0.5);
-      const label = node(svg, 'text', { class: workload.base ? 'quiet' : '', transform: `translate(${x - 20} ${top - 10}) rotate(-32)` }, workload.name.length > 22 ? `${workload.name.slice(0, 21)}\u2026` : workload.name);
-      node(label, 'title', {}, `${workload.name}${workload.base ? ', held out' : ''}: ${workload.metric} ${workload.max ? 'at least' : 'at most'} ${workload.target}`);
-    });
-    names.forEach((name, s) => {
-      const y = top + cellHeight * s;
-      node(svg, 'text', { x: left - 8, y: y + 24, 'text-anchor': 'end' }, name.length > 22 ? `${name.slice(0, 21)}\u2026` : name);
-      data.workloads.forEach((workload, w) => drawCell(svg, data.heat[s][w], left + cellWidth * w, y, cellWidth, cellHeight, dark, `${name}, ${workload.name}`));
-    });
-    downloadButton(figure, svg, 'time_to_target');
-  }
-
-  function drawCell(svg, cell, x, y, width, height, dark, where) {
-    const ratio = cell.r ?? null;
-    const share = ratio === null ? 0 : Math.max(0, Math.min(1, (ratio - 1) / (data.max_ratio - 1)));
-    const lightness = dark ? 42 - share * 24 : 62 + share * 32; // far enough from the ink to be read
-    const rect = node(svg, 'rect', { class: cell.miss ? 'cell miss' : 'cell', x, y, width, height, rx: 4 });
-    let ink = '';
-    if (!cell.miss) {
-      rect.style.fill = `hsl(212 ${dark ? 60 : 70}% ${lightness}%)`;
-      ink = dark ? '#ffffff' : '#0b1f38';
-    } else {
-      node(svg, 'path', { class: 'cross', d: `M${x + 4} ${y + 4}L${x + width - 4} ${y + height - 4}M${x + width - 4} ${y + 4}L${x + 4} ${y + height - 4}` });
-    }
-    const style = ink ? `fill:${ink}` : '';
-    const short = { budget: 'budget', diverged: 'diverged', no_data: 'no data', damaged: 'damaged', invalid: 'invalid', not_run: 'not run', slow: 'too slow', held_out: 'held-out', base: 'base' };
-    node(svg, 'text', { x: x + width / 2, y: y + 17, 'text-anchor': 'middle', style, 'font-weight': 600 }, cell.t === null ? '\u2715' : number(cell.t));
-    node(svg, 'text', { x: x + width / 2, y: y + 32, 'text-anchor': 'middle', style }, cell.miss ? short[cell.miss] : `\u00D7${ratio.toFixed(2)}`);
-    const interval = cell.t === null || cell.low === null ? '' : `\n${number(cell.low)} to ${number(cell.high)}${cell.cov ? ` (coverage ${cell.cov})` : ''}`;
-    const text = `${where}\n${cell.t === null ? 'miss' : `${number(cell.t)} ${data.unit}`}${interval}${cell.miss ? `\n${data.reasons[cell.miss]}` : ''}`;
-    const over = node(svg, 'rect', { x, y, width, height, style: 'fill:transparent' });
-    node(over, 'title', {}, text);
-    over.addEventListener('pointermove', (event) => showTip(event, text));
-    over.addEventListener('pointerleave', hideTip);
-  }
-
-  // Training curves: a panel for each submission.
-
-  const select = byId('curve-workload');
-  data.workloads.forEach((workload, w) => node(select, 'option', { value: w }, workload.name));
-
-  function drawCurves() {
-    const figure = byId('curve-chart');
-    figure.textContent = '';
-    const workload = data.workloads[select.value || 0];
-    const byStep = document.querySelector('input[name=curve-axis]:checked').value === 'step';
-    const curves = data.curves[workload.name];
-    const range = curveRange(curves, workload, byStep);
-    const panels = node(figure, 'div', { class: 'panels' });
-    names.forEach((name, s) => {
-      const panel = node(panels, 'div');
-      const svg = drawPanel(panel, name, s, curves[s], workload, byStep, range);
-      downloadButton(panel, svg, `curves_${workload.name}_${name}`);
-    });
-  }
-
-  function curveRange(curves, workload, byStep) {
-    const values = curves.flat().flatMap((trial) => trial[4].slice(1)).filter((v) => v !== null).sort((a, b) => a - b);
-    const at = (share) => values[Math.round(share * (values.length - 1))] ?? workload.target;
-    let low = workload.max ? at(0.05) : at(0);
-    let high = workload.max ? at(1) : at(0.93);
-    low = Math.min(low, workload.target);
-    high = Math.max(high, workload.target);
-    const margin = (high - low || Math.abs(high) || 1) * 0.06;
-    const ends = curves.flat().map((trial) => trial[byStep ? 3 : 2].at(-1) ?? 0);
-    return { low: low - margin, high: high + margin, end: Math.max(1e-9, ...ends) };
-  }
-
-  function drawPanel(panel, name, s, trials, workload, byStep, range) {
-    const width = 290, height = 190, left = 46, right = 8, top = 24, bottom = 34;
-    const x = (v) => left + v / range.end * (width - left - right);
-    const y = (v) => Math.max(top - 40, Math.min(height + 40, top + (range.high - v) / (range.high - range.low) * (height - top - bottom)));
-    const reached = trials.filter((trial) => trial[1]).length;
-    const svg = chart(panel, width, height, `${name} on ${workload.name}`, `${workload.metric} against ${byStep ? 'steps' : 'seconds'}; ${reached} of ${trials.length} trials reach ${workload.target}.`);
-    const clip = `clip-${s}`;
-    node(node(node(svg, 'defs'), 'clipPath', { id: clip }), 'rect', { x: left, y: top, width: width - left - right, height: height - top - bottom });
-    node(svg, 'text', { x: left, y: 14, 'font-weight': 600 }, name);
-    node(svg, 'text', { class: 'quiet', x: width - right, y: 14, 'text-anchor': 'end' }, trials.length ? `${reached} of ${trials.length}` : 'no curves');
-    for (const t of ticks(range.low, range.high, 4)) {
-      node(svg, 'line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) });
-      node(svg, 'text', { class: 'quiet', x: left - 5, y: y(t) + 4, 'text-anchor': 'end' }, number(t));
-    }
-    for (const t of ticks(0, range.end, 3)) node(svg, 'text', { class: 'quiet', x: x(t), y: height - bottom + 15, 'text-anchor': width - x(t) < 24 ? 'end' : 'middle' }, number(t));
-    node(svg, 'text', { class: 'quiet', x: width - right, y: height - 4, 'text-anchor': 'end' }, byStep ? 'steps' : 'seconds');
-    node(svg, 'text', { class: 'quiet', x: 2, y: height - 4 }, workload.metric);
-    const group = node(svg, 'g', { 'clip-path': `url(#${clip})` });
-    for (const trial of [...trials].sort((a, b) => a[1] - b[1])) {
-      const [label, hit, times, steps, values] = trial;
-      let path = '';
-      (byStep ? steps : times).forEach((v, j) => { if (values[j] !== null && v !== null) path += `${path ? 'L' : 'M'}${x(v).toFixed(1)} ${y(values[j]).toFixed(1)}`; });
-      if (!path) continue;
-      const line = node(group, 'path', { class: hit ? 'trial' : 'trial lost', d: path, style: hit ? `stroke:${color(s)}` : '' });
-      line.addEventListener('pointermove', (event) => { line.classList.add('hot'); showTip(event, `${name}\n${label}${hit ? '' : '\ndoes not reach the target'}`); });
-      line.addEventListener('pointerleave', () => { line.classList.remove('hot'); hideTip(); });
-    }
-    node(svg, 'line', { class: 'target', x1: left, x2: width - right, y1: y(workload.target), y2: y(workload.target) });
-    return svg;
-  }
-
-  select.addEventListener('change', drawCurves);
-  document.querySelectorAll('input[name=curve-axis]').forEach((input) => input.addEventListener('change', drawCurves));
+  addEventListener('afterprint', () => {
+    document.querySelectorAll('details[data-opened]').forEach((one) => { one.open = false; delete one.dataset.opened; });
+  });
 
   // Tables.
 
@@ -315,19 +185,16 @@
       heading.querySelector('button').addEventListener('click', () => sortBy(table, column));
     });
   });
-  document.querySelectorAll('.swatch').forEach((swatch) => { swatch.style.background = color(+swatch.dataset.series); });
 
-  // Everything once; again when the colours change.
+  // Everything once; again when the width changes.
 
-  const drawAll = () => { drawProfile(); drawTuning(); drawHeat(); drawCurves(); };
-  drawAll();
+  legends();
+  curveControls();
+  drawAll().then(() => { document.body.dataset.ready = 'true'; }).then(drawForPaper);
   let drawnWidth = innerWidth;
   addEventListener('resize', () => {
     if (innerWidth === drawnWidth) return;
     drawnWidth = innerWidth;
-    redraws.forEach((redraw) => redraw());
+    drawAll();
   });
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawHeat);
-  matchMedia('print').addEventListener('change', drawHeat);
-  document.body.dataset.ready = 'true';
 })();

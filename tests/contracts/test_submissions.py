@@ -54,6 +54,7 @@ INFO_FIELDS = (
   'ruleset',
   'framework',
   'description',
+  'paper',
 )
 OPTIONAL = {'label_smoothing', 'dropout_rate', 'grad_clip', 'micro_batches'}  # have defaults
 FRAMEWORK_NAMES = {'jax': 'JAX', 'pytorch': 'PyTorch'}

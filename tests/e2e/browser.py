@@ -43,7 +43,7 @@ class Browser:
     request = urllib.request.Request(
       self._address + path, data=data, method=method, headers={'Content-Type': 'application/json'}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
       return json.load(answer)['value']
 
   def post(self, path: str, **body: Any) -> Any:
@@ -57,6 +57,21 @@ class Browser:
 
   def execute(self, script: str, *arguments: Any) -> Any:
     return self.post('/execute/sync', script=script, args=list(arguments))
+
+  def wait_for(self, script: str) -> None:
+    """Waits until a script returns something true; what hangs ends after five minutes."""
+    deadline = time.monotonic() + 300
+    while not self.execute(script):
+      assert time.monotonic() < deadline, script
+      time.sleep(0.1)
+
+  def press(self, key: str) -> None:
+    """Presses a key in the element that has the focus."""
+    text = '\r' if key == 'Enter' else key
+    code = {'Enter': 13}.get(key, ord(key[0]))
+    facts = {'key': key, 'text': text, 'windowsVirtualKeyCode': code}
+    self.devtools('Input.dispatchKeyEvent', type='keyDown', **facts)
+    self.devtools('Input.dispatchKeyEvent', type='keyUp', key=key, windowsVirtualKeyCode=code)
 
   def resize(self, width: int, height: int) -> None:
     self.devtools(

@@ -364,7 +364,7 @@ class TestFullDisk:
   @pytest.mark.parametrize('room', [10, 20_000])  # for nothing, and for the data but no figure
   def test_of_a_report(self, room, tmp_path):
     pytest.importorskip('jinja2')
-    pytest.importorskip('matplotlib')
+    pytest.importorskip('vl_convert')
     write_trial(tmp_path / 'runs', 'a', WORKLOAD, hit_at(WORKLOAD, 10.0))
     frame = scoring.load(tmp_path / 'runs')
     result = scoring.score(frame, 'algoperf_v06', workloads=[WORKLOAD])

@@ -14,6 +14,7 @@ from algorithmic_efficiency.benchmark.check_rules import Finding
 from algorithmic_efficiency.compat import imports, submission_finder
 from algorithmic_efficiency.compat.source import full_name, meanings
 from algorithmic_efficiency.experiments.check import submission_info
+from algorithmic_efficiency.results.submission_info import FILE
 
 _BATCH_SIZE = frozenset({'get_batch_size', 'get_eval_batch_size'})
 # The modules of ours that a submission may import, under either import root.
@@ -89,7 +90,7 @@ def findings(file: Path) -> list[Finding]:
       key = (kind, str(path), node.lineno)
       found.setdefault(key, Finding(kind=kind, text=text, file=key[1], line=key[2]))
   in_order = sorted(found.values(), key=lambda finding: (finding.file, finding.line))
-  return in_order + submission_info.findings(file.with_name(submission_info.FILE))
+  return in_order + submission_info.findings(file.with_name(FILE))
 
 
 def _no_python(error: SyntaxError) -> Finding:

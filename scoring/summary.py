@@ -1,0 +1,79 @@
+"""Who leads, how sure that is, and why: a scored set of runs in a few plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scoring.outputs import number_of
+from scoring.result import Result
+from scoring.statistics.verdicts import Verdict, cannot_decide
+
+_MAX_NAMES = 4
+_MAX_LEADERS = 3  # of those that share the first place
+
+
+def sentences(result: Result, verdicts: Sequence[Verdict]) -> list[str]:
+  """Two to four sentences on the leader, for readers who read nothing else.
+
+  Args:
+    verdicts: of all pairs; the better score stands first in each.
+  """
+  leaders = [s for s in result.ranking if result.rank(s) == 1]
+  names = [result.submissions[s] for s in leaders]
+  score = f'{result.scores[leaders[0]]:.3f}'
+  if not result.scores[leaders[0]]:
+    return ['No submission reaches a target in time, so that nobody leads.']
+  if len(result.submissions) == 1:
+    return [f'{names[0]} is alone here, with a score of {score}.', _where(result, leaders[0])]
+  first = f'{names[0]} leads with a score of {score}.'
+  if len(leaders) > 1:
+    first = f'{_listed(names)} share the first place, with a score of {score}.'
+  why = [_where(result, s) for s in leaders[:_MAX_LEADERS]]
+  return [first, *_how_sure(names[0], verdicts), *why]
+
+
+def _how_sure(leader: str, verdicts: Sequence[Verdict]) -> list[str]:
+  """What the verdicts say of the leader against the others."""
+  mine = [one for one in verdicts if one.a == leader]
+  by_kind = {
+    kind: [one.b for one in mine if one.verdict == kind]
+    for kind in ('better', 'undecided', 'same', 'worse')
+  }
+  if not any(one.can_decide for one in mine):
+    return [f'How sure is that? {cannot_decide(mine[0].num_studies, mine[0].num_workloads)}']
+  if len(by_kind['better']) == len(mine):
+    whom = f'all {len(mine)} others' if len(mine) > 1 else mine[0].b
+    return [f'The runs are enough to say that it is better than {whom}.']
+  found = []
+  if by_kind['undecided']:
+    found.append(f'The runs do not tell it from {_listed(by_kind["undecided"])}.')
+  if by_kind['same']:
+    found.append(f'It is the same as {_listed(by_kind["same"])}.')
+  if by_kind['better']:
+    found.append(f'It is better than {_listed(by_kind["better"])}.')
+  if by_kind['worse']:
+    found.append(f'By the mean over all studies it is worse than {_listed(by_kind["worse"])}.')
+  return found
+
+
+def _where(result: Result, s: int) -> str:
+  """On how many workloads a submission is the fastest, and which ones it misses."""
+  fastest = result.ratios.min(axis=0) == result.ratios[s]
+  fastest &= np.isfinite(result.ratios[s])
+  missed = [
+    name for name, ratio in zip(result.base, result.ratios[s], strict=True) if ratio == np.inf
+  ]
+  count = number_of(result.columns.num_counted, 'workload', 'workloads')
+  text = f'{result.submissions[s]} is the fastest on {int(fastest.sum())} of {count}'
+  if not missed:
+    return f'{text}, and misses none.'
+  return f'{text}, and does not score on {_listed(missed)}.'
+
+
+def _listed(names: Sequence[str]) -> str:
+  """Names in a sentence; many are counted."""
+  if len(names) > _MAX_NAMES:
+    return f'{", ".join(names[: _MAX_NAMES - 1])} and {len(names) - _MAX_NAMES + 1} others'
+  return f'{", ".join(names[:-1])} and {names[-1]}' if len(names) > 1 else names[0]
