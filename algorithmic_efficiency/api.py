@@ -34,6 +34,10 @@ if TYPE_CHECKING:
   from scoring.training_curves import Split
 
 _Record = TypeVar('_Record')
+_PLOT_OPTIONS = (
+  *('workloads', 'include', 'exclude', 'reference', 'against'),
+  *('axis', 'integral', 'allow_provisional', 'mix_hosts'),
+)
 
 
 @dataclass(frozen=True)
@@ -161,18 +165,15 @@ def plot(
   Raises:
     UserError: a mistake of the caller, or there is nothing to draw.
   """
-  import inspect
-
   import scoring
   from scoring import outputs, report
   from scoring.choice import suite_and_ruleset
   from scoring.report import figures, plots
 
   registry.pin_own_packages()
-  known = inspect.signature(scoring.score).parameters
   for name in options:
-    if name not in known:
-      raise errors.unknown('option', name, [*known, 'split', 'x'])
+    if name not in _PLOT_OPTIONS:
+      raise errors.unknown('option', name, [*_PLOT_OPTIONS, 'split', 'x', 'suite', 'ruleset'])
   report.require_installed()
   if output is not None:
     figures.require_format(Path(output))

@@ -49,7 +49,8 @@ def axes_of(result: Result) -> tuple[str, ...]:
   """What curves of a result can be drawn against; what is raced comes first."""
   raced = UNITS[result.rules.axis]
   others = [axis for axis in AXES[:3] if axis != raced]
-  own = result.outcomes[~result.outcomes.submission.isin(result.published)]
+  table = result.outcomes
+  own = table[~table.submission.isin(result.published) & (table.num_rows > 0)]
   if own.batch_size.isna().any() and not result.rules.suite.fixes_batch_size:
     others.remove('examples')
   return (raced, *others)

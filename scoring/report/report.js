@@ -99,7 +99,9 @@
 
   async function download({ view }, name) {
     const style = getComputedStyle(document.documentElement);
-    const svg = (await view.toSVG()).replace(/var\((--[\w-]+)\)/g, (_, role) => style.getPropertyValue(role).trim());
+    const back = '<rect width="100%" height="100%" fill="var(--back)"/>';
+    const svg = (await view.toSVG()).replace(/<svg[^>]*>/, (tag) => tag + back)
+      .replace(/var\((--[\w-]+)\)/g, (_, role) => style.getPropertyValue(role).trim());
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([svg], { type: 'image/svg+xml' }));
     link.download = `${name}.svg`;
