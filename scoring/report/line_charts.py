@@ -19,6 +19,8 @@ from scoring.report.chart_parts import (
 from scoring.report.colors import DASHES
 
 _LINE_WIDTH = 2.2
+# Without a format, Vega-Lite 6.4 takes a text from the wrong place near the pointer.
+_NAME = {'field': 'submission', 'type': 'nominal', 'format': ''}
 _MAX_OUTSIDE = 5  # names of lines that are beyond a chart
 _HIDDEN = {'filter': 'indexof(hidden, datum.submission) < 0'}
 _ZOOM = {
@@ -43,7 +45,7 @@ def profile(board: Mapping[str, Any], frame: Frame) -> Spec:
   y = quantity('drawn', 'share of workloads', [-0.03, 1.03])
   y['axis'] = {'format': '.0%', 'values': [0, 0.25, 0.5, 0.75, 1]}
   tooltip = [
-    {'field': 'submission'},
+    _NAME,
     {'field': 'ratio', 'format': '.2f', 'title': 'at most'},
     {'field': 'share', 'format': '.1%', 'title': 'share of workloads'},
   ]
@@ -73,8 +75,8 @@ def tuning(board: Mapping[str, Any], frame: Frame) -> Spec:
   x = quantity('trials', 'tuning trials in each study', [min(curves['k']), max(curves['k'])])
   x['axis'] = {'values': curves['k'], 'format': 'd'}
   x['scale']['padding'] = 12
-  y = quantity('score', 'expected score', [0, 1])
-  tooltip = [{'field': 'submission'}, {'field': 'trials'}, {'field': 'score', 'format': '.4f'}]
+  y = quantity('score', 'expected score', [-0.03, 1.03])
+  tooltip = [_NAME, {'field': 'trials'}, {'field': 'score', 'format': '.4f'}]
   line = {'type': 'line', 'strokeWidth': _LINE_WIDTH, 'clip': True}
   return _lines(
     board,
@@ -104,7 +106,7 @@ def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> S
   x = quantity('x', view['axis'], view['x_near'])
   y = quantity('drawn', view['metric'], view['y_near'])
   tooltip = [
-    {'field': 'submission'},
+    _NAME,
     {'field': 'x', 'title': view['axis'], 'format': ',.5~g'},
     {'field': 'middle', 'title': view['metric'], 'format': '.5~g'},
     {'field': 'low', 'title': 'lowest study', 'format': '.5~g'},
@@ -123,19 +125,7 @@ def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> S
   if view['target'] is not None:
     layers += _target(view, frame)
   if view['hits']:
-    hits = [{'submission': names[s], 'x': at, 'drawn': view['target']} for s, at in view['hits']]
-    layers.append(
-      {
-        'data': {'values': hits},
-        'transform': [_HIDDEN],
-        'mark': {**POINT, 'size': 100, 'stroke': frame.colors['back'], 'strokeWidth': 1.5},
-        'encoding': {
-          'x': x,
-          'y': y,
-          'tooltip': [{'field': 'submission'}, {'field': 'x', 'title': 'target reached at'}],
-        },
-      }
-    )
+    layers.append(_hits(view, names, x, y, frame))
   if view['outside']:
     layers.append(_remark([names[s] for s in view['outside']], frame))
   spec = _lines(
@@ -149,13 +139,9 @@ def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> S
     layers=layers,
   )
   spec['params'].append({'name': 'names', 'value': names})
-  low, high = view['y_far']
-  calculated = {'submission': 'names[datum.s]'} | {
-    drawn: f'clamp(datum.{name}, {low}, {high})'
-    for name, drawn in (('middle', 'drawn'), ('low', 'drawn_low'), ('high', 'drawn_high'))
-  }
-  spec['transform'][:0] = [{'calculate': text, 'as': name} for name, text in calculated.items()]
-  return {**spec, 'usermeta': {'x': view['x_all'], 'y': view['y_all']}}
+  spec['transform'] = [*_calculated(view), *spec['transform']]
+  spec['usermeta']['whole'] = [view['x_all'], view['y_all']]
+  return spec
 
 
 def dash(index: int) -> list[int]:
@@ -173,7 +159,10 @@ def _lines(
   height: int,
   layers: Sequence[Spec],
 ) -> Spec:
-  """A chart of a line for each submission, which `hidden` hides; the first layer is the lines."""
+  """A chart of a line for each submission, which `hidden` hides; the first layer is the lines.
+
+  `usermeta` tells the page which fields its zoom changes.
+  """
   names, inks = board['submissions'], colors.series(frame.colors)
   legend = {'title': None, 'symbolType': 'stroke', 'symbolStrokeWidth': 3, 'symbolSize': 300}
   legend['symbolOpacity'] = 1
@@ -195,6 +184,7 @@ def _lines(
     data=data,
     params=[{'name': 'hidden', 'value': []}],
     transform=[_HIDDEN],
+    usermeta={'zoom': [first['encoding'][axis]['field'] for axis in 'xy']},
     **sizes(frame, height),
     encoding={'color': {**by_name, 'scale': {'domain': names, 'range': inks}}},
     layer=[first, *others],
@@ -227,6 +217,28 @@ def _target(view: Mapping[str, Any], frame: Frame) -> list[Spec]:
     {**one, 'mark': rule, 'encoding': {**at, 'color': ink}},
     {**one, 'mark': text, 'encoding': {**at, **label, 'color': ink}},
   ]
+
+
+def _calculated(view: Mapping[str, Any]) -> list[Spec]:
+  """The names of submissions, and values as they are drawn, from the columns of the rows."""
+  low, high = view['y_far']
+  found = {'submission': 'names[datum.s]'} | {
+    drawn: f'clamp(datum.{name}, {low}, {high})'
+    for name, drawn in (('middle', 'drawn'), ('low', 'drawn_low'), ('high', 'drawn_high'))
+  }
+  return [{'calculate': text, 'as': name} for name, text in found.items()]
+
+
+def _hits(view: Mapping[str, Any], names: Sequence[str], x: Spec, y: Spec, frame: Frame) -> Spec:
+  """Dots where submissions reach the target."""
+  hits = [{'submission': names[s], 'x': at, 'drawn': view['target']} for s, at in view['hits']]
+  tooltip = [_NAME, {'field': 'x', 'title': 'target reached at'}]
+  return {
+    'data': {'values': hits},
+    'transform': [_HIDDEN],
+    'mark': {**POINT, 'size': 100, 'stroke': frame.colors['back'], 'strokeWidth': 1.5},
+    'encoding': {'x': x, 'y': y, 'tooltip': tooltip},
+  }
 
 
 def _remark(outside: Sequence[str], frame: Frame) -> Spec:

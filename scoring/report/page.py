@@ -12,6 +12,7 @@ from scoring.report import cell_charts, colors, figures, line_charts
 from scoring.report.chart_parts import Frame
 
 _FOLDER = Path(__file__).resolve().parent
+_MAX_UPRIGHT = 7  # columns of cells on an upright sheet of paper; more take a wide one
 _WIDE, _NARROW = 1150, 390  # pixels; the page gives lines the width that there is
 
 
@@ -32,6 +33,8 @@ def render(data: Mapping[str, Any]) -> str:
   return environment.get_template('report.html.j2').render(
     **{name: value for name, value in data.items() if name != 'charts'},
     **_columns(data),
+    num_workloads=len(board['workloads']),
+    wide_from=_MAX_UPRIGHT,
     has_curves=bool(drawn['curves']),
     has_verdicts='verdicts' in drawn['charts'],
     has_tuning='tuning' in drawn['charts'],

@@ -73,26 +73,18 @@
 
   // Zoom, for those who do not drag and scroll.
 
-  function fields(view) {
-    return Object.keys(view.getState().signals).filter((name) => name.startsWith('zoom_') && /^zoom_(x|ratio|drawn|trials|score)$/.test(name));
+  function zoom({ view, spec }, how) {
+    const names = spec.usermeta.zoom.map((field) => `zoom_${field}`);
+    const ranges = ['x', 'y'].map((axis) => view.scale(axis).domain());
+    names.forEach((name, i) => view.signal(name, zoomed(ranges[i], how, spec.usermeta.whole?.[i])));
+    view.run();
   }
 
-  function zoom({ view, spec }, how) {
-    const names = fields(view);
-    const [xName, yName] = names;
-    if (how === 'reset') names.forEach((name) => view.signal(name, null));
-    else if (how === 'all') {
-      view.signal(xName, spec.usermeta.x);
-      view.signal(yName, spec.usermeta.y);
-    } else {
-      const factor = how === 'in' ? 0.7 : 1 / 0.7;
-      for (const [name, axis] of [[xName, 'x'], [yName, 'y']]) {
-        const [low, high] = view.scale(axis).domain();
-        const middle = (low + high) / 2, half = factor * (high - low) / 2;
-        view.signal(name, [middle - half, middle + half]);
-      }
-    }
-    view.run();
+  function zoomed([low, high], how, whole) {
+    if (how === 'reset') return null;
+    if (how === 'all') return whole;
+    const half = (how === 'in' ? 0.7 : 1 / 0.7) * (high - low) / 2;
+    return [(low + high) / 2 - half, (low + high) / 2 + half];
   }
 
   // Downloads: a copy with every color written out, so that it looks the same elsewhere.

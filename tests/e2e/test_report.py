@@ -198,7 +198,8 @@ def shows_curves_of_every_workload(page) -> None:
 
 def shows_figures_near_the_pointer(page) -> None:
   middle = (
-    "const plot = document.querySelector('#profiles .plot'); plot.scrollIntoView();"
+    "const plot = document.querySelector('#profiles .plot');"
+    "plot.scrollIntoView({behavior: 'instant'});"
     'const box = plot.getBoundingClientRect();'
     'return [box.left + box.width / 2, box.top + box.height / 2]'
   )
@@ -206,7 +207,8 @@ def shows_figures_near_the_pointer(page) -> None:
   for distance in (0, 3):
     page.devtools('Input.dispatchMouseEvent', type='mouseMoved', x=x + distance, y=y)
   page.wait_for(
-    "return document.querySelector('#vg-tooltip-element.visible')?.textContent.includes('share')"
+    "const tip = document.querySelector('#vg-tooltip-element.visible')?.textContent ?? '';"
+    "return tip.includes('share') && /swift|middling|lost/.test(tip)"
   )
 
 

@@ -208,7 +208,7 @@ class TestPlots:
     with pytest.raises(UserError, match=r'these runs have 2. Choose one with --workloads: ogbg'):
       plots.draw('curves', *scored(runs, statistics=False))
     found = scored(runs, statistics=False, workloads=['ogbg'])
-    assert plots.draw('curves', *found, x='steps').spec['usermeta']['x'] == [0.0, 100.0]
+    assert plots.draw('curves', *found, x='steps').spec['usermeta']['whole'][0] == [0.0, 100.0]
 
   def test_examples_need_a_batch_size(self, runs):
     found = scored(runs, statistics=False, workloads=['ogbg'])
