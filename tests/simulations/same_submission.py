@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
-import math
 import subprocess
 import sys
 import time
@@ -72,10 +71,13 @@ def lines(result: Result) -> Iterator[str]:
   times = evidence.times[:, 0]
   for name, own in zip(result.submissions, times, strict=True):
     hits = own[np.isfinite(own)]
-    spread = np.log(hits).std(ddof=1) if len(hits) > 1 else math.nan
+    reached = f'{name}: {len(hits)} of {len(own)} studies reach the target'
+    if len(hits) < MIN_STUDIES:
+      yield reached
+      continue
     yield (
-      f'{name}: {len(hits)} of {len(own)} studies reach the target; cost-adjusted steps '
-      f'{hits.min(initial=math.inf):.1f} to {hits.max(initial=0):.1f}, spread of logs {spread:.3f}'
+      f'{reached}; cost-adjusted steps {hits.min():.1f} to {hits.max():.1f}, spread of logs '
+      f'{np.log(hits).std(ddof=1):.3f}'
     )
   num_studies = times.shape[-1]
   if len(times) != 2 or num_studies < MIN_STUDIES:
