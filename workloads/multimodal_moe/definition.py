@@ -158,7 +158,7 @@ _QUICK_DATA = DigitQuestions()
 _QUICK = WorkloadDefinition(
   name='quick_moe',
   task='multimodal_moe',
-  summary='Questions about images of digits, small mixture of experts: accuracy of answers',
+  summary='Questions about images of digits, small mixture of experts: loss of answers',
   dataset='digit_questions',
   bundled=True,
   model=SparseDecoder(
@@ -176,8 +176,8 @@ _QUICK = WorkloadDefinition(
   data=_QUICK_DATA,
   loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
   metrics=_METRICS + _ROUTER_METRICS,
-  target=Target(metric='accuracy', direction='max', validation=0.9, test=0.9, provisional=True),
-  suites={'quick': Budget(step_hint=400, max_steps=400, eval_period_steps=20)},
+  target=Target(metric='loss', direction='min', validation=0.7, test=0.7),
+  suites={'quick': Budget(step_hint=134, max_steps=400, eval_period_steps=3)},
   splits=Splits(train=48_000, eval_train=120, validation=360, test=360),
   batch_sizes=BatchSizes(train=32, eval=120),
   smoke=Smoke(model=_SMOKE_MODEL, data=replace(_QUICK_DATA, row_length=16)),
@@ -201,7 +201,7 @@ _DIGITS = replace(
   _QUICK,
   name='digits_moe',
   base='',
-  summary='Questions about written and spoken digits, mixture of experts: accuracy of answers',
+  summary='Questions about written and spoken digits, mixture of experts: loss of answers',
   dataset='spoken_and_written_digits',
   bundled=False,
   model=SparseDecoder(
@@ -217,7 +217,7 @@ _DIGITS = replace(
     init_stddev=0.1,
   ),
   data=_DIGITS_DATA,
-  target=Target(metric='accuracy', direction='max', validation=0.9, test=0.8, provisional=True),
+  target=Target(metric='loss', direction='min', validation=0.5, test=0.5, provisional=True),
   suites={'lite': Budget(step_hint=3_600, max_steps=3_600, eval_period_steps=180)},
   splits=Splits(train=240_000, eval_train=350, validation=700, test=700),
   batch_sizes=BatchSizes(train=32, eval=56),
