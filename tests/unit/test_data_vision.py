@@ -96,12 +96,10 @@ def pixels(definition, inputs):
 
 
 def shift_of(image, shifted):
-  """Returns a crop of the image with a border of two zeros that is the shifted one, (row, column)."""
+  """Returns (row, column) of the shifted image within the image with a border of two zeros."""
   padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
   places = [(y, x) for y in range(5) for x in range(5)]
-  return next(
-    (y, x) for y, x in places if np.array_equal(padded[y : y + 8, x : x + 8], shifted)
-  )
+  return next((y, x) for y, x in places if np.array_equal(padded[y : y + 8, x : x + 8], shifted))
 
 
 def _digits_file():

@@ -262,7 +262,7 @@ class TestTensorFlowDatasets:
   def test_text_that_is_not_utf8_is_told_with_its_example(self, built, tmp_path):
     for name in ('tiny_wmt17', 'tiny_wmt14'):
       version = f'{name}/de-en/1.0.0'
-      folder = tiny_texts.as_tf_records(built / version, tmp_path / 'source' / version)
+      folder = tf_record_files.as_tf_records(built / version, tmp_path / 'source' / version)
     (path,) = folder.glob('*validation*')
     path.write_bytes(path.read_bytes().replace(b'auf', b'a\xfcf', 1))
     said = (

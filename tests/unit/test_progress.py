@@ -54,9 +54,7 @@ def test_examples_a_second_are_of_the_batch_size_that_the_submission_asked_for(t
 def test_an_earlier_evaluation_is_shown_with_its_step(tmp_path, capsys):
   """Regression: a line paired the present step with an older evaluation."""
   row = {'validation/loss': 0.25, 'global_step': 15}
-  assert 'step 20  validation loss 0.25 at step 15 (target' in line_of(
-    tmp_path, capsys, eval=row
-  )
+  assert 'step 20  validation loss 0.25 at step 15 (target' in line_of(tmp_path, capsys, eval=row)
   now = {**row, 'global_step': 20}
   assert 'validation loss 0.25 (target' in line_of(tmp_path, capsys, eval=now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from algorithmic_efficiency.benchmark.definition import (
   BatchSizes,
@@ -218,27 +218,21 @@ _CHANGES = {
 
 
 # Validation and test targets of the calibrated variants. The time to target of the others varies
-# over seeds by more than the rules allow.
+# over seeds by more than the rules allow, so theirs stay provisional.
 _QUICK_TARGETS = {'untied': (4.99777, 4.96348), 'relu2': (3.96959, 3.95133)}
 
 
 def _variants(
   base: WorkloadDefinition, targets: Mapping[str, tuple[float, float]] | None = None
 ) -> list[WorkloadDefinition]:
-  """Returns the variants of a workload.
-
-  One without a target has its base's, provisional. It is in no suite if others have targets.
-  """
+  """Returns the variants of a workload; one without a target has its base's, provisional."""
   subject, _, metric = base.summary.partition(':')
   found = []
   for suffix, (text, change) in _CHANGES.items():
     name = f'{base.name}_{suffix}'
     target = replace(base.target, provisional=True)
     source = f'that of {base.name}, not calibrated for this variant'
-    more: dict[str, Any] = {}
-    if targets is not None and suffix not in targets:
-      more['suites'] = {}
-    elif targets is not None:
+    if targets is not None and suffix in targets:
       validation, test = targets[suffix]
       target = replace(base.target, validation=validation, test=test)
       source = f'calibration/{name}_jax.md, with which {name}_pytorch.md agrees'
@@ -252,7 +246,6 @@ def _variants(
         target=target,
         target_source=source,
         output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
-        **more,
       )
     )
   return found

@@ -168,9 +168,7 @@ def _timing(race: Race, group: Sequence[TrialConfig], to_run: frozenset[str]) ->
   submissions = ','.join(sorted({config.submission for config in group}))
   return RaceJob(
     name=f'steps of {submissions} on {one.workload} ({one.framework}), study {one.study}',
-    job=_StepCosts(
-      configs=group, runs=race.folder.resolve(), anew=race.overwrite, to_run=to_run
-    ),
+    job=_StepCosts(configs=group, runs=race.folder.resolve(), anew=race.overwrite, to_run=to_run),
     framework=one.framework,
     is_trial=False,
     at_most_sec=TIMING_SEC,
