@@ -162,6 +162,9 @@ class Mixed:
 class OneAfterTheOther:
   """One pass over the sources of a mixture in order; the last batch is padded.
 
+  The first batch is a fair sample of all examples, evenly spaced, since a partial evaluation looks
+  at it alone.
+
   Args:
     num_examples: fewer examples than there are come from evenly spaced positions.
   """
@@ -176,11 +179,14 @@ class OneAfterTheOther:
     self._batch_size = batch_size
     self._shard = shard
     self._hash = _hash(mixture)
+    num_sampled = min(batch_size, num_examples)
+    sample = (2 * np.arange(num_sampled) + 1) * num_examples // (2 * num_sampled)
+    self._order = np.concatenate([sample, np.delete(np.arange(num_examples), sample)])
 
   def rows(self, batch: int) -> ShardRows:
     positions = np.arange(*bounds(batch, self._batch_size, (0, 1)), dtype=np.int64)
     weights = (positions < self._num_examples).astype(np.float32)
-    positions = np.minimum(positions, self._num_examples - 1)
+    positions = self._order[np.minimum(positions, self._num_examples - 1)]
     positions = positions * int(self._ends[-1]) // self._num_examples
     parts = np.searchsorted(self._ends, positions, side='right').astype(np.int64)
     starts = np.concatenate([[0], self._ends[:-1]])

@@ -88,8 +88,17 @@ def test_evaluation_passes_over_the_sources_in_their_order_and_pads():
   )
   weights = np.concatenate([one.weights for one in rows])
   assert weights.sum() == 1107 and (weights[:1107] == 1).all()
-  assert indices[:107].tolist() == [*range(100), *range(7)] and indices[1106] == 999
   assert np.bincount(parts[:1107]).tolist() == [100, 7, 1000]
+  assert len({*zip(parts.tolist(), indices.tolist(), strict=True)}) == 1107
+  after = list(zip(parts[600:1107].tolist(), indices[600:1107].tolist(), strict=True))
+  assert after == sorted(after)
+
+
+def test_the_first_batch_of_an_evaluation_is_a_fair_sample():
+  """A partial evaluation looks at it alone."""
+  rows = OneAfterTheOther(mixture(), 1107, batch_size=111).rows(0)
+  assert np.abs(np.bincount(rows.parts) - np.array([10, 0.7, 100])).max() <= 1
+  assert np.ptp(rows.indices[rows.parts == 2]) > 980
 
 
 def test_a_part_of_an_evaluation_has_the_same_share_of_each_source():

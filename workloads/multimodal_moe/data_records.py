@@ -153,8 +153,9 @@ class LogMel:
         raise ValueError(f'{name} must be positive; it is {getattr(self, name)}.')
     if not 1 <= self.window_length <= self.num_fft or self.hop_length < 1:
       raise ValueError(
-        'A window must have a sample and fit in the Fourier transform, and a hop must have a '
-        f'sample; they have {self.window_length}, {self.num_fft} and {self.hop_length}.'
+        'Windows and hops must have a sample at least, and windows fit in the Fourier transform; '
+        f'a window has {self.window_length}, the transform {self.num_fft}, and a hop '
+        f'{self.hop_length}.'
       )
 
   @property
