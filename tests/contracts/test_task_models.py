@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -375,7 +376,7 @@ def test_the_loss_is_that_of_a_plain_reference(small, mask, label_smoothing):
   returned, *_ = evaluate(with_weights(batch, [1] * 8))
   logits = 5 * array_of(returned)
   auxiliary = getattr(returned, 'auxiliary', None)
-  returned = logits if auxiliary is None else returned._replace(logits=logits)
+  returned = logits if auxiliary is None else replace(returned, logits=logits)
   found = dict(model.loss(batch['targets'], returned, mask, label_smoothing))
   assert ('parts' in found) == (auxiliary is not None)
   parts = found.pop('parts', {})

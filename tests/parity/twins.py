@@ -212,7 +212,7 @@ def with_torch(
 
 def _plain(logits: Any) -> Tree:
   """What forward returns, without the type that a framework has for auxiliary losses."""
-  return logits._asdict() if hasattr(logits, 'auxiliary') else logits
+  return vars(logits) if hasattr(logits, 'auxiliary') else logits
 
 
 def distances(actual: Tree, expected: Tree) -> list[float]:
