@@ -42,7 +42,7 @@ MAX_IDLE_STOPS = 3
 _EXIT_FAILED = 1
 _STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 _PORTS = (20_000, 12_000)  # as in `backends.ports`: the first, and how many
-_WORD_SEC = 3.0  # for another process of the trial to say why it has failed
+_WORD_SEC = 15.0  # for another process of the trial to say why it has failed
 
 
 @dataclass(frozen=True, kw_only=True)
