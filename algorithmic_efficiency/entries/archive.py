@@ -117,7 +117,9 @@ def unpack(path: Path, folder: Path) -> dict[str, FileHash]:
       return _unpacked(file, folder)
   except OSError as error:
     raise errors.UserError(f'{path} could not be read: {error.strerror}.') from None
-  except zipfile.BadZipFile as error:
+  except UnicodeDecodeError:
+    raise RefusedError('archive', 'package', 'A name in it is not valid UTF-8.') from None
+  except (zipfile.BadZipFile, NotImplementedError) as error:
     raise errors.UserError(f'An entry is a zip file; {path} is none ({error}).') from None
 
 

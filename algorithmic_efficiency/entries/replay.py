@@ -175,12 +175,16 @@ def _variations(config: TrialConfig) -> list[TrialConfig]:
 
 def _differences(record: TrialRecord, again: TrialRecord) -> tuple[str, ...]:
   """What sets the machine of a replay apart from that of the trial, in words."""
-  before, now = (one.environment.get('devices', {}) for one in (record, again))
-  found = []
-  for name in ('platform', 'device_kind', 'num_devices', 'num_threads', 'versions'):
-    if before.get(name) != now.get(name):
-      found.append(f'{name} {before.get(name)}, here {now.get(name)}')
-  return tuple(found)
+  before, now = (
+    {'cpu_model': one.environment.get('cpu_model'), **one.environment.get('devices', {})}
+    for one in (record, again)
+  )
+  names = ('cpu_model', 'platform', 'device_kind', 'num_devices', 'num_threads', 'versions')
+  return tuple(
+    f'{name} {before.get(name)}, here {now.get(name)}'
+    for name in names
+    if before.get(name) != now.get(name)
+  )
 
 
 def _compared(one: EntryTrial, logs: Sequence[Log], differs: tuple[str, ...]) -> Replay:

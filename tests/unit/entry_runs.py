@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from algorithmic_efficiency import seeds
 from algorithmic_efficiency.benchmark import registry, search_space
+from algorithmic_efficiency.benchmark.definition import Target
 from algorithmic_efficiency.clock import BUCKETS
 from algorithmic_efficiency.results import files, measurements
 from algorithmic_efficiency.results.measurements import RunLog
@@ -131,16 +134,25 @@ def _due(period: int, most: int) -> Iterator[int]:
   yield most
 
 
-def _row(target: Any, buckets: Mapping[str, float], step: int, hit: bool, random: Any) -> dict:
+def at_target(target: Target) -> dict[str, float]:
+  """Metrics that reach a target."""
+  values = {'validation': target.validation, 'test': target.test}
+  return {f'{split}/{target.metric}': v for split, v in values.items() if v is not None}
+
+
+def _row(
+  target: Target,
+  buckets: Mapping[str, float],
+  step: int,
+  is_hit: bool,
+  random: np.random.Generator,
+) -> dict[str, float]:
   sign = 1.0 if target.direction == 'max' else -1.0
-  row = {}
-  for split, value in (('validation', target.validation), ('test', target.test)):
-    distance = 0.0 if hit else 0.1 + 0.1 * random.random()
-    row[f'{split}/{target.metric}'] = value * (1 - sign * distance)
-    row[f'{split}/loss'] = 1.0 + random.random()
+  distance = 0.0 if is_hit else sign * (0.1 + 0.1 * random.random())
   submission_sec = buckets['data'] + buckets['update']
   return {
-    **row,
+    **{f'{split}/loss': 1.0 + random.random() for split in ('validation', 'test')},
+    **{name: value * (1 - distance) for name, value in at_target(target).items()},
     'score': submission_sec,
     'total_duration': sum(buckets.values()),
     'accumulated_submission_time': submission_sec,

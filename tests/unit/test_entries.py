@@ -17,6 +17,7 @@ from entry_package import Package
 from entry_runs import NAME, ROOT_SEED, SUITE
 
 from algorithmic_efficiency import errors, seeds
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import main
 from algorithmic_efficiency.entries import archive, manifest
 from algorithmic_efficiency.entries.pack import Packed, Packing, pack
@@ -249,7 +250,8 @@ def target_claimed(package: Package) -> None:
 
 def target_reached_in_a_row(package: Package) -> None:
   def reach(records: list[dict[str, Any]]) -> None:
-    evals(records)[6].update({'validation/accuracy': 0.99, 'test/accuracy': 0.99})
+    target = registry.workload('quick_vision', registry.suite(SUITE).name).target
+    evals(records)[6].update(entry_runs.at_target(target))
 
   package.log(TRIAL, reach)
 
@@ -493,6 +495,23 @@ def test_a_file_that_is_no_package_is_refused_and_nothing_is_left(
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path):
   package = written(tmp_path / 'entry.zip', [('runs/a', b'1'), ('runs/a', b'2')])
   assert 'stands twice' in report_of(package).findings[0].text
+
+
+@pytest.mark.parametrize(('name', 'coded'), [('aé', b'a\xff\xfe'), ('abc', b'a\x82c')])
+def test_a_name_in_another_encoding_is_refused(name: str, coded: bytes, tmp_path: Path):
+  """Broken UTF-8, and a name in the code page of DOS."""
+  package = written(tmp_path / 'entry.zip', [(f'runs/{name}', b'')])
+  package.write_bytes(package.read_bytes().replace(name.encode(), coded))
+  assert 'UTF-8' in refusals(report_of(package))['archive'][0]
+
+
+def test_an_encrypted_file_is_refused(home: Path, tmp_path: Path):
+  package = tmp_path / 'entry.zip'
+  content = bytearray((home / 'entry.zip').read_bytes())
+  for sign, place in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+    content[content.index(sign) + place] |= 1
+  package.write_bytes(content)
+  assert 'encrypted' in refusals(report_of(package))['archive'][0]
 
 
 def test_data_before_the_first_file_are_refused(home: Path, tmp_path: Path):
