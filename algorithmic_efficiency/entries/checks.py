@@ -18,6 +18,7 @@ from algorithmic_efficiency.entries.trials import EntryTrial, Rules
 from algorithmic_efficiency.entries.verdict import Finding, Severity
 from algorithmic_efficiency.experiments.check import source, submission_info
 from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.results.submission_info import FILE as INFO_FILE
 from algorithmic_efficiency.results.trial_record import Point, TrialRecord
 from algorithmic_efficiency.trial import submission as submissions
 from scoring.notes import KINDS as NOTES
@@ -131,11 +132,11 @@ def _below(folder: Path, where: str) -> str:
 
 @as_check('info')
 def info(entry: Entry, found: Found) -> Iterator[Finding]:
-  path = entry.code.folder / submission_info.FILE
+  path = entry.code.folder / INFO_FILE
   if not path.is_file():
-    yield found('refused', CODE, f'{submission_info.FILE} is missing.')
+    yield found('refused', CODE, f'{INFO_FILE} is missing.')
   for finding in submission_info.findings(path):
-    yield found('refused', submission_info.FILE, finding.text)
+    yield found('refused', INFO_FILE, finding.text)
 
 
 @as_check('code')

@@ -19,6 +19,7 @@ from algorithmic_efficiency.entries.trials import EntryTrial
 from algorithmic_efficiency.entries.verdict import RefusedError
 from algorithmic_efficiency.experiments.check import submission_info
 from algorithmic_efficiency.results import files, race_files
+from algorithmic_efficiency.results.submission_info import FILE as INFO_FILE
 from algorithmic_efficiency.trial import submission as submissions
 from scoring.layout import FoundTrial
 from scoring.load import race_of
@@ -169,10 +170,10 @@ def _code(entry: str, ruleset: Ruleset) -> SubmissionFolder:
 
 
 def _check_info(folder: SubmissionFolder) -> None:
-  path = folder.folder / submission_info.FILE
+  path = folder.folder / INFO_FILE
   if not path.is_file():
     raise errors.UserError(
-      f'An entry needs {submission_info.FILE}, which says who made it; {folder.folder} has none. '
+      f'An entry needs {INFO_FILE}, which says who made it; {folder.folder} has none. '
       '`algoeff new submission NAME` writes one to fill in.'
     )
   for finding in submission_info.findings(path):
