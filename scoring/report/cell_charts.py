@@ -133,10 +133,10 @@ def verdicts(board: Mapping[str, Any], frame: Frame) -> Spec:
     description=f'Verdicts of {len(names)} submissions against each other. The list below holds '
     'the same in sentences.',
     data={'values': cells},
-    width={'step': max(22, (frame.width - 160) // len(names)) if frame.is_narrow else 68},
+    width={'step': max(16, (frame.width - 190) // len(names)) if frame.is_narrow else 68},
     height={'step': 34},
     encoding={
-      'x': _heads_axis('other', names),
+      'x': _heads_axis('other', names, upright=frame.is_narrow),
       'y': _names_axis('submission', names, frame),
     },
     layer=[_tile(fill, tooltip, frame), _text('mark' if frame.is_narrow else 'shown')],
@@ -153,9 +153,10 @@ def _names_axis(field: str, names: Sequence[str], frame: Frame) -> Spec:
   return {'field': field, 'type': 'nominal', 'sort': names, 'title': None, 'axis': axis}
 
 
-def _heads_axis(field: str, names: Sequence[str]) -> Spec:
-  """Names above the columns, slanted."""
-  axis: Spec = {'orient': 'top', 'labelAngle': -35, 'labelAlign': 'left', 'labelLimit': 190}
+def _heads_axis(field: str, names: Sequence[str], *, upright: bool = False) -> Spec:
+  """Names above the columns, slanted, or upright where columns are narrow."""
+  angle = -90 if upright else -35
+  axis: Spec = {'orient': 'top', 'labelAngle': angle, 'labelAlign': 'left', 'labelLimit': 190}
   axis |= {'domain': False, 'ticks': False}
   return {'field': field, 'type': 'nominal', 'sort': names, 'title': None, 'axis': axis}
 
