@@ -156,7 +156,7 @@ def _names_axis(field: str, names: Sequence[str], frame: Frame) -> Spec:
 def _heads_axis(field: str, names: Sequence[str], *, upright: bool = False) -> Spec:
   """Names above the columns, slanted, or upright where columns are narrow."""
   angle = -90 if upright else -35
-  axis: Spec = {'orient': 'top', 'labelAngle': angle, 'labelAlign': 'left', 'labelLimit': 190}
+  axis: Spec = {'orient': 'top', 'labelAngle': angle, 'labelAlign': 'left', 'labelLimit': 220}
   axis |= {'domain': False, 'ticks': False}
   return {'field': field, 'type': 'nominal', 'sort': names, 'title': None, 'axis': axis}
 
