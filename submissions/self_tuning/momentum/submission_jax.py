@@ -15,11 +15,11 @@ from algorithmic_efficiency.training.options import StepOptions
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
 _POINT = SimpleNamespace(
-  learning_rate=0.4394877561366806,
-  one_minus_beta1=0.07113602458522507,
+  learning_rate=0.03463678835820471,
+  one_minus_beta1=0.037191136155013335,
   warmup_factor=0.05,
-  weight_decay=9.611851572925426e-07,
-  label_smoothing=0.2,
+  weight_decay=2.318378809941183e-06,
+  label_smoothing=0.0,
   dropout_rate=0.0,
   decay_steps_factor=0.9,
   end_factor=0.001,

@@ -15,14 +15,14 @@ from algorithmic_efficiency.training.options import StepOptions
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
 _POINT = SimpleNamespace(
-  learning_rate=0.4394877561366806,
-  one_minus_beta1=0.07113602458522507,
+  learning_rate=0.09447024589646937,
+  one_minus_beta1=0.009163790082062216,
   warmup_factor=0.05,
-  weight_decay=9.611851572925426e-07,
-  label_smoothing=0.2,
+  weight_decay=8.01423308682598e-06,
+  label_smoothing=0.0,
   dropout_rate=0.0,
   decay_steps_factor=0.9,
-  end_factor=0.001,
+  end_factor=0.01,
 )
 _OPTIONS = StepOptions.of(_POINT)
 
