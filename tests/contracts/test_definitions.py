@@ -98,7 +98,9 @@ def test_probes_have_examples_metrics_and_a_summary(definition):
 def test_a_variant_differs_from_its_base_and_shares_its_data(definition):
   base = registry.workload(definition.base)
   assert not base.is_variant and base.task == definition.task
-  assert definition.dataset == base.dataset and definition.splits == base.splits
+  assert definition.dataset == base.dataset
+  # Other data, such as longer examples, may be fewer.
+  assert definition.splits == base.splits or definition.data != base.data
   assert definition.content_hash() != base.content_hash()
   assert (definition.model, definition.data) != (base.model, base.data)
   assert type(definition.model) is type(base.model)

@@ -324,7 +324,7 @@ def test_only_sources_that_are_asked_for_are_read():
   assert set(read) == {700}
 
 
-@pytest.mark.parametrize(('num_cpus', 'expected'), [(1, 0), (2, 1), (6, 5), (9, 8), (64, 8)])
+@pytest.mark.parametrize(('num_cpus', 'expected'), [(1, 0), (2, 1), (6, 5), (13, 12), (64, 12)])
 def test_the_number_of_workers_leaves_a_core_to_training(num_cpus, expected):
   assert streams.num_workers(task(), ROOT, num_cpus) == expected
   assert streams.num_workers(task(), None, num_cpus) == 0  # generated examples are arrays
