@@ -24,7 +24,7 @@ DECLARED := pyproject.toml constraints.txt
 PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-long test-cluster test-container bench lint types rules clean
+.PHONY: help demo install test test-slow test-long test-cluster test-container docs bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on two small real data sets (about five minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
@@ -32,9 +32,10 @@ help:
 	@echo 'make test-long  run many kills, full sizes and long races (an hour; before work is called done)'
 	@echo 'make test-cluster  run races on a SLURM of its own (apt install slurm-wlm munge; half an hour)'
 	@echo 'make test-container  build an image and run a trial in it (apt install buildah debootstrap)'
+	@echo 'make docs    build the pages into build/docs, without a network (seconds)'
 	@echo 'make bench, lint, types: measurements, linter, type checker'
 	@echo 'make install    install what the tests need, and nothing else'
-	@echo 'make rules   write the tables of RULES.md anew'
+	@echo 'make rules   write the tables of RULES.md and README.md anew'
 	@echo 'make clean   remove what these commands made, but for results'
 
 $(BIN)/python:
@@ -56,6 +57,11 @@ endif
 	$(INSTALL) -e '.[jax,torch,quick,audio,data,text,report,monitor,slurm,dev]'
 	@touch '$@' '$(VENV)/.installed-demo'
 
+$(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
+	@echo 'Installing into $(VENV); this takes half a minute or more.'
+	$(INSTALL) -e '.[docs]'
+	@touch '$@'
+
 demo: $(VENV)/.installed-demo
 	'$(BIN)/algoeff' bench --suite quick --submissions nadamw,nesterov --ruleset self --frameworks jax \
 	  --studies 3 --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite
@@ -76,6 +82,10 @@ test-cluster: $(VENV)/.installed-test
 
 test-container: $(VENV)/.installed-test
 	'$(BIN)/python' -m pytest -n 0 -m container --durations 10
+
+docs: $(VENV)/.installed-docs
+	'$(BIN)/sphinx-build' --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@echo 'build/docs/index.html'
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; '$(BIN)/python' "$$script"; done

@@ -60,9 +60,10 @@ BAD_START = re.compile(r'(?:of|where|whether)\b', re.I)
 
 PAGES = (
   *('README.md', 'RULES.md', 'CONTRIBUTING.md'),
+  *sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'docs').glob('*.md')),
   *sorted(
     str(path.relative_to(ROOT))
-    for folder in (*OURS, 'tests')
+    for folder in (*OURS, 'examples', 'tests')
     for path in (ROOT / folder).rglob('README.md')
   ),
 )
@@ -107,7 +108,7 @@ def test_a_page_is_in_plain_words(name: str):
   assert not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize('name', ['README.md', 'RULES.md'])
+@pytest.mark.parametrize('name', [page for page in PAGES if '/' not in page or page[:5] == 'docs/'])
 def test_the_sentences_of_a_page_are_short_on_average(name: str):
   assert mean_words(prose.page(ROOT / name)) <= MAX_MEAN_WORDS
 

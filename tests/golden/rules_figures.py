@@ -1,9 +1,9 @@
-"""Writes the tables of RULES.md from the suites, definitions and errors: `make rules`."""
+"""Writes the tables of RULES.md and README.md from suites, definitions and errors: `make rules`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from algorithmic_efficiency.benchmark import registry
@@ -11,18 +11,17 @@ from algorithmic_efficiency.benchmark.check_rules import KINDS
 from algorithmic_efficiency.benchmark.definition import Budget, Target, WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import SUITES, Ruleset, Suite
 
-RULES = Path(__file__).resolve().parents[2] / 'RULES.md'
+ROOT = Path(__file__).resolve().parents[2]
 _AXES = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
 
 
-def updated(text: str) -> str:
-  """The text with each marker followed by its table, whatever stood there before."""
-  tables = {'suites': suites(), 'checks': checks(), 'budgets': budgets()}
-  for marker, lines in tables.items():
+def updated(page: str, text: str) -> str:
+  """The text of a page with each marker followed by its table, whatever stood there before."""
+  for marker, rows in TABLES[page].items():
     block = re.compile(rf'<!-- {marker} -->\n(?:.*?<!-- end of {marker} -->\n)?', re.DOTALL)
     if not block.search(text):
-      raise ValueError(f'{RULES.name} has lost its marker <!-- {marker} -->.')
-    table = '\n'.join(lines)
+      raise ValueError(f'{page} has lost its marker <!-- {marker} -->.')
+    table = '\n'.join(rows())
     fresh = f'<!-- {marker} -->\n\n{table}\n\n<!-- end of {marker} -->\n'
     text = block.sub(lambda _, fresh=fresh: fresh, text, count=1)
   return text
@@ -90,6 +89,35 @@ def checks() -> Iterator[str]:
   yield from _table(('id', 'is', 'found by', 'what', 'remedy'), rows)
 
 
+def runs() -> Iterator[str]:
+  """What of each suite can be raced, what awaits a target, and what has no code yet."""
+  suites_of: dict[tuple[str, ...], list[str]] = {}
+  for suite in SUITES.values():
+    suites_of.setdefault(tuple(map(_names, _by_state(suite.name))), []).append(suite.name)
+  yield from _table(
+    ('suites', 'run, target set', 'run, target not calibrated', 'only defined'),
+    [(_names(names), *states) for states, names in suites_of.items()],
+  )
+
+
+def _by_state(suite_name: str) -> tuple[list[str], list[str], list[str]]:
+  scored, provisional, defined = [], [], []
+  for name, definition in registry.members(suite_name).items():
+    if definition.suites[suite_name].role != 'base':
+      continue
+    if not registry.is_runnable(definition):
+      defined.append(name)
+    elif definition.target.provisional:
+      provisional.append(name)
+    else:
+      scored.append(name)
+  return scored, provisional, defined
+
+
+def _names(names: Sequence[str]) -> str:
+  return ', '.join(f'`{name}`' for name in names) or 'none'
+
+
 def _runs(suite: Suite, num_workloads: int) -> str:
   def trials(ruleset: Ruleset) -> int:
     tuning = suite.tuning[ruleset]
@@ -130,5 +158,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
     yield f'| {" | ".join(row)} |'
 
 
+TABLES: Mapping[str, Mapping[str, Callable[[], Iterator[str]]]] = {
+  'RULES.md': {'suites': suites, 'checks': checks, 'budgets': budgets},
+  'README.md': {'runs': runs},
+}
+
 if __name__ == '__main__':
-  RULES.write_text(updated(RULES.read_text()))
+  for name in TABLES:
+    (ROOT / name).write_text(updated(name, (ROOT / name).read_text()))
