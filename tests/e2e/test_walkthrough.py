@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import pages
 import pytest
 
 from algorithmic_efficiency.results import trial_record
@@ -17,17 +13,11 @@ pytest.importorskip('jax')
 
 ROOT = Path(__file__).parents[2]
 TASK = 'my_tasks/workloads/spirals'
-PROGRAMS = {
-  'algoeff': [sys.executable, '-m', 'algorithmic_efficiency'],
-  '.venv/bin/python': [sys.executable],
-}
 
 
 @pytest.fixture(scope='module')
 def walkthrough() -> str:
-  text = (ROOT / 'CONTRIBUTING.md').read_text()
-  [section] = re.findall(r'^### From an empty folder to a race\n(.*?)^##', text, re.M | re.S)
-  return section
+  return pages.section('CONTRIBUTING.md', 'From an empty folder to a race')
 
 
 @pytest.fixture(scope='module')
@@ -37,9 +27,7 @@ def checkout(walkthrough: str, tmp_path_factory: pytest.TempPathFactory) -> Path
   for name in ('tests', 'pyproject.toml', 'CONTRIBUTING.md'):
     (folder / name).symlink_to(ROOT / name)
   (folder / TASK).mkdir(parents=True)
-  for name, text in re.findall(r'^```python\n# (\w+\.py)\n(.*?)^```$', walkthrough, re.M | re.S):
-    (folder / TASK / name).write_text(text)
-  assert {file.name for file in (folder / TASK).iterdir()} == {
+  assert pages.write_files(walkthrough, folder / TASK) == {
     'definition.py',
     'data.py',
     'model_jax.py',
@@ -47,28 +35,12 @@ def checkout(walkthrough: str, tmp_path_factory: pytest.TempPathFactory) -> Path
   return folder
 
 
-def commands(walkthrough: str) -> list[list[str]]:
-  text = re.sub(r'^```.*?^```$', '', walkthrough, flags=re.M | re.S)
-  lines = re.sub(r'\\\n\s*', '', text).splitlines()
-  return [shlex.split(line) for line in lines if line.startswith('    ')]
-
-
 @pytest.mark.slow
 def test_from_an_empty_folder_to_a_race(walkthrough: str, checkout: Path):
-  for program, *arguments in commands(walkthrough):
-    done = subprocess.run(
-      [*PROGRAMS[program], *arguments],
-      cwd=checkout,
-      env={**os.environ, 'PYTHONPATH': str(ROOT)},
-      capture_output=True,
-      text=True,
-      stdin=subprocess.DEVNULL,
-      timeout=300,
-      check=False,
-    )
-    assert done.returncode == 0, (arguments, done.stdout + done.stderr)
-    if 'pytest' in arguments:
-      assert int(done.stdout.split(' passed')[0].split()[-1]) > 20
+  for environment, words in pages.commands(walkthrough):
+    output = pages.run(environment, words, checkout)
+    if 'pytest' in words:
+      assert int(output.split(' passed')[0].split()[-1]) > 20
   records = [
     trial_record.read_trial(file.parent)
     for file in (checkout / 'spirals_race').rglob(trial_record.TRIAL_FILE)
@@ -79,7 +51,6 @@ def test_from_an_empty_folder_to_a_race(walkthrough: str, checkout: Path):
 
 def test_the_walkthrough_shows_a_smoke_run_contract_tests_and_a_race(walkthrough: str):
   verbs = [
-    arguments[0] if program == 'algoeff' else 'pytest'
-    for program, *arguments in commands(walkthrough)
+    words[1] if words[0] == 'algoeff' else 'pytest' for _, words in pages.commands(walkthrough)
   ]
   assert verbs == ['run', 'pytest', 'bench']
