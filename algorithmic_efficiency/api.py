@@ -1,9 +1,11 @@
 """The command line from Python, for notebooks.
 
-from algorithmic_efficiency import api
+For example::
 
-[trial] = api.run('quick_vision', framework='jax', submission='nadamw', ruleset='self')
-trial.rows().plot(x='global_step', y='validation/accuracy')
+    from algorithmic_efficiency import api
+
+    [trial] = api.run('quick_vision', framework='jax', submission='nadamw', ruleset='self')
+    trial.rows().plot(x='global_step', y='validation/accuracy')
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 
 myst_heading_anchors = 3
 default_role = 'literal'  # docstrings have code in single backticks
+napoleon_use_ivar = True  # documented fields are no members of their own
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
-autodoc_class_signature = 'separated'
 
 html_theme = 'furo'
 html_title = 'algoeff'
