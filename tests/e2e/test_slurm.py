@@ -36,6 +36,7 @@ ROWS = 5
 pytestmark = [
   pytest.mark.long,
   pytest.mark.cluster,
+  pytest.mark.timeout(1800),
   pytest.mark.skipif(
     bool(clusters.missing_programs()),
     reason=f'not installed: {", ".join(clusters.missing_programs())} (slurm-wlm, munge)',
