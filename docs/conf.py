@@ -17,6 +17,7 @@ include_patterns = [
   'docs/*.md',
   'docker/README.md',
   'examples/*/README.md',
+  'organizers/README.md',
   'scoring/README.md',
   'submissions/*/*/README.md',
   'tests/README.md',

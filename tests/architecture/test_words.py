@@ -63,7 +63,7 @@ PAGES = (
   *sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'docs').glob('*.md')),
   *sorted(
     str(path.relative_to(ROOT))
-    for folder in (*OURS, 'examples', 'tests')
+    for folder in (*OURS, 'docker', 'examples', 'organizers', 'tests')
     for path in (ROOT / folder).rglob('README.md')
   ),
 )
