@@ -75,7 +75,7 @@ def run(environment: Mapping[str, str], words: list[str], folder: Path, *more: s
     capture_output=True,
     text=True,
     stdin=subprocess.DEVNULL,
-    timeout=600,
+    timeout=3600,
     check=False,
   )
   assert done.returncode == 0, (words, done.stdout + done.stderr)

@@ -128,6 +128,7 @@ def test_python_of_the_first_block_runs(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_tutorial_ends_with_a_line_on_a_board(
   tutorial: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
