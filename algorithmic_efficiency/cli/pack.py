@@ -29,8 +29,13 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add_argument(
     'runs', type=_flags.present_folder, metavar='RUNS', help="folder of runs, ours or AlgoPerf's"
   )
-  parser.add_argument(
-    '-o', '--output', required=True, metavar='FILE', help='write the package to FILE, a .zip'
+  parser.add(
+    'output',
+    group=_flags.OUTPUT,
+    short='o',
+    required=True,
+    metavar='FILE',
+    help='write the package to FILE, a .zip',
   )
   parser.add(
     'name',

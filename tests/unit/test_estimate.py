@@ -517,7 +517,7 @@ class TestCommand:
       ('--from_budget --workloads wnt', "Did you mean 'wmt'?"),
       ('--from_budget --submissions nadanw', "Did you mean 'nadamw'?"),
       ('--from_budget --suite algoperf_a10', "Did you mean 'algoperf_a100'?"),
-      ('--from_budget --suite lite', 'are in steps'),
+      ('--from_budget --suite quick', 'are in steps'),
       ('--from_budget --frameworks jx', "Did you mean 'jax'?"),
       ('--from_budget --ruleset self --trials 2', 'Under self tuning a study has one trial'),
       ('--from_budget --studies -1', '--studies must be positive; it is -1'),

@@ -137,4 +137,5 @@ def test_a_sum_over_one_rank_is_the_array_itself():
 @each_framework
 def test_outputs_are_logits_and_auxiliary_losses_and_no_statistics_unless_given(framework):
   layers, _ = modules(framework)
-  assert layers.Outputs(logits=1, auxiliary={'balance': 2}) == (1, {'balance': 2}, {})
+  found = layers.Outputs(logits=1, auxiliary={'balance': 2})
+  assert (found.logits, found.auxiliary, found.statistics) == (1, {'balance': 2}, {})

@@ -28,7 +28,7 @@ def _record(suite, host, machine='m1', framework='jax', **devices):
 
 def _write(root, name, host, machine='m1', framework='jax', suite='algoperf_v06', **changes):
   record = {**_record(suite, host, machine, framework), **changes} if host else None
-  workload = WORKLOAD if suite == 'algoperf_v06' else 'mnist_standardized'
+  workload = WORKLOAD if suite == 'algoperf_v06' else 'quick_vision'
   write_trial(root, name, workload, hit_at(workload, 10.0), framework=framework, record=record)
 
 
@@ -63,8 +63,8 @@ def test_frameworks_on_one_machine_compare(tmp_path):
   result = _score(tmp_path)
   assert not result.rules.changes
   for name, host, framework in (('c', 'h1', 'jax'), ('d', 'h2', 'pytorch')):
-    _write(tmp_path / 'steps', name, host, framework=framework, suite='lite')
-  assert 'several_hosts' not in counted(_score(tmp_path / 'steps', 'lite').notes)
+    _write(tmp_path / 'steps', name, host, framework=framework, suite='quick')
+  assert 'several_hosts' not in counted(_score(tmp_path / 'steps', 'quick').notes)
   assert not {'mixed_hosts', 'several_hosts'} & set(counted(result.notes))
 
 
@@ -91,8 +91,8 @@ def test_a_trial_that_is_not_scored_or_left_out_is_of_no_host(tmp_path):
 
 def test_steps_of_several_hosts_are_weighed_and_said(tmp_path):
   for name, host in (('a', 'h1'), ('b', 'h2')):
-    _write(tmp_path, name, host, suite='lite')
-  result = _score(tmp_path, 'lite')
+    _write(tmp_path, name, host, suite='quick')
+  result = _score(tmp_path, 'quick')
   assert counted(result.notes)['several_hosts'] == 1
   assert not result.rules.changes
 

@@ -229,15 +229,15 @@ class TestWords:
   def test_compare_names_trials_that_were_cut_short(self, tmp_path, capsys):
     """Regression: one of the two had stopped at step 30 of 600, which nobody said."""
     for name, sec in (('whole', 100.0), ('short', None)):
-      rows = miss('mnist_standardized')[:2] if sec is None else hit_at('mnist_standardized', sec)
+      rows = miss('quick_vision')[:2] if sec is None else hit_at('quick_vision', sec)
       reason = 'step_limit' if sec is None else 'targets_reached'
       record = {'status': 'finished', 'stop_reason': reason}
-      write_trial(tmp_path, name, 'mnist_standardized', rows, record=record)
-    command = ['compare', 'whole', 'short', str(tmp_path), '--suite', 'lite']
+      write_trial(tmp_path, name, 'quick_vision', rows, record=record)
+    command = ['compare', 'whole', 'short', str(tmp_path), '--suite', 'quick']
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert 'whole is at least 4.00 times as fast' in shown and 'One study says nothing' in shown
-    assert 'trial_1 at step 50 of 2,500 (step_limit); it counts as a miss.' in shown
+    assert 'trial_1 at step 50 of 240 (step_limit); it counts as a miss.' in shown
     assert main([*command, '--json']) == 0
     assert len(json.loads(capsys.readouterr().out)['cut_short']) == 1
 

@@ -286,8 +286,8 @@ def test_a_step_is_a_batch_drawn(measure, tmp_path):
 def test_preparing_for_evaluations_is_part_of_what_steps_cost(measure, tmp_path):
   """Regression: where steps are raced, whatever was computed in prepare_for_eval was free."""
   measure(FakeHost(step_sec=HOST, prepare_sec={'twin': 1.5}), 'nadamw', 'twin')
-  # quick_vision is evaluated every 15 steps: 0.1 s for each besides its own 0.01.
-  assert costs(tmp_path)['twin', 1] == pytest.approx(math.log(11))
+  # quick_vision is evaluated every 2 steps: 0.75 s for each besides its own 0.01.
+  assert costs(tmp_path)['twin', 1] == pytest.approx(math.log(76))
 
 
 def test_what_was_measured_is_not_measured_again(measure, tmp_path):

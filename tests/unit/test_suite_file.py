@@ -84,7 +84,8 @@ def test_every_field_is_read(written):
 def test_what_the_file_does_not_say_is_taken_from_the_definition(written):
   suite = registry.suite(written(TOP, RULESETS, '[workloads.mnist_standardized]'))
   own, mnist = registry.workload('mnist_standardized'), suite.workloads['mnist_standardized']
-  assert mnist == dataclasses.replace(own, suites={'mine': own.suites['lite']})
+  budget = dataclasses.replace(own.suites['lite'], role='base')
+  assert mnist == dataclasses.replace(own, suites={'mine': budget})
 
 
 def test_a_budget_of_its_own_brings_its_step_hint_and_period(written):

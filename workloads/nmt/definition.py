@@ -218,6 +218,8 @@ _WMT_TARGETS = {
     ('glu_tanh', 29.5779, 29.0515),
   )
 }
+# That of `attention_temp` varies over seeds by more than the rules allow.
+_QUICK_TARGETS = {'glu_tanh': replace(_QUICK.target, validation=0.961012, test=0.966547)}
 
 
 def _variants(
@@ -245,9 +247,11 @@ def _variants(
         model=replace(base.model, **change),
         smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
         target=target or replace(base.target, provisional=True),
-        target_source=base.target_source
-        if target
-        else f'that of {base.name}, not calibrated for this variant',
+        target_source=(
+          base.target_source.replace(base.name, f'{base.name}_{suffix}')
+          if target
+          else f'that of {base.name}, not calibrated for this variant'
+        ),
       )
     )
   return definitions
@@ -261,6 +265,6 @@ WORKLOADS = {
     _MULTI30K,
     *_variants(_MULTI30K),
     _QUICK,
-    *_variants(_QUICK),
+    *_variants(_QUICK, targets=_QUICK_TARGETS),
   )
 }

@@ -15,12 +15,12 @@ from algorithmic_efficiency.training.options import StepOptions
 __all__ = ['data_selection', 'get_batch_size', 'init_optimizer_state', 'update_params']
 
 _POINT = SimpleNamespace(
-  learning_rate=0.0007657804564479436,
-  one_minus_beta1=0.04148551516198031,
+  learning_rate=0.00019814680146414726,
+  one_minus_beta1=0.22838767981804783,
   beta2=0.999,
   warmup_factor=0.05,
-  weight_decay=0.03599507884441202,
-  label_smoothing=0.1,
+  weight_decay=0.010340635370188849,
+  label_smoothing=0.0,
   dropout_rate=0.0,
 )
 _OPTIONS = StepOptions.of(_POINT)
