@@ -28,7 +28,7 @@ from scoring.statistics import comparison, randomization, verdicts
 from scoring.statistics.comparison import Evidence
 
 SEED = 14
-SUITE, WORKLOAD, ALGORITHM = 'quick', 'quick_vision', 'nadamw'
+SUITE, WORKLOAD, ALGORITHM = 'quick', 'quick_vision', 'nesterov'
 AT_ONCE = 4  # studies of one command
 MIN_STUDIES = 2
 
