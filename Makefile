@@ -63,7 +63,7 @@ $(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
 	@touch '$@'
 
 demo: $(VENV)/.installed-demo
-	'$(BIN)/algoeff' bench --suite quick --submissions nadamw,nesterov --ruleset self --frameworks jax \
+	'$(BIN)/algoeff' bench --suite quick --workloads quick_vision,quick_lm --submissions nadamw,nesterov --ruleset self --frameworks jax \
 	  --studies 3 --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite
 
 install: $(VENV)/.installed-test
