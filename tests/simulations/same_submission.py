@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--minutes', type=float, default=12.0, help='time for those left')
   given = parser.parse_args(argv)
   race(given.folder, given.studies, given.minutes * 60)
-  result = scoring.score(scoring.load(given.folder), SUITE, workloads=(WORKLOAD,), statistics=False)
+  runs = scoring.load(given.folder)
+  result = scoring.score(runs, SUITE, ruleset='self', workloads=(WORKLOAD,), statistics=False)
   for line in lines(result):
     print(line)
 
