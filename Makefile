@@ -26,7 +26,7 @@ PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reo
 .DELETE_ON_ERROR:
 .PHONY: help demo install test test-slow test-long test-cluster test-container docs bench lint types rules clean
 help:
-	@echo 'make demo    race two training algorithms on two small real data sets (about five minutes)'
+	@echo 'make demo    race two training algorithms on two small real data sets (five to ten minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
 	@echo 'make test-slow  run what takes longer and starts real trials (minutes; CI runs it, too)'
 	@echo 'make test-long  run many kills, full sizes and long races (an hour; before work is called done)'
