@@ -84,5 +84,12 @@ class Outputs(ActsAsLogits):
     cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
   ) -> Any:
     """Calls a function of PyTorch with the logits in place of the outputs."""
-    args, kwargs = _pytree.tree_map_only(Outputs, lambda one: one.logits, (args, kwargs or {}))
+    args, kwargs = _pytree.tree_map(
+      lambda one: one.logits if isinstance(one, Outputs) else one,
+      (args, kwargs or {}),
+      is_leaf=lambda one: isinstance(one, Outputs),
+    )
     return func(*args, **kwargs)
+
+
+_pytree.register_dataclass(Outputs)

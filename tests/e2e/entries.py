@@ -553,7 +553,7 @@ STAND_INS: tuple[StandIn, ...] = (
     framework='pytorch',
     rows=('3.7', '4.4', '4.6'),
     base=TORCH,
-    code='FRACTION = 0.025\n' + MOVING_AVERAGE,
+    code='FRACTION = 0.03\n' + MOVING_AVERAGE,
   ),
   StandIn(
     name='torch_moving_average_that_fails',

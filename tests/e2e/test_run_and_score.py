@@ -31,6 +31,6 @@ def test_runs_of_the_runner_are_scored(tmp_path, capsys):
     *('study_count', 'trial_count', 'cut_short', 'cannot_run', 'absent_workload')
   }
   data = json.loads((out / 'report.json').read_text())
-  assert data['environment'][0]['count'] == 2
-  assert any(line.startswith('cpu_model') for line in data['environment'][0]['lines'])
+  assert data['environment']['counts'] == [2]
+  assert any(row['name'] == 'cpu model' for row in data['environment']['rows'])
   assert all(entry['num_points'] == 1 for entry in data['ledger'])

@@ -15,6 +15,10 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 
 ROOT = Path(__file__).parents[1] / 'toys'
 PACKAGES = {'jax': 'jax', 'pytorch': 'torch'}
+OPTIMIZERS = {
+  'jax': ('optax.adamw', '--hparam', 'learning_rate=0.008'),
+  'pytorch': ('torch.optim.AdamW', '--hparam', 'lr=0.008'),
+}
 TOYS = ('toy_modalities', 'toy_translation', 'toy_translation_bleu', 'toy_slow', 'toy_graphs')
 # The toy with the most in it is slow, the others long.
 EACH_TOY = [
@@ -39,7 +43,8 @@ pytestmark = pytest.mark.slow
 def command(toy: str, framework: str, root: Path, *more: str) -> list[str]:
   return [
     *('run', '--path', str(ROOT), '--workload', toy, '--framework', framework),
-    *('--submission', 'adamw', '--ruleset', 'self', '--seed', '3', '--platform', 'cpu'),
+    *('--optimizer', *OPTIMIZERS[framework], '--schedule', 'warmup_cosine'),
+    *('--seed', '3', '--platform', 'cpu'),
     *('--num_threads', '1', '--experiment_dir', str(root), '--quiet', *more),
   ]
 
