@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 
@@ -120,6 +121,13 @@ def test_schedules_end_well_before_the_budget(suite: str):
       budget = definition.suites[suite]
       assert budget.max_steps is not None
       assert budget.max_steps >= 2.9 * budget.step_hint, definition.name
+
+
+def test_a_record_that_a_definition_names_stands_beside_it():
+  for definition in registry.workloads().values():
+    calibration = registry.task_of(definition).folder / 'calibration'
+    named = re.findall(r'\w+\.md', definition.target_source)
+    assert [one for one in named if not (calibration / one).is_file()] == [], definition.name
 
 
 def test_every_record_belongs_to_a_definition():
