@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import subprocess
-import sys
 import tarfile
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,18 +212,7 @@ BUILDERS = """
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-  for name in ('tensorflow_datasets', 'array_record'):
-    if importlib.util.find_spec(name) is None:
-      pytest.skip(f'{name} is not installed')
-  folder = tmp_path_factory.mktemp('tfds')
-  script = folder / 'write.py'
-  script.write_text(textwrap.dedent(BUILDERS))
-  path = [str(part) for part in sys.path if part]
-  environment = {'PYTHONPATH': ':'.join(path), 'HOME': str(folder)}
-  subprocess.run(
-    [sys.executable, script, folder / 'data'], check=True, capture_output=True, env=environment
-  )
-  return folder / 'data'
+  return tf_record_files.prepared(BUILDERS, tmp_path_factory.mktemp('tfds'))
 
 
 class TestTensorFlowDatasets:

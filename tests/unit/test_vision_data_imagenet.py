@@ -6,10 +6,7 @@ import dataclasses
 import importlib.util
 import io
 import shutil
-import subprocess
-import sys
 import tarfile
-import textwrap
 import warnings
 
 import numpy as np
@@ -391,15 +388,7 @@ VERSIONS = ('imagenet2012/5.1.0', 'imagenet_v2/matched-frequency/3.0.0')
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
   """A data folder of TensorFlow Datasets, in the format array_record."""
-  for name in ('tensorflow_datasets', 'array_record'):
-    if importlib.util.find_spec(name) is None:
-      pytest.skip(f'{name} is not installed')
-  folder = tmp_path_factory.mktemp('tfds')
-  script = folder / 'write.py'
-  script.write_text(textwrap.dedent(BUILDERS))
-  path = {'PYTHONPATH': ':'.join(sys.path)}
-  subprocess.run([sys.executable, script, folder / 'data'], check=True, env=path, timeout=300)
-  return folder / 'data'
+  return tf_record_files.prepared(BUILDERS, tmp_path_factory.mktemp('tfds'))
 
 
 def in_tf_records(built, folder):

@@ -1,12 +1,39 @@
-"""Data sets that TensorFlow Datasets has prepared as array_record, written again as TFRecord files.
+"""Data sets that TensorFlow Datasets prepares as array_record, and writes again as TFRecord files.
 
-The library writes that format with TensorFlow only, and AlgoPerf's data have it.
+The library writes TFRecord files with TensorFlow only, and AlgoPerf's data have that format.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import struct
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
+
+import pytest
+
+
+def prepared(builders: str, folder: Path) -> Path:
+  """Runs a script that prepares data sets in the folder it is given; returns that folder.
+
+  Tests are skipped where the library or the format is not installed.
+  """
+  for name in ('tensorflow_datasets', 'array_record'):
+    if importlib.util.find_spec(name) is None:
+      pytest.skip(f'{name} is not installed')
+  script = folder / 'write.py'
+  script.write_text(textwrap.dedent(builders))
+  path = ':'.join(part for part in sys.path if part)
+  subprocess.run(
+    [sys.executable, script, folder / 'data'],
+    check=True,
+    capture_output=True,
+    env={'PYTHONPATH': path, 'HOME': str(folder)},
+    timeout=300,
+  )
+  return folder / 'data'
 
 
 def as_tf_records(source: Path, target: Path) -> Path:
