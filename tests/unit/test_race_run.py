@@ -14,6 +14,7 @@ import pytest
 
 from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.experiments.race import run as race_run
+from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.race import expand
 from algorithmic_efficiency.launch import local, pool, trial_folder
 from algorithmic_efficiency.launch.outcome import Outcome
@@ -315,6 +316,17 @@ def test_the_order_of_starts_is_interleaved(tmp_path):
 
   pool.run([pool.PooledTrial(config=config) for config in configs], slots=[Slot()], on_event=take)
   assert started == [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]
+
+
+def test_steps_are_timed_for_the_submissions_of_a_study_that_are_due(tmp_path):
+  given = fake_race.race(tmp_path, {'a': {}, 'b': {}}, smoke=False)
+  configs = expand(given)
+  done = next(one for one in configs if (one.submission, one.study) == ('b', 1))
+  done.path.mkdir(parents=True)
+  dataclasses.replace(done.record(), status='finished').write(done.path)
+  jobs, _ = race_run._jobs(given, state.scan(configs), retry_failed=False, running=())
+  due = [one.job.to_run for one in jobs if not one.is_trial]
+  assert due == [{'a'}, {'a', 'b'}]
 
 
 class TestSelection:

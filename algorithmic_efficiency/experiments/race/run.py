@@ -137,13 +137,14 @@ def _jobs(
   limits = time_limits(race.folder)
   trials: list[int | Cell] = []
   groups = with_baselines(race, _by_study(states)) if race.is_weighed else {}
+  due: dict[tuple[int, str, str], set[str]] = {}  # submissions with trials to run, by study
+  for found in states:
+    if found.is_to_run(retry_failed=retry_failed):
+      due.setdefault(_study_of(found), set()).add(found.config.submission)
   for index, found in enumerate(states):
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
-      of_study = [one for one in states if _study_of(one) == _study_of(found)]
-      due = [one for one in of_study if one.is_to_run(retry_failed=retry_failed)]
-      to_run = frozenset(one.config.submission for one in due)
-      jobs.append(_timing(race, group, to_run))
+      jobs.append(_timing(race, group, frozenset(due.get(_study_of(found), ()))))
       trials.append((found.config.workload, found.config.framework))
     name = _name(race, found)
     if found.is_to_run(retry_failed=retry_failed) or name in running:
