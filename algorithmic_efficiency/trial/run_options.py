@@ -33,11 +33,12 @@ _RUN, _END, _KEEP = 'what to run', 'evaluation and stopping', 'data and results'
 class RunOptions:
   """How trials are run, evaluated and ended.
 
-  Fields without help have no flag: `submission_runner --skip_evals` sets `evaluate`, and
-  `reproduce` sets `eval_steps`.
+  Fields without help have no flag: `submission_runner --skip_evals` sets `evaluate`, `calibrate`
+  sets `generate`, and `reproduce` sets `eval_steps`.
 
   Attributes:
     evaluate: False trains without evaluating.
+    generate: False leaves out the metrics that need generated outputs.
     eval_steps: steps after which a trial is evaluated, instead of the periods of its suite. The
       last one ends the trial. Such a trial is never scored.
 
@@ -84,6 +85,7 @@ class RunOptions:
     is_recorded=True,
   )
   evaluate: bool = True
+  generate: bool = True
   eval_steps: tuple[int, ...] = ()
   data_dir: str | None = option(
     None,

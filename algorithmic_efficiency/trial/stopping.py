@@ -70,7 +70,7 @@ class StoppingRules:
       evaluate=options.evaluate,
       full_eval_every=options.full_eval_every,
       eval_steps=options.eval_steps,
-      generation=generation,
+      generation=generation if options.generate else None,
     )
     if not options.eval_steps:
       return rules

@@ -396,6 +396,9 @@ def _timed(asked: Calibration, point: _Point, budget: Budget, target: Target) ->
 
 
 def _common(asked: Calibration, suite: Path, **options: Any) -> dict[str, Any]:
+  workload = registry.workload(asked.workload)
+  generated = () if workload.generation is None else workload.generation.metrics
+  options = {'generate': workload.target.metric in generated, **options}
   return {
     'suite': str(suite),
     'frameworks': (asked.framework,),
