@@ -147,7 +147,8 @@ def _of_column(places: Sequence[_Place], baselines: Sequence[str]) -> list[_Cost
     found = [_of_place(place, baseline) for place in places]
     if all(one.basis or not place.is_reached for one, place in zip(found, places, strict=True)):
       return found
-  listed = ' or '.join(baselines)
+  *most, last = baselines
+  listed = f'{", ".join(most)} or {last}' if most else last
   notes = [
     Note('baseline', str(place), f'needs steps of {listed}')
     for place in places

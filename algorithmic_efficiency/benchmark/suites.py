@@ -119,6 +119,8 @@ class Suite:
 
 
 _ANY = 'any machine'
+# The learning rates of self-tuned NAdamW, AlgoPerf's, are made for horizons of many hours.
+_SHORT_BASELINES = ('baseline', 'adamw', 'nadamw')
 _FIVE_STUDIES: Mapping[Ruleset, Tuning] = {
   'external': Tuning(num_studies=5, num_trials=5),
   'self': Tuning(num_studies=5, num_trials=1),
@@ -133,6 +135,7 @@ SUITES: Mapping[str, Suite] = {
       axis='cost_adjusted_steps',
       tuning=_FIVE_STUDIES,
       hardware=_ANY,
+      baselines=_SHORT_BASELINES,
       heartbeat_timeout_sec=600.0,
       counts_only_runnable=True,
       stop_on_divergence=True,
@@ -143,6 +146,7 @@ SUITES: Mapping[str, Suite] = {
       axis='cost_adjusted_steps',
       tuning=_FIVE_STUDIES,
       hardware=_ANY,
+      baselines=_SHORT_BASELINES,
       counts_only_runnable=True,
       stop_on_divergence=True,
     ),

@@ -359,7 +359,7 @@ class TestBaselines:
   def test_it_is_timed_where_it_does_not_race(self, tmp_path):
     given = race(tmp_path, 'momentum', frameworks=('jax', 'pytorch'), studies=2, trials=1)
     keys = [(study, 'quick_vision', name) for study in (1, 2) for name in ('jax', 'pytorch')]
-    assert self.groups(given) == {key: ['momentum', 'nadamw'] for key in keys}
+    assert self.groups(given) == {key: ['momentum', 'adamw'] for key in keys}
     assert list(tmp_path.iterdir()) == []
 
   def test_one_that_races_is_not_there_twice(self, tmp_path):

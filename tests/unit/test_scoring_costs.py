@@ -284,7 +284,7 @@ class TestUnit:
     assert [note.where for note in notes] == [
       f'quick_vision on host h ({framework})' for framework in ('jax', 'pytorch')
     ]
-    assert notes[0].detail == 'needs steps of baseline or nadamw'
+    assert notes[0].detail == 'needs steps of baseline, adamw or nadamw'
     with pytest.raises(errors.UserError, match='which --strict refuses'):
       scored(tmp_path, statistics=False, strict=True)
 
@@ -318,7 +318,7 @@ class TestUnit:
     found, result = self.score(tmp_path)
     assert found['slow'] == 90.0 and found['quick'] == 100.0
     (note,) = [note for note in result.notes if note.kind == 'baseline']
-    assert note.detail == 'needs one of baseline or nadamw everywhere'
+    assert note.detail == 'needs one of baseline, adamw or nadamw everywhere'
 
   def test_costs_beside_another_submission_give_no_unit(self, tmp_path):
     run(tmp_path, {'a': 100, 'slow': 100}, studies=1)

@@ -358,7 +358,7 @@ def test_without_a_baseline_nothing_is_measured_and_that_is_said(measure, tmp_pa
   """Regression: the first by name was the unit, so that a late one changed the costs of all."""
   host = FakeHost(step_sec=HOST)
   (problem,) = measure(host, 'twin', 'slow')
-  assert 'quick_vision (jax)' in problem and '(baseline, nadamw)' in problem
+  assert 'quick_vision (jax)' in problem and '(baseline, adamw, nadamw)' in problem
   assert host.calls == [] and costs(tmp_path) == {}
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from fake_trial import rules, step_rules
 
 from algorithmic_efficiency import errors, trust
-from algorithmic_efficiency.benchmark.definition import Generation, Target
+from algorithmic_efficiency.benchmark.definition import Budget, Generation, Target
+from algorithmic_efficiency.benchmark.suites import SUITES
 from algorithmic_efficiency.clock import Stopwatch
 from algorithmic_efficiency.trial import stopping
 from algorithmic_efficiency.trial.position import Position
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 BELOW = math.nextafter(10.0, 0.0)
 
@@ -246,3 +249,12 @@ def test_an_interval_ends_after_its_last_step_whatever_was_spent():
     assert limit(interval, global_step=30) == 'step_limit'
     assert not due(interval, global_step=29, charged_steps=29, since_eval_sec=1e9)
     assert interval.evaluate and not given.for_interval(30, evaluate=False).evaluate
+
+
+@pytest.mark.parametrize('generate', [True, False])
+def test_a_trial_without_outputs_has_no_rule_for_them(generate):
+  """As in a calibration on a metric that needs none."""
+  config = SimpleNamespace(options=RunOptions(generate=generate))
+  generation = Generation(metrics=('m',))
+  found = stopping.StoppingRules.of(config, SUITES['lite'], Budget(step_hint=1), generation)
+  assert found.generation == (generation if generate else None)

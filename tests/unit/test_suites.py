@@ -57,7 +57,8 @@ def test_the_batch_size_is_fixed_where_steps_are_raced_and_nowhere_else():
   ('names', 'expected'),
   [
     (['nadamw', 'baseline', 'adamw'], 'baseline'),
-    (['zeta', 'nadamw', 'adamw'], 'nadamw'),
+    (['zeta', 'nadamw', 'adamw'], 'adamw'),
+    (['zeta', 'nadamw'], 'nadamw'),
     (['zeta', 'beta'], None),
   ],
 )
