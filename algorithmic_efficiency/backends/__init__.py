@@ -8,8 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency.compat import random_utils
-
 if TYPE_CHECKING:
   from algorithmic_efficiency.backends.base import Backend, Devices
 
@@ -26,6 +24,8 @@ def module(framework: str) -> ModuleType:
 
 def start(framework: str, devices: Devices) -> Backend:
   """Imports the framework and starts it on `devices`; once per process."""
+  from algorithmic_efficiency.compat import random_utils  # which imports numpy
+
   random_utils.use_framework(framework)
   return module(framework).start(devices)
 

@@ -11,15 +11,16 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
 from algorithmic_efficiency import errors, spec, trust
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import Budget, WorkloadDefinition
 from algorithmic_efficiency.metrics.metric import MetricError, check_rows
 from algorithmic_efficiency.option_fields import check, option
+
+if TYPE_CHECKING:
+  import numpy as np
 
 Batch = dict[str, Any]  # numpy arrays, or tuples of them; placed: the framework's arrays
 
@@ -118,7 +119,7 @@ class Generating:
 
 
 Model = TypeVar('Model')
-OnOutputs = Callable[[Batch, Mapping[str, np.ndarray]], None]
+OnOutputs = Callable[[Batch, 'Mapping[str, np.ndarray]'], None]
 """Called for each batch, in order: with the batch as it came, and a row of outputs for each row."""
 
 

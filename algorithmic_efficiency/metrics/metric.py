@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+  import numpy as np
 
 Sums = Mapping[str, Any]
 """Totals over a split by metric, as `eval_step` names them: trees of floats and float64 arrays."""
 
-Outputs = Mapping[str, np.ndarray]
+Outputs = Mapping[str, 'np.ndarray']
 """Arrays [rows, ...] by name: one row for each example."""
 
 State = Any

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from algorithmic_efficiency import errors
 
 _TMP_SUFFIX = '.tmp'
@@ -267,9 +265,9 @@ def _plain(obj: Any) -> Any:
     return {str(key): _plain(value) for key, value in obj.items()}
   if isinstance(obj, (list, tuple, set, frozenset)):
     return [_plain(value) for value in obj]
-  if isinstance(obj, (np.generic, np.ndarray)):
-    return _plain(obj.tolist())
-  return str(obj)
+  import numpy as np
+
+  return _plain(obj.tolist()) if isinstance(obj, (np.generic, np.ndarray)) else str(obj)
 
 
 def _float_back(obj: dict[str, Any]) -> Any:
