@@ -48,10 +48,17 @@ def brief(message: str) -> str:
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
   """Returns the error for a name that is not in a closed set, with the nearest match."""
   choices = sorted(choices)
-  near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5) if len(name) < _MAX_SHOWN else []
-  hint = f' Did you mean {near[0]!r}?' if near else ''
+  near = nearest(name, choices)
+  hint = '' if near is None else f' Did you mean {near!r}?'
   listed = ', '.join(choices) or 'none'
   return UserError(f'There is no {kind} {shown(name)}.{hint} Known: {listed}.')
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+  """Returns the choice that a misspelt name is most like; None if it is like none of them."""
+  if len(name) >= _MAX_SHOWN:
+    return None
+  return next(iter(difflib.get_close_matches(name, sorted(choices), n=1, cutoff=0.5)), None)
 
 
 def renamed(old: str, new: str) -> None:

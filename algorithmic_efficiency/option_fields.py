@@ -38,6 +38,7 @@ class Option:
     metavar: the placeholder of the value in `--help`.
     unset: what happens where nothing is given, in words; '' if the default says it.
     is_repeated: True if several values come from repeated flags; otherwise commas separate them.
+    also: other names of the flag.
     former: names that the flag once had; each is accepted with a notice.
     rule: what a number must be.
     is_folder: True if the value names a directory, which need not exist.
@@ -55,6 +56,7 @@ class Option:
   metavar: str | None = None
   unset: str = ''
   is_repeated: bool = False
+  also: tuple[str, ...] = ()
   former: tuple[str, ...] = ()
   rule: Rule = 'positive'
   is_folder: bool = False

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 BOUNDS = {'exact': '', 'at least': '≥', 'at most': '≤', 'about': '~'}
 
 
+def folder_of(runs: str | Path, given: str | None) -> Path:
+  """The folder of tables and report: as given, else `scores/` in the folder of the runs."""
+  return Path(given).expanduser() if given else Path(runs).expanduser() / 'scores'
+
+
 def require_writable(folder: Path, flag: str = '--output_dir') -> None:
   """Tries to make the folder and to write into it, before any work is done; leaves nothing behind.
 

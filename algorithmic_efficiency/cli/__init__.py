@@ -39,7 +39,7 @@ def _parser(argv: Sequence[str]) -> _flags.Parser:
   known = verbs()
   if named is not None and named not in known:
     raise errors.unknown('command', named, known)
-  for name in known:
+  for name in known if named is None else [named]:
     module = importlib.import_module(f'{__name__}.{name}')
     command = commands.add_parser(
       name,
@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
   warnings.showwarning = _show_warning
   argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
   try:
-    argv = _flags.current(argv)
     args = _parser(argv).parse_args(argv)
     code = args.run(args)
     sys.stdout.flush()  # so that a reader who has gone is noticed here

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Never, TypeVar
 
 from algorithmic_efficiency import backends, errors
@@ -33,7 +34,6 @@ GROUPS = (
   'output',
 )
 RUN, OPTIMIZER, TUNING, STOPPING, RESULTS, DEVICES, _, COST, SCORING, FOLDERS, OUTPUT = GROUPS
-_RECORDS = (RunOptions, Devices)
 _Value = TypeVar('_Value', int, float)
 _Record = TypeVar('_Record')
 
@@ -41,31 +41,84 @@ _Record = TypeVar('_Record')
 class Parser(argparse.ArgumentParser):
   """A parser whose flags stand under the headings of `GROUPS`.
 
-  A wrong command line is reported in one line and ends the process with exit code 2.
+  A flag may be spelled with dashes or underscores, and may have other names. A wrong command line
+  is reported in one line and ends the process with exit code 2.
   """
 
   def __init__(self, **facts: Any):
     super().__init__(**facts, allow_abbrev=False)
     self._by_title = {title: self.add_argument_group(title) for title in GROUPS}
+    self._also: dict[str, str] = {}  # the flag of another name, without dashes
+    self._former: dict[str, str] = {}
 
   def add(
-    self, name: str, *, group: str, help: str, unset: str = '', short: str = '', **facts: Any
+    self,
+    name: str,
+    *,
+    group: str,
+    help: str,
+    unset: str = '',
+    short: str = '',
+    also: Sequence[str] = (),
+    former: Sequence[str] = (),
+    **facts: Any,
   ) -> None:
     """Adds a flag.
 
     Args:
       short: a letter that stands for the flag; '' for none.
       unset: what happens where the flag is not given, in words; '' shows the default itself.
+      also: other names that are accepted.
+      former: names that are accepted with a notice.
       facts: as for `add_argument`.
     """
+    self._also |= dict.fromkeys(also, name)
+    self._former |= dict.fromkeys(former, name)
     shown = unset or _shown(facts.get('default'))
     text = f'{help}; default: {shown}' if shown else help
     names = [f'-{short}'] * bool(short) + [f'--{name}']
     self._by_title[group].add_argument(*names, help=text.replace('%', '%%'), **facts)
 
+  def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+    """Parses the words of this parser; those that it does not know end the process."""
+    words = sys.argv[1:] if args is None else args
+    found, unknown = super().parse_known_args(list(self._spelled(words)), namespace)
+    if unknown:
+      self.error(f'unexpected arguments: {" ".join(unknown)}')
+    return found, unknown
+
+  def _spelled(self, words: Sequence[str]) -> Iterator[str]:
+    """Gives the words with each flag as it was added; one that is not known ends the process."""
+    words = iter(words)
+    for word in words:
+      if word == '--' or (self._subparsers is not None and not word.startswith('-')):
+        yield word  # what follows is not ours
+        break
+      yield self._flag(word) if word.startswith('--') else word
+    yield from words
+
+  def _flag(self, word: str) -> str:
+    given, sign, value = word.partition('=')
+    plain = given[2:].replace('-', '_')
+    flags = {
+      name[2:].replace('-', '_'): name
+      for name in self._option_string_actions
+      if name.startswith('--')
+    }
+    if plain in self._former and plain not in flags:
+      errors.renamed(given, f'--{self._former[plain]}')
+    names = {**self._former, **self._also}
+    known = {**{name: flags[flag] for name, flag in names.items()}, **flags}
+    if plain not in known:
+      near = errors.nearest(plain, known)
+      hint = '' if near is None else f'; did you mean {known[near]}?'
+      self.error(f'there is no flag {given}{hint}')
+    return f'{known[plain]}{sign}{value}'
+
   def error(self, message: str) -> Never:
-    text = errors.brief(errors.printable(message))
-    self.exit(USER_ERROR, f'{self.prog}: {text}. See {self.prog} --help.\n')
+    text = errors.brief(errors.printable(message)).rstrip('.')
+    stop = '' if text.endswith('?') else '.'
+    self.exit(USER_ERROR, f'{self.prog}: {text}{stop} See {self.prog} --help.\n')
 
 
 def _shown(default: Any) -> str:
@@ -85,6 +138,15 @@ def names(text: str) -> tuple[str, ...]:
   found = tuple(name.strip() for name in text.split(',') if name.strip())
   if not found:
     raise argparse.ArgumentTypeError(f'must be a list of names; it is {errors.shown(text)}')
+  return found
+
+
+def frameworks(text: str) -> tuple[str, ...]:
+  """The frameworks in a list with commas."""
+  found = names(text)
+  for name in found:
+    if name not in backends.FRAMEWORKS:
+      raise argparse.ArgumentTypeError(str(errors.unknown('framework', name, backends.FRAMEWORKS)))
   return found
 
 
@@ -156,8 +218,16 @@ _PATHS: Mapping[str, Any] = {
 _SHARED: Mapping[str, Mapping[str, Any]] = {
   'framework': {
     'group': RUN,
+    'also': ('frameworks',),
     'choices': backends.FRAMEWORKS,
     'help': 'framework of the submission',
+  },
+  'frameworks': {
+    'group': RUN,
+    'also': ('framework',),
+    'type': frameworks,
+    'metavar': 'A,B',
+    'help': f'frameworks of every submission, from {", ".join(backends.FRAMEWORKS)}',
   },
   'suite': {
     'group': RUN,
@@ -166,18 +236,21 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
   },
   'ruleset': {
     'group': RUN,
+    'also': ('tuning_ruleset',),
     'choices': ('external', 'self'),
     'default': 'external',
     'help': 'ruleset of tuning',
   },
   'workloads': {
     'group': RUN,
+    'also': ('workload',),
     'type': names,
     'metavar': 'A,B',
     'help': 'run these workloads only',
   },
   'trials': {
     'group': TUNING,
+    'also': ('num_tuning_trials',),
     'type': whole,
     'metavar': 'N',
     'help': 'hyperparameter points of one study',
@@ -190,6 +263,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
   },
   'seed': {
     'group': TUNING,
+    'also': ('rng_seed',),
     'type': seed,
     'metavar': 'N',
     'help': 'seed from which all others follow',
@@ -301,7 +375,9 @@ def add_options(
 
 def _facts(one: Option) -> dict[str, Any]:
   """An option as `Parser.add` takes it."""
-  facts = {'group': one.group, 'help': one.help, 'unset': one.unset, 'default': one.default}
+  facts = {
+    name: getattr(one, name) for name in ('group', 'help', 'unset', 'default', 'also', 'former')
+  }
   if one.kind is bool:
     return {**facts, 'action': 'store_true' if one.default is False else _Switch}
   facts['type'] = _KINDS[one.kind]
@@ -353,17 +429,3 @@ def _values(args: argparse.Namespace, record: Any) -> dict[str, Any]:
   """The values of the options that the verb has; the others keep their defaults."""
   found = {one: getattr(args, one.flag) for one in declared(record) if hasattr(args, one.flag)}
   return {one.field: tuple(value) if one.is_many else value for one, value in found.items()}
-
-
-def current(argv: Sequence[str]) -> list[str]:
-  """Puts present names in the place of former ones, with a notice for each."""
-  former = {
-    f'--{old}': f'--{one.flag}' for r in _RECORDS for one in declared(r) for old in one.former
-  }
-  words = []
-  for word in argv:
-    name, sign, value = word.partition('=')
-    if name in former:
-      errors.renamed(name, former[name])
-    words.append(f'{former.get(name, name)}{sign}{value}')
-  return words

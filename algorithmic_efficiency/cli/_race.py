@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithmic_efficiency import backends, errors
+from algorithmic_efficiency import errors
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.launchers.slurm_options import SlurmOptions
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.option_fields import declared
+from algorithmic_efficiency.results import race_files
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.race import Race
+
+_FORMER_FOLDER = 'runs'
 
 
 def race_arguments(parser: _flags.Parser) -> None:
@@ -24,23 +29,18 @@ def race_arguments(parser: _flags.Parser) -> None:
   parser.add(
     'submissions',
     group=_flags.RUN,
+    also=('submission',),
     required=True,
     type=_submissions,
     metavar='A,B',
     help='names, folders, module files or calls of optimizers; NAME=SUBMISSION is scored as NAME',
   )
   _flags.add(parser, 'ruleset')
-  parser.add(
-    'frameworks',
-    group=_flags.RUN,
-    type=_flags.names,
-    metavar='A,B',
-    help=f'frameworks of every submission, from {", ".join(backends.FRAMEWORKS)}',
-    unset='those that are installed',
-  )
+  _flags.add(parser, 'frameworks', unset='those that are installed')
   _flags.add(parser, 'workloads', unset='those of the suite that can run')
   _flags.add(parser, 'trials', 'studies', unset="the suite's number")
-  _flags.add(parser, 'seed', 'experiment_dir')
+  _flags.add(parser, 'seed')
+  _flags.add(parser, 'experiment_dir', default=None, unset='races/SUITE_RULESET')
   parser.add(
     'resume',
     group=_flags.RESULTS,
@@ -91,7 +91,7 @@ def race_of(args: argparse.Namespace) -> Race:
     studies=args.studies,
     trials=args.trials,
     seed=args.seed,
-    experiment_dir=args.experiment_dir,
+    experiment_dir=args.experiment_dir or _former_folder(args),
     overwrite=args.overwrite,
     options=_flags.options_of(args),
     devices=_flags.devices_of(args),
@@ -99,6 +99,15 @@ def race_of(args: argparse.Namespace) -> Race:
     slurm=_slurm_of(args),
     flags=_flags.given(args),
   )
+
+
+def _former_folder(args: argparse.Namespace) -> str | None:
+  """The folder of every race before version 0.2, if it holds a race of this suite."""
+  begun = race_files.read_selection(Path(_FORMER_FOLDER))
+  if begun is None or begun.suite != registry.suite(args.suite).name:
+    return None
+  errors.renamed(f'The place of races, {_FORMER_FOLDER},', 'races/SUITE_RULESET')
+  return _FORMER_FOLDER
 
 
 def _slurm_of(args: argparse.Namespace) -> SlurmOptions | None:

@@ -41,7 +41,7 @@ def arguments(parser: _flags.Parser) -> None:
     parser,
     'output_dir',
     help='write tables and report to DIR',
-    unset='scores/ in the folder of the runs',
+    unset='scores/ in the folder of the race',
   )
   _flags.add(parser, 'quiet')
 
@@ -84,7 +84,9 @@ def _refuse_more_expensive(args: argparse.Namespace, race: Race) -> None:
 
 
 def _output_dir(args: argparse.Namespace, race: Race) -> Path:
-  return Path(args.output_dir).expanduser() if args.output_dir else race.folder / 'scores'
+  from scoring import outputs
+
+  return outputs.folder_of(race.folder, args.output_dir)
 
 
 def _require_scoring(output_dir: Path) -> None:

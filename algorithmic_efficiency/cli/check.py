@@ -36,7 +36,12 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add_argument(
     'submission', metavar='SUBMISSION', help='name, folder, module file or call of an optimizer'
   )
-  _flags.add(parser, 'framework', unset='those that it is made for')
+  _flags.add(
+    parser,
+    'frameworks',
+    help='check in these frameworks',
+    unset='those that the submission is made for',
+  )
   _flags.add(
     parser,
     'ruleset',
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
   _flags.find_own(args)
   asked = check.Check(
     submission=args.submission,
-    frameworks=(args.framework,) if args.framework else None,
+    frameworks=args.frameworks,
     ruleset=args.ruleset,
     workloads=args.workloads,
     thorough=args.thorough,

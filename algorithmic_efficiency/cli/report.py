@@ -1,6 +1,6 @@
 """Rebuilds the report alone, from a folder of runs or from the results of an earlier score.
 
-Example: algoeff report scoring_results
+Example: algoeff report runs/scores
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def arguments(parser: _flags.Parser) -> None:
     'runs', type=_flags.present_folder, metavar='RUNS|OUT', help='folder of runs, or of results'
   )
   score.common_arguments(parser)
-  _flags.add(parser, 'output_dir', help='write the report to DIR', unset='OUT, or scoring_results')
+  _flags.add(parser, 'output_dir', help='write the report to DIR', unset='OUT, or RUNS/scores')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     outputs.require_writable(folder)
     page = report.rebuild(source, folder)
   else:
-    folder = Path(args.output_dir or 'scoring_results').expanduser()
+    folder = outputs.folder_of(source, args.output_dir)
     outputs.require_writable(folder)
     frame, result = score.load_and_score(args)
     page = report.write(frame, result, folder, figures=False)

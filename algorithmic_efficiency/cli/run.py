@@ -13,6 +13,7 @@ from typing import Any
 
 from algorithmic_efficiency import backends, errors
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.optimizers import by_name, settings
 from algorithmic_efficiency.trial.run_options import RunOptions
@@ -31,11 +32,20 @@ _OPTIMIZER_OPTIONS = {
 
 def arguments(parser: _flags.Parser) -> None:
   parser.add(
-    'workload', group=_flags.RUN, required=True, metavar='NAME', help='workload to train on'
+    'workload',
+    group=_flags.RUN,
+    also=('workloads',),
+    required=True,
+    metavar='NAME',
+    help='workload to train on',
   )
   _flags.add(parser, 'framework', help='required with --submission; inferred from --optimizer')
   parser.add(
-    'submission', group=_flags.RUN, metavar='NAME', help='name, folder or module file to run'
+    'submission',
+    group=_flags.RUN,
+    also=('submissions',),
+    metavar='NAME',
+    help='name, folder or module file to run',
   )
   parser.add('submission_path', group=_flags.RUN, metavar='FILE', help='same as --submission FILE')
   _flags.add(parser, 'suite', unset='the first that the workload is in')
@@ -91,6 +101,7 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add(
     'experiment',
     group=_flags.RESULTS,
+    also=('experiment_name',),
     metavar='NAME',
     help='folder of the runs, and name of the submission in scores',
     unset="the submission's name",
@@ -98,6 +109,7 @@ def arguments(parser: _flags.Parser) -> None:
   parser.add(
     'resume',
     group=_flags.RESULTS,
+    also=('resume_last_run',),
     action='store_true',
     help='continue unfinished trials and skip finished ones',
   )
@@ -117,6 +129,9 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace) -> Any:
   from algorithmic_efficiency.launch.request import Request
 
+  registry.workload(args.workload)  # a misspelt name is told before an optimizer is tried
+  if args.suite:
+    registry.suite(args.suite)
   submission = _submission(args)
   framework = args.framework or _framework_of(submission)
   num_processes = backends.num_processes(

@@ -25,7 +25,7 @@ def arguments(parser: _flags.Parser) -> None:
     action='store_true',
     help='refuse a set of runs that breaks the rules',
   )
-  _flags.add(parser, 'output_dir', default='scoring_results', help='write tables and report to DIR')
+  _flags.add(parser, 'output_dir', help='write tables and report to DIR', unset='RUNS/scores')
   _flags.add(parser, 'json', help='print leaderboard.json instead of the table')
   parser.add(
     'no_report',
@@ -132,12 +132,10 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-  from pathlib import Path
-
   from scoring import outputs, report
 
   _flags.find_own(args)
-  folder = Path(args.output_dir).expanduser()
+  folder = outputs.folder_of(args.runs, args.output_dir)
   outputs.require_writable(folder)
   if not args.no_report:
     report.require_installed()

@@ -160,7 +160,9 @@ def _subject(request: Request) -> _Subject:
   name, file = submission.locate(request.submission, request.ruleset, request.framework)
   _check_numbers(request)
   _check_splits(request, suite)
-  root = Path(request.experiment_dir).expanduser() / (request.experiment or name)
+  runs = Path(request.experiment_dir).expanduser()
+  name = request.experiment or by_name.former_name(file, runs) or name
+  root = runs / name
   folders = {
     study: (root / f'study_{study}' if request.nested else root)
     / f'{definition.name}_{request.framework}'
@@ -183,7 +185,7 @@ def _trials(
         TrialConfig(
           workload=subject.definition.name,
           framework=request.framework,
-          submission=request.experiment or subject.name,
+          submission=subject.name,
           submission_path=str(subject.file),
           suite=subject.suite.name,
           ruleset=request.ruleset,

@@ -38,7 +38,7 @@ _DRY_RUN_TIMEOUT_SEC = 300
 
 @dataclass(frozen=True)
 class OptimizerSubmission:
-  """An optimizer as a submission, in a folder of the optimizer's name."""
+  """An optimizer as a submission, in a folder named by the optimizer and what it was given."""
 
   framework: str
   folder: Path
@@ -145,7 +145,7 @@ def submission_for(text: str) -> OptimizerSubmission:
   wanted = parse(text)
   _check_installed(wanted.optimizer)
   parent = _home() / 'algoeff' / 'optimizers' / _key(wanted)
-  folder = parent / wanted.optimizer
+  folder = parent / wanted.label
   if folder.is_dir() and _is_pinned(wanted.optimizer):
     framework = next(
       name for name, file in registry.SUBMISSION_FILES.items() if (folder / file).is_file()
@@ -297,15 +297,33 @@ def keep(file: Path, trial_folder: Path) -> None:
     raise files.storage_error(copy, error) from error
 
 
+def former_name(file: Path, runs: Path) -> str | None:
+  """Returns the name that runs of an optimizer with these settings had before version 0.2.
+
+  Args:
+    file: the submission module.
+    runs: the folder of the runs; None is returned if there are none of that name.
+  """
+  own = file.parent / settings.FILE
+  name = Settings.read(own).optimizer if own.is_file() else file.parent.name
+  if name == file.parent.name:
+    return None
+  begun = next((runs / name).glob(f'**/trial_*/{name}/{settings.FILE}'), None)
+  if begun is None or begun.read_bytes() != own.read_bytes():
+    return None
+  errors.renamed(str(runs / name), str(runs / file.parent.name))
+  return name
+
+
 def check_resumable(file: Path, trial_folder: Path) -> None:
   """Checks that a trial resumes with the settings and source that it began with.
 
   Raises:
     UserError: the settings or the source have changed.
   """
-  begun = trial_folder / file.parent.name / settings.FILE
   own = file.parent / settings.FILE
-  if own.is_file() and begun.is_file() and begun.read_bytes() != own.read_bytes():
+  begun = next(trial_folder.glob(f'*/{settings.FILE}'), None)
+  if own.is_file() and begun is not None and begun.read_bytes() != own.read_bytes():
     raise errors.UserError(
       f'A trial must resume with the settings and source that it began with; {trial_folder} began '
       f'with another {file.parent.name} (see {begun}). Repeat the command that it began with, or '

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from algorithmic_efficiency.training.options import StepOptions
 
 FILE = 'optimizer.json'
 SCHEDULES = ('constant', 'linear', 'warmup_cosine', 'wsd')
+_MAX_LABEL = 120  # letters, before the hash of a longer one
 _DEFAULT_WARMUP = 0.05  # for every schedule but 'constant'
 
 
@@ -113,6 +116,25 @@ class Settings:
     return Settings.of(
       self.optimizer, {**self.hyperparameters, **others}, {**self.options, **options}
     )
+
+  @property
+  def label(self) -> str:
+    """The optimizer and all that it was given, as a name of a submission.
+
+    For example `torch.optim.AdamW-lr_0.001-schedule_wsd`. A long name ends in a hash.
+    """
+    usual = Settings.of(self.optimizer, {}, {'schedule': self.options['schedule']}).options
+    usual = {**usual, 'schedule': SCHEDULES[0]}
+    given = {name: value for name, value in self.options.items() if value != usual[name]}
+    parts = [
+      f'{name}_{json.dumps(value)}'
+      for name, value in [*sorted(self.hyperparameters.items()), *given.items()]
+    ]
+    text = '-'.join([self.optimizer, *parts])
+    plain = re.sub(r'[^\w.+-]+', '_', re.sub(r'["\[\]{}]', '', text), flags=re.ASCII)
+    if len(plain) <= _MAX_LABEL:
+      return plain
+    return f'{plain[:_MAX_LABEL]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}'
 
   @property
   def step(self) -> StepOptions:

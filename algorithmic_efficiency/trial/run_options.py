@@ -53,7 +53,12 @@ class RunOptions:
     False, group=_RUN, help='race towards targets that are not calibrated yet'
   )
   max_global_steps: int | None = option(
-    None, group=_END, metavar='N', help='end a trial after N steps', unset='its budget ends it'
+    None,
+    group=_END,
+    metavar='N',
+    help='end a trial after N steps',
+    unset='its budget ends it',
+    also=('max_steps',),
   )
   stop_at: StopAt = option(
     'both', group=_END, help='end a trial at these targets', is_recorded=True

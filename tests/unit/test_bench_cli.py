@@ -167,7 +167,7 @@ class TestCap:
     code = main(words('--smoke', '--quiet', submissions='a.py', max_hours=cap))
     assert code == (2 if is_dearer else 0)
     assert ('may take 2 device-hours' in capsys.readouterr().err) == is_dearer
-    assert (tmp_path / 'runs').exists() != is_dearer
+    assert (tmp_path / 'races').exists() != is_dearer
 
 
 class TestEnd:
@@ -181,7 +181,7 @@ class TestEnd:
     out = capsys.readouterr().out.splitlines()
     assert out[0] == 'Trials to run: 2'
     assert out[-1] == 'Trials finished: 2 of 2'
-    assert not (tmp_path / 'runs' / 'scores').exists()  # a smoke run is never scored
+    assert not list((tmp_path / 'races').glob('*/scores'))  # a smoke run is never scored
 
   def test_what_is_not_scored_needs_nothing_that_scores(self, tmp_path, capsys, monkeypatch):
     def missing():
@@ -215,8 +215,10 @@ class TestEnd:
     for name in ('a', 'b'):
       given = self.entries(tmp_path, **{name: 'finish'})
       assert main(words('--quiet', suite=str(file), submissions=given)) == 0
-    assert {(args.runs, args.include, args.workloads) for args in asked} == {('runs', (), ())}
-    found = race_files.read_selection(tmp_path / 'runs')
+    assert {(args.runs, args.include, args.workloads) for args in asked} == {
+      ('races/mine_self', (), ())
+    }
+    found = race_files.read_selection(tmp_path / 'races' / 'mine_self')
     assert found == Selection(suite='mine', workloads=('quick_vision',))
 
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,15 @@ import pytest
 
 from algorithmic_efficiency import cli
 from algorithmic_efficiency.cli import _flags, main
+from algorithmic_efficiency.cli._race import race_of
 from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.trial.run_options import RunOptions
 
 RUN = ['run', '--workload', 'quick_vision', '--framework', 'jax', '--submission', 'nadamw']
+
+RACE = ['bench', '--suite', 'quick', '--ruleset', 'self', '--framework', 'jax']
 
 
 def parsers() -> dict[str, _flags.Parser]:
@@ -54,6 +61,45 @@ def test_help_states_the_default_of_each_flag_that_has_one(verb: str):
       assert '; default: ' in action.help, (verb, action.dest)
 
 
+@pytest.mark.parametrize('verb', parsers())
+def test_each_flag_is_spelled_with_dashes_or_underscores(verb: str):
+  parser = parsers()[verb]
+  if parser._subparsers is not None:
+    return
+  for option in parser._option_string_actions:
+    if option.startswith('--'):
+      plain = option[2:].replace('-', '_')
+      for given in (plain, plain.replace('_', '-')):
+        assert list(parser._spelled([f'--{given}', f'--{given}=a-b_c'])) == [
+          option,
+          f'{option}=a-b_c',
+        ]
+
+
+@pytest.mark.parametrize(
+  ('verb', 'given', 'meant'),
+  [
+    ('run', '--frameworks', '--framework'),
+    ('run', '--workloads', '--workload'),
+    ('run', '--max-steps', '--max_global_steps'),
+    ('run', '--no_save_checkpoints', '--no-save_checkpoints'),
+    ('bench', '--framework', '--frameworks'),
+    ('bench', '--workload', '--workloads'),
+    ('bench', '--submission', '--submissions'),
+    ('check', '--framework', '--frameworks'),
+    ('plan', '--max_steps', '--max_global_steps'),
+    ('score', '--tuning_ruleset', '--ruleset'),
+    ('run', '--rng-seed', '--seed'),
+  ],
+)
+def test_other_names_of_flags(verb: str, given: str, meant: str):
+  assert list(parsers()[verb]._spelled([given, 'x'])) == [meant, 'x']
+
+
+def test_words_behind_a_double_dash_are_no_flags():
+  assert list(parsers()['score']._spelled(['--', '--max-hours'])) == ['--', '--max-hours']
+
+
 def test_defaults_are_shown_as_values():
   parser = _flags.Parser()
   for name, default in {'n': 1, 'zero': 0, 'on': True, 'off': False, 'x': ('a', 'b')}.items():
@@ -85,8 +131,12 @@ def test_defaults_are_shown_as_values():
       "argument --experiment_dir: must be a directory; '' is not: No such",
     ),
     (['--experiment_dir', 'x' * 5000], 'is not: File name too long'),
-    (['--no_such_flag'], 'unrecognized arguments: --no_such_flag'),
-    (['--no\x1b[1m'], r'unrecognized arguments: --no\x1b[1m. See'),
+    (['--xyz'], 'algoeff run: there is no flag --xyz. See algoeff run --help.'),
+    (['--no\x1b[1m'], r'there is no flag --no\x1b[1m. See'),
+    (['--max-stpes=3'], 'no flag --max-stpes; did you mean --max_global_steps? See algoeff run -'),
+    (['--optimiser', 'a.b'], 'no flag --optimiser; did you mean --optimizer? See'),
+    (['-z'], 'unexpected arguments: -z. See algoeff run --help.'),
+    (['--frameworks', 'jax,pytorch'], "argument --framework: invalid choice: 'jax,pytorch'"),
   ],
 )
 def test_a_wrong_value_is_one_short_line(words: list[str], message: str, capsys):
@@ -206,3 +256,39 @@ def test_a_former_name_is_taken_for_the_present_one_with_a_notice(words: list[st
   notice, mistake = capsys.readouterr().err.splitlines()
   assert notice.startswith('algoeff: --hard_limit_sec is now --heartbeat_timeout_sec')
   assert mistake == 'algoeff: --heartbeat_timeout_sec must be positive; it is 0.0.'
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['run', '--workload', 'quick_visoin', '--optimizer', 'a.B'], "no workload 'quick_visoin'"),
+    (['run', '--workload', 'mnist', '--suite', 'qick', '--optimizer', 'a.B'], "no suite 'qick'"),
+    (['check', 'a.B(lr=1)', '--workload', 'quick_visoin'], "no workload 'quick_visoin'"),
+    ([*RACE, '--submissions', 'a.B(lr=1)', '--workload', 'mnits'], "no workload 'mnits'"),
+    ([*RACE, '--submissions', 'a.B(lr=1),nadmw'], "no self-tuning submission 'nadmw'"),
+    (['plan', *RACE[1:], '--submissions', 'a.B(lr=1),nadmw'], "submission 'nadmw'"),
+  ],
+)
+def test_a_misspelt_name_is_told_before_an_optimizer_is_tried(words, message, capsys, monkeypatch):
+  monkeypatch.setattr(request, 'check_installed', lambda framework: None)
+  monkeypatch.setattr(request, 'installed', lambda: ('jax',))
+  monkeypatch.setattr(by_name, 'submission_for', None)
+  assert main(words) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_a_race_without_a_folder_goes_on_where_it_began_before(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(request, 'installed', lambda: ('jax',))
+  parser = parsers()['bench']
+  args = parser.parse_args([*RACE[1:], '--submissions', 'nadamw'])
+  assert race_of(args).folder == Path('races/quick_self')
+  assert dataclasses.replace(
+    race_of(args), ruleset='external', options=RunOptions(smoke=True)
+  ).folder == Path('races/quick_external_smoke')
+  for suite in ('lite', 'quick'):
+    race_files.write_selection(Path('runs'), race_files.Selection(suite=suite, workloads=None))
+    if suite == 'lite':
+      assert race_of(args).folder == Path('races/quick_self')
+  with pytest.warns(FutureWarning, match='runs, is now races/SUITE_RULESET'):
+    assert race_of(args).folder == Path('runs')

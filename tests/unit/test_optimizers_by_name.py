@@ -16,6 +16,7 @@ from algorithmic_efficiency.optimizers.settings import Settings
 from algorithmic_efficiency.trial import submission
 
 ADAMW = 'torch.optim.AdamW(lr=1e-3, betas=(0.9, 0.95); schedule=wsd, grad_clip=1.0)'
+NAME = 'torch.optim.AdamW-betas_0.9_0.95-lr_0.001-schedule_wsd-grad_clip_1.0'
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_list_of_entries_may_hold_optimizers():
 
 def test_the_folder_is_a_submission(dry_runs):
   entry = by_name.submission_for(ADAMW)
-  assert (entry.name, entry.framework) == ('torch.optim.AdamW', 'pytorch')
+  assert (entry.name, entry.framework) == (NAME, 'pytorch')
   assert sorted(path.name for path in entry.folder.iterdir()) == [
     'optimizer.json',
     'submission_pytorch.py',
@@ -236,6 +237,41 @@ def test_an_edited_optimizer_is_another_submission(place, dry_runs, monkeypatch,
     by_name.check_resumable(other.file, tmp_path)
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'label'),
+  [
+    ('', 'a.B'),
+    ('lr=1e-3', 'a.B-lr_0.001'),
+    ('lr=0.001; schedule=constant, warmup=0', 'a.B-lr_0.001'),  # the same settings
+    ('lr=1e-2', 'a.B-lr_0.01'),
+    ('wd=0, lr=-1', 'a.B-lr_-1-wd_0'),
+    ('; schedule=linear', 'a.B-schedule_linear'),
+    ('; schedule=linear, warmup=0.1, grad_clip=1', 'a.B-schedule_linear-warmup_0.1-grad_clip_1'),
+    ('on=True, base=torch.optim.SGD', 'a.B-base_torch.optim.SGD-on_true'),
+  ],
+)
+def test_the_name_of_a_submission_says_what_the_optimizer_was_given(arguments, label):
+  assert by_name.parse(f'a.B({arguments})').label == label
+
+
+def test_a_long_name_ends_in_a_hash():
+  names = {by_name.parse(f'a.B({"x" * 200}={value})').label for value in (1, 2)}
+  assert len(names) == 2 and all(len(name) < 140 for name in names)
+
+
+def test_runs_of_the_former_name_are_found(dry_runs, tmp_path):
+  entry = by_name.submission_for(ADAMW)
+  assert by_name.former_name(entry.file, tmp_path) is None
+  trial = tmp_path / 'torch.optim.AdamW' / 'study_1' / 'quick_vision_pytorch' / 'trial_1'
+  kept = trial / 'torch.optim.AdamW' / 'optimizer.json'
+  kept.parent.mkdir(parents=True)
+  kept.write_bytes((entry.folder / 'optimizer.json').read_bytes())
+  with pytest.warns(FutureWarning, match=NAME):
+    assert by_name.former_name(entry.file, tmp_path) == 'torch.optim.AdamW'
+  other = by_name.submission_for('torch.optim.AdamW(lr=1e-2)')
+  assert by_name.former_name(other.file, tmp_path) is None
+
+
 # Copies in trial folders.
 
 
@@ -244,7 +280,7 @@ def test_the_copy_in_a_trial_folder_is_the_same_submission(dry_runs, tmp_path):
   (entry.folder / '__pycache__').mkdir()
   for _ in range(2):  # a resumed trial has it already
     by_name.keep(entry.file, tmp_path)
-  copy = tmp_path / 'torch.optim.AdamW'
+  copy = tmp_path / NAME
   assert sorted(path.name for path in copy.iterdir()) == [
     'optimizer.json',
     'submission_pytorch.py',

@@ -143,6 +143,8 @@ def run(check: Check, on_row: Callable[[CheckRow], None] = lambda row: None) -> 
   Raises:
     UserError: there is no such submission or workload.
   """
+  for name in check.workloads or ():
+    registry.workload(name)  # a misspelt name is told before an optimizer is tried
   ruleset = check.ruleset or _ruleset(check.submission)
   versions = _versions(check, ruleset)
   frameworks = [one.framework for one in versions]

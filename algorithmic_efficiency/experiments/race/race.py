@@ -20,6 +20,7 @@ from algorithmic_efficiency.launchers.launcher import Launcher
 from algorithmic_efficiency.launchers.local import LocalLauncher
 from algorithmic_efficiency.launchers.slurm import SlurmLauncher
 from algorithmic_efficiency.launchers.slurm_options import SlurmOptions
+from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -58,6 +59,7 @@ class Race:
     frameworks: each submission races in each of them.
     workloads: None takes the members of the suite that can run and whose targets are calibrated.
     studies, trials: None takes the numbers of the suite.
+    experiment_dir: the folder of the runs; None takes one for the suite and the ruleset.
     seed: the root seed of all trials; None takes that of the runs that are there, or draws one.
     devices: those of one trial.
     workers: how many trials run at a time; None takes as many as there are groups of GPUs, or one.
@@ -80,7 +82,7 @@ class Race:
   trials: int | None = None
   tuning_search_space: str | None = None
   seed: int | None = None
-  experiment_dir: str = 'runs'
+  experiment_dir: str | None = None
   overwrite: bool = False
   is_scored: bool = True
   options: RunOptions = field(default_factory=RunOptions)
@@ -103,7 +105,10 @@ class Race:
 
   @property
   def folder(self) -> Path:
-    return Path(self.experiment_dir).expanduser()
+    if self.experiment_dir is not None:
+      return Path(self.experiment_dir).expanduser()
+    parts = (Path(self.suite).stem, self.ruleset, *['smoke'] * self.options.smoke)
+    return Path('races', '_'.join(parts))
 
   @property
   def launcher(self) -> Launcher:
@@ -157,7 +162,7 @@ def cells(race: Race) -> list[tuple[str, str]]:
   for framework in frameworks:
     request.check_installed(framework)
   if race.workloads is not None:
-    workloads = dict.fromkeys(race.workloads)
+    workloads = {registry.workload(name).name: None for name in race.workloads}
     return [(name, framework) for name in workloads for framework in frameworks]
   members = registry.members(race.suite)
   able = [
@@ -191,8 +196,8 @@ def with_submissions(
   """
   written_for = {
     one: submission.frameworks_of(one.submission, race.ruleset, race.frameworks)
-    for one in race.entries
-  }
+    for one in sorted(race.entries, key=lambda one: by_name.is_call(one.submission))
+  }  # a misspelt name is told before an optimizer is tried
   for workload, framework in cells:
     for one in race.entries:
       if framework in written_for[one]:
@@ -249,7 +254,7 @@ def _request(race: Race, entry: RaceSubmission, workload: str, framework: str) -
     trials=numbers.num_trials if race.trials is None else race.trials,
     studies=numbers.num_studies if race.studies is None else race.studies,
     seed=race.seed,
-    experiment_dir=race.experiment_dir,
+    experiment_dir=str(race.folder),
     experiment=entry.name,
     resume=not race.overwrite,
     overwrite=race.overwrite,
