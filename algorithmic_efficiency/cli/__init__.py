@@ -1,7 +1,8 @@
 """The command line: one file a verb, found by file name.
 
 A verb module has SUMMARY (a line for the help), `arguments(parser)`, which takes a `_flags.Parser`,
-and `run(args) -> exit code`.
+and `run(args) -> exit code`. GOES_ON, if it is there, are the flags with which the same command
+goes on after an interrupt.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -49,8 +51,16 @@ def _parser(argv: Sequence[str]) -> _flags.Parser:
     )
     if name == named:
       module.arguments(command)
-      command.set_defaults(run=module.run)
+      command.set_defaults(run=module.run, goes_on=getattr(module, 'GOES_ON', None))
   return parser
+
+
+def _to_go_on(argv: Sequence[str], args: argparse.Namespace | None) -> str:
+  """Says which command goes on where this one was interrupted; empty if none does."""
+  if args is None or args.goes_on is None:
+    return ''
+  words = [word for word in argv if word not in ('--overwrite', *args.goes_on)]
+  return f' To go on: {shlex.join(["algoeff", *words, *args.goes_on])}'
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -62,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   registry.pin_own_packages()
   warnings.showwarning = _show_warning
   argv = sys.argv[1:] if argv is None else [*argv]  # here `list` is a verb
+  args = None
   try:
     args = _parser(argv).parse_args(argv)
     code = args.run(args)
@@ -71,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'algoeff: {errors.brief(str(error))}', file=sys.stderr)
     return USER_ERROR
   except KeyboardInterrupt:
-    print('algoeff: interrupted.', file=sys.stderr)
+    print(f'algoeff: interrupted.{_to_go_on(argv, args)}', file=sys.stderr)
     return INTERRUPTED
   except BrokenPipeError:
     # The reader of our output has gone (`algoeff list | head`): not an error of ours.

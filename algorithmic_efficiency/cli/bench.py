@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.run import RaceResult
 
 SUMMARY = 'run a whole race, and score it'
+GOES_ON = ()
 
 
 def arguments(parser: _flags.Parser) -> None:
@@ -105,8 +106,9 @@ def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
   """Says what failed and why; whether anything did."""
   from collections import Counter
 
-  from algorithmic_efficiency.experiments.race.progress import cause, row_of
   from algorithmic_efficiency.launch.progress import say
+  from algorithmic_efficiency.launch.tally import row_of
+  from algorithmic_efficiency.launch.words import cause
 
   causes = Counter(
     (row_of(config), cause(outcome))

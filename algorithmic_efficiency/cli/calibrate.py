@@ -30,6 +30,7 @@ if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.calibration.target_setting import Record
 
 SUMMARY = 'set the target of a workload by protocol'
+GOES_ON = ()
 _REQUIRED = ('submissions', 'trials', 'seeds', 'step_budget')
 _NUMBERS = (*_REQUIRED, 'eval_period_steps', 'budget_factor', 'max_variation', 'seed')
 

@@ -19,6 +19,7 @@ from algorithmic_efficiency.optimizers import by_name, settings
 from algorithmic_efficiency.trial.run_options import RunOptions
 
 SUMMARY = 'run a submission on a workload'
+GOES_ON = ('--resume',)
 
 _OPTIMIZER_OPTIONS = {
   'schedule': f'schedule of the learning rate, from {", ".join(settings.SCHEDULES)}',

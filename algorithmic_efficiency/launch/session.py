@@ -9,10 +9,15 @@ from pathlib import Path
 from types import FrameType
 
 from algorithmic_efficiency.launch import local
-from algorithmic_efficiency.launch.outcome import Outcome, recorded
-from algorithmic_efficiency.launch.progress import TrialDisplay, say, title
+from algorithmic_efficiency.launch.display import Display
+from algorithmic_efficiency.launch.local import OnMessage
+from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.launch.pool import Event
+from algorithmic_efficiency.launch.progress import say
 from algorithmic_efficiency.launch.request import Request, configs
+from algorithmic_efficiency.launch.tally import Tally
 from algorithmic_efficiency.results import trial_record
+from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
 
 DONE = ('finished', 'invalid')
@@ -57,28 +62,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def run_trials(trials: list[TrialConfig], *, quiet: bool = False) -> list[Outcome]:
-  """Runs plans in order; a trial that fails does not keep the others from running."""
-  outcomes = []
-  for number, config in enumerate(trials, 1):
-    finished = _finished(config)
-    if finished is not None:
-      outcomes.append(finished)
-      if not quiet:
-        say(f'{title(config)}: {finished.status} before, skipped.')
-      continue
-    with TrialDisplay(title(config), config, number, len(trials), quiet=quiet) as display:
-      outcome = local.run_trial(config, display.message)
-      display.ended(outcome)
-    outcomes.append(outcome)
-  return outcomes
+  """Runs trials in order; one that fails does not keep the others from running."""
+  finished = {index: record for index, one in enumerate(trials) if (record := _finished(one))}
+  todo = [index for index in range(len(trials)) if index not in finished]
+  tally = Tally(trials, todo, earlier=finished)
+  with Display(tally, quiet=quiet) as display:
+    for job, index in enumerate(todo):
+      display.take(Event(index=job, kind='started'))
+      outcome = local.run_trial(trials[index], _teller(display, job))
+      display.take(Event(index=job, kind='ended', outcome=outcome))
+  return [*tally.outcomes().values()]
 
 
-def _finished(config: TrialConfig) -> Outcome | None:
-  """The outcome of a trial that a resumed request need not run again."""
+def _teller(display: Display, job: int) -> OnMessage:
+  return lambda message: display.take(Event(index=job, kind='message', message=message))
+
+
+def _finished(config: TrialConfig) -> TrialRecord | None:
+  """The record of a trial that a resumed request need not run again."""
   record = trial_record.read_trial(config.path) if config.resume else None
-  if record is None or record.status not in DONE:
-    return None
-  return recorded(config.path, record)
+  return record if record is not None and record.status in DONE else None
 
 
 def _common_folder(folders: list[Path]) -> Path:

@@ -278,6 +278,7 @@ class TrialRun:
         return
     if rules.evaluate:
       self._untimed.begin()
+      self._report_progress(is_evaluating=True)
       values = self._values(rules, evaluate, reason)
       watch.lap('eval')
       worked = self._untimed.end()
@@ -423,7 +424,7 @@ class TrialRun:
     with contextlib.suppress(RuntimeError, TypeError, ValueError):  # the device may be what failed
       self._write_metrics()
 
-  def _report_progress(self) -> None:
+  def _report_progress(self, *, is_evaluating: bool = False) -> None:
     position = self.position
     self.recorder.progress(
       {
@@ -433,6 +434,7 @@ class TrialRun:
         'total_duration': self.watch.total(),
         'eval': dict(position.eval_results[-1][1]) if position.eval_results else None,
         'steps_per_sec': self._timer.steps_per_sec(position.step_times),
+        'is_evaluating': is_evaluating,
       }
     )
 

@@ -62,6 +62,7 @@ class Progress(_Message, frozen=True, tag='progress'):
     eval: the last evaluation's row; None before the first. A value that is not finite is None.
     steps_per_sec: None before the first step was timed.
     batch_size: examples a step, as the submission asked for; 0 if unknown.
+    is_evaluating: whether an evaluation begins here, which is not timed.
   """
 
   global_step: Count
@@ -71,6 +72,7 @@ class Progress(_Message, frozen=True, tag='progress'):
   eval: dict[str, float | None] | None
   steps_per_sec: float | None
   batch_size: Count
+  is_evaluating: bool
 
   @property
   def metrics(self) -> dict[str, float]:

@@ -65,6 +65,7 @@ FIRST_IMPORTABLE = (
 AT_ONCE = {
   f'{CORE}.submission_runner': ('absl',),  # it is an application of absl
   f'{CORE}.trial.processes': ('psutil',),
+  f'{CORE}.launch.view': ('rich',),  # which a terminal alone has imported
 }
 
 

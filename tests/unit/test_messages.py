@@ -30,6 +30,7 @@ PROGRESS = {
   'total_duration': 1.0,
   'eval': {'validation/accuracy': 0.5, 'charged_steps': 6},
   'steps_per_sec': 2.0,
+  'is_evaluating': True,
   'batch_size': 128,
 }
 ENDED = {

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.experiments.race import state, step_cost
-from algorithmic_efficiency.experiments.race.progress import Cell, RaceDisplay, RaceProgress
 from algorithmic_efficiency.experiments.race.race import Race, expand, with_baselines
 from algorithmic_efficiency.experiments.race.state import TrialState
 from algorithmic_efficiency.experiments.race.time_limit import TIMING_SEC, time_limits
 from algorithmic_efficiency.launch import pool, request, trial_folder
+from algorithmic_efficiency.launch.display import Display
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
-from algorithmic_efficiency.launch.progress import say
 from algorithmic_efficiency.launch.slots import Slot
+from algorithmic_efficiency.launch.tally import Tally, Timing
 from algorithmic_efficiency.launchers.launcher import RaceJob
 from algorithmic_efficiency.results import files, race_files
 from algorithmic_efficiency.results.race_files import Selection
-from algorithmic_efficiency.results.trial_record import Status
+from algorithmic_efficiency.results.trial_record import Status, TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
 
 
@@ -94,17 +94,17 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
     _check_idle([found for found in states if _name(race, found) not in running])
     _remember(race, configs[0].suite)
     jobs, trials = _jobs(race, states, retry_failed, running)
-    progress = RaceProgress(states, trials, num_slots=launcher.num_parallel(len(jobs)))
-    with RaceDisplay(progress, quiet=quiet) as display:
-      ended = launcher.run(
-        jobs, race.folder, on_event=display.take, tell=_unheard if quiet else say
-      )
+    tally = Tally(
+      configs, trials, earlier=_earlier(states, trials), num_slots=launcher.num_parallel(len(jobs))
+    )
+    with Display(tally, quiet=quiet) as display:
+      ended = launcher.run(jobs, race.folder, on_event=display.take, tell=display.say)
   measured = [
     outcome
     for outcome, trial in zip(ended, trials, strict=True)
     if outcome is not None and not isinstance(trial, int)
   ]
-  outcomes = progress.outcomes()
+  outcomes = tally.outcomes()
   return RaceResult(
     configs=tuple(configs[index] for index in outcomes),
     outcomes=tuple(outcomes.values()),
@@ -114,8 +114,14 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
   )
 
 
-def _unheard(notice: str) -> None:
-  pass
+def _earlier(states: Sequence[TrialState], jobs: Sequence[int | Timing]) -> dict[int, TrialRecord]:
+  """The records of the trials that are not run, by their index."""
+  todo = set(jobs)
+  return {
+    index: found.record
+    for index, found in enumerate(states)
+    if index not in todo and found.record is not None
+  }
 
 
 def _remember(race: Race, suite: str) -> None:
@@ -128,14 +134,14 @@ def _remember(race: Race, suite: str) -> None:
 
 def _jobs(
   race: Race, states: Sequence[TrialState], retry_failed: bool, running: Collection[str]
-) -> tuple[list[RaceJob], list[int | Cell]]:
+) -> tuple[list[RaceJob], list[int | Timing]]:
   """Makes the jobs in order, and for each job the index of its trial among the states.
 
-  A job that measures step costs has its workload and framework instead.
+  A job that measures step costs has what it times instead.
   """
   jobs: list[RaceJob] = []
   limits = time_limits(race.folder)
-  trials: list[int | Cell] = []
+  trials: list[int | Timing] = []
   groups = with_baselines(race, _by_study(states)) if race.is_weighed else {}
   due: dict[tuple[int, str, str], set[str]] = {}  # submissions with trials to run, by study
   for found in states:
@@ -145,7 +151,8 @@ def _jobs(
     group = groups.pop(_study_of(found), None)  # timed before the first trial of its study
     if group is not None:
       jobs.append(_timing(race, group, frozenset(due.get(_study_of(found), ()))))
-      trials.append((found.config.workload, found.config.framework))
+      study, workload, framework = _study_of(found)
+      trials.append(Timing(workload, framework, study))
     name = _name(race, found)
     if found.is_to_run(retry_failed=retry_failed) or name in running:
       jobs.append(
