@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +24,18 @@ DATA = 'report.json'
 _NEEDED = {'jinja2': 'jinja2', 'vl_convert': 'vl-convert-python'}  # packages by module
 
 
-def require_installed() -> None:
+def require_installed(
+  what: str = 'The report', or_else: str = ', or score with --no_report'
+) -> None:
   """
   Raises:
-    UserError: what the report needs is not installed.
+    UserError: what pages and charts need is not installed.
   """
   missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
   if missing:
     raise errors.UserError(
-      f'The report needs {" and ".join(missing)}, which is not installed; run '
-      "pip install 'algorithmic-efficiency[report]', or score with --no_report."
+      f'{what} needs {" and ".join(missing)}, which is not installed; run '
+      f"pip install 'algorithmic-efficiency[report]'{or_else}."
     )
 
 
@@ -69,18 +73,36 @@ def rebuild(source: Path, folder: Path) -> Path:
   Raises:
     UserError: there is none, or it is damaged.
   """
+  with whole(source / DATA):
+    try:
+      data = json.loads((source / DATA).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+      raise errors.UserError(
+        f'A report is rebuilt from {DATA}, which {source} has not; score the runs again without '
+        '--no_report.'
+      ) from None
+    return write_page(data, folder)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+  """Makes pages from a file of results in the block.
+
+  Raises:
+    UserError: the file lacks what pages need.
+  """
   import jinja2
 
-  path = source / DATA
   try:
-    data = json.loads(path.read_text(encoding='utf-8'))
-    return write_page(data, folder)
-  except FileNotFoundError:
-    raise errors.UserError(
-      f'A report is rebuilt from {DATA}, which {source} has not; score the runs again without '
-      '--no_report.'
-    ) from None
-  except (ValueError, KeyError, TypeError, jinja2.UndefinedError) as error:
+    yield
+  except (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    jinja2.UndefinedError,
+  ) as error:
     raise errors.UserError(
       f'{path} is damaged or of another version ({error}); score the runs again.'
     ) from None

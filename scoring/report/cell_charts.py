@@ -113,7 +113,8 @@ def _table_of_times(
 def verdicts(board: Mapping[str, Any], frame: Frame) -> Spec:
   """Whether the submission of a row is better or worse than that of a column."""
   names = board['submissions']
-  cells = [cell for one in board['verdicts'] for cell in _verdict_cells(one, frame.colors['text'])]
+  ink = {'ink': frame.colors['text']}
+  cells = [ink | cell for one in board['verdicts'] for cell in verdict_cells(one)]
   fills = [frame.colors[role] for role in ('better-back', 'worse-back', 'line', 'panel')]
   fill: Spec = {'field': 'verdict', 'type': 'nominal'}
   fill['scale'] = {'domain': list(MARKS), 'range': fills}
@@ -164,7 +165,14 @@ def _heads_axis(field: str, names: Sequence[str], *, upright: bool = False) -> S
 def _cell(
   name: str, workload: str, cell: Mapping[str, Any], board: Mapping[str, Any], frame: Frame
 ) -> dict[str, Any]:
-  """A cell of the heat map as a row of data; `below` is the ratio, or the reason for a miss."""
+  """A cell of the heat map as a row of data."""
+  texts = texts_of(cell, board)
+  ink = frame.colors['text' if texts['shade'] == 'miss' else f'ink{texts["shade"]}']
+  return {'submission': name, 'workload': workload, 'ink': ink, **texts}
+
+
+def texts_of(cell: Mapping[str, Any], board: Mapping[str, Any]) -> dict[str, Any]:
+  """What a cell of `cells.of` shows; `below` is the ratio, or the reason for a miss."""
   reason, ratio = cell.get('miss'), cell.get('r')
   shade: int | str = 'miss'
   if reason is None and ratio is not None:
@@ -174,10 +182,7 @@ def _cell(
   if cell['low'] is not None:
     bounds = f'{short_number(cell["low"])} to {short_number(cell["high"])} ({cell["cov"]})'
   return {
-    'submission': name,
-    'workload': workload,
     'shade': shade,
-    'ink': frame.colors['text' if shade == 'miss' else f'ink{shade}'],
     'time': short_number(cell['t']),
     'interval': bounds,
     'ratio': '' if ratio is None else f'{ratio:.2f}',
@@ -186,7 +191,7 @@ def _cell(
   }
 
 
-def _verdict_cells(one: Mapping[str, Any], ink: str) -> list[dict[str, Any]]:
+def verdict_cells(one: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The two cells of a pair: its verdict, and that of the other one against it."""
   mirrored = {'better': 'worse', 'worse': 'better', '≥': '≤', '≤': '≥'}
   verdict, bound, speedup = one['verdict'], one['bound'], one['speedup']
@@ -204,7 +209,6 @@ def _verdict_cells(one: Mapping[str, Any], ink: str) -> list[dict[str, Any]]:
       'verdict': kind,
       'speedup': figure,
       'p': f'{one["p"]:.2g}',
-      'ink': ink,
       'mark': MARKS[kind],
       'shown': f'{MARKS[kind]} {figure}',
     }

@@ -27,11 +27,13 @@ class Frame:
     colors: by role, see `colors`.
     width: of the whole chart, in pixels; charts of cells may be wider.
     alone: True in a file, with a title, a legend and a background; a page has its own.
+    still: True for a picture that nobody moves: nothing shows near the pointer.
   """
 
   colors: Mapping[str, str]
   width: int = 860
   alone: bool = True
+  still: bool = False
 
   @property
   def is_narrow(self) -> bool:

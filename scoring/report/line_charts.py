@@ -59,7 +59,7 @@ def profile(board: Mapping[str, Any], frame: Frame) -> Spec:
     f'{listed(board, [row[0] for row in board["scores"]], "score")}',
     rows=rows,
     height=height,
-    layers=[lines, _nearest(x, y, tooltip)],
+    layers=[lines, *_nearest(x, y, tooltip, frame)],
   )
 
 
@@ -96,15 +96,20 @@ def tuning(board: Mapping[str, Any], frame: Frame) -> Spec:
   )
 
 
-def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> Spec:
+def curves(
+  board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame, *, small: bool = False
+) -> Spec:
   """The training curves of a workload: a line a submission, with a band over its studies.
 
   Args:
     view: one of `training_curves.views`.
+    small: leaves out bands, names and the value of the target.
   """
   names = board['submissions']
   x = quantity('x', view['axis'], view['x_near'])
   y = quantity('drawn', view['metric'], view['y_near'])
+  if small:
+    x['axis'], y['axis'] = {'tickCount': 4, 'format': '~s'}, {'tickCount': 4}
   tooltip = [
     _NAME,
     {'field': 'x', 'title': view['axis'], 'format': ',.5~g'},
@@ -119,14 +124,14 @@ def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> S
   line = {'type': 'line', 'strokeWidth': _LINE_WIDTH, 'clip': True}
   layers: list[Spec] = [
     {'params': [_ZOOM], 'mark': line, 'encoding': {'x': x, 'y': y}},
-    band,
-    _nearest(x, y, tooltip),
+    *[band] * (not small),
+    *_nearest(x, y, tooltip, frame),
   ]
   if view['target'] is not None:
-    layers += _target(view, frame)
+    layers += _target(view, frame)[: 1 if small else None]
   if view['hits']:
     layers.append(_hits(view, names, x, y, frame))
-  if view['outside']:
+  if view['outside'] and not small:
     layers.append(_remark([names[s] for s in view['outside']], frame))
   spec = _lines(
     board,
@@ -135,13 +140,50 @@ def curves(board: Mapping[str, Any], view: Mapping[str, Any], frame: Frame) -> S
     description=f'{view["metric"]} of {view["workload"]} on {view["split"]} against '
     f'{view["axis"]}. {_reached(names, view)}',
     rows=view['rows'],
-    height=320 if frame.is_narrow else 440,
+    height=190 if small else 320 if frame.is_narrow else 440,
     layers=layers,
   )
   spec['params'].append({'name': 'names', 'value': names})
   spec['transform'] = [*_calculated(view), *spec['transform']]
   spec['usermeta']['whole'] = [view['x_all'], view['y_all']]
   return spec
+
+
+def records(
+  board: Mapping[str, Any], workload: str, rows: Sequence[Mapping[str, Any]], frame: Frame
+) -> Spec:
+  """The shortest time to the target of a workload, from one record to the next.
+
+  Args:
+    rows: `date` (ISO 8601), `time` and `submission` of each record; the last date is that of today.
+  """
+  x: Spec = {'field': 'date', 'type': 'temporal', 'title': None, 'scale': {'type': 'utc'}}
+  x['axis'] = {'tickCount': 4 if frame.is_narrow else 8, 'labelOverlap': True}
+  y: Spec = {'field': 'time', 'type': 'quantitative', 'title': board['unit']}
+  y['scale'] = {'zero': False, 'padding': 20}
+  ink = {'value': frame.colors['series0']}
+  label = {'type': 'text', 'align': 'left', 'dx': 6, 'dy': -10, 'aria': False}
+  label |= {'limit': frame.width // 3}
+  texts = [f'{one["submission"]} {short_number(one["time"])}' for one in rows[:-1]]
+  points = {'data': {'values': [*rows[:-1]]}}
+  return spec_of(
+    board,
+    frame,
+    title=f'{workload}, best so far',
+    description=f'The shortest time to the target of {workload}: {", then ".join(texts)}.',
+    data={'values': [*rows]},
+    **sizes(frame, 220),
+    encoding={'x': x, 'y': y, 'color': ink},
+    layer=[
+      {'mark': {'type': 'line', 'interpolate': 'step-after', 'strokeWidth': _LINE_WIDTH}},
+      {**points, 'mark': {**POINT, 'size': 80}},
+      {
+        **points,
+        'mark': label,
+        'encoding': {'text': {'field': 'submission'}, 'color': {'value': frame.colors['text']}},
+      },
+    ],
+  )
 
 
 def dash(index: int) -> list[int]:
@@ -191,18 +233,21 @@ def _lines(
   )
 
 
-def _nearest(x: Spec, y: Spec, tooltip: Sequence[Spec]) -> Spec:
-  """Points that show when the pointer is near, with their figures."""
+def _nearest(x: Spec, y: Spec, tooltip: Sequence[Spec], frame: Frame) -> list[Spec]:
+  """Points that show when the pointer is near, with their figures; none in a still picture."""
+  if frame.still:
+    return []
   near = {
     'name': 'near',
     'select': {'type': 'point', 'nearest': True, 'on': 'pointermove', 'clear': 'pointerout'},
   }
   opacity = {'condition': {'param': 'near', 'empty': False, 'value': 1}, 'value': 0}
-  return {
+  points = {
     'params': [near],
     'mark': {**POINT, 'size': 70},
     'encoding': {'x': x, 'y': y, 'opacity': opacity, 'tooltip': list(tooltip)},
   }
+  return [points]
 
 
 def _target(view: Mapping[str, Any], frame: Frame) -> list[Spec]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring import about, planned, spent, summary, training_curves, tuning_outcomes
+from scoring import about, planned, spent, summary, training_curves, tuning_outcomes, workload_facts
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Leaderboard
@@ -57,6 +57,7 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
     'ratios_to': result.reference or 'the fastest',
     'environment': _environment(result),
     'raw': _raw(result),
+    'workloads': workload_facts.of(result),
     'charts': _charts(frame, result),
   }
 
