@@ -1,4 +1,4 @@
-"""What scoring costs on the published logs of AlgoPerf 0.5: seconds and megabytes to the files.
+"""What scoring and the site cost on the published logs of AlgoPerf 0.5: seconds and megabytes.
 
 Command: python tests/benchmarks/bench_scoring.py [FOLDER WITH THE UNPACKED LOGS]
 """
@@ -21,6 +21,7 @@ ARCHIVE = Path('algoperf_v05') / 'external_tuning_logs.tar.xz'
 REFERENCE_SEC = (24, 30)
 LIMIT_SEC = {'--no_report': 5.0, 'with report': 20.0}
 LIMIT_MB = 400
+SITE_LIMIT_SEC = 15.0
 
 
 def main() -> None:
@@ -51,9 +52,23 @@ def measure(logs: Path) -> None:
         f'{min(processor_times):.2f} s of processor time; {REFERENCE_SEC[0] / min(walls):.1f} to '
         f'{REFERENCE_SEC[1] / min(walls):.1f} times as fast as the reference scorer'
       )
+    measure_site(Path(folder))
     size = (Path(folder) / 'report.html').stat().st_size / 1e6
   peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
   print(f'largest process: {peak:.0f} MB (limit {LIMIT_MB}); report.html: {size:.1f} MB (limit 6)')
+
+
+def measure_site(board: Path) -> None:
+  """Times the site of a board, each time in a new folder."""
+  with tempfile.TemporaryDirectory() as folder:
+    command = [sys.executable, '-m', 'algorithmic_efficiency', 'site', str(board), '-o']
+    found = [run([*command, str(Path(folder) / str(number))]) for number in range(NUM_REPEATS)]
+    files = [file.stat().st_size for file in (Path(folder) / '0').rglob('*') if file.is_file()]
+  walls, processor_times = zip(*found, strict=True)
+  print(
+    f'site: {min(walls):.2f} s wall (limit {SITE_LIMIT_SEC:.0f}), {min(processor_times):.2f} s of '
+    f'processor time; {len(files)} files, {sum(files) / 1e6:.1f} MB'
+  )
 
 
 def run(command: list[str]) -> tuple[float, float]:

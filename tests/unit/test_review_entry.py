@@ -85,4 +85,6 @@ def test_the_workflows_are_yaml_and_call_the_script_with_its_flags():
   assert comment[True]['workflow_run']['workflows'] == [check['name']]  # `on` is a bool in YAML
   scripts = [step.get('run', '') for step in check['jobs']['check']['steps']]
   assert any('organizers/review_entry.py --suite "$SUITE"' in script for script in scripts)
+  site = shown['publish_site.yml']['jobs']['publish']['steps']
+  assert any('algoeff site board -o public' in step.get('run', '') for step in site)
   assert not any('${{' in script for script in scripts), 'text of strangers goes through variables'
