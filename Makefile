@@ -17,11 +17,16 @@ PYTHON := $(shell for name in python3.11 python3.12 python3 python; do \
 endif
 
 BIN := $(VENV)/bin
-INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# pip compiles to bytecode on one core, compileall on all; files that are no Python are passed over.
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+COMPILE := "$(BIN)/python" -m compileall -qq -j 0 "$(VENV)/lib" || true
 DECLARED := pyproject.toml constraints.txt
 
 # Whole files go to one of two workers, in the order of pyproject.toml: what a file shares is made once.
 PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
+
+# Hundreds of processes import the same files.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .PHONY: help demo install test test-slow test-long test-cluster test-container docs bench lint types rules clean
@@ -47,6 +52,7 @@ $(BIN)/python:
 $(VENV)/.installed-demo: $(DECLARED) | $(BIN)/python
 	@echo 'Installing into $(VENV); this takes a minute or more.'
 	$(INSTALL) -e '.[jax,quick,report]'
+	@$(COMPILE)
 	@touch '$@'
 
 $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
@@ -55,11 +61,13 @@ ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url '$(TORCH_INDEX)' torch
 endif
 	$(INSTALL) -e '.[jax,torch,quick,audio,data,text,report,monitor,slurm,dev]'
+	@$(COMPILE)
 	@touch '$@' '$(VENV)/.installed-demo'
 
 $(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
 	@echo 'Installing into $(VENV); this takes half a minute or more.'
 	$(INSTALL) -e '.[docs]'
+	@$(COMPILE)
 	@touch '$@'
 
 demo: $(VENV)/.installed-demo
