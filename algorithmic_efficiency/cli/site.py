@@ -4,7 +4,7 @@ BOARD is the folder that `algoeff score` or `algoeff bench` wrote its results to
 network and no server. Published again over an earlier site, a board says what has changed, on a
 page and as an Atom feed.
 
-Example: algoeff site scoring_results -o public
+Example: algoeff site runs/scores -o public
 """
 
 from __future__ import annotations
