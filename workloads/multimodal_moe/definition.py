@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -321,17 +322,33 @@ _CHANGES = {
 }
 
 
-def _variants(base: WorkloadDefinition) -> list[WorkloadDefinition]:
-  """Returns the variants of a workload; each has its target until it is calibrated."""
-  return [_variant(base, suffix, change) for suffix, change in _CHANGES.items()]
+def _variants(
+  base: WorkloadDefinition, targets: Mapping[str, tuple[float, float]]
+) -> list[WorkloadDefinition]:
+  """Returns the variants of a workload.
+
+  Args:
+    targets: calibrated targets on validation and test by the ending of the variant's name; the
+      others have that of `base`.
+  """
+  found = []
+  for suffix, change in _CHANGES.items():
+    name, target = f'{base.name}_{suffix}', replace(base.target, provisional=True)
+    source = f'that of {base.name}, not calibrated for this variant'
+    if suffix in targets:
+      validation, test = targets[suffix]
+      target = replace(base.target, validation=validation, test=test)
+      source = base.target_source.replace(base.name, name)
+    found.append(replace(_variant(base, name, change), target=target, target_source=source))
+  return found
 
 
-def _variant(base: WorkloadDefinition, suffix: str, change: _Change) -> WorkloadDefinition:
+def _variant(base: WorkloadDefinition, name: str, change: _Change) -> WorkloadDefinition:
   subject, _, metric = base.summary.partition(':')
   model, smoke = change.model(base.model), base.smoke
   return variant(
     _longer(base, change.longer),
-    name=f'{base.name}_{suffix}',
+    name=name,
     summary=f'{subject}, {change.text}:{metric}',
     model=model,
     smoke=replace(
@@ -339,8 +356,6 @@ def _variant(base: WorkloadDefinition, suffix: str, change: _Change) -> Workload
     ),
     metrics=base.metrics if model.has_router else _METRICS,
     independent_examples=not model.has_router,
-    target=replace(base.target, provisional=True),
-    target_source=f'that of {base.name}, not calibrated for this variant',
   )
 
 
@@ -371,8 +386,10 @@ def _longer_rows(data: Any, times: int) -> Any:
   return replace(data, **sizes, num_turns=times)
 
 
+_TARGETS: Mapping[str, Mapping[str, tuple[float, float]]] = {}  # of variants, calibrated
+
 WORKLOADS = {
   definition.name: definition
   for base in (_FULL, _DIGITS, _QUICK)
-  for definition in (base, *_variants(base))
+  for definition in (base, *_variants(base, _TARGETS.get(base.name, {})))
 }
