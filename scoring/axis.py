@@ -1,4 +1,4 @@
-"""What is raced: seconds, or steps weighed by what a step costs.
+"""What is raced: seconds, steps weighed by what a step costs, or plain steps.
 
 A cost-adjusted step is a step times its cost. The cost is the submission's seconds of a step over
 the baseline's, on the same workload, host and framework. So a submission pays for slow steps on any
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from algorithmic_efficiency.benchmark.suites import Axis
+from algorithmic_efficiency.benchmark.suites import Axis as RacedAxis
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import StepCost
 from scoring.notes import Note
@@ -36,7 +36,12 @@ from scoring.notes import Note
 if TYPE_CHECKING:
   import pandas as pd
 
-UNITS = {'seconds': 'seconds', 'cost_adjusted_steps': 'cost-adjusted steps'}
+Axis = RacedAxis | Literal['plain_steps']
+UNITS: Mapping[Axis, str] = {
+  'seconds': 'seconds',
+  'cost_adjusted_steps': 'cost-adjusted steps',
+  'plain_steps': 'steps',
+}
 
 Basis = Literal['rounds', 'runs', 'plain', '']
 
@@ -97,14 +102,15 @@ def add_times(
   - `cost`: of a step, beside one of the baseline; NaN if unknown.
   - `unit`: the baseline by whose step costs are measured; empty for plain steps and seconds.
   - `log_bias`: the mean logarithm of the cost of a second process of the baseline; NaN if unknown.
-  - `cost_basis`: 'rounds', 'runs' or 'plain' (see above); empty where seconds are raced.
+  - `cost_basis`: 'rounds', 'runs' or 'plain' (see above); empty on the other axes.
   """
   import pandas as pd
 
-  if axis == 'seconds':
-    seconds = outcomes['submission_time_sec'].fillna(np.inf)
+  if axis != 'cost_adjusted_steps':
+    column = 'submission_time_sec' if axis == 'seconds' else 'step'
     unknown = dict.fromkeys(('cost', 'log_bias'), np.nan)
-    return outcomes.assign(time=seconds, **unknown, unit='', cost_basis=''), []
+    times = outcomes[column].fillna(np.inf)
+    return outcomes.assign(time=times, **unknown, unit='', cost_basis=''), []
   notes: list[Note] = []
   parts = []
   for _, column in outcomes.groupby('workload', observed=True):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from algorithmic_efficiency import errors
+from scoring import summary
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
 from scoring.outputs import (
@@ -43,6 +44,31 @@ def show_leaderboard(result: Leaderboard, console: Console | None = None) -> Non
 
   On a terminal that is too narrow, names are shortened in the middle; numbers never are.
   """
+  console = _print_table(result, console)
+  _print(console, footnotes(result))
+  for kind, count in counted(result.notes).items():
+    _print(console, [f'Found: {KINDS[kind]} ({count}).'])
+    _print(console, _places(result, kind) if kind in _NAMED else ())
+
+
+def show_outcome(result: Leaderboard, console: Console | None = None) -> None:
+  """Prints the leaderboard, who won where, and what departs from the rules or could not be read.
+
+  The rest stands in the report.
+  """
+  console = _print_table(result, console)
+  _print(console, summary.by_workload(result))
+  _print(console, [f'Other than the suite says: {change}.' for change in result.rules.changes])
+  for kind in counted(result.notes):
+    _print(console, [f'Found: {KINDS[kind]}.', *_places(result, kind)] if kind in _NAMED else ())
+
+
+def _print(console: Console, lines: Iterable[str]) -> None:
+  for line in lines:
+    console.print(errors.printable(line), soft_wrap=True, markup=False)
+
+
+def _print_table(result: Leaderboard, console: Console | None) -> Console:
   from rich.console import Console
 
   console = console or Console(highlight=False)
@@ -53,12 +79,7 @@ def show_leaderboard(result: Leaderboard, console: Console | None = None) -> Non
     table = _table(_with_short_names(rows, too_wide), result.rules.suite.title)
   console.width = max(console.width, _width(console, table))  # rich would cut numbers, too
   console.print(table)
-  for sentence in footnotes(result):
-    console.print(errors.printable(sentence), soft_wrap=True, markup=False)
-  for kind, count in counted(result.notes).items():
-    console.print(f'Found: {KINDS[kind]} ({count}).', soft_wrap=True, markup=False)
-    for line in _places(result, kind) if kind in _NAMED else ():
-      console.print(line, soft_wrap=True, markup=False)
+  return console
 
 
 def _places(result: Leaderboard, kind: str) -> list[str]:

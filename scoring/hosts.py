@@ -36,7 +36,8 @@ def look(
     return (), []
   hosts = sorted(set(timed.host))
   if rules.axis != 'seconds':
-    detail = 'a step costs what it costs beside a step of the baseline on the same host'
+    weighed = 'a step costs what it costs beside a step of the baseline on the same host'
+    detail = weighed if rules.axis == 'cost_adjusted_steps' else 'plain steps count'
     return (), [Note('several_hosts', f'{len(hosts)} hosts', detail)]
   described = [_described(host, timed, runs) for host in hosts]
   if not mix:

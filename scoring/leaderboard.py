@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
-from algorithmic_efficiency.benchmark.suites import Axis, Integral, Ruleset
+from algorithmic_efficiency.benchmark.suites import Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
 from scoring.choice import raced_workloads
@@ -65,7 +65,7 @@ def score(
   reference: str | None = None,
   against: str | None = None,
   strict: bool = False,
-  axis: Axis | None = None,
+  axis: axes.Axis | None = None,
   integral: Integral | None = None,
   allow_provisional: bool = False,
   mix_hosts: bool = False,

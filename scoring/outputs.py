@@ -460,8 +460,8 @@ def against_ranking(result: Result, verdict: Verdict) -> str:
 
 
 def _about_step_costs(result: Leaderboard) -> list[str]:
-  """What the weights of steps rest on; nothing where seconds are raced."""
-  if result.rules.axis == 'seconds':
+  """What the weights of steps rest on; nothing on the other axes."""
+  if result.rules.axis != 'cost_adjusted_steps':
     return []
   workloads = result.outcomes.groupby('cost_basis').workload.unique()
   means = {

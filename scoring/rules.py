@@ -9,12 +9,12 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.benchmark.suites import (
-  Axis,
   Integral,
   Ruleset,
   Suite,
   Tuning,
 )
+from scoring.axis import Axis
 from scoring.notes import Note
 
 
@@ -80,7 +80,7 @@ def resolve(
     notes = [note for note in notes if note.where in workloads]
     changes.append(f'only the workloads {", ".join(sorted(workloads))}')
   if axis is not None and axis != suite.axis:
-    changes.append(f'the axis is {axis}, where the suite races in {suite.axis}')
+    changes.append(f'the axis is {_described(axis)}, where the suite races in {suite.axis}')
   if integral is not None and integral != suite.integral:
     changes.append(f'the integral is {integral}, where the suite takes {suite.integral}')
   if any(definition.target.provisional for definition in members.values()):
@@ -95,6 +95,12 @@ def resolve(
     members=dict(sorted(members.items())),
     changes=tuple(changes),
     notes=tuple(notes),
+  )
+
+
+def _described(axis: Axis) -> str:
+  return (
+    f'{axis}, on which a step counts as one, whatever it costs' if axis == 'plain_steps' else axis
   )
 
 

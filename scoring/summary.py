@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scoring.axis import UNITS
 from scoring.outputs import number_of
 from scoring.result import Result
 from scoring.statistics.verdicts import Verdict, cannot_decide
 
 _MAX_NAMES = 4
+_MAX_WORKLOADS = 8
 _MAX_LEADERS = 3  # of those that share the first place
 
 
@@ -32,6 +34,38 @@ def sentences(result: Result, verdicts: Sequence[Verdict]) -> list[str]:
     first = f'{_listed(names)} share the first place, with a score of {score}.'
   why = [_where(result, s) for s in leaders[:_MAX_LEADERS]]
   return [first, *_how_sure(names[0], verdicts), *why]
+
+
+def by_workload(result: Result) -> list[str]:
+  """A sentence for each workload that counts: who wins it, and how far behind the next one is."""
+  names = [name for name in result.base if np.isfinite(_times(result, name)).any()]
+  found = [_who_wins(result, name) for name in names[:_MAX_WORKLOADS]]
+  missed = [name for name in result.base if name not in names]
+  return [*found, f'Nobody reaches a target on {_listed(missed)}.'] if missed else found
+
+
+def _times(result: Result, workload: str) -> np.ndarray:
+  """[submission]: the median time to the target; inf for a miss, NaN where there are no runs."""
+  return result.times[:, result.workloads.index(workload)]
+
+
+def _who_wins(result: Result, workload: str) -> str:
+  times = _times(result, workload)
+  first, *others = (int(s) for s in np.argsort(times, kind='stable') if not np.isnan(times[s]))
+  unit = UNITS[result.rules.axis]
+  text = f'On {workload} {result.submissions[first]} wins, after {times[first]:,.0f} {unit}'
+  if not others:
+    return f'{text}, alone.'
+  second = result.submissions[others[0]]
+  if np.isfinite(times[others[0]]):
+    return f'{text}; {second} takes {times[others[0]] / times[first]:.2f} times as many.'
+  target = result.rules.members[workload].target
+  rows = result.outcomes
+  best = rows.best[(rows.submission == second) & (rows.workload == workload)].median()
+  return (
+    f'{text}; {second} misses the target: its best {target.metric} is {best:.3g}, where '
+    f'{target.validation:.3g} is asked for.'
+  )
 
 
 def _how_sure(leader: str, verdicts: Sequence[Verdict]) -> list[str]:

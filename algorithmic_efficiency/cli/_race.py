@@ -48,6 +48,12 @@ def race_arguments(parser: _flags.Parser) -> None:
     help='no effect: a race always continues the runs in its folder',
   )
   _flags.add(parser, 'retry_failed', 'overwrite')
+  parser.add(
+    'plain_steps',
+    group=_flags.SCORING,
+    action='store_true',
+    help='count a step as one, whatever it costs, and time no steps; the score says so',
+  )
   _flags.add_options(parser, RunOptions)
   _flags.add_options(parser, Devices)
   _flags.add(parser, 'workers', 'path', 'workload_path')
@@ -93,6 +99,7 @@ def race_of(args: argparse.Namespace) -> Race:
     seed=args.seed,
     experiment_dir=args.experiment_dir or _former_folder(args),
     overwrite=args.overwrite,
+    plain_steps=args.plain_steps,
     options=_flags.options_of(args),
     devices=_flags.devices_of(args),
     workers=args.workers,

@@ -13,15 +13,19 @@ Example: algoeff bench --suite quick --submissions nadamw,momentum,twin=nadamw -
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.cli._race import launcher_arguments, race_arguments, race_of
 
 if TYPE_CHECKING:
   from algorithmic_efficiency.experiments.race.race import Race
   from algorithmic_efficiency.experiments.race.run import RaceResult
+  from algorithmic_efficiency.launch.tally import Tally
 
 SUMMARY = 'run a whole race, and score it'
 GOES_ON = ()
@@ -57,8 +61,10 @@ def run(args: argparse.Namespace) -> int:
     _require_scoring(_output_dir(args, race))
   if args.max_hours is not None:
     _refuse_more_expensive(args, race)
-  with interrupted_when_terminated():
-    result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet)
+  if is_scored and not args.quiet:
+    print(f'The report is written as the race goes: {_output_dir(args, race) / "report.html"}')
+  with interrupted_when_terminated(), _reports(args, race, is_scored) as on_end:
+    result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet, on_end=on_end)
   failed = _sum_up(result, quiet=args.quiet)
   if is_scored and not result.num_left_running:
     _score(args, race)
@@ -135,13 +141,42 @@ def _sum_up(result: RaceResult, *, quiet: bool) -> bool:
 def _score(args: argparse.Namespace, race: Race) -> None:
   """Scores all runs in the folder of the race, as `algoeff score` does."""
   from algorithmic_efficiency.cli import score
+  from scoring import console
 
   parser = _flags.Parser()
   score.arguments(parser)
+  result, folder = score.written(parser.parse_args(_score_arguments(args, race)))
+  console.show_outcome(result)
+  print(f'Report: {folder / "report.html"}')
+
+
+@contextlib.contextmanager
+def _reports(
+  args: argparse.Namespace, race: Race, is_scored: bool
+) -> Iterator[Callable[[Tally], None]]:
+  """Gives what writes the report while the race goes on; nothing where it is not scored."""
+  from algorithmic_efficiency.cli._interim_report import InterimReports
+
+  if not is_scored:
+    yield lambda tally: None
+    return
+  reports = InterimReports(_score_arguments(args, race), registry.suite(race.suite).axis)
+  try:
+    yield reports.take
+  finally:
+    reports.close()
+
+
+def _score_arguments(args: argparse.Namespace, race: Race) -> list[str]:
   words = [str(race.folder), '--suite', race.suite, '--ruleset', race.ruleset]
   words += ['--output_dir', str(_output_dir(args, race))]
   if race.options.allow_provisional:
     words.append('--allow_provisional')
   if args.mix_hosts:
     words.append('--mix_hosts')
-  score.run(parser.parse_args(words))
+  if race.plain_steps:
+    words += ['--axis', 'plain_steps']
+  for name in ('path', 'workload_path'):
+    for folder in getattr(args, name):
+      words += [f'--{name}', str(folder)]
+  return words

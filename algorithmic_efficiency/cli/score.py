@@ -97,8 +97,8 @@ def rules_arguments(parser: _flags.Parser) -> None:
   parser.add(
     'axis',
     group=_flags.SCORING,
-    choices=('seconds', 'cost_adjusted_steps'),
-    help='unit of the time to the target',
+    choices=('seconds', 'cost_adjusted_steps', 'plain_steps'),
+    help='unit of the time to the target; a plain step counts as one, whatever it costs',
     unset="the suite's",
   )
   parser.add(
@@ -132,6 +132,17 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+  result, folder = written(args)
+  _show(args, result, folder)
+  return 0
+
+
+def written(args: argparse.Namespace):
+  """Scores runs, and writes tables and report; gives the result and its folder.
+
+  Raises:
+    UserError: the runs cannot be scored as the flags say, or the folder cannot be written.
+  """
   from scoring import outputs, report
 
   _flags.find_own(args)
@@ -145,8 +156,7 @@ def run(args: argparse.Namespace) -> int:
     report.remove(folder)
   else:
     report.write(frame, result, folder)
-  _show(args, result, folder)
-  return 0
+  return result, folder
 
 
 def load_and_score(args: argparse.Namespace):

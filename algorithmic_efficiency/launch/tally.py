@@ -164,6 +164,13 @@ class Tally:
     one = self._jobs[job]
     return None if isinstance(one, int) else one
 
+  @property
+  def times_steps(self) -> bool:
+    """Whether steps are being timed, or are the next thing that a free slot does."""
+    num_started = len(self.running) + len(self._timed) + len(self._elapsed)
+    near = {*self.running, *range(num_started, num_started + self._num_slots)}
+    return any(self.timing(job) is not None for job in near if job < len(self._jobs))
+
   def outcomes(self) -> dict[int, Outcome]:
     """Gives the outcome of every trial that has ended, by its index, in order."""
     return dict(sorted(self._outcomes.items()))

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,28 @@ def require_installed(
     )
 
 
-def write(frame: pd.DataFrame, result: Leaderboard, folder: Path, *, figures: bool = True) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+  """How far a race is that goes on while its report is written."""
+
+  num_ended: int
+  num_trials: int
+  reload_sec: int = 30
+
+
+def write(
+  frame: pd.DataFrame,
+  result: Leaderboard,
+  folder: Path,
+  *,
+  figures: bool = True,
+  unfinished: Unfinished | None = None,
+) -> Path:
   """Writes the page, its data and the figures; returns the page.
+
+  Args:
+    unfinished: how far the race is; None if it is over. The page of one that is not says so, and
+      reloads itself.
 
   Raises:
     UserError: one of them cannot be written.
@@ -48,6 +69,7 @@ def write(frame: pd.DataFrame, result: Leaderboard, folder: Path, *, figures: bo
   from scoring.report import payload
 
   data = payload.build(frame, result)
+  data['unfinished'] = None if unfinished is None else asdict(unfinished)
   folder.mkdir(parents=True, exist_ok=True)
   with replacing(folder / DATA) as file:
     file.write(json.dumps(data, separators=(',', ':'), allow_nan=False).encode())

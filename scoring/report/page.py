@@ -28,7 +28,8 @@ def render(data: Mapping[str, Any]) -> str:
     templates()
     .get_template('report.html.j2')
     .render(
-      **{name: value for name, value in data.items() if name != 'charts'},
+      **{name: value for name, value in data.items() if name not in ('charts', 'unfinished')},
+      unfinished=data.get('unfinished'),
       **columns(data),
       num_workloads=len(board['workloads']),
       wide_from=_MAX_UPRIGHT,

@@ -53,8 +53,8 @@ class CostSummary:
 
 
 def steps(result: Result) -> tuple[CostSummary, ...]:
-  """In the order of the ranking; empty where seconds are raced."""
-  if result.rules.axis == 'seconds':
+  """In the order of the ranking; empty where steps are not weighed."""
+  if result.rules.axis != 'cost_adjusted_steps':
     return ()
   found = cost_errors.of(result)
   cells = result.outcomes.groupby(['submission', 'workload'])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import fake_race
 import pytest
 from fake_worker import SESSIONS_FILE
 
-from algorithmic_efficiency.cli import _flags, _race, main, plan, score
+from algorithmic_efficiency.cli import _flags, _interim_report, _race, main, plan, score
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import local, request
 from algorithmic_efficiency.results import race_files
 from algorithmic_efficiency.results.race_files import Selection
-from scoring import report
+from scoring import console, report
 
 GOOD = {
   'suite': 'quick',
@@ -175,6 +176,28 @@ class TestEnd:
     made = fake_race.race(folder, {name: {'then': then} for name, then in scripts.items()})
     return ','.join(entry.submission for entry in made.entries)
 
+  def scores(self, monkeypatch: pytest.MonkeyPatch, take: Callable[[argparse.Namespace], None]):
+    """Has the arguments of scores taken, instead of scoring."""
+    monkeypatch.setattr(score, 'written', lambda args: (take(args), Path('scores')))
+    monkeypatch.setattr(console, 'show_outcome', lambda result: None)
+    monkeypatch.setattr(_interim_report.InterimReports, 'take', lambda self, tally: None)
+
+  def test_plain_steps_are_scored_as_such_and_not_timed(self, tmp_path, monkeypatch):
+    asked = []
+    self.scores(monkeypatch, lambda args: asked.append(args.axis))
+    given = self.entries(tmp_path, a='finish', b='finish')
+    command = words('--quiet', '--allow_provisional', '--plain_steps', submissions=given)
+    assert main(command) == 0
+    assert asked == ['plain_steps']
+    assert not (tmp_path / 'runs' / race_files.COSTS_FILE).exists()
+
+  def test_plain_steps_where_seconds_are_raced_are_refused(self, tmp_path, capsys):
+    file = tmp_path / 'mine.toml'
+    file.write_text(SECONDS)
+    given = self.entries(tmp_path, a='finish')
+    assert main(words('--plain_steps', suite=str(file), submissions=given)) == 2
+    assert '--plain_steps is for suites raced in steps' in capsys.readouterr().err
+
   def test_all_finished(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='finish', b='finish')
     assert main(words('--smoke', submissions=given)) == 0
@@ -195,7 +218,7 @@ class TestEnd:
 
   def test_hosts_are_mixed_in_its_score_when_asked_for(self, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(score, 'run', lambda args: asked.append(args.mix_hosts))
+    self.scores(monkeypatch, lambda args: asked.append(args.mix_hosts))
     given = self.entries(tmp_path, a='finish')
     file = tmp_path / 'mine.toml'
     file.write_text(SECONDS)
@@ -209,7 +232,7 @@ class TestEnd:
   ):
     """Regression: a late entry was scored alone, and the board of all others was overwritten."""
     asked = []
-    monkeypatch.setattr(score, 'run', asked.append)
+    self.scores(monkeypatch, asked.append)
     file = tmp_path / 'mine.toml'
     file.write_text(SECONDS)
     for name in ('a', 'b'):

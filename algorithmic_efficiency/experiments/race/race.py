@@ -68,9 +68,11 @@ class Race:
     tuning_search_space: None takes each submission's own.
     overwrite: whether trials that are there are replaced; otherwise they are continued.
     is_scored: False for a race that nobody scores, whose steps need no timing.
+    plain_steps: whether a step counts as one, whatever it costs, and none is timed.
 
   Raises:
-    UserError: more trials than the ruleset has, or steps that would be timed on several nodes.
+    UserError: more trials than the ruleset has, steps that would be timed on several nodes, or
+      plain steps where seconds are raced.
   """
 
   suite: str
@@ -85,6 +87,7 @@ class Race:
   experiment_dir: str | None = None
   overwrite: bool = False
   is_scored: bool = True
+  plain_steps: bool = False
   options: RunOptions = field(default_factory=RunOptions)
   devices: Devices = field(default_factory=Devices)
   workers: int | None = None
@@ -96,6 +99,10 @@ class Race:
       raise errors.UserError(
         f'Under self tuning a study has one trial; --trials is {self.trials}. Leave it out, or '
         'race with --ruleset external.'
+      )
+    if self.plain_steps and registry.suite(self.suite).axis != 'cost_adjusted_steps':
+      raise errors.UserError(
+        f'The suite {self.suite} is raced in seconds; --plain_steps is for suites raced in steps.'
       )
     if self.slurm is not None and self.slurm.num_nodes > 1 and self.is_weighed:
       raise errors.UserError(
@@ -122,7 +129,7 @@ class Race:
     """Whether it matters what a step costs: not where no time is scored, or seconds are."""
     in_steps = registry.suite(self.suite).axis == 'cost_adjusted_steps'
     is_scored = self.is_scored and not self.options.smoke and self.options.stop_at != 'never'
-    return in_steps and is_scored
+    return in_steps and is_scored and not self.plain_steps
 
 
 def expand(race: Race) -> list[TrialConfig]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from algorithmic_efficiency.launch import pool, request, trial_folder
 from algorithmic_efficiency.launch.display import Display
 from algorithmic_efficiency.launch.local import OnMessage
 from algorithmic_efficiency.launch.outcome import Outcome
+from algorithmic_efficiency.launch.pool import Event
 from algorithmic_efficiency.launch.slots import Slot
 from algorithmic_efficiency.launch.tally import Tally, Timing
 from algorithmic_efficiency.launchers.launcher import RaceJob
@@ -69,12 +70,19 @@ class _StepCosts:
     return Outcome(folder=self.runs, status=status, stop_reason='', reason='\n'.join(problems))
 
 
-def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceResult:
+def run(
+  race: Race,
+  *,
+  retry_failed: bool = False,
+  quiet: bool = False,
+  on_end: Callable[[Tally], None] = lambda tally: None,
+) -> RaceResult:
   """Runs the trials of a race that are due. One that fails does not stop the others.
 
   Args:
     retry_failed: if true, failed and invalid trials are run again.
-    quiet: if true, nothing is shown.
+    quiet: if true, failures alone are shown.
+    on_end: called whenever a job has ended.
 
   Raises:
     UserError: something in the race is wrong or missing, and nothing was started.
@@ -98,7 +106,13 @@ def run(race: Race, *, retry_failed: bool = False, quiet: bool = False) -> RaceR
       configs, trials, earlier=_earlier(states, trials), num_slots=launcher.num_parallel(len(jobs))
     )
     with Display(tally, quiet=quiet) as display:
-      ended = launcher.run(jobs, race.folder, on_event=display.take, tell=display.say)
+
+      def take(event: Event) -> None:
+        display.take(event)
+        if event.kind == 'ended':
+          on_end(tally)
+
+      ended = launcher.run(jobs, race.folder, on_event=take, tell=display.say)
   measured = [
     outcome
     for outcome, trial in zip(ended, trials, strict=True)
