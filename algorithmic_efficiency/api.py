@@ -181,7 +181,7 @@ def plot(
     figures.require_format(Path(output))
     outputs.require_writable(Path(output).expanduser().parent, '--output')
   frame = scoring.load(runs)
-  suite, ruleset = suite_and_ruleset(frame, suite or options.get('against'), ruleset)
+  suite, ruleset = suite_and_ruleset(frame, suite, ruleset, against=options.get('against'))
   result = scoring.score(frame, suite, ruleset=ruleset, statistics=False, **options)
   chart = plots.draw(kind, frame, result, split=split, x=x)
   if output is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
+from scoring import published
 from scoring.runs import Runs, TrialFiles
 
 if TYPE_CHECKING:
@@ -55,13 +56,22 @@ def raced_workloads(runs: Runs | None, suite: Suite, *, allow_provisional: bool)
 
 
 def suite_and_ruleset(
-  frame: pd.DataFrame, suite: str | None, ruleset: Ruleset | None
+  frame: pd.DataFrame,
+  suite: str | None,
+  ruleset: Ruleset | None,
+  *,
+  against: str | None = None,
 ) -> tuple[str, Ruleset]:
   """The name of what was asked for, which may be a file, else what all runs say.
 
+  Args:
+    against: a published set, whose suite counts where none is given.
+
   Raises:
-    UserError: no suite is given and the runs say none or several.
+    UserError: there is no such set, or no suite is given and the runs say none or several.
   """
+  if suite is None and against is not None:
+    suite = published.suite_of(against)
   runs = frame.attrs.get('runs')
   trials = runs.trials if isinstance(runs, Runs) else ()
   suites = sorted({trial.suite for trial in trials if trial.suite})

@@ -106,14 +106,17 @@ def score(
   if table.empty:  # published results alone are no answer
     raise errors.UserError(_nothing_found(frame, rules))
   guests: tuple[str, ...] = ()
+  costs = runs.costs if runs is not None else ()
   if against is not None:
-    table, guests = published.join(table, against, rules)
+    joined = published.join(table, against, rules)
+    table, guests, costs = joined.table, joined.guests, (*costs, *joined.costs)
   changes, host_notes = hosts.look(table, rules, runs, mix=mix_hosts)
   rules = replace(rules, changes=(*rules.changes, *changes))
   notes += host_notes
-  costs = runs.costs if runs is not None else ()
   table, axis_notes = axes.add_times(table, rules.axis, rules.suite.baselines, costs)
   notes += axis_notes
+  if against is not None:
+    published.check_units(table, against)
   result = _scored(table, rules, guests, reference, runs)
   notes += _look_at_table(result, frame)
   if runs is not None:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
   _flags.find_own(args)
   frame = scoring.load(args.runs)
-  suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
+  suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
   result = scoring.score(
     frame,
     suite,

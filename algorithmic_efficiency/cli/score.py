@@ -91,8 +91,8 @@ def rules_arguments(parser: _flags.Parser) -> None:
   parser.add(
     'against',
     group=_flags.SCORING,
-    metavar='SUITE',
-    help='add the published competitors of a suite',
+    metavar='SET',
+    help='add published results, such as algoperf_v05 or quick_board',
   )
   parser.add(
     'axis',
@@ -165,7 +165,7 @@ def load_and_score(args: argparse.Namespace):
   from scoring.choice import suite_and_ruleset
 
   frame = scoring.load(args.runs)
-  suite, ruleset = suite_and_ruleset(frame, args.suite or args.against, args.ruleset)
+  suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
   result = scoring.score(
     frame,
     suite,
