@@ -7,6 +7,10 @@
 VENV ?= .venv
 TORCH_INDEX ?=
 DEMO_DIR ?= demo
+# Two trials at a time, where there are two CPUs: no step is timed.
+DEMO_WORKERS := $(if $(filter 1,$(shell nproc 2>/dev/null || echo 1)),1,2)
+DEMO_RACE = --suite quick --workloads quick_vision --ruleset self --frameworks jax --studies 6 --seed 1 \
+  --plain_steps --experiment_dir '$(DEMO_DIR)'
 JOBS ?= 2
 
 CHECK = import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
@@ -31,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help demo install test test-slow test-long test-cluster test-container docs bench lint types rules clean
 help:
-	@echo 'make demo    race two training algorithms on two small real data sets (five to ten minutes)'
+	@echo 'make demo    race two training algorithms on handwritten digits (two minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
 	@echo 'make test-slow  run what takes longer and starts real trials (minutes; CI runs it, too)'
 	@echo 'make test-long  run many kills, full sizes and long races (an hour; before work is called done)'
@@ -71,8 +75,14 @@ $(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
 	@touch '$@'
 
 demo: $(VENV)/.installed-demo
-	'$(BIN)/algoeff' bench --suite quick --workloads quick_vision,quick_lm --submissions nadamw,nesterov --ruleset self --frameworks jax \
-	  --studies 3 --seed 1 --experiment_dir '$(DEMO_DIR)' --overwrite
+	'$(BIN)/algoeff' bench $(DEMO_RACE) --submissions adamw,nesterov --workers $(DEMO_WORKERS)
+	@echo
+	@echo 'Add an optimizer to this board, by its import name:'
+	@echo "  $(BIN)/algoeff bench $(DEMO_RACE) --submissions 'lion=optax.lion(learning_rate=1e-3)'"
+ifneq ($(wildcard scoring/published/quick_board_self.csv),)
+	@echo 'See where these stand among four baselines:'
+	@echo '  $(BIN)/algoeff score $(DEMO_DIR) --axis plain_steps --against quick_board --output_dir $(DEMO_DIR)/scores'
+endif
 
 install: $(VENV)/.installed-test
 

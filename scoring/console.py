@@ -58,9 +58,11 @@ def show_outcome(result: Leaderboard, console: Console | None = None) -> None:
   """
   console = _print_table(result, console)
   _print(console, summary.by_workload(result))
-  _print(console, [f'Other than the suite says: {change}.' for change in result.rules.changes])
+  if result.rules.changes:
+    _print(console, [f'Other than the suite says: {"; ".join(result.rules.changes)}.'])
   for kind in counted(result.notes):
-    _print(console, [f'Found: {KINDS[kind]}.', *_places(result, kind)] if kind in _NAMED else ())
+    if kind in _NAMED and kind != 'study_count':  # which the intervals show
+      _print(console, [f'Found: {KINDS[kind]}.', *_places(result, kind)])
 
 
 def _print(console: Console, lines: Iterable[str]) -> None:

@@ -54,16 +54,20 @@ class Running:
 
   Attributes:
     began: when it started, by the source of time of the tally.
+    is_heard: whether its messages come here; those of a trial on a cluster do not.
     has_begun: whether the process of the trial stands before its first step, or is beyond it.
     message: the last message on its progress.
   """
 
   began: float
+  is_heard: bool = True
   has_begun: bool = False
   message: Progress | None = None
 
   @property
   def phase(self) -> str:
+    if not self.is_heard:
+      return 'running'
     if self.message is None:
       return 'compiling' if self.has_begun else 'starting'
     return 'evaluating' if self.message.is_evaluating else 'training'
@@ -98,6 +102,7 @@ class Tally:
     jobs: for each job the index of its trial, or what it times.
     earlier: the records of trials that are not run, by their index.
     num_slots: number of jobs that run at a time.
+    hears: whether the messages of trials come here.
     now: the source of time, in seconds.
   """
 
@@ -108,12 +113,14 @@ class Tally:
     *,
     earlier: Mapping[int, TrialRecord],
     num_slots: int = 1,
+    hears: bool = True,
     now: Callable[[], float] = time.monotonic,
   ):
     self.configs = configs
     self._jobs = jobs
     self._todo = [index for index in jobs if isinstance(index, int)]
     self._num_slots = num_slots
+    self._hears = hears
     self._now = now
     self.running: dict[int, Running] = {}  # by the index of the job
     self._job_of = {index: job for job, index in enumerate(jobs) if isinstance(index, int)}
@@ -130,7 +137,7 @@ class Tally:
   def take(self, event: Event) -> None:
     """Counts an event of a job."""
     if event.kind == 'started':
-      self.running[event.index] = Running(began=self._now())
+      self.running[event.index] = Running(began=self._now(), is_heard=self._hears)
     elif event.kind == 'message':
       running = self.running[event.index]
       running.has_begun |= isinstance(event.message, Begin)

@@ -89,7 +89,9 @@ def test_plain_steps_are_compared_without_any_cost(board, tmp_path):
 
 def test_costs_in_no_common_unit_are_refused(board, tmp_path):
   run(tmp_path / 'own', {'mine': 50}, studies=3, host='here', **hashes())
-  with pytest.raises(errors.UserError, match=r'not timed beside yours on quick_vision.*plain_steps'):
+  with pytest.raises(
+    errors.UserError, match=r'not timed beside yours on quick_vision.*plain_steps'
+  ):
     joined(tmp_path / 'own')
 
 

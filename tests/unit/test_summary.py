@@ -73,3 +73,29 @@ def test_a_submission_alone(tmp_path):
 def test_many_names_are_counted(tmp_path):
   names = dict.fromkeys('abcdefg', both(10.0))
   assert 'a, b, c and 4 others share' in said(write_times(tmp_path, names))
+
+
+def sentences_by_workload(root: Path) -> list[str]:
+  result = scoring.score(scoring.load(root), 'algoperf_v06', workloads=WORKLOADS, statistics=False)
+  return summary.by_workload(result)
+
+
+def test_each_workload_has_its_winner_and_the_next(tmp_path):
+  times = {'a': {'ogbg': 10.0, 'wmt': 30.0}, 'b': {'ogbg': 25.0, 'wmt': 20.0}}
+  assert sentences_by_workload(write_times(tmp_path, times)) == [
+    'On ogbg a wins, after 10 seconds; b takes 2.50 times as many.',
+    'On wmt b wins, after 20 seconds; a takes 1.50 times as many.',
+  ]
+
+
+def test_a_miss_is_explained_by_its_best_value(tmp_path):
+  times = {'a': {'ogbg': 10.0, 'wmt': None}, 'b': {'ogbg': None, 'wmt': None}}
+  first, second = sentences_by_workload(write_times(tmp_path, times))
+  assert first.startswith('On ogbg a wins, after 10 seconds; b misses the target: its best ')
+  assert first.endswith(' is asked for.')
+  assert second == 'Nobody reaches a target on wmt.'
+
+
+def test_a_submission_that_is_alone_is_called_so(tmp_path):
+  [only, _] = sentences_by_workload(write_times(tmp_path, {'a': {'ogbg': 10.0}}))
+  assert only == 'On ogbg a wins, after 10 seconds, alone.'

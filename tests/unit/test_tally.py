@@ -66,6 +66,11 @@ class TestCounts:
       phases.append(found.running_of(0).phase)
     assert phases == ['starting', 'compiling', 'training', 'evaluating', 'training']
 
+  def test_a_trial_that_is_not_heard_runs(self, clock):
+    found = Tally([trial('a', 1)], [0], earlier={}, hears=False, now=clock)
+    found.take(started(0))
+    assert found.running_of(0).phase == 'running'
+
 
 class TestStandings:
   LOSSES = ((2, 0.9), (4, 0.5), (6, 0.44), (8, 0.3))  # the target is between the last two but one

@@ -103,7 +103,11 @@ def run(
     _remember(race, configs[0].suite)
     jobs, trials = _jobs(race, states, retry_failed, running)
     tally = Tally(
-      configs, trials, earlier=_earlier(states, trials), num_slots=launcher.num_parallel(len(jobs))
+      configs,
+      trials,
+      earlier=_earlier(states, trials),
+      num_slots=launcher.num_parallel(len(jobs)),
+      hears=race.slurm is None,
     )
     with Display(tally, quiet=quiet) as display:
 
