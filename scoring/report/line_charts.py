@@ -157,7 +157,8 @@ def records(
   Args:
     rows: `date` (ISO 8601), `time` and `submission` of each record; the last date is that of today.
   """
-  x: Spec = {'field': 'date', 'type': 'temporal', 'title': None, 'scale': {'type': 'utc'}}
+  x: Spec = {'field': 'date', 'type': 'temporal', 'title': None}
+  x['scale'] = {'type': 'utc', 'padding': frame.width // 12}
   x['axis'] = {'tickCount': 4 if frame.is_narrow else 8, 'labelOverlap': True}
   y: Spec = {'field': 'time', 'type': 'quantitative', 'title': board['unit']}
   y['scale'] = {'zero': False, 'padding': 20}
