@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import compiler
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Set before any framework is imported, and inherited by the processes that tests start.
@@ -29,10 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-  """Without `-m gpu` the frameworks see the CPU alone, on every machine."""
+  """Without `-m gpu`, the frameworks see the CPU alone, and XLA compiles quickly."""
   if config.option.markexpr != 'gpu':
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    os.environ.setdefault('XLA_FLAGS', compiler.QUICK_FLAGS)
   _find_tasks_of_others(config)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +10,6 @@ import numpy as np
 import pytest
 import training_loss
 from training_loss import Case
-
-from tests import quick_compiler
-from tests.cost_of_tasks import is_large
 
 # A step must be too short for a unit to cross the kink of a ReLU. Two steps of different length
 # then have the same difference of gradients.
@@ -46,9 +42,9 @@ def in_jax(case: Case, batch: Any, draw: Draw) -> tuple[list[Vector], list[Vecto
     loss = case.loss(structure.unflatten(params), batch)
     return loss['summed'] / loss['n_valid_examples']
 
-  gradient = jax.jit(jax.grad(mean_loss), compiler_options=quick_compiler.OPTIONS)
+  gradient = jax.jit(jax.grad(mean_loss))
 
-  @functools.partial(jax.jit, compiler_options=quick_compiler.OPTIONS)
+  @jax.jit
   def products(params: Any, along: Any) -> Any:
     _, forward = jax.jvp(jax.grad(mean_loss), (params,), (along,))
     _, transpose = jax.vjp(jax.grad(mean_loss), params)
@@ -83,15 +79,13 @@ LAYERS = {'jax': 'jax', 'pytorch': 'torch'}
 
 
 def _cases() -> list[Any]:
-  """The first workload of each model; slow or long where a deep program compiles long."""
+  """The smallest workload of each model; long where a deep program compiles long."""
   cases = []
   for case in training_loss.parameters(lambda one: (one.task, type(one.model))):
     definition, framework = case.values[0]
     depths = [getattr(definition.model, name, 1) for name in ('num_layers', 'depth', 'stage_sizes')]
     is_deep = framework == 'jax' and depths != [1, 1, 1]
-    marks = case.marks
-    if is_deep and not marks:
-      marks = [pytest.mark.long if is_large(definition) else pytest.mark.slow]
+    marks = [pytest.mark.long] if is_deep else case.marks
     cases.append(pytest.param(*case.values, id=case.id, marks=marks))
   return cases
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +21,6 @@ from algorithmic_efficiency.metrics import derived
 from algorithmic_efficiency.metrics.metric import check_rows
 from algorithmic_efficiency.spec import LossType
 from algorithmic_efficiency.trial import evaluation
-from tests import quick_compiler
 from tests.cost_of_tasks import is_large, slow_if_large
 
 RUNNABLE = {
@@ -87,11 +85,10 @@ class JaxModel:
     import jax
     from flax import linen as nn
 
-    compiled = functools.partial(jax.jit, compiler_options=quick_compiler.OPTIONS)
-    variables = dict(compiled(self.init)(self.key))
+    variables = dict(jax.jit(self.init)(self.key))
     variables['params'] = jax.tree.map(without_zeros, variables['params'])
 
-    @compiled
+    @jax.jit
     def evaluate(batch: Any) -> Any:
       logits, _ = self.logits(variables, batch, train=False)
       sums, outputs = self.code.eval_step(self.definition, batch, logits)

@@ -18,7 +18,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data import trees
 from algorithmic_efficiency.spec import ForwardPassMode
-from tests import quick_compiler
+from tests.cost_of_tasks import is_large, slow_if_large
 
 MODULES = {'jax': 'jax', 'pytorch': 'torch'}
 
@@ -61,7 +61,7 @@ class Case:
     """Returns a function of placed arrays, compiled in JAX."""
     if self.module.__name__ != 'jax':
       return function
-    return self.module.jit(function, compiler_options=quick_compiler.OPTIONS)
+    return self.module.jit(function)
 
   def on_host(self, values: Any) -> Any:
     """Returns a tree of placed arrays in numpy."""
@@ -124,15 +124,18 @@ def in_float64(framework: str) -> contextlib.AbstractContextManager[Any]:
 def parameters(kind: Callable[[WorkloadDefinition], Hashable]) -> list[Any]:
   """Every workload in every framework that runs it.
 
-  The first of each kind is in the default run, others are long.
+  The smallest of each kind is in the default run; in JAX it is slow if it is large. Others are
+  long.
   """
   params = []
   for framework in MODULES:
     kinds = set()
-    for definition in registry.workloads().values():
+    for definition in sorted(registry.workloads().values(), key=is_large):
       if not registry.is_runnable(definition, framework):
         continue
-      marks = [pytest.mark.long] if kind(definition) in kinds else []
+      marks = slow_if_large(definition) if framework == 'jax' else []
+      if kind(definition) in kinds:
+        marks = [pytest.mark.long]
       kinds.add(kind(definition))
       name = f'{definition.name}-{framework}'
       params.append(pytest.param((definition, framework), marks=marks, id=name))

@@ -36,12 +36,12 @@ SUITES = {
   'quick_nmt': 'quick',
   'quick_moe': 'quick',
 }
-NUM_STEPS = {
-  'quick_vision': 45,
-  'mnist_standardized': 70,
-  'quick_lm': 45,
-  'quick_nmt': 50,
-  'quick_moe': 45,
+EVAL_STEPS = {
+  'quick_vision': (1, 20, 45),
+  'mnist_standardized': (1, 35, 70),
+  'quick_lm': (1, 20, 45),
+  'quick_nmt': (1, 25, 50),
+  'quick_moe': (1, 20, 45),
 }
 
 
@@ -92,7 +92,7 @@ def _config(args: argparse.Namespace, name: str, number: int) -> TrialConfig:
     ),
     options=RunOptions(
       data_dir=args.data_dir or args.root,
-      max_global_steps=NUM_STEPS[args.workload],
+      eval_steps=EVAL_STEPS[args.workload],
       stop_at='never',
     ),
   )

@@ -38,7 +38,7 @@ def checked(broken: Broken, file: Path) -> check.CheckReport:
 LONG = (
   *('never_returns', 'never_begins', 'process_that_stays', 'grows_outside_arrays'),
   *('another_process_writes_into_the_log', 'infinite_gradients', 'keeps_every_sum'),
-  *('decays_by_a_global', 'second_process_fails'),
+  *('decays_by_a_global', 'second_process_fails', 'parameters_of_before'),
 )
 
 
@@ -115,7 +115,12 @@ def test_check_and_run_say_in_the_same_words_what_is_missing(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-  'name', ['moves_every_75th_step', 'moves_at_the_first_step_and_every_75th', 'climbs_for_60_steps']
+  'name',
+  [
+    pytest.param('moves_every_75th_step', marks=pytest.mark.long),
+    'moves_at_the_first_step_and_every_75th',
+    'climbs_for_60_steps',
+  ],
 )
 def test_what_comes_late_is_no_fault(name: str, tmp_path: Path):
   """Regression: gathering gradients was an error, and a warm-up was to be looked at."""

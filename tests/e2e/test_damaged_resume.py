@@ -14,13 +14,13 @@ from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_t
 
 from algorithmic_efficiency.results import measurements
 
-NUM_CASES_PER_BATCH = 5
-NUM_BATCHES = 10  # the first with the slow tests, the others with the long ones
+NUM_CASES_PER_BATCH = 2
+NUM_BATCHES = 25  # the first with the slow tests, the others with the long ones
 RUN = ('--workload', 'quick_vision', '--submission', 'nadamw', '--framework', 'jax', '--seed', '1')
 
 
 def arguments(root: Path) -> list[str]:
-  return ['run', *RUN, '--max_global_steps', '90', '--experiment_dir', str(root)]
+  return ['run', *RUN, '--max_global_steps', '60', '--experiment_dir', str(root)]
 
 
 def run(root: Path, *more: str):

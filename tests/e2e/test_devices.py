@@ -68,7 +68,7 @@ def test_one_against_many(framework: str, many: dict[str, int], workload: str, m
 @pytest.mark.parametrize(
   ('framework', 'many', 'num_held_out'),
   [
-    ('pytorch', {'num_devices': 2, 'world_size': 2}, 40),
+    ('pytorch', {'num_devices': 2, 'world_size': 2}, 16),
     *(
       pytest.param(*one, 512, marks=pytest.mark.long)
       for one in (

@@ -15,12 +15,14 @@ import pytest
 import trials
 from entry_package import Package
 
+from tests import compiler
+
 TIMEOUT_SEC = 1_200  # of a command: five trials on a busy machine
 SUITE = entry_runs.SUITE
 FRAMEWORKS = {'jax': 'flax', 'pytorch': 'torch'}
 # Another instruction set of the CPU, as another machine would have it.
 OTHER_CPU = {
-  'jax': {'XLA_FLAGS': '--xla_cpu_max_isa=SSE4_2'},
+  'jax': {'XLA_FLAGS': f'{compiler.QUICK_FLAGS} --xla_cpu_max_isa=SSE4_2'},
   'pytorch': {'ATEN_CPU_CAPABILITY': 'default'},
 }
 

@@ -83,7 +83,7 @@ WORKLOADS = {{'frozen_digits': dataclasses.replace(
 def command(task: Path, framework: str, root: Path, *more: str) -> list[str]:
   return [
     *('run', '--workload', 'frozen_digits', '--path', str(task), '--framework', framework),
-    *('--allow_provisional', '--seed', '5', '--num_threads', '1', '--max_global_steps', '90'),
+    *('--allow_provisional', '--seed', '5', '--num_threads', '1', '--max_global_steps', '50'),
     *('--experiment_dir', str(root), '--quiet', *more),
   ]
 

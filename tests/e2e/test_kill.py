@@ -25,18 +25,19 @@ LONGEST_DELAY_SEC = 0.1  # between a row and a kill: some steps, an evaluation o
 pytestmark = pytest.mark.slow
 
 
-def command(framework: str, root: Path) -> list[str]:
+def command(framework: str, root: Path, num_steps: int) -> list[str]:
   return [
     *('run', '--workload', 'quick_vision', '--framework', framework, '--submission', 'nadamw'),
     *('--ruleset', 'self', '--allow_provisional', '--seed', '5', '--num_threads', '1'),
-    *('--experiment_dir', str(root), '--quiet'),
+    *('--experiment_dir', str(root), '--quiet', '--max_global_steps', str(num_steps)),
   ]
 
 
 @pytest.mark.parametrize('num_kills', [2, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize('framework', ['jax', pytest.param('pytorch', marks=pytest.mark.long)])
 def test_killed_at_random_moments_and_resumed(framework: str, num_kills: int, tmp_path: Path):
-  whole = algoeff(*command(framework, tmp_path / 'whole'), cwd=tmp_path)
+  num_steps = 40 + 20 * num_kills  # or those of the budget
+  whole = algoeff(*command(framework, tmp_path / 'whole', num_steps), cwd=tmp_path)
   assert whole.returncode == 0, whole.stderr
   expected = trial_folder(tmp_path / 'whole')
   found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
@@ -49,7 +50,7 @@ def test_killed_at_random_moments_and_resumed(framework: str, num_kills: int, tm
         sys.executable,
         '-m',
         'algorithmic_efficiency',
-        *command(framework, tmp_path / 'cut'),
+        *command(framework, tmp_path / 'cut', num_steps),
         *resume,
       ],
       cwd=tmp_path,
@@ -65,7 +66,7 @@ def test_killed_at_random_moments_and_resumed(framework: str, num_kills: int, tm
       assert_nothing_is_left_running(tmp_path / 'cut')
   assert kills == num_kills
 
-  final = algoeff(*command(framework, tmp_path / 'cut'), '--resume', cwd=tmp_path)
+  final = algoeff(*command(framework, tmp_path / 'cut', num_steps), '--resume', cwd=tmp_path)
   assert final.returncode == 0, final.stderr
   assert record(found).status == 'finished'
   assert record(found).stop_reason == record(expected).stop_reason

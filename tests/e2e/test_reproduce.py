@@ -57,7 +57,7 @@ def check_reproduction(folder: Path, workload: str, *flags: object) -> None:
 def test_quick_vision(tmp_path):
   pytest.importorskip('flax')
   pytest.importorskip('sklearn')
-  make_logs(tmp_path, 'quick_vision', 'jax', 60)
+  make_logs(tmp_path, 'quick_vision', 'jax', 30)
   check_reproduction(tmp_path, 'quick_vision')
 
 

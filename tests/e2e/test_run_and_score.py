@@ -14,7 +14,7 @@ def test_runs_of_the_runner_are_scored(tmp_path, capsys):
   runs = tmp_path / 'runs'
   for submission in ('nadamw', 'momentum'):
     arguments = ['run', '--workload', 'quick_vision', '--framework', 'jax', '--suite', 'quick']
-    arguments += ['--submission', submission, '--allow_provisional', '--max_global_steps', '40']
+    arguments += ['--submission', submission, '--allow_provisional', '--max_global_steps', '12']
     arguments += ['--experiment_dir', str(runs), '--seed', '1', '--trials', '1', '--quiet']
     assert main(arguments) == 0
   out = tmp_path / 'out'
@@ -24,7 +24,7 @@ def test_runs_of_the_runner_are_scored(tmp_path, capsys):
   assert (board['suite'], board['ruleset']) == ('quick', 'external')
   assert board['axis'] == 'cost_adjusted_steps'
   assert {row['submission'] for row in board['leaderboard']} == {'nadamw', 'momentum'}
-  # 40 steps reach no target, and the trials were cut short; nothing else is wrong with the runs.
+  # 12 steps reach no target, and the trials were cut short; nothing else is wrong with the runs.
   assert board['notes']['cut_short']['count'] == 2
   assert {row['score'] for row in board['leaderboard']} == {0.0}
   assert set(board['notes']) <= {

@@ -24,7 +24,7 @@ from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
 from algorithmic_efficiency.data.random_numbers import ExampleRandom
-from tests import quick_compiler
+from tests import compiler
 
 LEARNING_RATE = 0.5
 LABEL_SMOOTHING = 0.1
@@ -163,7 +163,7 @@ def with_jax(
     }
 
   # In float32, the rounding is that of training.
-  options = quick_compiler.OPTIONS if _dtype(params) == np.float64 else None
+  options = compiler.AS_IN_TRAINING if _dtype(params) == np.float32 else None
   compiled = jax.jit(run, compiler_options=options)
   return Outcome(
     **jax.tree.map(np.asarray, compiled(params, model_state, mixed(definition, batch), batch))

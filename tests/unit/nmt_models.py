@@ -12,7 +12,6 @@ import pytest
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.definition import WorkloadDefinition
-from tests import quick_compiler
 
 FRAMEWORKS = {'jax': 'jax', 'pytorch': 'torch'}
 VARIANTS = ('wmt', 'wmt_post_ln', 'wmt_attention_temp', 'wmt_glu_tanh')
@@ -94,10 +93,11 @@ class Model:
 
   @functools.cached_property
   def _jitted_logits(self) -> Any:
+    import jax
     from flax import linen as nn
 
     apply = nn.apply(code('jax').forward, self._flax)
-    return _jitted(lambda variables, batch: apply(variables, batch, **EVALUATION))
+    return jax.jit(lambda variables, batch: apply(variables, batch, **EVALUATION))
 
   def _jax_logits(self, batch: dict[str, np.ndarray]) -> Any:
     import jax
@@ -113,7 +113,7 @@ class Model:
       return code('jax').generate(self.definition, model, batch, is_last=is_last)['tokens']
 
     with jax.enable_x64(True):
-      return _jitted(nn.apply(bound, self._flax))(self._variables, batch)
+      return jax.jit(nn.apply(bound, self._flax))(self._variables, batch)
 
   @functools.cached_property
   def _jitted_training_logits(self) -> Any:
@@ -122,7 +122,7 @@ class Model:
 
     apply = nn.apply(code('jax').forward, self._flax)
 
-    @_jitted
+    @jax.jit
     def run(variables: Any, batch: Any, rates: Any) -> Any:
       options = {**EVALUATION, 'train': True, **rates}
       return apply(variables, batch, rngs={'dropout': jax.random.key(0)}, **options)
@@ -173,13 +173,6 @@ class Model:
         self.definition, self.module, tensors(batch), is_last=is_last
       )
     return found['tokens']
-
-
-def _jitted(function: Any) -> Any:
-  """The function compiled quickly; its values are those of float64 anyway."""
-  import jax
-
-  return jax.jit(function, compiler_options=quick_compiler.OPTIONS)
 
 
 def tensors(batch: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -41,7 +41,6 @@ each_config = pytest.mark.parametrize(
     for name in CONFIGS
   ],
 )
-COMPILER = {'xla_backend_optimization_level': 0}  # these programs run a few times only
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -105,7 +104,7 @@ class Layer:
     with jax.enable_x64(True):
       if train not in self._compiled:
         differentiate = jax.grad(run, argnums=(0, 1), has_aux=True)
-        self._compiled[train] = jax.jit(differentiate, compiler_options=COMPILER)
+        self._compiled[train] = jax.jit(differentiate)
       gradients, found = self._compiled[train](params, x, is_token)
     found['gradients'], found['of_x'] = gradients
     return jax.tree.map(np.asarray, found)

@@ -23,7 +23,6 @@ SUFFIXES = ('', '_dense', '_top1', '_no_balance', '_more_experts', '_long')
 BASES = ('quick_moe', 'digits_moe', 'multimodal_moe')
 TEXT, IMAGE, AUDIO = 1, 2, 3
 BATCH = 4
-COMPILER = {'xla_backend_optimization_level': 0}  # these programs run a few times only
 
 each_framework = pytest.mark.parametrize('framework', FRAMEWORKS)
 
@@ -69,7 +68,7 @@ class Model:
     def init(key: Any) -> Any:
       return nn.init(self.code.forward, model)(key, batch_of(self.definition), **options)
 
-    variables = jax.jit(init, compiler_options=COMPILER)(jax.random.key(0))
+    variables = jax.jit(init)(jax.random.key(0))
 
     def answers(params: Any, batch: Any) -> Any:
       returned = nn.apply(self.code.forward, model)({'params': params}, batch, **options)
@@ -82,7 +81,7 @@ class Model:
       found = {'logits': logits, 'losses': losses['per_example'], 'sums': sums, 'loss': loss}
       return losses['summed'] / losses['n_valid_examples'], found
 
-    differentiate = jax.jit(jax.grad(answers, has_aux=True), compiler_options=COMPILER)
+    differentiate = jax.jit(jax.grad(answers, has_aux=True))
 
     def run(batch: Any) -> dict[str, Any]:
       gradients, found = differentiate(variables['params'], dict(batch))

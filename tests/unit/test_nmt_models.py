@@ -20,7 +20,6 @@ from algorithmic_efficiency.backends import module as backend_module
 from algorithmic_efficiency.backends.base import Devices, TaskCode
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.layers.configs import AttentionConfig, BlockConfig, FeedForwardConfig
-from tests import quick_compiler
 
 LENGTH = small().data.max_length
 
@@ -271,7 +270,7 @@ def fresh(framework: str) -> dict[str, np.ndarray]:
 
   batch = nmt_batches.one_a_row(pairs(definition, 1), LENGTH)
   init = nn.init(code(framework).forward, model)
-  run = jax.jit(lambda key: init(key, batch, **EVALUATION), compiler_options=quick_compiler.OPTIONS)
+  run = jax.jit(lambda key: init(key, batch, **EVALUATION))
   params = run(jax.random.key(0))['params']
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(leaf)
