@@ -71,8 +71,9 @@ def date_of(text: str) -> datetime.datetime:
   """
   try:
     found = datetime.datetime.fromisoformat(text)
-  except ValueError:
+    found = found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    return found.astimezone(datetime.UTC)
+  except (ValueError, OverflowError):
     raise errors.UserError(
       f'A date must be as 2026-05-31 or 2026-05-31T12:00; it is {errors.shown(text)}.'
     ) from None
-  return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)

@@ -137,7 +137,7 @@ def _downloads(board: Board, found: views.Views) -> Iterator[tuple[str, bytes]]:
   if (file := board.folder / report.PAGE).is_file():
     yield report.PAGE, file.read_bytes()
   for submission, name in outputs.summary_files(found.submissions).items():
-    if (file := board.folder / name).is_file():
+    if (file := board.folder / Path(name).name).is_file():  # a name leads nowhere else
       yield found.trials_path(submission), file.read_bytes()
   charts = board.shown['charts']
   for name, chart in figures.drawn(charts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
@@ -38,6 +39,8 @@ def read(output: Path) -> History | None:
     history = schema.convert(schema.read_json(output / MARK), History)
     if not history.publications:
       raise schema.DamagedRecordError('it has no publication')
+    for one in history.publications:
+      datetime.datetime.fromisoformat(one.date)
   except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{output / MARK}, which holds the history of the site, is damaged ({error}). Restore it, or '

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from algorithmic_efficiency import errors
+from scoring.outputs import number_of
 from scoring.report.chart_parts import short_number
 from scoring.workload_facts import target_text
 
@@ -114,11 +115,12 @@ def changes_of(history: History, unit: str, place: int = -1) -> tuple[str, ...]:
 
 def _first(scores: Scores) -> str:
   leader = scores.leaderboard[0]
-  return (
-    f'The board is published, with {_number(len(scores.leaderboard), "submission")} on '
-    f'{_number(len(scores.workloads), "workload")}. {leader.submission} leads with a score of '
-    f'{leader.score:.3f}.'
-  )
+  submissions = number_of(len(scores.leaderboard), 'submission', 'submissions')
+  workloads = number_of(len(scores.workloads), 'workload', 'workloads')
+  lead = f'{leader.submission} leads with a score of {leader.score:.3f}.'
+  if not leader.score:
+    lead = 'No submission scores on any of them.'
+  return f'The board is published, with {submissions} on {workloads}. {lead}'
 
 
 def _comings(before: Scores, after: Scores) -> list[str]:
@@ -214,7 +216,3 @@ def since(history: History, submission: str, stated: str = '') -> str:
     return min(datetime.date.fromisoformat(stated).isoformat(), first)
   except ValueError:
     return first
-
-
-def _number(count: int, noun: str) -> str:
-  return f'{count} {noun}{"" if count == 1 else "s"}'

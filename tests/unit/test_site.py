@@ -35,7 +35,7 @@ FIRST, SECOND = (datetime.datetime(2026, month, 1, tzinfo=datetime.UTC) for mont
 ATOM = '{http://www.w3.org/2005/Atom}'
 
 
-def write_board(folder: Path, seconds: dict[str, float], **options) -> Path:
+def write_board(folder: Path, seconds: dict[str, float]) -> Path:
   """A board of three studies a cell; who is `HOSTILE` misses a workload."""
   runs = folder / 'runs'
   for name, center in seconds.items():
@@ -44,8 +44,13 @@ def write_board(folder: Path, seconds: dict[str, float], **options) -> Path:
         lost = name == HOSTILE and workload == 'wmt'
         rows = miss(workload) if lost else hit_at(workload, center + 10 * study)
         write_recorded_trial(runs, name, workload, rows, study=study, **about(name))
-  frame = scoring.load(runs)
-  result = scoring.score(frame, 'algoperf_v06', workloads=WORKLOADS, num_resamples=10, **options)
+  return scored(folder, 'algoperf_v06', workloads=WORKLOADS)
+
+
+def scored(folder: Path, suite: str, **options) -> Path:
+  """Scores the runs in a folder into the same folder."""
+  frame = scoring.load(folder / 'runs')
+  result = scoring.score(frame, suite, num_resamples=10, **options)
   outputs.write_tables(result, folder)
   report.write(frame, result, folder, figures=False)
   return folder
@@ -219,14 +224,21 @@ def test_published_competitors_stand_beside_runs(tmp_path):
     write_recorded_trial(
       runs, 'own', 'ogbg', hit_at('ogbg', 900.0), study=study, suite='algoperf_v05'
     )
-  frame = scoring.load(runs)
-  options = {'workloads': ['ogbg'], 'num_resamples': 10, 'against': 'algoperf_v05'}
-  result = scoring.score(frame, 'algoperf_v05', **options)
-  outputs.write_tables(result, tmp_path)
-  report.write(frame, result, tmp_path, figures=False)
+  scored(tmp_path, 'algoperf_v05', workloads=['ogbg'], against='algoperf_v05')
   made = site.build(tmp_path, tmp_path / 'public', date=FIRST)
   text = (made.page.parent / 'submissions' / 'shampoo_submission.html').read_text()
   assert 'results that were published elsewhere' in text and 'The runs do not say' in text
+
+
+def test_a_board_may_have_one_submission_that_reaches_nothing(tmp_path):
+  write_recorded_trial(tmp_path / 'runs', 'alone', 'ogbg', miss('ogbg'))
+  scored(tmp_path, 'algoperf_v06', workloads=['ogbg'])
+  made = site.build(tmp_path, tmp_path / 'public', date=FIRST)
+  assert made.changes == (
+    'The board is published, with 1 submission on 1 workload. No submission scores on any of them.',
+  )
+  text = (tmp_path / 'public' / 'workloads' / 'ogbg.html').read_text()
+  assert 'No submission scores on it yet.' in text
 
 
 class TestSlugs:
@@ -394,6 +406,10 @@ def test_the_feed_has_an_entry_for_each_publication():
 
 # A site in the place of an earlier one.
 
+UNDATED = json.dumps(
+  {'publications': [{'date': 'soon', 'scores': dataclasses.asdict(scores(A_AND_B))}]}
+)
+
 
 def test_a_board_that_is_published_again_says_what_changed(board, later, tmp_path):
   public = tmp_path / 'public'
@@ -433,7 +449,9 @@ def test_a_folder_with_other_files_is_left_alone(board, public, tmp_path):
   refused(board, mine, 'no part of the earlier site: notes')
 
 
-@pytest.mark.parametrize('text', ['', '{}', '{"publications": []}', '[1]', '{"publications": [1]}'])
+@pytest.mark.parametrize(
+  'text', ['', '{}', '{"publications": []}', '[1]', '{"publications": [1]}', UNDATED]
+)
 def test_a_damaged_history_is_not_replaced(board, public, tmp_path, text):
   mine = copied(public, tmp_path / 'mine')
   (mine / 'data' / 'site.json').write_text(text)
@@ -523,6 +541,7 @@ def test_names_that_no_folder_could_have_stay_in_the_site(board, tmp_path):
     (['BOARD', '-o', '.'], 'holds other files, such as file'),
     (['BOARD', '-o', 'BOARD'], 'holds other files'),
     (['BOARD', '-o', 'public', '--date', 'soon'], 'A date must be as 2026-05-31'),
+    (['BOARD', '-o', 'public', '--date', '0001-01-01T00:00+10:00'], 'A date must be as'),
     (['BOARD', '-o', 'public', '--url', 'example.org'], '--url: must begin with https://'),
   ],
 )
