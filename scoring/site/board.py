@@ -56,16 +56,30 @@ class Board:
       )
     return cls(folder=folder, shown=shown, scores=scores)
 
+  def content(self, name: str) -> bytes | None:
+    """The content of a file of the board; None if there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    file = self.folder / Path(name).name  # whatever a submission is called
+    return _read(file) if file.is_file() else None
+
   @property
   def unit(self) -> str:
     return self.shown['unit']
 
 
-def _json(file: Path) -> Any:
+def _read(file: Path) -> bytes:
   try:
-    return json.loads(files.read_bytes(file))
+    return files.read_bytes(file)
   except OSError as error:
     raise errors.UserError(f'{file} cannot be read: {error.strerror}.') from None
+
+
+def _json(file: Path) -> Any:
+  try:
+    return json.loads(_read(file))
   except (ValueError, RecursionError) as error:
     raise _damaged(file, str(error)) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -131,22 +130,20 @@ def _submission_pages(
 
 def _downloads(board: Board, found: views.Views) -> Iterator[tuple[str, bytes]]:
   """The data of a board, and the specification of each chart; what is not there is left out."""
-  for name in _TABLES:
-    if (file := board.folder / name).is_file():
-      yield f'data/{name}', file.read_bytes()
-  if (file := board.folder / report.PAGE).is_file():
-    yield report.PAGE, file.read_bytes()
+  paths = {name: f'data/{name}' for name in _TABLES} | {report.PAGE: report.PAGE}
   for submission, name in outputs.summary_files(found.submissions).items():
-    if (file := board.folder / Path(name).name).is_file():  # a name leads nowhere else
-      yield found.trials_path(submission), file.read_bytes()
+    paths[name] = found.trials_path(submission)
+  for name, path in paths.items():
+    if (content := board.content(name)) is not None:
+      yield path, content
   charts = board.shown['charts']
   for name, chart in figures.drawn(charts):
     yield f'data/charts/{name}.json', chart.to_bytes('json')
   frame = figures.file_frame(charts)
   for name in found.workload_paths:
     if (view := found.curves(name)) is not None:
-      spec = line_charts.curves(charts, view, frame)
-      yield f'data/charts/{found.curves_file(name)}', json.dumps(spec).encode()
+      chart = figures.Chart(line_charts.curves(charts, view, frame))
+      yield f'data/charts/{found.curves_file(name)}', chart.to_bytes('json')
 
 
 def _groups(files: Mapping[str, bytes], found: views.Views) -> list[dict[str, Any]]:

@@ -519,15 +519,19 @@ def test_the_board_of_a_race_is_pointed_out(board, tmp_path):
 def test_names_that_no_folder_could_have_stay_in_the_site(board, tmp_path):
   mine = tmp_path / 'board'
   mine.mkdir()
-  names = {'"swift"': '"../../up"', '"AdamW"': '".."'}
+  names = {'"swift"': '"../secret/up"', '"AdamW"': '".."'}
   for file in ('leaderboard.json', 'report.json'):
     text = (board / file).read_text()
     for name, other in names.items():
       text = text.replace(name, other)
     (mine / file).write_text(text)
+  (tmp_path / 'secret').mkdir()
+  secret = tmp_path / 'secret' / 'up_summary.csv'
+  secret.write_text('x')
   site.build(mine, tmp_path / 'public', date=FIRST)
-  assert sorted(path.name for path in tmp_path.iterdir()) == ['board', 'public']
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['board', 'public', 'secret']
   assert len(list((tmp_path / 'public' / 'submissions').iterdir())) == 3
+  assert not (tmp_path / 'public' / 'data' / 'trials').exists()
 
 
 @pytest.mark.parametrize(
