@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,22 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     selections=tuple(map(race_files.read_selection, races)),
   )
   return frame
+
+
+def keep_studies(frame: pd.DataFrame, studies: Collection[tuple[str, str]]) -> pd.DataFrame:
+  """Leaves out all but some studies, as long as others of the same race are not there yet.
+
+  Args:
+    studies: workload and study.
+  """
+  runs = frame.attrs['runs']
+  trials = tuple(one for one in runs.trials if (one.workload, one.study) in studies)
+  others = {one.path for one in runs.trials}.difference(one.path for one in trials)
+  notes = (one for one in runs.notes if one.where not in others and one.kind != 'missing_study')
+  names = zip(frame['workload'], frame['study'], strict=True)
+  kept = frame[[name in studies for name in names]].reset_index(drop=True)
+  kept.attrs['runs'] = replace(runs, trials=trials, notes=tuple(notes))
+  return kept
 
 
 def race_of(folder: str) -> Path:

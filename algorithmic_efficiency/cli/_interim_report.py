@@ -1,6 +1,9 @@
-"""Writes the report of a race that goes on, in a process of low priority:
+"""Writes the report of a race that goes on, in a process of low priority.
 
-python -m algorithmic_efficiency.cli._interim_report NUM_ENDED NUM_TRIALS ARGUMENTS_OF_SCORE...
+    python -m algorithmic_efficiency.cli._interim_report NUM_ENDED NUM_TRIALS STUDIES ARGUMENTS...
+
+STUDIES are those that are scored, such as `quick_vision/1,quick_vision/2`: the studies that all
+submissions have ended. The others would count as misses. ARGUMENTS are those of `algoeff score`.
 """
 
 from __future__ import annotations
@@ -46,11 +49,14 @@ class InterimReports:
     """Starts to write a report, if it is time. It is called whenever a trial has ended."""
     if self._is_writing() or tally.times_steps or self._now() < self._not_before:
       return
+    studies = ','.join(f'{workload}/{study}' for workload, study in tally.complete_studies())
+    if not studies:
+      return
     total = tally.total()
     numbers = (total['done'] + total['failed'], len(tally.configs))
     self._began = self._now()
     self._process = subprocess.Popen(
-      [sys.executable, '-m', __name__, *map(str, numbers), *self._arguments],
+      [sys.executable, '-m', __name__, *map(str, numbers), studies, *self._arguments],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,  # what cannot be scored yet is said when the race is over
@@ -86,19 +92,25 @@ def main(argv: Sequence[str]) -> int:
   os.nice(_LOWEST_PRIORITY)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes half a file
   registry.pin_own_packages()
-  num_ended, num_trials, *words = argv
+  num_ended, num_trials, studies, *words = argv
   parser = _flags.Parser()
   score.arguments(parser)
   args = parser.parse_args(words)
   _flags.find_own(args)
   unfinished = Unfinished(num_ended=int(num_ended), num_trials=int(num_trials))
   try:
-    frame, result = score.load_and_score(args)
+    frame, result = score.load_and_score(args, studies=_named(studies))
     write(frame, result, Path(args.output_dir), figures=False, unfinished=unfinished)
   except errors.UserError as error:  # such as no trial that can be scored yet
     print(error, file=sys.stderr)
     return _flags.USER_ERROR
   return 0
+
+
+def _named(studies: str) -> set[tuple[str, str]]:
+  """The workload and the folder of each study."""
+  pairs = (one.rpartition('/') for one in studies.split(','))
+  return {(workload, f'study_{study}') for workload, _, study in pairs}
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ Example: algoeff score runs --suite quick --output_dir results
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from typing import Any
 
 from algorithmic_efficiency.cli import _flags
@@ -159,12 +160,19 @@ def written(args: argparse.Namespace):
   return result, folder
 
 
-def load_and_score(args: argparse.Namespace):
-  """The evaluations and the result that the common arguments ask for."""
+def load_and_score(args: argparse.Namespace, *, studies: Collection[tuple[str, str]] | None = None):
+  """The evaluations and the result that the common arguments ask for.
+
+  Args:
+    studies: those that are scored, by workload and name; None for all.
+  """
   import scoring
   from scoring.choice import suite_and_ruleset
+  from scoring.load import keep_studies
 
   frame = scoring.load(args.runs)
+  if studies is not None:
+    frame = keep_studies(frame, studies)
   suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
   result = scoring.score(
     frame,

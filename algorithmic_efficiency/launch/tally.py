@@ -171,6 +171,13 @@ class Tally:
     one = self._jobs[job]
     return None if isinstance(one, int) else one
 
+  def complete_studies(self) -> list[tuple[str, int]]:
+    """Gives the studies, by workload, of which all trials of all submissions have ended."""
+    found = {(one.workload, one.study): True for one in self.configs}
+    for index, one in enumerate(self.configs):
+      found[one.workload, one.study] &= index in self._outcomes
+    return [study for study, is_complete in found.items() if is_complete]
+
   @property
   def times_steps(self) -> bool:
     """Whether steps are being timed, or are the next thing that a free slot does."""

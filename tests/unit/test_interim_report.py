@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_trial import FakeClock
 from scoring_runs import hit_at, write_trial
-from tallies import ended, started, tally, trial
+from tallies import ended, record, started, tally, trial
 
 import scoring
 from algorithmic_efficiency.cli import _interim_report as module
 from algorithmic_efficiency.cli._interim_report import InterimReports
 from algorithmic_efficiency.launch.tally import Tally, Timing
 from scoring import report
+
+SEEDED = {'seeds': {'seed': 1}, 'status': 'finished'}
 
 
 class FakeProcess:
@@ -65,7 +68,8 @@ def test_a_process_gets_the_numbers_and_the_arguments_of_score(clock, processes)
   reports(clock).take(begun(clock))
   [process] = processes
   assert process.command[1:] == [
-    *('-m', 'algorithmic_efficiency.cli._interim_report', '1', '2', 'runs', '--suite', 'quick')
+    *('-m', 'algorithmic_efficiency.cli._interim_report', '1', '2', 'quick_vision/1'),
+    *('runs', '--suite', 'quick'),
   ]
 
 
@@ -90,8 +94,9 @@ def test_reports_take_a_small_share_of_the_time(axis, took, pause, clock, proces
 
 
 def test_none_is_written_while_steps_are_timed_or_about_to_be(clock, processes):
-  timings = [Timing('quick_vision', 'jax', 1)]
-  found = tally([trial('a', 1)], clock, timings=timings)
+  timings = [Timing('quick_vision', 'jax', 2)]
+  trials = [trial('a', 1), trial('a', 2)]
+  found = tally(trials, clock, timings=timings, earlier={0: record(trials[0])})
   own = reports(clock)
   own.take(found)
   found.take(started(0))
@@ -100,6 +105,20 @@ def test_none_is_written_while_steps_are_timed_or_about_to_be(clock, processes):
   found.take(ended(0))
   own.take(found)
   assert len(processes) == 1
+
+
+def test_none_is_written_before_all_submissions_have_ended_a_study(clock, processes):
+  found = tally([trial('a', 1), trial('b', 1), trial('a', 2), trial('b', 2)], clock)
+  own = reports(clock)
+  for job in (0, 2):
+    found.take(started(job))
+    found.take(ended(job))
+    own.take(found)
+  assert not processes
+  found.take(started(1))
+  found.take(ended(1))
+  own.take(found)
+  assert processes[0].command[5] == 'quick_vision/1'
 
 
 def test_a_report_that_is_being_written_ends_with_the_race(clock, processes):
@@ -117,9 +136,14 @@ class TestWritten:
   def test_the_page_says_that_the_race_goes_on_and_reloads_itself(self, tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, 'nice', lambda by: 0)
     monkeypatch.setattr(module.signal, 'signal', lambda *_: None)
-    for study in (1, 2):
-      write_trial(tmp_path / 'runs', 'a', 'quick_vision', hit_at('quick_vision', 5.0), study=study)
-    assert module.main(['2', '10', *self.arguments(tmp_path)]) == 0
+    for study, names in ((1, 'ab'), (2, 'ab'), (3, 'a')):
+      for name in names:
+        rows = hit_at('quick_vision', 5.0)
+        write_trial(tmp_path / 'runs', name, 'quick_vision', rows, study=study, record=SEEDED)
+    studies = 'quick_vision/1,quick_vision/2'
+    assert module.main(['2', '10', studies, *self.arguments(tmp_path)]) == 0
+    data = json.loads((tmp_path / 'out' / report.DATA).read_text())
+    assert {row['num_trials'] for row in data['leaderboard']} == {2}  # b misses nothing
     page = (tmp_path / 'out' / report.PAGE).read_text()
     assert 'This race is not finished: 2 of 10 trials had ended' in page
     assert 'location.reload(), 30000' in page
@@ -134,5 +158,5 @@ class TestWritten:
     monkeypatch.setattr(module.os, 'nice', lambda by: 0)
     monkeypatch.setattr(module.signal, 'signal', lambda *_: None)
     (tmp_path / 'runs').mkdir()
-    assert module.main(['0', '10', *self.arguments(tmp_path)]) == 2
+    assert module.main(['0', '10', 'quick_vision/1', *self.arguments(tmp_path)]) == 2
     assert not (tmp_path / 'out').exists()
