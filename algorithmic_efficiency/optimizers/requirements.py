@@ -48,6 +48,11 @@ _CREATE_GRAPH = (
   'a submission of your own for it (algoeff new submission)'
 )
 
+_GROUPS = (
+  'it takes groups of parameters that are marked with use_muon; use torch.optim.Muon, or write a '
+  'submission of your own that makes the groups (algoeff new submission)'
+)
+
 # By package and name of the class or function. Two kinds are recognized without the table:
 # optimizers with `train()` and `eval()`, and optax's schedule-free ones by their state. Every
 # optimizer of optax may use the loss and functions that compute loss and gradient.
@@ -60,6 +65,7 @@ NEEDS: Mapping[str, Needs] = {
   'pytorch_optimizer.SAM': Needs(step='two_passes', passes_on='base_optimizer'),
   'pytorch_optimizer.AdaHessian': Needs(refused=_CREATE_GRAPH),
   'pytorch_optimizer.SophiaH': Needs(refused=_CREATE_GRAPH),
+  'pytorch_optimizer.MuonBase': Needs(refused=_GROUPS),  # Muon and those that derive from it
   'optax.muon': Needs(step='matrices'),
   'optax.schedule_free_adamw': Needs(takes_schedule=True),
   'optax.schedule_free_sgd': Needs(takes_schedule=True),
@@ -127,6 +133,20 @@ def no_matrices_error(name: str) -> errors.UserError:
   """Returns the error for an optimizer of matrices on a model without hidden matrices."""
   return errors.UserError(
     f'{name} trains hidden matrices and convolutions, and this model has none; choose another '
+    'optimizer.'
+  )
+
+
+def needs_more_error(name: str, problem: Exception) -> errors.UserError:
+  """Returns the error for an optimizer that fails on the list of a model's parameters.
+
+  Args:
+    problem: what it raised when it was created.
+  """
+  text = f'{type(problem).__name__}: {problem}'.strip().splitlines()[0].rstrip('.')
+  return errors.UserError(
+    f'{name} cannot be created from the list of parameters of a model ({text}). If it needs groups '
+    'of parameters, write a submission that makes them: algoeff new submission. Else name another '
     'optimizer.'
   )
 

@@ -105,6 +105,8 @@ def _made(
     return optimizer(params, **values)
   except (TypeError, ValueError, AssertionError) as error:
     raise errors.UserError(f'{settings.optimizer} refuses its arguments: {error}.') from error
+  except Exception as error:  # others' code may raise any
+    raise requirements.needs_more_error(settings.optimizer, error) from error
 
 
 # Steps.

@@ -396,12 +396,22 @@ def test_an_optax_optimizer_is_tried_out(cache):
       'needs a GPU, and this machine has',
     ),
     ('def Best(): raise RuntimeError("called")', 'does not use optax, and was not called'),
+    (
+      'import torch\nclass Best(torch.optim.Optimizer):\n  def __init__(self, params):\n'
+      "    assert all('use_muon' in group for group in params)",
+      r'list of parameters of a model \(RuntimeError: Tensor\.__contains__ .* algoeff new submis',
+    ),
+    (
+      'import torch\nclass MuonBase(torch.optim.Optimizer): ...\n'
+      'MuonBase.__module__ = "pytorch_optimizer"\nclass Best(MuonBase): ...',
+      r'cannot run here: it takes groups of parameters .* use torch\.optim\.Muon',
+    ),
     ('import sys; sys.exit(3)', r'with sys\.exit\(3\)\. Take that call out'),
     ('raise ValueError("\\x1b[1m\\x07")', r'ValueError: \\x1b\[1m\\x07$'),
   ],
 )
 def test_a_module_that_cannot_be_used(source, message, here, monkeypatch, tmp_path):
-  pytest.importorskip('optax')
+  pytest.importorskip('torch' if 'torch' in source else 'optax')
   (tmp_path / 'mine.py').write_text(source)
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.setitem(sys.modules, 'mine', None)  # so that it is forgotten in the end
