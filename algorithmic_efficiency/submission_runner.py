@@ -46,7 +46,7 @@ _NO_EFFECT = {
   'profile': 'every trial records its clock buckets in trial.json',
   'capture_jax_trace': 'no trace is taken',
   'save_intermediate_checkpoints': 'the last two checkpoints are kept',
-  'use_wandb': 'rows go to the files of the trial and to the trackers of --log',
+  'use_wandb': 'rows go to the files of the trial; --log wandb shows them there',
   'set_pytorch_max_split_size': 'each trial has a process, and so an allocator, of its own',
   'pytorch_eval_num_workers': 'evaluation reads through the one input pipeline',
   'librispeech_tokenizer_vocab_path': 'tokenizers lie with the prepared data',

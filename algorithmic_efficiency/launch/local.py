@@ -19,6 +19,7 @@ from algorithmic_efficiency.launch import outcome as outcomes
 from algorithmic_efficiency.launch.account import Account
 from algorithmic_efficiency.launch.outcome import Outcome
 from algorithmic_efficiency.launch.ranks import Ranks, rank_configs
+from algorithmic_efficiency.launch.relay import Relay
 from algorithmic_efficiency.launch.trial_folder import TrialFolder
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.results import trial_record
@@ -65,13 +66,17 @@ def run_trial(
     by_name.keep(Path(config.submission_path), config.path)
     run = _Run(environment, config.path, canceled)
 
+    relay = Relay(config.path, config.options.trackers)
+
     def take(message: Message) -> None:
+      relay.take(message)
       if isinstance(message, messages.Row) and message.global_step > 0:
         folder.forget_replaced()
       on_message(message)
 
     try:
-      run.watch(rank_configs(config), take)
+      with relay:
+        run.watch(rank_configs(config), take)
     except KeyboardInterrupt:
       if not (folder.is_replacing() and folder.discard_if_empty()):
         _write(config, outcomes.interrupted(config), before, run.global_step)

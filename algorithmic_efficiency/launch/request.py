@@ -324,8 +324,7 @@ def _check_numbers(request: Request) -> None:
   if request.options.data_dir is not None:
     check_folder('--data_dir', request.options.data_dir, must_exist=True)
   for name in request.options.trackers:
-    if '.' not in name and name not in trackers.names():
-      raise errors.unknown('tracker', name, trackers.names())
+    trackers.check(name)
   check_num_trials(request.trials, request.studies)
   if request.study is not None and request.studies > 1:
     raise errors.UserError('--study runs one study and --studies several; give one of them.')

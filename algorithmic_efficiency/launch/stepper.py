@@ -209,5 +209,4 @@ def moved(config: TrialConfig, folder: Path) -> TrialConfig:
     devices=devices,
     resume=False,
     overwrite=False,
-    options=dataclasses.replace(config.options, trackers=()),
   )

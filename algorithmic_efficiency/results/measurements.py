@@ -226,6 +226,12 @@ class Rows:
     """What happened, resumptions (`resumed_at`) among it."""
     return [record for _, record in self._records if record['kind'] not in _ROW_KINDS]
 
+  @property
+  def resumed_at(self) -> int | None:
+    """The step at which the trial was resumed last; None if it never was."""
+    steps = [one['global_step'] for one in self.events if one['kind'] == 'resumed_at']
+    return steps[-1] if steps else None
+
   def undo(self, resumed_at: int, position: int | None) -> None:
     """Leaves out what a resume at a step, or at a position in the log, undoes."""
 
@@ -238,6 +244,14 @@ class Rows:
       return position is None or index < position or record['kind'] == 'event'
 
     self._records = [entry for entry in self._records if stays(*entry)]
+
+  def undo_last_process(self) -> None:
+    """Leaves out what was appended since the log was opened last."""
+    resumes = [index for index, record in self._records if record['kind'] == 'resumed_at']
+    opened = resumes[-1] if resumes else 0
+    self._records = [
+      entry for entry in self._records if entry[0] <= opened or entry[1].get('restored') is True
+    ]
 
   def add(self, index: int, record: dict[str, Any]) -> None:
     """Takes the record of line `index`, from 0."""
@@ -321,6 +335,17 @@ def read(folder: Path) -> Rows:
       rows.add(index, record)
   if rows.num_lines and not rows.header:
     rows.problems.append(f'{path}:1: there is no header.')
+  return rows
+
+
+def read_before(folder: Path) -> Rows:
+  """Reads what the log of a trial held when the last process of the trial opened it.
+
+  Raises:
+    UserError: as `read`.
+  """
+  rows = read(folder)
+  rows.undo_last_process()
   return rows
 
 

@@ -12,7 +12,6 @@ from algorithmic_efficiency.clock import SUBMISSION_BUCKETS
 from algorithmic_efficiency.results import (
   environment,
   measurements,
-  trackers,
   trial_record,
 )
 from algorithmic_efficiency.results.files import write_json_atomic
@@ -163,11 +162,6 @@ class TrialRecorder:
     self._log = self._open_log(config, saved)
     self._log.flush()
     self._log_offset = (config.path / measurements.LOG_FILE).stat().st_size
-    resumed_at = saved.step if saved else None
-    self._trackers = [
-      trackers.open_tracker(name, config.path, resumed_at=resumed_at)
-      for name in config.options.trackers
-    ]
     self._write_descriptions(config, workload)
     self._record.write(self._folder)
 
@@ -215,9 +209,6 @@ class TrialRecorder:
 
   def evaluation(self, row: Mapping[str, float], global_step: int) -> None:
     self._sent(self._log.append_eval(row, global_step), global_step)
-    self._track(global_step, row)
-    for tracker in self._trackers:
-      trackers.flush(tracker)
 
   def metrics(self, rows: list[tuple[int, Mapping[str, Any]]]) -> None:
     """Writes logged metrics; device scalars are fetched all at once."""
@@ -230,7 +221,6 @@ class TrialRecorder:
       values[index][name] = fetched[str(number)]
     for (global_step, _), row in zip(rows, values, strict=True):
       self._sent(self._log.append_metrics(row, global_step), global_step)
-      self._track(global_step, row)
 
   def checkpoint(self, state: Mapping[str, Any]) -> None:
     self._log.flush()
@@ -287,18 +277,12 @@ class TrialRecorder:
     if final:
       self._sent(self._log.append_end(final, global_step), global_step)
     self._log.close()
-    for tracker in self._trackers:
-      tracker.close()
     self._record = dataclasses.replace(self._record, **fields)
     self._record.write(self._folder)
     return self._log_offset
 
   def _sent(self, line: str, global_step: int = 0) -> None:
     self._report.send('row', line=line, global_step=global_step)
-
-  def _track(self, global_step: int, row: Mapping[str, float]) -> None:
-    for tracker in self._trackers:
-      tracker.scalars(global_step, row)
 
 
 def _pack_if_due(

@@ -123,7 +123,7 @@ class RunOptions:
     flag='log',
     metavar='TRACKER',
     is_repeated=True,
-    help='also log rows to a tracker, such as tensorboard (repeatable)',
+    help='also log rows to tensorboard, wandb, mlflow or a module of yours (repeatable)',
   )
 
   def __post_init__(self) -> None:

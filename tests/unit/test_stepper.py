@@ -195,11 +195,11 @@ def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path,
 def test_everything_that_a_trial_writes_is_back_up(tmp_path):
   own = tmp_path / 'runs' / 'trial_1'
   devices = Devices(compilation_cache=str(own / '.cache'))
-  trial = config(own, resume=True, trackers=('tensorboard',), devices=devices)
+  trial = config(own, resume=True, devices=devices)
   apart = moved(trial, tmp_path / 'elsewhere')
   assert apart.path == tmp_path / 'elsewhere'
   assert apart.devices.compilation_cache == str(tmp_path / 'elsewhere' / '.cache')
-  assert not apart.resume and not apart.options.trackers
+  assert not apart.resume
   shared = config(own, devices=Devices(compilation_cache='/shared'))
   assert moved(shared, tmp_path / 'elsewhere').devices == shared.devices
 

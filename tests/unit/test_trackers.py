@@ -1,17 +1,18 @@
-"""Trackers are found by name, TensorBoard among them."""
+"""Trackers are found by name, and say what they lack."""
 
 from __future__ import annotations
 
 import struct
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from algorithmic_efficiency.errors import UserError
 from algorithmic_efficiency.results import trackers
-from algorithmic_efficiency.results.measurements import RunLog
 
 
 def events(folder: Path) -> list:
@@ -60,23 +61,14 @@ def test_tensorboard_has_the_rows_of_an_evaluation_as_soon_as_it_is_flushed(tmp_
   tracker.close()
 
 
-def test_tensorboard_is_refilled_from_the_log_on_resume(tmp_path):
-  """Regression: rows that a killed process had not flushed were missing ever after."""
+def test_a_resumed_tensorboard_hides_what_was_there_before(tmp_path):
   pytest.importorskip('tensorboardX')
-  log = RunLog.open(tmp_path, header={})
-  for step in (1, 10, 20):
-    log.append_metrics({'grad_norm': step / 2}, step - 1)
-    log.append_eval({'loss': 1 / step}, step)
-  log.close()
-  RunLog.open(tmp_path, header={}, resumed_at=10).close()
   tracker = trackers.open_tracker('tensorboard', tmp_path, resumed_at=10)
   tracker.scalars(12, {'loss': 0.125})
   tracker.close()
   starts = [event.step for event in events(tmp_path) if event.HasField('session_log')]
-  assert starts == [0]  # what was there before is hidden
-  expected = [(0, 'grad_norm', 0.5), (1, 'loss', 1.0), (9, 'grad_norm', 5.0), (10, 'loss', 0.1)]
-  found = [(step, name, round(value, 6)) for step, name, value in scalars(tmp_path)]
-  assert found == [*expected, (12, 'loss', 0.125)]
+  assert starts == [0]
+  assert scalars(tmp_path) == [(12, 'loss', 0.125)]
 
 
 class Lines:
@@ -104,10 +96,35 @@ def test_tensorboard_does_not_import_torch(tmp_path):
   assert out.stdout == 'False\n'
 
 
-def test_tensorboard_missing_names_the_install_line(tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'tensorboardX', None)
-  with pytest.raises(UserError, match=r"pip install 'algorithmic-efficiency\[monitor\]'"):
-    trackers.open_tracker('tensorboard', tmp_path)
+@pytest.mark.parametrize(
+  ('name', 'package', 'extra'),
+  [
+    ('tensorboard', 'tensorboardX', 'monitor'),
+    ('wandb', 'wandb', 'wandb'),
+    ('mlflow', 'mlflow', 'mlflow'),
+  ],
+)
+def test_a_missing_package_names_the_install_line(name, package, extra, monkeypatch):
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(UserError, match=rf"--log {name} .*pip install '.*\[{extra}\]'"):
+    trackers.check(name)
+
+
+def test_wandb_needs_a_login_for_runs_that_are_online_alone(monkeypatch, tmp_path):
+  monkeypatch.setitem(sys.modules, 'wandb', ModuleType('wandb'))
+  monkeypatch.setattr(sys.modules['wandb'], '__spec__', ModuleSpec('wandb', None))
+  for name in ('WANDB_MODE', 'WANDB_API_KEY', 'WANDB_BASE_URL'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))
+  trackers.check('wandb')
+  monkeypatch.setenv('WANDB_MODE', 'online')
+  with pytest.raises(UserError, match='needs a login: run `wandb login`'):
+    trackers.check('wandb')
+  (tmp_path / 'netrc').write_text('machine api.wandb.ai login user password key')
+  trackers.check('wandb')
+  (tmp_path / 'netrc').unlink()
+  monkeypatch.setenv('WANDB_API_KEY', 'key')
+  trackers.check('wandb')
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path):

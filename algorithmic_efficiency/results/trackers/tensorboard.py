@@ -9,34 +9,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import measurements
+from algorithmic_efficiency.results import trackers
 
 _NOT_SHOWN = ('global_step', 'preemption_count')
 
 
-def start(folder: Path, *, resumed_at: int | None = None) -> TensorBoard:
-  """Starts a new event file in the trial folder.
-
-  The event file of a resumed trial hides all earlier ones and begins with the rows of the log. An
-  event file of a killed process may lack rows that the log has.
-
-  Raises:
-    UserError: tensorboardX is not installed, or the log cannot be read.
+def check() -> None:
   """
-  try:
-    with _without_torch():
-      from tensorboardX import event_file_writer
-  except ImportError:
-    raise errors.UserError(
-      '--log tensorboard needs tensorboardX, which is not installed: '
-      "pip install 'algorithmic-efficiency[monitor]'."
-    ) from None
+  Raises:
+    UserError: tensorboardX is not installed.
+  """
+  trackers.require('tensorboard', 'tensorboardX', 'monitor')
+
+
+def start(folder: Path, *, resumed_at: int | None = None) -> TensorBoard:
+  """Starts a new event file in the trial folder; that of a resumed trial hides all earlier ones."""
+  with _without_torch():
+    from tensorboardX import event_file_writer
   tracker = TensorBoard(event_file_writer.EventsWriter(str(folder / 'events')))
   if resumed_at is not None:
     tracker.hide_earlier()
-    for row in measurements.read(folder).in_order:
-      tracker.scalars(int(row['global_step']), row)
   tracker.flush()
   return tracker
 
