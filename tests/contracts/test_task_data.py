@@ -21,11 +21,11 @@ SPLITS = ('eval_train', 'validation', 'test')
 
 
 def by_data(definitions, *, prepares=False):
-  """Every definition; slow where another one before it has the same data and form of a batch."""
+  """Every definition; long where another one before it has the same data and form of a batch."""
   met, params = [], []
   for one in definitions:
     kind = one.dataset, one.data, one.splits
-    marks = [pytest.mark.slow] if kind in met else []
+    marks = [pytest.mark.long] if kind in met else []
     marks += [pytest.mark.long] * prepares * (one.dataset in LARGE)
     met.append(kind)
     params.append(pytest.param(one, marks=marks, id=one.name))

@@ -20,7 +20,7 @@ def run(tmp_path: Path, module: str, *, smoke: bool = True) -> Path:
   file.write_text(module)
   algoeff(
     *('run', '--workload', 'quick_vision', '--framework', 'pytorch', '--seed', 3),
-    *(['--smoke'] if smoke else ['--allow_provisional', '--max_global_steps', 300]),
+    *(['--smoke'] if smoke else ['--allow_provisional', '--max_global_steps', 60]),
     *('--submission', file, '--ruleset', 'self', '--experiment_dir', tmp_path / 'runs'),
     *('--num_threads', 1, '--quiet'),
     cwd=tmp_path,
