@@ -210,21 +210,17 @@ def _by_model():
   """Every case, with marks on those of which others before it show the most.
 
   At smoke size, one may have the model and the metrics of another. Flax models take long to
-  compile: the first model of a kind is enough by default, as variants are parameters of its code,
-  and the tests of parity run each model. Other models of a kind are long, unless their data are
-  bundled.
+  compile: the first model of a kind is enough, as variants are parameters of its code, and the
+  tests of parity run each model. Other models of a kind are long, unless they are in PyTorch and
+  their data are bundled.
   """
   params, seen = [], []
   for definition, framework in sorted(CASES, key=lambda case: is_large(case[0])):
     model = framework, definition.for_smoke().model, definition.loss_type, definition.metrics
     kind = framework, definition.task, type(definition.model)
-    marks = []
-    if model in seen or (kind in seen and framework == 'jax'):
-      marks = [pytest.mark.slow]
-    if kind in seen and not definition.bundled:
+    marks = slow_if_large(definition) if framework == 'jax' else []
+    if model in seen or (kind in seen and (framework == 'jax' or not definition.bundled)):
       marks = [pytest.mark.long]
-    elif not marks and framework == 'jax':
-      marks = slow_if_large(definition)
     seen += [model, kind]
     params.append(
       pytest.param((definition, framework), marks=marks, id=f'{definition.name}-{framework}')
