@@ -70,7 +70,7 @@ SLOW = {
   ],
 )
 def test_every_one_trains(optimizer: str, workload: str, tmp_path: Path):
-  limit = ['--max_global_steps', '100']
+  limit = ['--max_global_steps', '100', '--full_eval_every', '100', '--no-save_checkpoints']
   done = algoeff(*command(tmp_path, *flags(optimizer), *limit, workload=workload), cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   first, *_, last = losses(trial_folder(tmp_path))
