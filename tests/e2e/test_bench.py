@@ -68,7 +68,7 @@ def test_killed_twice_and_continued(tmp_path: Path):
 
 def test_two_workers_give_the_rows_of_one(tmp_path: Path):
   command = (*COMMAND, '--studies', '1', '--submissions', 'nadamw,momentum', '--no_score')
-  command += ('--max_global_steps', '12', '--stop_at', 'never')  # so no steps are timed
+  command += ('--max_global_steps', '12', '--plain_steps')
   one = algoeff(*command, '--experiment_dir', 'one', cwd=tmp_path)
   two = algoeff(*command, '--experiment_dir', 'two', '--workers', '2', cwd=tmp_path)
   assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
