@@ -91,10 +91,15 @@ class Display:
   def _say_end(self, index: int) -> None:
     outcome = self._tally.outcome(index)
     assert outcome is not None
-    if not self._quiet:
-      self.say(words.ended_line(self._tally, index))
-    elif outcome.status != 'finished':
-      complain(f'{title(self._tally.configs[index])}: {words.cause(outcome)}')
+    if self._quiet and outcome.status == 'finished':
+      return
+    tell = complain if self._quiet else self.say
+    if self._quiet:
+      tell(f'{title(self._tally.configs[index])}: {words.cause(outcome)}')
+    else:
+      tell(words.ended_line(self._tally, index))
+    if traceback := words.traceback_line(outcome):
+      tell(traceback)
 
   def _tick(self) -> None:
     while not self._ended.wait(_TICK_SEC):

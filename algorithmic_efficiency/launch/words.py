@@ -73,6 +73,13 @@ def cause(outcome: Outcome) -> str:
   return f'{word}: {outcome.reason or outcome.stop_reason.replace("_", " ")}'
 
 
+def traceback_line(outcome: Outcome) -> str:
+  """Says where the traceback of a failed trial is; empty if there is none."""
+  file = outcome.folder / 'traceback.txt'
+  is_there = outcome.status == 'failed' and file.exists()
+  return f'  The traceback is in {file}' if is_there else ''
+
+
 def ending(tally: Tally, index: int) -> str:
   """Says how a trial has ended: in a word, and with its steps to the target or its last value."""
   outcome = tally.outcome(index)

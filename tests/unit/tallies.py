@@ -71,9 +71,14 @@ def said(job: int, message: Message) -> Event:
 
 
 def ended(
-  job: int, *, stop_reason: str = 'targets_reached', status: str = 'finished', reason: str = ''
+  job: int,
+  *,
+  stop_reason: str = 'targets_reached',
+  status: str = 'finished',
+  reason: str = '',
+  folder: Path = Path('absent'),
 ) -> Event:
-  outcome: Any = {'folder': Path(), 'status': status, 'stop_reason': stop_reason, 'reason': reason}
+  outcome: Any = {'folder': folder, 'status': status, 'stop_reason': stop_reason, 'reason': reason}
   return Event(index=job, kind='ended', outcome=Outcome(**outcome))
 
 

@@ -225,6 +225,17 @@ class TestDisplay:
     is_said = 'mine' in captured.err and 'it raised' in captured.err
     assert not captured.out and is_said == (status != 'finished')
 
+  @pytest.mark.parametrize('quiet', [False, True])
+  def test_a_failure_says_where_its_traceback_is(self, quiet, clock, capsys, tmp_path):
+    (tmp_path / 'traceback.txt').touch()
+    with Display(tally([trial('mine', 1), trial('mine', 2)], clock), quiet=quiet) as display:
+      for job, status in enumerate(('failed', 'finished')):
+        display.take(started(job))
+        display.take(ended(job, status=status, reason='it raised', folder=tmp_path))
+    captured = capsys.readouterr()
+    said = captured.err if quiet else captured.out
+    assert said.count(f'  The traceback is in {tmp_path / "traceback.txt"}') == 1
+
   def test_what_others_wrote_reaches_no_terminal_as_a_command(self, clock, capsys):
     """Regression: the reason of a trial could color, clear or rename a terminal."""
     reason = 'ValueError: \x1b[31mred\x1b[0m\x07\r\udc80'
