@@ -18,11 +18,11 @@ from algorithmic_efficiency.experiments.race.race import expand
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def command() -> list[str]:
-  """The arguments of `algoeff bench` in the Makefile."""
+def command(start: str = r"\t'\$\(BIN\)/algoeff' bench (.*)") -> list[str]:
+  """The arguments of `algoeff bench` in the Makefile, in the line that begins so."""
   text = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
   [shared] = re.findall(r'^DEMO_RACE = (.*)', text, re.M)
-  [line] = re.findall(r"^\t'\$\(BIN\)/algoeff' bench (.*)", text, re.M)
+  [line] = re.findall(f'^{start}', text, re.M)
   for name, value in (('RACE', shared), ('DIR', 'demo'), ('WORKERS', '1')):
     line = line.replace(f'$(DEMO_{name})', value)
   return shlex.split(line.replace('$(DEMO_DIR)', 'demo'))
@@ -39,6 +39,21 @@ def test_the_script_runs_what_the_demo_runs(tmp_path, monkeypatch):
     (demo_seeds.WORKLOAD, demo_seeds.FRAMEWORK, demo_seeds.SUITE, demo_seeds.SEED)
   }
   assert {one.submission for one in configs} == {demo_seeds.WINNER, demo_seeds.LOSER}
+
+
+def test_the_command_to_try_next_adds_an_optimizer_to_the_same_board(tmp_path, monkeypatch):
+  pytest.importorskip('optax')
+  monkeypatch.chdir(tmp_path)
+  parser = _flags.Parser()
+  bench.arguments(parser)
+  first, then = (
+    parser.parse_args(words)
+    for words in (command(), command(r'\t@echo "  \$\(BIN\)/algoeff bench (.*)"'))
+  )
+  submissions = then.submissions
+  assert {one.submission for one in expand(race_of(then))} == {'lion'}
+  then.submissions, then.workers = first.submissions, first.workers
+  assert vars(then) == vars(first) and submissions != first.submissions
 
 
 @pytest.mark.parametrize(
