@@ -88,7 +88,10 @@ def ending(tally: Tally, index: int) -> str:
     return cause(outcome)
   steps = tally.steps_to_target(index)
   word = _ENDINGS.get(outcome.stop_reason, outcome.stop_reason.replace('_', ' '))
-  return f'{word} after {steps:,.0f} steps' if math.isfinite(steps) else word
+  if not math.isfinite(steps):
+    return word
+  what = 'reached' if word == 'reached' else f'{word}, the validation target reached'
+  return f'{what} after {steps:,.0f} steps'
 
 
 def ended_line(tally: Tally, index: int) -> str:

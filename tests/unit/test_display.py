@@ -95,6 +95,14 @@ class TestWords:
   def test_a_trial_that_reached_the_target_says_after_how_many_steps(self, clock, tmp_path):
     assert words.ending(race(clock, tmp_path), 1) == 'reached after 54 steps'
 
+  def test_a_trial_that_went_on_at_the_validation_target_says_both(self, clock, tmp_path):
+    found = tally([trial('a', 1, folder=tmp_path)], clock)
+    write_rows(trial('a', 1, folder=tmp_path), {'global_step': 54, 'validation/loss': 0.3})
+    found.take(started(0))
+    found.take(ended(0, stop_reason='budget_spent'))
+    said = 'out of budget, the validation target reached after 54 steps'
+    assert words.ending(found, 0) == said
+
   def test_the_line_of_a_trial_that_ended(self, clock, tmp_path):
     found = race(clock, tmp_path)
     assert words.ended_line(found, 0) == (
