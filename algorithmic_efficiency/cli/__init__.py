@@ -14,7 +14,8 @@ import pkgutil
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import algorithmic_efficiency
 from algorithmic_efficiency import errors
@@ -29,6 +30,17 @@ def verbs() -> list[str]:
   return sorted(
     module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith('_')
   )
+
+
+def arguments(verb: str, values: Mapping[str, Any]) -> argparse.Namespace:
+  """Gives the arguments of a verb from Python values, by the names of its flags.
+
+  Raises:
+    UserError: as `Parser.filled`.
+  """
+  parser = _flags.Parser(prog=verb)
+  importlib.import_module(f'{__name__}.{verb}').arguments(parser)
+  return parser.filled(values)
 
 
 def _parser(argv: Sequence[str]) -> _flags.Parser:

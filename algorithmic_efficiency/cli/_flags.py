@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Never, TypeVar
@@ -79,6 +80,26 @@ class Parser(argparse.ArgumentParser):
     names = [f'-{short}'] * bool(short) + [f'--{name}']
     self._by_title[group].add_argument(*names, help=text.replace('%', '%%'), **facts)
 
+  def filled(self, values: Mapping[str, Any]) -> argparse.Namespace:
+    """Gives the arguments of this parser from Python values, by the names of flags without dashes.
+
+    Raises:
+      UserError: a name is unknown, a value is wrong, or one that is required is missing.
+    """
+    actions = {action.dest: action for action in self._actions if action.dest != 'help'}
+    meant = {self._also.get(name, name) if name not in actions else name: name for name in values}
+    for name in meant:
+      if name not in actions:
+        raise errors.unknown('option', name, actions)
+    for name, action in actions.items():
+      if action.required and meant.get(name) is None:
+        raise errors.UserError(f'{name} must be given.')
+    found = {name: action.default for name, action in actions.items()}
+    given = {name: values[said] for name, said in meant.items() if values[said] is not None}
+    return argparse.Namespace(
+      **found | {name: _from_python(actions[name], value) for name, value in given.items()}
+    )
+
   def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
     """Parses the words of this parser; those that it does not know end the process."""
     words = sys.argv[1:] if args is None else args
@@ -128,6 +149,31 @@ def _shown(default: Any) -> str:
   if default is None or isinstance(default, bool):
     return 'on' if default else ''
   return str(default)
+
+
+def _from_python(action: argparse.Action, value: Any) -> Any:
+  """The value of an argument, checked as its text is.
+
+  Raises:
+    UserError: the value is wrong.
+  """
+  if action.nargs == 0:  # a switch
+    if not isinstance(value, bool):
+      raise errors.UserError(f'{action.dest} must be true or false; it is {errors.shown(value)}.')
+    return value
+  if isinstance(action.default, list):  # repeated
+    if isinstance(value, Mapping):
+      value = [f'{name}={one}' for name, one in value.items()]
+    return [os.fspath(one) for one in ([value] if isinstance(value, (str, os.PathLike)) else value)]
+  many = isinstance(value, (list, tuple))
+  text = ','.join(map(str, value)) if many else str(value)
+  try:
+    result = text if action.type is None else action.type(text)
+  except argparse.ArgumentTypeError as error:
+    raise errors.UserError(f'{action.dest} {error}.') from None
+  if action.choices is not None and result not in action.choices:
+    raise errors.unknown(f'choice of {action.dest}', text, action.choices)
+  return result
 
 
 # Values.

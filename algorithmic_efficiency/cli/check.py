@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency import errors
@@ -61,6 +61,20 @@ def arguments(parser: _flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+  report = checked(args, _tell)
+  if args.json:
+    print(json.dumps(_as_json(report), indent=2))
+  else:
+    _print(report)
+  return ERRORS if report.num_errors else 0
+
+
+def checked(args: argparse.Namespace, on_row: Callable[[CheckRow], None]) -> CheckReport:
+  """Checks the submission that the flags name; `on_row` is told what was found, place by place.
+
+  Raises:
+    UserError: there is no such submission or workload.
+  """
   from algorithmic_efficiency.experiments.check import run as check
   from algorithmic_efficiency.launch.session import interrupted_when_terminated
 
@@ -77,12 +91,7 @@ def run(args: argparse.Namespace) -> int:
     else args.heartbeat_timeout_sec,
   )
   with interrupted_when_terminated():
-    report = check.run(asked, _tell)
-  if args.json:
-    print(json.dumps(_as_json(report), indent=2))
-  else:
-    _print(report)
-  return ERRORS if report.num_errors else 0
+    return check.run(asked, on_row)
 
 
 def _tell(row: CheckRow) -> None:
@@ -139,10 +148,11 @@ def _print(report: CheckReport) -> None:
     ]
     table.add_row(row.title, row.framework, *cells)
   Console(highlight=False).print(table)
-  print(errors.printable('\n'.join(_lines(report))))
+  print(errors.printable('\n'.join(lines(report))))
 
 
-def _lines(report: CheckReport) -> Iterator[str]:
+def lines(report: CheckReport) -> Iterator[str]:
+  """What was found, in words."""
   from algorithmic_efficiency.benchmark.check_rules import KINDS
 
   for finding, where in report.findings.items():

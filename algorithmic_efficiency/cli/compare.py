@@ -9,8 +9,14 @@ Example: algoeff compare adamw nesterov runs --suite quick
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from algorithmic_efficiency import errors
 from algorithmic_efficiency.cli import _flags, score
+
+if TYPE_CHECKING:
+  from scoring import Leaderboard
+  from scoring.statistics.verdicts import Verdict
 
 SUMMARY = 'compare two submissions'
 
@@ -30,10 +36,25 @@ def run(args: argparse.Namespace) -> int:
   import json
   from dataclasses import asdict
 
-  import scoring
-  from algorithmic_efficiency import errors
-  from scoring.choice import suite_and_ruleset
   from scoring.console import comparison_lines, cut_short
+
+  result, verdict = compared(args)
+  if args.json:
+    record = asdict(verdict) | {'cut_short': cut_short(result, (args.a, args.b))}
+    print(json.dumps(record, indent=1))
+  else:
+    print(errors.printable('\n'.join(comparison_lines(result, verdict))))
+  return 0
+
+
+def compared(args: argparse.Namespace) -> tuple[Leaderboard, Verdict]:
+  """The score of the runs, and the verdict on two of its submissions.
+
+  Raises:
+    UserError: a submission is not among the runs, or was given twice.
+  """
+  import scoring
+  from scoring.choice import suite_and_ruleset
   from scoring.statistics import verdicts
 
   _flags.find_own(args)
@@ -56,10 +77,4 @@ def run(args: argparse.Namespace) -> int:
       raise errors.unknown('submission among the runs', name, result.submissions)
   if args.a == args.b:
     raise errors.UserError(f'Two submissions are compared; {args.a} was given twice.')
-  verdict = verdicts.one_pair(result, args.a, args.b, seed=args.seed)
-  if args.json:
-    record = asdict(verdict) | {'cut_short': cut_short(result, (args.a, args.b))}
-    print(json.dumps(record, indent=1))
-  else:
-    print(errors.printable('\n'.join(comparison_lines(result, verdict))))
-  return 0
+  return result, verdicts.one_pair(result, args.a, args.b, seed=args.seed)

@@ -64,6 +64,22 @@ def run(args: argparse.Namespace) -> int:
   import json
   from dataclasses import asdict
 
+  race, estimate = estimated(args)
+  undecided = undecidable(race, estimate)
+  if args.json:
+    text = json.dumps(asdict(estimate) | {'cannot_decide': undecided}, indent=1)
+  else:
+    text = '\n'.join([*lines(estimate), *([] if undecided is None else ['', undecided])])
+  print(errors.printable(text))
+  return 0
+
+
+def estimated(args: argparse.Namespace) -> tuple[Race, Estimate]:
+  """The race that the flags mean, and its estimate, which is stored beside the runs.
+
+  Raises:
+    UserError: a flag is wrong, or the race may take more than --max_hours.
+  """
   from algorithmic_efficiency.experiments.race import estimate as estimates
 
   race = race_of(args)
@@ -77,13 +93,7 @@ def run(args: argparse.Namespace) -> int:
   limits.check(estimate)
   if not args.from_budget:
     estimates.store(estimate, race.folder)
-  undecided = undecidable(race, estimate)
-  if args.json:
-    text = json.dumps(asdict(estimate) | {'cannot_decide': undecided}, indent=1)
-  else:
-    text = '\n'.join([*lines(estimate), *([] if undecided is None else ['', undecided])])
-  print(errors.printable(text))
-  return 0
+  return race, estimate
 
 
 def undecidable(race: Race, estimate: Estimate) -> str | None:

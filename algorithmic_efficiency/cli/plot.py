@@ -8,8 +8,13 @@ Example: algoeff plot curves runs --workloads quick_vision -o curves.svg
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from algorithmic_efficiency.cli import _flags, score
+
+if TYPE_CHECKING:
+  from scoring.report.figures import Chart
 
 SUMMARY = 'draw a chart of runs: curves, profile or times'
 KINDS = ('curves', 'profile', 'times')
@@ -47,15 +52,48 @@ def arguments(parser: _flags.Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from algorithmic_efficiency import api
+  args.output = args.output or f'{args.kind}.svg'
+  drawn(args)
+  print(f'Chart: {args.output}')
+  return 0
+
+
+def drawn(args: argparse.Namespace) -> Chart:
+  """The chart that the flags ask for, written to --output if there is one.
+
+  Raises:
+    UserError: there is nothing to draw, or the file cannot be written.
+  """
+  import scoring
+  from scoring import outputs, report
+  from scoring.choice import suite_and_ruleset
+  from scoring.report import figures, plots
 
   _flags.find_own(args)
-  output = args.output or f'{args.kind}.svg'
-  options = {
-    name: value
-    for name, value in vars(args).items()
-    if name not in ('kind', 'runs', 'output', 'path', 'workload_path', 'verb', 'run')
-  }
-  api.plot(args.kind, args.runs, output=output, **options)
-  print(f'Chart: {output}')
-  return 0
+  report.require_installed()
+  output = None if args.output is None else Path(args.output).expanduser()
+  if output is not None:
+    figures.require_format(output)
+    outputs.require_writable(output.parent, '--output')
+  frame = scoring.load(args.runs)
+  suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
+  result = scoring.score(
+    frame,
+    suite,
+    ruleset=ruleset,
+    include=args.include,
+    exclude=args.exclude,
+    workloads=args.workloads,
+    reference=args.reference,
+    against=args.against,
+    axis=args.axis,
+    integral=args.integral,
+    allow_provisional=args.allow_provisional,
+    mix_hosts=args.mix_hosts,
+    statistics=False,
+  )
+  chart = plots.draw(args.kind, frame, result, split=args.split, x=args.x)
+  if output is not None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    chart.save(args.output)
+  return chart

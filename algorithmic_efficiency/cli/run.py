@@ -21,7 +21,7 @@ from algorithmic_efficiency.trial.run_options import RunOptions
 SUMMARY = 'run a submission on a workload'
 GOES_ON = ('--resume',)
 
-_OPTIMIZER_OPTIONS = {
+OPTIMIZER_OPTIONS = {
   'schedule': f'schedule of the learning rate, from {", ".join(settings.SCHEDULES)}',
   'warmup': 'fraction of the step hint, from 0 to 1, over which the learning rate rises',
   'grad_clip': 'largest global norm of the gradient; larger ones are scaled down',
@@ -65,7 +65,7 @@ def arguments(parser: _flags.Parser) -> None:
     metavar='NAME=VALUE',
     help='hyperparameter of --optimizer, such as lr=1e-3 (repeatable)',
   )
-  for name, text in _OPTIMIZER_OPTIONS.items():
+  for name, text in OPTIMIZER_OPTIONS.items():
     parser.add(name, group=_flags.OPTIMIZER, metavar='VALUE', help=text)
   parser.add(
     'tuning_search_space',
@@ -133,8 +133,8 @@ def _request(args: argparse.Namespace) -> Any:
   registry.workload(args.workload)  # a misspelt name is told before an optimizer is tried
   if args.suite:
     registry.suite(args.suite)
-  submission = _submission(args)
-  framework = args.framework or _framework_of(submission)
+  submission = submission_of(args)
+  framework = args.framework or framework_of(submission)
   num_processes = backends.num_processes(
     framework,
     platform=args.platform,
@@ -164,16 +164,19 @@ def _request(args: argparse.Namespace) -> Any:
   )
 
 
-def _submission(args: argparse.Namespace) -> str:
+def submission_of(args: argparse.Namespace) -> str:
+  """The submission that the flags name: by itself, or as the call of an optimizer.
+
+  Raises:
+    UserError: there is none, there are several, or a flag does not go with it.
+  """
   given = [args.submission, args.submission_path, args.optimizer]
   if sum(map(bool, given)) != 1:
     raise errors.UserError(
       'Give the submission with one of --submission, --submission_path and --optimizer.'
     )
   options = [
-    f'{name}={getattr(args, name)}'
-    for name in _OPTIMIZER_OPTIONS
-    if getattr(args, name) is not None
+    f'{name}={getattr(args, name)}' for name in OPTIMIZER_OPTIONS if getattr(args, name) is not None
   ]
   if args.optimizer:
     call = by_name.call(args.optimizer, args.hparam, options)
@@ -188,7 +191,12 @@ def _submission(args: argparse.Namespace) -> str:
   return args.submission or args.submission_path
 
 
-def _framework_of(submission: str) -> str:
+def framework_of(submission: str) -> str:
+  """The framework that follows from an optimizer.
+
+  Raises:
+    UserError: it is no optimizer, or the optimizer cannot be used.
+  """
   if by_name.is_call(submission):
     return by_name.submission_for(submission).framework
   raise errors.UserError(

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from algorithmic_efficiency.cli import _flags
 from algorithmic_efficiency.trial.run_options import RunOptions
+
+if TYPE_CHECKING:
+  from pathlib import Path
+
+  from scoring import Leaderboard
 
 SUMMARY = 'score a folder of runs and write the report'
 
@@ -138,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def written(args: argparse.Namespace):
+def written(args: argparse.Namespace) -> tuple[Leaderboard, Path]:
   """Scores runs, and writes tables and report; gives the result and its folder.
 
   Raises:

@@ -121,7 +121,7 @@ def test_the_checks_of_the_example_pass_in_a_repository_of_its_own(tmp_path: Pat
 @pytest.mark.slow
 def test_python_of_the_first_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
   first, second = re.findall(r'^```python\n(.*?)^```$', PYTHON, re.M | re.S)
-  assert 'scoring' in second
+  assert 'api.score' in second
   monkeypatch.chdir(tmp_path)
   exec(first, {})
   assert 'validation/accuracy' in capsys.readouterr().out

@@ -262,8 +262,8 @@ def test_a_chart_is_drawn_from_python(results, tmp_path):
   assert json.loads((tmp_path / 'curves.json').read_text()) == chart.spec
   names = next(one['value'] for one in chart.spec['params'] if one['name'] == 'names')
   assert names == ['swift', 'lost<script>']
-  with pytest.raises(UserError, match="Did you mean 'workloads'"):
-    api.plot('curves', runs, workload=['wmt'])
+  with pytest.raises(UserError, match="Did you mean 'exclude'"):
+    api.plot('curves', runs, excluded=['wmt'])
 
 
 def test_the_report_is_rebuilt_from_results_and_from_runs(results, tmp_path, capsys):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scoring_runs import hit_at, write_trial
 
 from algorithmic_efficiency import api, errors
 from algorithmic_efficiency.backends.base import Devices
+from algorithmic_efficiency.experiments.check import run as check
 from algorithmic_efficiency.experiments.race import race as races
 from algorithmic_efficiency.experiments.race import run as race_run
 from algorithmic_efficiency.launch import request, session
+from algorithmic_efficiency.optimizers import by_name
+from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial.config import TrialConfig
 
 
@@ -38,6 +43,20 @@ def test_flags_of_the_command_are_taken_as_they_are(started, tmp_path):
   assert started[0].path.is_relative_to(tmp_path)
 
 
+def test_options_have_the_names_of_their_flags(started, tmp_path):
+  run(tmp_path, log='tensorboard', max_steps=5)
+  assert started[0].options.trackers == ('tensorboard',)
+  assert started[0].options.max_global_steps == 5
+
+
+def test_an_optimizer_is_named_as_under_the_command(started, tmp_path, monkeypatch):
+  calls: list[str] = []
+  monkeypatch.setattr(by_name, 'submission_for', lambda call: calls.append(call) or 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    api.run('quick_vision', optimizer='a.B', hparam={'lr': 1e-3}, schedule='wsd')
+  assert calls == ['a.B(lr=0.001; schedule=wsd)']
+
+
 def test_pytorch_has_a_process_for_each_device_as_under_the_command(started, tmp_path):
   run(tmp_path, framework='pytorch', platform='cpu', num_devices=2)
   assert started[0].devices.world_size == 2
@@ -56,7 +75,11 @@ def test_pytorch_has_a_process_for_each_device_as_under_the_command(started, tmp
     ({'ruleset': 'slef'}, "ruleset is 'slef': Invalid enum value"),
     ({'experiment': 3}, 'experiment is 3: Expected str | null, got int'),
     ({'devices': 'cpu'}, "devices is 'cpu': Expected object, got str"),
-    ({'submission': None}, 'submission is None: Expected str'),
+    ({'submission': None}, 'with one of --submission, --submission_path and --optimizer'),
+    ({'submission': None, 'optimizer': 'a.b', 'warmup': 2}, 'warmup must be a number of at least'),
+    ({'optimizer': 'a.b'}, 'with one of --submission'),
+    ({'framework': None}, 'add --framework'),
+    ({'log': 'tensorbord'}, "There is no tracker 'tensorbord'"),
     ({'trails': 3}, "There is no option 'trails'. Did you mean 'trials'?"),
     ({'max_global_steps': math.nan}, '--max_global_steps must be a whole number; it is nan'),
     ({'heartbeat_timeout_sec': math.inf}, '--heartbeat_timeout_sec must be a finite number'),
@@ -112,3 +135,98 @@ def test_what_is_wrong_with_a_race_is_the_users_mistake(options, message, tmp_pa
     race(tmp_path, **options)
   assert message in str(found.value)
   assert not list(tmp_path.iterdir())
+
+
+# The other commands.
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+  """Runs of two submissions, the first of which is faster."""
+  for name, time in (('a', 10.0), ('b', 20.0)):
+    for workload in ('ogbg', 'fastmri'):
+      write_trial(tmp_path / 'runs', name, workload, hit_at(workload, time))
+  return tmp_path / 'runs'
+
+
+def test_a_score_is_a_frame_and_has_a_view(runs):
+  board = api.score(runs, suite='algoperf_v05', workloads=['ogbg', 'fastmri'], resamples=5)
+  assert list(board.score_table().index) == ['a', 'b'] and '<table' in board._repr_html_()
+  assert {path.name for path in runs.iterdir()} == {'a', 'b'}
+
+
+def test_a_score_writes_where_it_is_told_to(runs, tmp_path):
+  options = {'workloads': ['ogbg'], 'resamples': 5, 'no_report': True}
+  api.score(runs, suite='algoperf_v05', output_dir=tmp_path / 'out', **options)
+  assert (tmp_path / 'out' / 'leaderboard.json').is_file()
+
+
+def test_a_comparison_is_a_sentence_and_a_frame(runs):
+  found = api.compare('a', 'b', runs, suite='algoperf_v05')
+  assert str(found).startswith('Undecided between a and b')
+  assert list(found.frame().verdict) == [found.verdict.verdict] == ['undecided']
+  assert html.escape(str(found)) in found._repr_html_()
+
+
+def test_a_plan_has_a_row_for_each_workload(tmp_path):
+  plan = api.plan(
+    'algoperf_a100',
+    submissions=['nadamw'],
+    framework='jax',
+    ruleset='self',
+    from_budget=True,
+    workloads=['imagenet_vit'],
+    experiment_dir=tmp_path,
+  )
+  assert list(plan.frame().workload) == ['imagenet_vit'] and 'trials' in str(plan)
+  assert 'imagenet_vit' in plan._repr_html_()
+
+
+def test_a_check_has_a_row_for_each_place(monkeypatch):
+  monkeypatch.setattr(check, 'run', lambda asked, on_row: report(asked))
+  found = api.check('nadamw', framework='jax', workloads=['quick_vision'])
+  assert list(found.frame().checked) == ['sources'] and found.frame().rules[0] == 'pass'
+  assert 'no error' in found._repr_html_()
+
+
+def report(asked: check.Check) -> check.CheckReport:
+  assert asked.frameworks == ('jax',) and asked.workloads == ('quick_vision',)
+  row = check.CheckRow(title='sources', framework='jax', checked=frozenset({'rules'}))
+  return check.CheckReport(submission=asked.submission, ruleset='self', rows=(row,))
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda runs: api.score(runs, suit='quick'), "no option 'suit'. Did you mean 'suite'?"),
+    (lambda runs: api.score(runs, resamples=0), 'resamples must be positive; it is 0.'),
+    (lambda runs: api.score(runs, strict='yes'), "strict must be true or false; it is 'yes'"),
+    (lambda runs: api.score(runs / 'none'), 'runs must be a directory'),
+    (lambda runs: api.score(runs, axis='second'), "no choice of axis 'second'. Did you mean 'sec"),
+    (lambda runs: api.compare('a', 'c', runs, suite='algoperf_v05'), "the runs 'c'"),
+    (lambda runs: api.plan('quick', submissions=[]), 'A race needs a submission'),
+    (lambda runs: api.plan('qick', submissions=['nadamw']), "Did you mean 'quick'"),
+    (lambda runs: api.check('nadamw', workloads=['quick_visoin']), "mean 'quick_vision'"),
+  ],
+)
+def test_what_is_wrong_with_their_options_is_the_users_mistake(call, message, runs):
+  with pytest.raises(errors.UserError) as found:
+    call(runs)
+  assert message in str(found.value)
+
+
+def test_trials_have_a_frame_and_a_view(runs, tmp_path):
+  for number in (10, 2):
+    folder = tmp_path / 'own' / f'trial_{number}'
+    folder.mkdir(parents=True)
+    TrialRecord(
+      workload='mnist',
+      framework='jax',
+      submission='a',
+      suite='quick',
+      ruleset='self',
+      study=1,
+      trial=number,
+    ).write(folder)
+  found = api.trials(tmp_path / 'own')
+  assert list(found.frame().trial) == [2, 10] and '<pre>2 trials</pre>' in found._repr_html_()
