@@ -71,6 +71,8 @@ class Comparison(_View):
   def __str__(self) -> str:
     return '\n'.join(self.lines)
 
+  __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Plan(_View):
@@ -87,6 +89,8 @@ class Plan(_View):
 
   def __str__(self) -> str:
     return '\n'.join(self.lines)
+
+  __repr__ = __str__
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Check(_View):
   def __str__(self) -> str:
     return '\n'.join(self.lines).strip()
 
+  __repr__ = __str__
+
 
 class Trials(list['Trial'], _View):
   """Trials in order."""
@@ -135,6 +141,9 @@ class Trials(list['Trial'], _View):
 
   def __str__(self) -> str:
     return f'{len(self)} trials' if len(self) != 1 else '1 trial'
+
+  def __repr__(self) -> str:
+    return self.frame().to_string()
 
 
 @dataclass(frozen=True)
@@ -373,8 +382,8 @@ def _record(kind: Callable[..., _Record], fields: Mapping[str, Any]) -> _Record:
   flags = {one.field: one for one in options}
   fields_of = {other: one.field for one in options for other in (one.flag, *one.also)}
   values = {}
-  for given, value in fields.items():
-    name = given if given in hints else fields_of.get(given, given)
+  for said, value in fields.items():
+    name = said if said in hints else fields_of.get(said, said)
     if name not in hints and name not in flags:
       raise errors.unknown('option', name, [*hints, *flags])
     plain = os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -53,6 +53,9 @@ class Leaderboard(Result):
       table['coverage'] = intervals.score_coverages[order]
     return table
 
+  def __repr__(self) -> str:
+    return self.score_table().to_string()
+
   def _repr_html_(self) -> str:
     """The table of scores, in a notebook."""
     return self.score_table().to_html(float_format='{:.4f}'.format)

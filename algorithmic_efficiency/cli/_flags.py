@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
       **found | {name: _from_python(actions[name], value) for name, value in given.items()}
     )
 
-  def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+  def parse_known_args(self, args=None, namespace=None):
     """Parses the words of this parser; those that it does not know end the process."""
     words = sys.argv[1:] if args is None else args
     found, unknown = super().parse_known_args(list(self._spelled(words)), namespace)
@@ -110,13 +110,13 @@ class Parser(argparse.ArgumentParser):
 
   def _spelled(self, words: Sequence[str]) -> Iterator[str]:
     """Gives the words with each flag as it was added; one that is not known ends the process."""
-    words = iter(words)
-    for word in words:
+    left = iter(words)
+    for word in left:
       if word == '--' or (self._subparsers is not None and not word.startswith('-')):
         yield word  # what follows is not ours
         break
       yield self._flag(word) if word.startswith('--') else word
-    yield from words
+    yield from left
 
   def _flag(self, word: str) -> str:
     given, sign, value = word.partition('=')
@@ -168,7 +168,7 @@ def _from_python(action: argparse.Action, value: Any) -> Any:
   many = isinstance(value, (list, tuple))
   text = ','.join(map(str, value)) if many else str(value)
   try:
-    result = text if action.type is None else action.type(text)
+    result = action.type(text) if callable(action.type) else text
   except argparse.ArgumentTypeError as error:
     raise errors.UserError(f'{action.dest} {error}.') from None
   if action.choices is not None and result not in action.choices:

@@ -31,6 +31,9 @@ class Chart:
 
   spec: Spec
 
+  def __repr__(self) -> str:
+    return f'Chart({self.spec.get("description", "")!r})'
+
   def save(self, path: str | Path) -> Path:
     """Writes the chart in the format that the name of the file ends with.
 

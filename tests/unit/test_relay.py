@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -124,3 +125,11 @@ def test_a_trial_that_never_begins_starts_no_tracker(tmp_path, opened):
   with Relay(tmp_path, [NAME]):
     pass
   assert not opened and not list(tmp_path.iterdir())
+
+
+def test_the_process_of_a_trial_knows_no_tracker():
+  code = (
+    'import sys, algorithmic_efficiency.trial.worker, algorithmic_efficiency.trial.process; '
+    'sys.exit("algorithmic_efficiency.results.trackers" in sys.modules)'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
