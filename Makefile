@@ -33,7 +33,7 @@ PYTEST = '$(BIN)/python' -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-slow test-long test-cluster test-container docs bench lint types rules clean
+.PHONY: help demo install test test-slow test-long test-cluster test-container docs notebooks bench lint types rules clean
 help:
 	@echo 'make demo    race two training algorithms on handwritten digits (two minutes)'
 	@echo 'make test    run the default tests, in JAX and PyTorch (TORCH_INDEX=URL: other builds of it)'
@@ -42,6 +42,7 @@ help:
 	@echo 'make test-cluster  run races on a SLURM of its own (apt install slurm-wlm munge; half an hour)'
 	@echo 'make test-container  build an image and run a trial in it (apt install buildah debootstrap)'
 	@echo 'make docs    build the pages into build/docs, without a network (seconds)'
+	@echo 'make notebooks  run the notebooks of the pages again, and keep what they show (minutes)'
 	@echo 'make bench, lint, types: measurements, linter, type checker'
 	@echo 'make install    install what the tests need, and nothing else'
 	@echo 'make rules   write the tables of RULES.md and README.md anew'
@@ -100,6 +101,9 @@ test-cluster: $(VENV)/.installed-test
 
 test-container: $(VENV)/.installed-test
 	'$(BIN)/python' -m pytest -n 0 -m container --durations 10
+
+notebooks: $(VENV)/.installed-docs $(VENV)/.installed-demo
+	'$(BIN)/jupyter' execute --inplace docs/notebooks/*.ipynb
 
 docs: $(VENV)/.installed-docs
 	'$(BIN)/sphinx-build' --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs

@@ -1,7 +1,7 @@
 """Sphinx builds the pages: `make docs` writes them to build/docs, without a network.
 
 Its source folder is the repository, so a README is a page as it stands, and links work in both.
-Sphinx has Markdown by MyST, docstrings by autodoc, and a search that works from a file.
+Sphinx has Markdown and notebooks by MyST, docstrings by autodoc, and a search from a file.
 """
 
 import algorithmic_efficiency
@@ -15,6 +15,7 @@ root_doc = 'docs/index'
 include_patterns = [
   '*.md',
   'docs/*.md',
+  'docs/notebooks/*.ipynb',
   'docker/README.md',
   'examples/*/README.md',
   'organizers/README.md',
@@ -27,8 +28,9 @@ include_patterns = [
   'workloads/*/calibration/*.md',
 ]
 exclude_patterns = ['.*', 'build', 'demo', 'runs', 'data', '*.egg-info']  # folders not to look into
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 
+nb_execution_mode = 'off'  # `make notebooks` has run them
 myst_heading_anchors = 3
 default_role = 'literal'  # docstrings have code in single backticks
 napoleon_use_ivar = True  # documented fields are no members of their own
