@@ -31,6 +31,7 @@ exclude_patterns = ['.*', 'build', 'demo', 'runs', 'data', '*.egg-info']  # fold
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 
 nb_execution_mode = 'off'  # `make notebooks` has run them
+suppress_warnings = ['mystnb.unknown_mime_type']  # a chart is there as a picture, too
 myst_heading_anchors = 3
 default_role = 'literal'  # docstrings have code in single backticks
 napoleon_use_ivar = True  # documented fields are no members of their own
