@@ -65,7 +65,7 @@ def check(stderr: str, code: int, *parts: str) -> None:
     ({'path': 'nowhere'}, ['must be a directory']),
     ({'workload_path': '.'}, ['a definition.py']),
     ({'experiment_dir': '/proc/nowhere'}, ['/proc/nowhere']),
-    ({'no_such_flag': '1'}, ['unrecognized arguments: --no_such_flag']),
+    ({'no_such_flag': '1'}, ['there is no flag --no_such_flag']),
   ],
 )
 def test_mistakes_that_are_found_before_anything_starts(

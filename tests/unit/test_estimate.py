@@ -489,7 +489,7 @@ class TestCommand:
     shown = capsys.readouterr().out
     assert '10 trials, by steps and batches that were probed on this machine.' in shown
     assert 'assumed: 3/4 of the budget' in shown
-    stored = race_files.read_estimate(tmp_path / 'runs')
+    stored = race_files.read_estimate(tmp_path / 'races' / 'quick_self')
     assert [one.submission for one in stored] == ['nadamw', 'twin']
 
   def test_what_could_not_be_probed_is_said(self, host, tmp_path, capsys, monkeypatch):
