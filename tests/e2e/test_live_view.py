@@ -23,7 +23,8 @@ pytestmark = pytest.mark.slow
 COMMAND = (
   *('bench', '--suite', 'quick', '--workloads', 'quick_vision', '--ruleset', 'self'),
   *('--submissions', 'adamw,nesterov', '--frameworks', 'jax', '--studies', '1', '--seed', '4'),
-  *('--max_global_steps', '6', '--num_threads', '1', '--plain_steps', '--no_score'),
+  *('--max_global_steps', '40', '--full_eval_every', '50', '--num_threads', '1'),
+  *('--plain_steps', '--no_score'),
 )
 COLUMNS = 60
 MAX_SEC = 300
@@ -34,7 +35,7 @@ def test_a_race_in_a_terminal_is_interrupted_and_goes_on(tmp_path: Path):
   code, shown = _in_terminal(COMMAND, tmp_path, until='[1/2]')
   assert code == 130
   lines = [line.strip() for line in _CONTROL.sub('', shown).splitlines()]
-  assert any(re.match(r'adamw on quick_vis.* 6 steps', line) for line in lines)
+  assert any(re.match(r'adamw on quick_vis.* 40 steps', line) for line in lines)
   assert any(line.startswith('[1/2] adamw on quick_vision (jax), study 1') for line in lines)
   assert not any(line.startswith('0 of 2 trials ended') and len(line) > COLUMNS for line in lines)
   assert 'Interrupted: 1 of 2 trials have ended and are kept.' in shown

@@ -96,7 +96,8 @@ def test_two_devices_a_kill_and_another_run_of_the_same(
   whole = algoeff(*command(tmp_path / 'whole', *arguments), cwd=tmp_path)
   assert whole.returncode == 0, whole.stderr
   expected = trial_folder(tmp_path / 'whole')
-  found = tmp_path / 'cut' / expected.relative_to(tmp_path / 'whole')
+  place = expected.relative_to(tmp_path / 'whole')
+  name, found = place.parts[0], tmp_path / 'cut' / place
   process = subprocess.Popen(
     [sys.executable, '-m', 'algorithmic_efficiency', *command(tmp_path / 'cut', *arguments)],
     cwd=tmp_path,
@@ -106,9 +107,8 @@ def test_two_devices_a_kill_and_another_run_of_the_same(
   process.send_signal(signal.SIGKILL)
   process.wait()
 
-  refused = algoeff(
-    *command(tmp_path / 'cut', *arguments, '--grad_clip', '1', '--resume'), cwd=tmp_path
-  )
+  others = ['--grad_clip', '1', '--experiment', name]
+  refused = algoeff(*command(tmp_path / 'cut', *arguments, *others, '--resume'), cwd=tmp_path)
   assert (refused.returncode, 'the settings and source that it began with' in refused.stderr) == (
     2,
     True,
@@ -117,7 +117,7 @@ def test_two_devices_a_kill_and_another_run_of_the_same(
   assert final.returncode == 0, final.stderr
   assert without_times(rows(found).evals) == without_times(rows(expected).evals)
 
-  copy = Path(shutil.copytree(expected / optimizer, tmp_path / 'entered'))
+  copy = Path(shutil.copytree(expected / name, tmp_path / 'entered'))
   framework = ['--framework', record(expected).framework]
   again = command(tmp_path / 'again', '--submission', str(copy), *framework, *limit[:4])
   ruleset = ['--ruleset', record(expected).ruleset]

@@ -41,7 +41,7 @@ def test_a_plan_is_made_of_probes_and_leaves_nothing_but_itself(framework: str, 
   assert found['peak_memory_bytes']['host'] > 100 * 2**20
   assert found['disk_bytes']['expected'] > 4 * 10_000
   assert list(temporary.glob('algoeff*')) == []
-  assert os.listdir(tmp_path / 'runs') == [race_files.ESTIMATE_FILE]
+  assert os.listdir(tmp_path / 'races' / 'quick_self') == [race_files.ESTIMATE_FILE]
 
 
 @pytest.mark.parametrize('framework', [pytest.param('jax', marks=pytest.mark.long), 'pytorch'])
