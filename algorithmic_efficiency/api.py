@@ -419,7 +419,7 @@ def trials(folder: str | Path) -> Trials:
   Raises:
     UserError: there is no such folder.
   """
-  if not Path(folder).is_dir():
+  if not isinstance(folder, (str, os.PathLike)) or not Path(folder).is_dir():
     raise errors.UserError(f'Trials are read from a folder; {folder} is none.')
   from scoring.layout import natural
 

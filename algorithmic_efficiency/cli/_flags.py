@@ -87,15 +87,19 @@ class Parser(argparse.ArgumentParser):
       UserError: a name is unknown, a value is wrong, or one that is required is missing.
     """
     actions = {action.dest: action for action in self._actions if action.dest != 'help'}
-    meant = {self._also.get(name, name) if name not in actions else name: name for name in values}
-    for name in meant:
+    given: dict[str, Any] = {}
+    for said, value in values.items():
+      name = said if said in actions else self._also.get(said, said)
       if name not in actions:
         raise errors.unknown('option', name, actions)
+      if name in given:
+        raise errors.UserError(f'{said} is another name of {name}; give one of them.')
+      if value is not None:
+        given[name] = value
     for name, action in actions.items():
-      if action.required and meant.get(name) is None:
+      if action.required and name not in given:
         raise errors.UserError(f'{name} must be given.')
     found = {name: action.default for name, action in actions.items()}
-    given = {name: values[said] for name, said in meant.items() if values[said] is not None}
     return argparse.Namespace(
       **found | {name: _from_python(actions[name], value) for name, value in given.items()}
     )
@@ -164,7 +168,10 @@ def _from_python(action: argparse.Action, value: Any) -> Any:
   if isinstance(action.default, list):  # repeated
     if isinstance(value, Mapping):
       value = [f'{name}={one}' for name, one in value.items()]
-    return [os.fspath(one) for one in ([value] if isinstance(value, (str, os.PathLike)) else value)]
+    several = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(one, (str, os.PathLike)) for one in several):
+      raise errors.UserError(f'{action.dest} must be text or a list; it is {errors.shown(value)}.')
+    return [os.fspath(one) for one in several]
   many = isinstance(value, (list, tuple))
   text = ','.join(map(str, value)) if many else str(value)
   try:

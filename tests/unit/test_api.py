@@ -230,3 +230,19 @@ def test_trials_have_a_frame_and_a_view(runs, tmp_path):
     ).write(folder)
   found = api.trials(tmp_path / 'own')
   assert list(found.frame().trial) == [2, 10] and '<pre>2 trials</pre>' in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda: api.plan('quick', submissions=None), 'submissions must be given'),  # type: ignore[arg-type]
+    (lambda: api.score(None), 'runs must be given'),  # type: ignore[arg-type]
+    (lambda: api.score('.', path=3), 'path must be text or a list; it is 3'),
+    (lambda: api.score('.', path=[3]), 'path must be text or a list'),
+    (lambda: api.score('.', workload='a', workloads='b'), 'another name of workloads; give one'),
+    (lambda: api.trials(None), 'read from a folder; None is none'),  # type: ignore[arg-type]
+  ],
+)
+def test_values_that_no_flag_can_have_are_refused(call, message):
+  with pytest.raises(errors.UserError, match=message):
+    call()
