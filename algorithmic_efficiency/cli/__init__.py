@@ -8,6 +8,7 @@ goes on after an interrupt.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import pkgutil
@@ -98,5 +99,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return INTERRUPTED
   except BrokenPipeError:
     # The reader of our output has gone (`algoeff list | head`): not an error of ours.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_output()
     return 0
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    _drop_output()
+    print(f'algoeff: the output cannot be written: {error.strerror}.', file=sys.stderr)
+    return USER_ERROR
+
+
+def _drop_output() -> None:
+  """Discards what standard output still holds, which would fail again when the process ends."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

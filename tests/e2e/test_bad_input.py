@@ -286,6 +286,15 @@ def test_a_full_disk_loses_nothing_that_was_complete(limit_kib: int, num_rows: i
   assert [len(table.read_text().splitlines()) - 1 for table in tables] == [1] * num_rows
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='the system has no full device')
+def test_an_output_that_is_full_is_said_in_one_line():
+  command = [sys.executable, '-m', 'algorithmic_efficiency', 'list', 'suites']
+  with open('/dev/full', 'w') as full:
+    result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+  message = 'algoeff: the output cannot be written: No space left on device.\n'
+  assert (result.returncode, result.stderr) == (2, message)
+
+
 @needs_torch
 @pytest.mark.slow
 def test_a_reader_who_goes_does_not_end_the_trials(tmp_path: Path):
