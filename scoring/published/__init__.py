@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,11 @@ def file_of(name: str, ruleset: str) -> Path:
 
 def sets() -> list[str]:
   """The names of all sets."""
-  return sorted({path.stem.rpartition('_')[0] for path in _FOLDER.glob('*.csv')})
+  return sorted({_set_of(path) for path in _FOLDER.glob('*.csv')})
+
+
+def _set_of(file: Path) -> str:
+  return file.stem.rpartition('_')[0]
 
 
 def suite_of(name: str) -> str:
@@ -83,7 +88,7 @@ def suite_of(name: str) -> str:
   """
   if name not in sets():
     raise errors.unknown('published set', name, sets())
-  file = next(_FOLDER.glob(f'{name}_*.csv'))
+  file = next(path for path in sorted(_FOLDER.glob('*.csv')) if _set_of(path) == name)
   return _origin(file).suite
 
 
@@ -95,8 +100,13 @@ def write(table: pd.DataFrame, name: str, ruleset: str, origin: Origin) -> Path:
   """Stores the outcomes of a set, and returns the file of its trials.
 
   Raises:
-    UserError: trials are of other definitions or rules than those of today.
+    UserError: the name is no plain one, or trials are of other definitions or rules than those of
+      today.
   """
+  if not re.fullmatch('[a-z0-9_]+', name):
+    raise errors.UserError(
+      f'The name of a set is of small letters, digits and _; it is {errors.shown(name)}.'
+    )
   altered = table.status.isin(('other_suite', 'altered_suite', 'altered_workload'))
   if altered.any():
     raise errors.UserError(

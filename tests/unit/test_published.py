@@ -124,3 +124,19 @@ def test_the_suite_of_a_set_is_taken_where_none_is_given(board, tmp_path, capsys
   words = ['score', str(runs), *given, '--no_report', '--output_dir', str(tmp_path / 'out')]
   assert main([*words, '--resamples', '10']) == 0
   assert 'nadamw (published)' in capsys.readouterr().out
+
+
+def test_a_set_is_told_from_one_whose_name_begins_alike(board):
+  """Regression: `quick_board` had the suite of `quick_board_a`."""
+  for file in [*board.iterdir()]:
+    other = file.with_name(file.name.replace(NAME, f'{NAME}_a'))
+    other.write_text(file.read_text().replace('"suite": "quick"', '"suite": "lite"'))
+  assert (published.suite_of(NAME), published.suite_of(f'{NAME}_a')) == ('quick', 'lite')
+
+
+@pytest.mark.parametrize('name', ['../evil', 'a/b', 'm*', '', 'A b'])
+def test_a_set_has_a_plain_name(name, board, tmp_path, capsys):
+  before = sorted(tmp_path.rglob('*'))
+  assert command.main([str(tmp_path / 'raced'), name, 'self', 'quick']) == 2
+  assert 'small letters, digits and _; it is' in capsys.readouterr().err
+  assert sorted(tmp_path.rglob('*')) == before
