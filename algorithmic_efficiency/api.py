@@ -1,7 +1,7 @@
 """The command line from Python, for notebooks.
 
 Each function takes the flags of its command by name. What it returns has a view in a notebook, and
-`frame()`, which gives it as a pandas frame. For example::
+`frame()` or a method of its own, which gives it as a pandas frame. For example::
 
     from algorithmic_efficiency import api
 
@@ -159,7 +159,7 @@ class Trial:
     Raises:
       UserError: the folder holds no trial.
     """
-    record = trial_record.read_trial(self.folder)
+    record = trial_record.read_trial(Path(self.folder))
     if record is None:
       raise errors.UserError(f'{self.folder} holds no trial.json.')
     return record
@@ -169,8 +169,8 @@ class Trial:
     import pandas as pd
 
     if kind not in ('evals', 'metrics'):
-      raise errors.unknown('kind of rows', kind, ('evals', 'metrics'))
-    return pd.DataFrame(getattr(measurements.read(self.folder), kind))
+      raise errors.unknown('kind of rows', str(kind), ('evals', 'metrics'))
+    return pd.DataFrame(getattr(measurements.read(Path(self.folder)), kind))
 
 
 def run(

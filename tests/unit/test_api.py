@@ -246,3 +246,12 @@ def test_trials_have_a_frame_and_a_view(runs, tmp_path):
 def test_values_that_no_flag_can_have_are_refused(call, message):
   with pytest.raises(errors.UserError, match=message):
     call()
+
+
+def test_a_trial_is_made_of_text_too(tmp_path):
+  trial = api.Trial(str(tmp_path))  # type: ignore[arg-type]
+  for read in (lambda: trial.record, trial.rows):
+    with pytest.raises(errors.UserError, match=str(tmp_path)):
+      read()
+  with pytest.raises(errors.UserError, match='no kind of rows'):
+    trial.rows(3)  # type: ignore[arg-type]
