@@ -168,15 +168,14 @@ def _reports(
 
 
 def _score_arguments(args: argparse.Namespace, race: Race) -> list[str]:
-  words = [str(race.folder), '--suite', race.suite, '--ruleset', race.ruleset]
-  words += ['--output_dir', str(_output_dir(args, race))]
+  words = [f'--suite={race.suite}', f'--ruleset={race.ruleset}']
+  words.append(f'--output_dir={_output_dir(args, race)}')
   if race.options.allow_provisional:
     words.append('--allow_provisional')
   if args.mix_hosts:
     words.append('--mix_hosts')
   if race.plain_steps:
-    words += ['--axis', 'plain_steps']
+    words.append('--axis=plain_steps')
   for name in ('path', 'workload_path'):
-    for folder in getattr(args, name):
-      words += [f'--{name}', str(folder)]
-  return words
+    words += [f'--{name}={folder}' for folder in getattr(args, name)]
+  return [*words, '--', str(race.folder)]  # it may begin with a dash

@@ -244,6 +244,17 @@ class TestEnd:
     found = race_files.read_selection(tmp_path / 'races' / 'mine_self')
     assert found == Selection(suite='mine', workloads=('quick_vision',))
 
+  def test_a_folder_may_begin_with_a_dash(self, tmp_path, monkeypatch):
+    """Regression: the race was not scored, for its folder was taken for a flag."""
+    asked = []
+    self.scores(monkeypatch, lambda args: asked.append((args.runs, args.output_dir)))
+    given = self.entries(tmp_path, a='finish')
+    folder = '--experiment_dir=-runs'
+    assert (
+      main(words('--quiet', '--allow_provisional', '--plain_steps', folder, submissions=given)) == 0
+    )
+    assert asked == [('-runs', '-runs/scores')]
+
   def test_failures_are_told_with_their_cause(self, tmp_path, capsys):
     given = self.entries(tmp_path, a='crash', b='finish', c='kill')
     command = words('--smoke', '--quiet', submissions=given, studies='2')
