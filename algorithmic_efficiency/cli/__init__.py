@@ -64,16 +64,17 @@ def _parser(argv: Sequence[str]) -> _flags.Parser:
     )
     if name == named:
       module.arguments(command)
-      command.set_defaults(run=module.run, goes_on=getattr(module, 'GOES_ON', None))
+      command.set_defaults(run=module.run)
   return parser
 
 
 def _to_go_on(argv: Sequence[str], args: argparse.Namespace | None) -> str:
   """Says which command goes on where this one was interrupted; empty if none does."""
-  if args is None or args.goes_on is None:
+  verb = None if args is None else importlib.import_module(f'{__name__}.{args.verb}')
+  if not hasattr(verb, 'GOES_ON'):
     return ''
-  words = [word for word in argv if word not in ('--overwrite', *args.goes_on)]
-  return f' To go on: {shlex.join(["algoeff", *words, *args.goes_on])}'
+  words = [word for word in argv if word not in ('--overwrite', *verb.GOES_ON)]
+  return f' To go on: {shlex.join(["algoeff", *words, *verb.GOES_ON])}'
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

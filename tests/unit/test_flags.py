@@ -54,6 +54,12 @@ def test_each_flag_has_help_and_a_group(verb: str):
     assert found
 
 
+def test_only_flags_are_written_down():
+  command = [*RACE, '--submissions', 'nadamw']
+  args = cli._parser(command).parse_args(command)
+  assert set(_flags.given(args)) == {action.dest for _, action in flags(parsers()['bench'])}
+
+
 @pytest.mark.parametrize('verb', parsers())
 def test_help_states_the_default_of_each_flag_that_has_one(verb: str):
   for _, action in flags(parsers()[verb]):
