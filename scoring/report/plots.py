@@ -56,15 +56,17 @@ def _view(frame: pd.DataFrame, result: Leaderboard, split: Split, x: str | None)
     raise errors.UserError(
       f'Curves of these runs are drawn against {", ".join(axes)}; x is {x!r}.{why}'
     )
-  if len(result.workloads) > 1:
+  found = set(frame['workload'])
+  names = [name for name in result.workloads if name in found]
+  if len(names) > 1:
     raise errors.UserError(
-      f'A chart has the curves of one workload; these runs have {len(result.workloads)}. Choose '
-      f'one with --workloads: {", ".join(result.workloads)}.'
+      f'A chart has the curves of one workload; these runs have {len(names)}. Choose one with '
+      f'--workloads: {", ".join(names)}.'
     )
   views = training_curves.views(frame, result, splits=(split,), axes=(x or axes[0],))
   view = next(views, None)
   if view is None:
     raise errors.UserError(
-      f'There is nothing to draw: no evaluation of {result.workloads[0]} has a value on {split}.'
+      f'There is nothing to draw: no evaluation of {names[0]} has a value on {split}.'
     )
   return view

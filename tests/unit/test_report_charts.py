@@ -210,6 +210,12 @@ class TestPlots:
     found = scored(runs, statistics=False, workloads=['ogbg'])
     assert plots.draw('curves', *found, x='steps').spec['usermeta']['whole'][0] == [0.0, 100.0]
 
+  def test_the_only_workload_of_runs_needs_no_name(self, tmp_path):
+    """Regression: the others of the suite counted as workloads of the runs."""
+    write_trial(tmp_path, 'a', 'ogbg', [(10, 1.0, 0.2), (20, 2.0, 0.3)])
+    chart = plots.draw('curves', *scored(tmp_path, statistics=False))
+    assert 'of ogbg on validation' in chart.spec['description']
+
   def test_examples_need_a_batch_size(self, runs):
     found = scored(runs, statistics=False, workloads=['ogbg'])
     with pytest.raises(UserError, match=r"against seconds, steps; x is 'examples'. The runs do"):
