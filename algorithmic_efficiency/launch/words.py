@@ -173,5 +173,7 @@ def kept(tally: Tally) -> str:
   ended = total['done'] + total['failed']
   text = f'Interrupted: {ended} of {len(tally.configs)} trials have ended and are kept.'
   if total['running']:
-    text += f' Trials that were running ({total["running"]}) go on from their last evaluation.'
+    is_saved = all(config.options.save_checkpoints for config in tally.configs)
+    how = 'go on from their last evaluation' if is_saved else 'start again, without checkpoints'
+    text += f' Trials that were running ({total["running"]}) {how}.'
   return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import os
@@ -255,6 +256,13 @@ class TestDisplay:
       said = captured.err if quiet else captured.out
       assert r'ValueError: \x1b[31mred\x1b[0m\x07\r\udc80' in said
       assert all(letter.isprintable() for line in said.split('\n') for letter in line)
+
+  def test_an_interrupt_says_what_starts_again(self, clock):
+    one = trial('a', 1)
+    options = dataclasses.replace(one.options, save_checkpoints=False)
+    found = tally([dataclasses.replace(one, options=options)], clock)
+    found.take(started(0))
+    assert words.kept(found).endswith('running (1) start again, without checkpoints.')
 
   def test_an_interrupt_says_what_is_kept(self, clock, capsys):
     found = tally([trial('a', study) for study in (1, 2, 3)], clock)
