@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     _require_scoring(_output_dir(args, race))
   if args.max_hours is not None:
     _refuse_more_expensive(args, race)
-  if is_scored and not args.quiet:
-    print(f'The report is written as the race goes: {_output_dir(args, race) / "report.html"}')
   with interrupted_when_terminated(), _reports(args, race, is_scored) as on_end:
+    if is_scored and not args.quiet:
+      print(f'The report is written as the race goes: {_output_dir(args, race) / "report.html"}')
     result = race_run.run(race, retry_failed=args.retry_failed, quiet=args.quiet, on_end=on_end)
   failed = _sum_up(result, quiet=args.quiet)
   if is_scored and not result.num_left_running:

@@ -244,6 +244,10 @@ class TestEnd:
     found = race_files.read_selection(tmp_path / 'races' / 'mine_self')
     assert found == Selection(suite='mine', workloads=('quick_vision',))
 
+  def test_a_misspelt_suite_promises_no_report(self, capsys):
+    assert main(words(suite='quik', submissions='a')) == 2
+    assert capsys.readouterr().out == ''
+
   def test_a_folder_may_begin_with_a_dash(self, tmp_path, monkeypatch):
     """Regression: the race was not scored, for its folder was taken for a flag."""
     asked = []
