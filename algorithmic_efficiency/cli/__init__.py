@@ -70,11 +70,13 @@ def _parser(argv: Sequence[str]) -> _flags.Parser:
 
 def _to_go_on(argv: Sequence[str], args: argparse.Namespace | None) -> str:
   """Says which command goes on where this one was interrupted; empty if none does."""
-  verb = None if args is None else importlib.import_module(f'{__name__}.{args.verb}')
-  if not hasattr(verb, 'GOES_ON'):
+  if args is None:
     return ''
-  words = [word for word in argv if word not in ('--overwrite', *verb.GOES_ON)]
-  return f' To go on: {shlex.join(["algoeff", *words, *verb.GOES_ON])}'
+  flags = getattr(importlib.import_module(f'{__name__}.{args.verb}'), 'GOES_ON', None)
+  if flags is None:
+    return ''
+  words = [word for word in argv if word not in ('--overwrite', *flags)]
+  return f' To go on: {shlex.join(["algoeff", *words, *flags])}'
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
