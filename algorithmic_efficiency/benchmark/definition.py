@@ -468,3 +468,24 @@ def variant(
       for suite, budget in base.suites.items()
     }
   return dataclasses.replace(base, name=name, base=base.name, **changes)
+
+
+def variant_target(
+  base: WorkloadDefinition, name: str, values: tuple[float, float | None] | None
+) -> dict[str, Any]:
+  """Returns the changes of a variant's target: its own, or that of `base` until it has one.
+
+  Args:
+    name: that of the variant, whose source is named like that of `base`.
+    values: on validation and test; None for a variant whose target is not set, or not accepted.
+  """
+  if values is None:
+    return {
+      'target': dataclasses.replace(base.target, provisional=True),
+      'target_source': f'that of {base.name}, not calibrated for this variant',
+    }
+  validation, test = values
+  return {
+    'target': dataclasses.replace(base.target, validation=validation, test=test),
+    'target_source': base.target_source.replace(base.name, name),
+  }

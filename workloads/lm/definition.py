@@ -15,6 +15,7 @@ from algorithmic_efficiency.benchmark.definition import (
   Target,
   WorkloadDefinition,
   variant,
+  variant_target,
 )
 from algorithmic_efficiency.spec import LossType
 
@@ -227,28 +228,18 @@ def _variants(
 ) -> list[WorkloadDefinition]:
   """Returns the variants of a workload; one without a target has its base's, provisional."""
   subject, _, metric = base.summary.partition(':')
-  found = []
-  for suffix, (text, change) in _CHANGES.items():
-    name = f'{base.name}_{suffix}'
-    target = replace(base.target, provisional=True)
-    source = f'that of {base.name}, not calibrated for this variant'
-    if targets is not None and suffix in targets:
-      validation, test = targets[suffix]
-      target = replace(base.target, validation=validation, test=test)
-      source = f'calibration/{name}_jax.md, with which {name}_pytorch.md agrees'
-    found.append(
-      variant(
-        base,
-        name=name,
-        summary=f'{subject} {text}:{metric}',
-        model=replace(base.model, **change),
-        smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
-        target=target,
-        target_source=source,
-        output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
-      )
+  return [
+    variant(
+      base,
+      name=f'{base.name}_{suffix}',
+      summary=f'{subject} {text}:{metric}',
+      model=replace(base.model, **change),
+      smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
+      output_params=base.output_params if suffix != 'untied' else _UNTIED_OUTPUTS,
+      **variant_target(base, f'{base.name}_{suffix}', (targets or {}).get(suffix)),
     )
-  return found
+    for suffix, (text, change) in _CHANGES.items()
+  ]
 
 
 WORKLOADS = {

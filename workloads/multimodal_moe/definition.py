@@ -16,6 +16,7 @@ from algorithmic_efficiency.benchmark.definition import (
   Target,
   WorkloadDefinition,
   variant,
+  variant_target,
 )
 from algorithmic_efficiency.spec import LossType
 
@@ -328,22 +329,18 @@ def _variants(
   """Returns the variants of a workload.
 
   Args:
-    targets: calibrated targets on validation and test by the ending of the variant's name; the
-      others have that of `base`.
+    targets: targets on validation and test by the ending of the variant's name; the others have
+      that of `base`, provisional.
   """
-  found = []
-  for suffix, change in _CHANGES.items():
-    name, target = f'{base.name}_{suffix}', replace(base.target, provisional=True)
-    source = f'that of {base.name}, not calibrated for this variant'
-    if suffix in targets:
-      validation, test = targets[suffix]
-      target = replace(base.target, validation=validation, test=test)
-      source = base.target_source.replace(base.name, name)
-    found.append(replace(_variant(base, name, change), target=target, target_source=source))
-  return found
+  return [
+    _variant(base, f'{base.name}_{suffix}', change, targets.get(suffix))
+    for suffix, change in _CHANGES.items()
+  ]
 
 
-def _variant(base: WorkloadDefinition, name: str, change: _Change) -> WorkloadDefinition:
+def _variant(
+  base: WorkloadDefinition, name: str, change: _Change, target: tuple[float, float] | None
+) -> WorkloadDefinition:
   subject, _, metric = base.summary.partition(':')
   model, smoke = change.model(base.model), base.smoke
   return variant(
@@ -356,6 +353,7 @@ def _variant(base: WorkloadDefinition, name: str, change: _Change) -> WorkloadDe
     ),
     metrics=base.metrics if model.has_router else _METRICS,
     independent_examples=not model.has_router,
+    **variant_target(base, name, target),
   )
 
 

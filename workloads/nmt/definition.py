@@ -16,6 +16,7 @@ from algorithmic_efficiency.benchmark.definition import (
   Target,
   WorkloadDefinition,
   variant,
+  variant_target,
 )
 from algorithmic_efficiency.spec import LossType
 
@@ -211,50 +212,40 @@ _CHANGES = {
   'glu_tanh': ('gated feed-forward layers with tanh', {'gated': True, 'activation': 'tanh'}),
 }
 _WMT_TARGETS = {
-  suffix: replace(_WMT.target, validation=validation, test=test)
-  for suffix, validation, test in (
-    ('post_ln', 30.0779, 29.8982),
-    ('attention_temp', 29.3379, 29.4143),
-    ('glu_tanh', 29.5779, 29.0515),
-  )
+  'post_ln': (30.0779, 29.8982),
+  'attention_temp': (29.3379, 29.4143),
+  'glu_tanh': (29.5779, 29.0515),
 }
 # That of `attention_temp` varies over seeds by more than the rules allow.
-_QUICK_TARGETS = {'glu_tanh': replace(_QUICK.target, validation=0.961012, test=0.966547)}
+_QUICK_TARGETS = {'glu_tanh': (0.961012, 0.966547)}
 
 
 def _variants(
   base: WorkloadDefinition,
   *,
-  targets: Mapping[str, Target] | None = None,
+  targets: Mapping[str, tuple[float, float]] | None = None,
   held_out: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[WorkloadDefinition]:
   """Returns the variants of a workload.
 
   Args:
-    targets: calibrated targets by the ending of the variant's name; the others have that of `base`.
+    targets: targets on validation and test by the ending of the variant's name; the others have
+      that of `base`, provisional.
     held_out: suites in which a variant is held out, likewise.
   """
   subject, _, metric = base.summary.partition(':')
-  definitions = []
-  for suffix, (text, change) in _CHANGES.items():
-    target = (targets or {}).get(suffix)
-    definitions.append(
-      variant(
-        base,
-        name=f'{base.name}_{suffix}',
-        held_out_in=(held_out or {}).get(suffix, ()),
-        summary=f'{subject}, {text}:{metric}',
-        model=replace(base.model, **change),
-        smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
-        target=target or replace(base.target, provisional=True),
-        target_source=(
-          base.target_source.replace(base.name, f'{base.name}_{suffix}')
-          if target
-          else f'that of {base.name}, not calibrated for this variant'
-        ),
-      )
+  return [
+    variant(
+      base,
+      name=f'{base.name}_{suffix}',
+      held_out_in=(held_out or {}).get(suffix, ()),
+      summary=f'{subject}, {text}:{metric}',
+      model=replace(base.model, **change),
+      smoke=replace(base.smoke, model=replace(base.smoke.model, **change)),
+      **variant_target(base, f'{base.name}_{suffix}', (targets or {}).get(suffix)),
     )
-  return definitions
+    for suffix, (text, change) in _CHANGES.items()
+  ]
 
 
 WORKLOADS = {

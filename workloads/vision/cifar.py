@@ -14,6 +14,7 @@ from algorithmic_efficiency.benchmark.definition import (
   Splits,
   Target,
   WorkloadDefinition,
+  variant_target,
 )
 from algorithmic_efficiency.spec import LossType
 
@@ -46,10 +47,6 @@ _CIFAR = WorkloadDefinition(
   train_stddev=(0.24703233 * 255, 0.24348505 * 255, 0.26158768 * 255),
   target_source='AlgoPerf, for development only',
 )
-_NOT_CALIBRATED = {
-  'target': replace(_CIFAR.target, provisional=True),
-  'target_source': 'that of cifar, not calibrated for this variant',
-}
 
 _SMALL = replace(
   _CIFAR,
@@ -80,21 +77,21 @@ WORKLOADS = {
       {'activation': 'silu'},
       name='cifar_silu',
       summary='CIFAR-10, ResNet-18 with a small stem, SiLU: accuracy',
-      **_NOT_CALIBRATED,
+      **variant_target(_CIFAR, 'cifar_silu', None),
     ),
     model_variant(
       _CIFAR,
       {'activation': 'gelu_tanh'},
       name='cifar_gelu',
       summary='CIFAR-10, ResNet-18 with a small stem, GELU: accuracy',
-      **_NOT_CALIBRATED,
+      **variant_target(_CIFAR, 'cifar_gelu', None),
     ),
     model_variant(
       _CIFAR,
       {'last_bn_scale': 8.0},
       name='cifar_large_bn_init',
       summary='CIFAR-10, ResNet-18, last batch norm of each block scaled by 8 at the start',
-      **_NOT_CALIBRATED,
+      **variant_target(_CIFAR, 'cifar_large_bn_init', None),
     ),
     _SMALL,
     model_variant(
@@ -103,7 +100,7 @@ WORKLOADS = {
       name='cifar_small_no_norm',
       summary='CIFAR-10 as JPEG files hold it, residual network without norm: accuracy',
       independent_examples=True,
-      target_source='that of cifar_small, not calibrated for this variant',
+      **variant_target(_SMALL, 'cifar_small_no_norm', None),
     ),
   )
 }

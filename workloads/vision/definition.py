@@ -16,6 +16,7 @@ from algorithmic_efficiency.benchmark.definition import (
   Target,
   WorkloadDefinition,
   variant,
+  variant_target,
 )
 from algorithmic_efficiency.spec import LossType
 
@@ -143,18 +144,16 @@ WORKLOADS = {
         summary='Handwritten digits of 8x8 pixels, small convolutional net without norm: loss',
         model=replace(_QUICK.model, norm=None),
         independent_examples=True,
-        target=replace(_QUICK.target, provisional=True),
-        target_source='that of quick_vision, not calibrated for this variant',
         smoke=Smoke(model=replace(_QUICK_SMOKE, norm=None)),
+        **variant_target(_QUICK, 'quick_vision_no_norm', None),
       ),
       variant(
         _STANDARDIZED,
         name='mnist_relu',
         summary='MNIST of mean 0 and variance 1, one hidden layer of rectified units: accuracy',
         model=replace(_STANDARDIZED.model, activation='relu'),
-        target=replace(_STANDARDIZED.target, provisional=True),
         smoke=Smoke(model=replace(_MNIST_SMOKE, activation='relu')),
-        target_source='that of mnist_standardized, not calibrated for this variant',
+        **variant_target(_STANDARDIZED, 'mnist_relu', None),
       ),
     )
   },
