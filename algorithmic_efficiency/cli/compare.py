@@ -53,25 +53,10 @@ def compared(args: argparse.Namespace) -> tuple[Leaderboard, Verdict]:
   Raises:
     UserError: a submission is not among the runs, or was given twice.
   """
-  import scoring
-  from scoring.choice import suite_and_ruleset
   from scoring.statistics import verdicts
 
   _flags.find_own(args)
-  frame = scoring.load(args.runs)
-  suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
-  result = scoring.score(
-    frame,
-    suite,
-    ruleset=ruleset,
-    workloads=args.workloads,
-    against=args.against,
-    axis=args.axis,
-    integral=args.integral,
-    allow_provisional=args.allow_provisional,
-    mix_hosts=args.mix_hosts,
-    statistics=False,
-  )
+  _, result = score.load_and_score(args, statistics=False)
   for name in (args.a, args.b):
     if name not in result.submissions:
       raise errors.unknown('submission among the runs', name, result.submissions)

@@ -64,9 +64,7 @@ def drawn(args: argparse.Namespace) -> Chart:
   Raises:
     UserError: there is nothing to draw, or the file cannot be written.
   """
-  import scoring
   from scoring import outputs, report
-  from scoring.choice import suite_and_ruleset
   from scoring.report import figures, plots
 
   _flags.find_own(args)
@@ -75,23 +73,7 @@ def drawn(args: argparse.Namespace) -> Chart:
   if output is not None:
     figures.require_format(output)
     outputs.require_writable(output.parent, '--output')
-  frame = scoring.load(args.runs)
-  suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
-  result = scoring.score(
-    frame,
-    suite,
-    ruleset=ruleset,
-    include=args.include,
-    exclude=args.exclude,
-    workloads=args.workloads,
-    reference=args.reference,
-    against=args.against,
-    axis=args.axis,
-    integral=args.integral,
-    allow_provisional=args.allow_provisional,
-    mix_hosts=args.mix_hosts,
-    statistics=False,
-  )
+  frame, result = score.load_and_score(args, statistics=False)
   chart = plots.draw(args.kind, frame, result, split=args.split, x=args.x)
   if output is not None:
     output.parent.mkdir(parents=True, exist_ok=True)

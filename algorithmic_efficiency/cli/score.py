@@ -137,6 +137,14 @@ def _positive(text: str) -> int:
   return value
 
 
+_SAME_NAMES = (
+  *('include', 'exclude', 'workloads', 'reference', 'against', 'strict', 'axis', 'integral'),
+  *('allow_provisional', 'mix_hosts', 'seed'),
+)
+_SCORED_BY = {**{name: name for name in _SAME_NAMES}, 'resamples': 'num_resamples'}
+"""The arguments of `scoring.score` by the flags that set them."""
+
+
 def run(args: argparse.Namespace) -> int:
   result, folder = written(args)
   _show(args, result, folder)
@@ -165,11 +173,18 @@ def written(args: argparse.Namespace) -> tuple[Leaderboard, Path]:
   return result, folder
 
 
-def load_and_score(args: argparse.Namespace, *, studies: Collection[tuple[str, str]] | None = None):
-  """The evaluations and the result that the common arguments ask for.
+def load_and_score(
+  args: argparse.Namespace,
+  *,
+  studies: Collection[tuple[str, str]] | None = None,
+  statistics: bool = True,
+):
+  """The evaluations and the result that the flags ask for.
 
   Args:
+    args: those of a verb with `rules_arguments`; flags that it lacks have their defaults.
     studies: those that are scored, by workload and name; None for all.
+    statistics: whether intervals and verdicts are computed, too.
   """
   import scoring
   from scoring.choice import suite_and_ruleset
@@ -179,23 +194,8 @@ def load_and_score(args: argparse.Namespace, *, studies: Collection[tuple[str, s
   if studies is not None:
     frame = keep_studies(frame, studies)
   suite, ruleset = suite_and_ruleset(frame, args.suite, args.ruleset, against=args.against)
-  result = scoring.score(
-    frame,
-    suite,
-    ruleset=ruleset,
-    include=args.include,
-    exclude=args.exclude,
-    workloads=args.workloads,
-    reference=args.reference,
-    against=args.against,
-    strict=getattr(args, 'strict', False),
-    axis=args.axis,
-    integral=args.integral,
-    allow_provisional=args.allow_provisional,
-    mix_hosts=args.mix_hosts,
-    num_resamples=args.resamples,
-    seed=args.seed,
-  )
+  given = {of: getattr(args, flag) for flag, of in _SCORED_BY.items() if hasattr(args, flag)}
+  result = scoring.score(frame, suite, ruleset=ruleset, statistics=statistics, **given)
   return frame, result
 
 
