@@ -184,6 +184,15 @@ def test_no_trial_that_sets_a_target_stops_at_one_and_all_have_the_step_budget(f
     assert Path(trial.suite_file).is_file()
 
 
+@pytest.mark.parametrize(
+  ('workload', 'expected'), [('wmt', True), ('quick_nmt', False), (WORKLOAD, False)]
+)
+def test_outputs_are_generated_only_for_a_target_that_needs_them(workload, expected):
+  """Regression: each run generated translations twice, which took most of its time."""
+  options = calibration._common(_asked(workload=workload), Path('suite.toml'))['options']
+  assert options.generate == expected
+
+
 def test_timed_trials_race_for_the_new_target_with_the_step_hint(fake):
   assert _calibrate('--eval_period_steps', '2') == 1
   record = _record()
