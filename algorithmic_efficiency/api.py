@@ -55,8 +55,19 @@ class _View:
     return f'<pre>{text}</pre>{self.frame().to_html(float_format="{:.4g}".format)}'
 
 
-@dataclass(frozen=True)
-class Comparison(_View):
+class _Said(_View):
+  """A result that is said in lines."""
+
+  lines: tuple[str, ...]
+
+  def __str__(self) -> str:
+    return '\n'.join(self.lines).strip('\n')
+
+  __repr__ = __str__
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(_Said):
   """Which of two submissions is better, or that the runs do not decide; `str` says it in words."""
 
   verdict: Verdict
@@ -68,14 +79,9 @@ class Comparison(_View):
 
     return pd.DataFrame([dataclasses.asdict(self.verdict)])
 
-  def __str__(self) -> str:
-    return '\n'.join(self.lines)
 
-  __repr__ = __str__
-
-
-@dataclass(frozen=True)
-class Plan(_View):
+@dataclass(frozen=True, repr=False)
+class Plan(_Said):
   """What a race takes; `str` says it in words."""
 
   estimate: Estimate
@@ -87,14 +93,9 @@ class Plan(_View):
 
     return pd.DataFrame([dataclasses.asdict(one) for one in self.estimate.trials])
 
-  def __str__(self) -> str:
-    return '\n'.join(self.lines)
 
-  __repr__ = __str__
-
-
-@dataclass(frozen=True)
-class Check(_View):
+@dataclass(frozen=True, repr=False)
+class Check(_Said):
   """What a check of a submission has found; `str` says it in words."""
 
   report: CheckReport
@@ -116,11 +117,6 @@ class Check(_View):
         for row in self.report.rows
       ]
     )
-
-  def __str__(self) -> str:
-    return '\n'.join(self.lines).strip()
-
-  __repr__ = __str__
 
 
 class Trials(list['Trial'], _View):
