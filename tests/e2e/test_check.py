@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import limits_worker
 import pytest
+import warm
 from attacks import HONEST
 from broken_entries import BROKEN, BROKEN_ON_TWO_DEVICES, Broken
 from trials import algoeff
@@ -18,20 +20,16 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.check_rules import KINDS
 from algorithmic_efficiency.experiments.check import run as check
 from algorithmic_efficiency.experiments.check import source as check_source
-from algorithmic_efficiency.launch import local
 
 pytestmark = pytest.mark.slow
 
 WORKLOAD = 'quick_vision'
-LIMITS_WORKER = Path(__file__).with_name('limits_worker.py')
 SILENT_SEC = 45.0  # what counts as never returning, where that is waited for
 
 
-def checked(broken: Broken, file: Path) -> check.CheckReport:
-  limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HEARTBEAT_TIMEOUT_SEC
-  return check.run(
-    check.Check(submission=str(file), workloads=(WORKLOAD,), heartbeat_timeout_sec=limit_sec)
-  )
+def checked(file: Path, limit: str = '', **options: Any) -> check.CheckReport:
+  asked = check.Check(submission=str(file), **{'workloads': (WORKLOAD,), **options})
+  return warm.call(limits_worker.check_within, limit, asked)
 
 
 # Waited for, or found as another of the same kind is.
@@ -46,15 +44,11 @@ LONG = (
   'broken',
   [pytest.param(one, marks=[pytest.mark.long] * (one.name in LONG), id=one.name) for one in BROKEN],
 )
-def test_what_is_broken_is_named_with_file_and_line(
-  broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-  if broken.limit:
-    worker = (sys.executable, '-P', str(LIMITS_WORKER), broken.limit)
-    monkeypatch.setattr(local, 'WORKER', worker)
+def test_what_is_broken_is_named_with_file_and_line(broken: Broken, tmp_path: Path):
   file = broken.write(tmp_path)
   assert {finding.kind for finding in check_source.findings(file)} == broken.shows
-  report = checked(broken, file)
+  limit_sec = SILENT_SEC if broken.kind == 'ended' else check.HEARTBEAT_TIMEOUT_SEC
+  report = checked(file, broken.limit, heartbeat_timeout_sec=limit_sec)
   found = {one.kind: one for one in report.findings if one.kind not in broken.shows}
   assert broken.kind in found
   assert (found[broken.kind].file, found[broken.kind].line) == (str(file), broken.line)
@@ -95,7 +89,7 @@ def update_params(global_step, **arguments):
 """
   file = tmp_path / 'submission_pytorch.py'
   file.write_text(HONEST + code)
-  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,)))
+  report = checked(file)
   assert not report.findings
 
 
@@ -126,7 +120,7 @@ def test_what_comes_late_is_no_fault(name: str, tmp_path: Path):
   """Regression: gathering gradients was an error, and a warm-up was to be looked at."""
   file = tmp_path / 'submission_pytorch.py'
   file.write_text(HONEST + '\nhonest_update = update_params\n' + LATE[name])
-  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,)))
+  report = checked(file)
   assert not report.findings
 
 
@@ -187,11 +181,10 @@ def _own() -> Iterator[object]:
 def test_our_own_submissions_have_no_error(
   entry: registry.SubmissionFolder, framework: str, workload: str
 ):
-  report = check.run(
-    check.Check(
-      submission=entry.name, frameworks=(framework,), ruleset=entry.ruleset, workloads=(workload,)
-    )
+  asked = check.Check(
+    submission=entry.name, frameworks=(framework,), ruleset=entry.ruleset, workloads=(workload,)
   )
+  report = warm.call(check.run, asked)
   assert not [finding for finding in report.findings if KINDS[finding.kind].severity == 'error']
   assert [row.title for row in report.rows] == ['sources', workload]
   assert report.rows[1].checked == set(check.SUBJECTS)  # it trained, and went on after a break
@@ -206,7 +199,7 @@ def test_our_own_submissions_have_no_error(
 )
 def test_what_two_devices_alone_show_is_told_once(broken: Broken, tmp_path: Path):
   file = broken.write(tmp_path)
-  report = check.run(check.Check(submission=str(file), workloads=(WORKLOAD,), thorough=True))
+  report = checked(file, thorough=True)
   [(found, where)] = report.findings.items()
   assert (found.kind, found.file, found.line) == (broken.kind, str(file), broken.line)
   assert where == [f'{WORKLOAD}, 2 devices ({broken.framework})']
@@ -219,7 +212,7 @@ def test_thorough_runs_every_point_and_two_devices(framework: str):
   asked = check.Check(
     submission='adamw', frameworks=(framework,), workloads=(WORKLOAD,), thorough=True
   )
-  report = check.run(asked)
+  report = warm.call(check.run, asked)
   points = [f'{WORKLOAD}, point {number}' for number in range(2, 6)]
   titles = [row.title for row in report.rows]
   assert titles == ['sources', WORKLOAD, *points, f'{WORKLOAD}, 2 devices']
