@@ -75,6 +75,7 @@ class Watch:
     self._run, self._diagnostics = run, diagnostics
     self._first_params = diagnostics.params_hash(run.params)
     self._check_threads()
+    gc.freeze()  # looks need not search what was there before: they compare with each other
 
   def failed(self, error: BaseException) -> None:
     """Reports what ended the trial."""
