@@ -13,8 +13,7 @@ def is_large(definition: WorkloadDefinition) -> bool:
 
   Models of its kind on bundled data are tested by default, and so is every task from elsewhere.
   """
-  package = registry.task_of(definition).package
-  return package.startswith('workloads.') and not definition.bundled
+  return _is_ours(definition) and not definition.bundled
 
 
 def slow_if_large(definition: WorkloadDefinition) -> list[pytest.MarkDecorator]:
@@ -22,3 +21,14 @@ def slow_if_large(definition: WorkloadDefinition) -> list[pytest.MarkDecorator]:
   if not is_large(definition):
     return []
   return [pytest.mark.long if definition.is_variant else pytest.mark.slow]
+
+
+def slow_if_large_or_variant(definition: WorkloadDefinition) -> list[pytest.MarkDecorator]:
+  """Returns the mark of a test in JAX that a variant of our own workloads shares with its base."""
+  return slow_if_large(definition) or [pytest.mark.slow] * (
+    definition.is_variant and _is_ours(definition)
+  )
+
+
+def _is_ours(definition: WorkloadDefinition) -> bool:
+  return registry.task_of(definition).package.startswith('workloads.')

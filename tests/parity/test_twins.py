@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 import twins  # noqa: E402
 
 from algorithmic_efficiency.benchmark import registry  # noqa: E402
-from tests.cost_of_tasks import is_large, slow_if_large  # noqa: E402
+from tests.cost_of_tasks import is_large, slow_if_large_or_variant  # noqa: E402
 
 DEFINITIONS = twins.definitions()
 RELATIVE = 1e-9
@@ -35,7 +35,7 @@ def _each_model(marks_of_others):
     model = definition.for_smoke().model
     kind = definition.task, type(model)
     is_other = kind in kinds and not definition.bundled
-    marks = slow_if_large(definition)
+    marks = slow_if_large_or_variant(definition)
     if is_other:
       marks = marks_of_others
     if model in models:
