@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from entries import BY_NAME, ROWS, STAND_INS, StandIn
 from entries_script import SUITES
-from trials import algoeff, rank_outputs, record, rows, trial_folder
+from trials import rank_outputs, record, rows, trial_folder
+from warm import algoeff
 
 from algorithmic_efficiency.backends.ports import free_port
 
@@ -28,6 +29,11 @@ ON_TWO_DEVICES = {
   'pytorch': ('torch_of_2024', 'torch_queue_of_weights', 'torch_schedule_free', 'torch_by_names'),
 }
 ALL_ARE_SLOW_ON = 'quick_vision'  # on the other workloads most take long
+# One of each layout, and one that reduces over processes; the others on two devices take long.
+SLOW_ON_TWO_DEVICES = {
+  'jax': ('pmap_of_2024', 'jit_on_a_mesh'),
+  'pytorch': ('torch_of_2024', 'torch_by_names'),
+}
 # Where there is no time for more.
 ONE_IN_JAX = 'pmap_of_2024'
 ONE_IN_PYTORCH = 'torch_queue_of_weights'
@@ -146,6 +152,17 @@ def test_every_one_runs(
   (check_failure if BY_NAME[name].stop_reason == 'failed' else check)(found, BY_NAME[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('framework', 'name'),
+  [(framework, name) for framework, names in SLOW_ON_TWO_DEVICES.items() for name in names],
+)
+def test_some_on_two_devices(framework: str, name: str, results: Results):
+  found = results(framework, ALL_ARE_SLOW_ON, SLOW_ON_TWO_DEVICES[framework], 2)
+  check(found[name], BY_NAME[name])
+
+
+@pytest.mark.long
 @every(ON_TWO_DEVICES.__getitem__)
 def test_on_two_devices(
   workload: str, framework: str, name: str, results: Results, request: pytest.FixtureRequest
