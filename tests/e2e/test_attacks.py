@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from attacks import ATTACKS, HONEST, Attack
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 README = Path(__file__).parents[1] / 'README.md'
 
