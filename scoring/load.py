@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
       continue
     trial, evaluations = trial_files.read(folder, known[folder.workload], notes)
     trials.append(trial)
-    parts.append(evaluations)
+    parts.append(evaluations.packed())
   notes += [Note('unknown_workload', name, f'{count} trials') for name, count in unknown.items()]
   if not trials:
     names = ', '.join(sorted(unknown)) or 'none'

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from algorithmic_efficiency.results import csv_table
@@ -38,12 +39,16 @@ class Damaged(Exception):
 class Evaluations:
   """The columns of a file, by the names of NUMERIC, and the first damage found in their values."""
 
-  columns: Mapping[str, list[float]]
+  columns: Mapping[str, Sequence[float]]
   damage: Damaged | None = None
 
   @property
   def num_rows(self) -> int:
     return len(self.columns['global_step'])
+
+  def packed(self) -> Evaluations:
+    """The same in a quarter of the memory: numbers without an object for each."""
+    return replace(self, columns={name: array('d', one) for name, one in self.columns.items()})
 
 
 NOTHING = Evaluations(columns={name: [] for name in NUMERIC})

@@ -12,7 +12,7 @@ from scoring_runs import hit_at, miss, write_times, write_trial
 
 import scoring
 from algorithmic_efficiency.errors import UserError
-from scoring import outputs, report
+from scoring import measurement_file, outputs, report
 from scoring.notes import KINDS, Note, counted
 
 WORKLOAD = 'ogbg'
@@ -43,6 +43,16 @@ def test_rows_and_columns(tmp_path):
   assert set(frame['trial']) == {'trial_3'} and set(frame['study']) == {'study_2'}
   assert not np.isnan(frame['test']).any()
   assert np.isnan(frame['charged_steps']).all()
+
+
+def test_numbers_of_a_file_are_packed_as_they_are():
+  text = b'global_step,score,validation/ssim\n1,0.5,nan\n2,1.5,0.25\n'
+  read = measurement_file.parse(text, 'ssim')
+  packed = read.packed()
+  assert packed.damage is read.damage and packed.num_rows == 2
+  for name, values in read.columns.items():
+    assert np.array_equal(packed.columns[name], values, equal_nan=True)
+    assert memoryview(packed.columns[name]).nbytes == 8 * len(values)
 
 
 @pytest.mark.parametrize('name', [b'a\xff', b'a\nb', b'a\x1b[31m'])
