@@ -26,7 +26,7 @@ _FRAMEWORK_PACKAGES = {
 PACKAGES = ('numpy', 'jax', 'jaxlib', 'flax', 'optax', 'torch')
 _COMPARED = ('system', 'machine', 'cpu_model', 'num_usable_cpus', 'gpu_driver')
 _HARDWARE = ('platform', 'device_kind', 'num_devices')  # of what a backend says of its devices
-_NOT_COMPARED = ('compilation_cache',)
+_FOLDERS = ('compilation_cache',)  # of what a backend says of itself
 _GIB = 2**30
 _CGROUP = Path('/sys/fs/cgroup')
 
@@ -76,9 +76,7 @@ def host_hash(environment: Mapping[str, Any]) -> str:
   The hash covers the hardware, the devices and their driver, Python, and the packages of the
   framework in use. It covers no commit, no other framework and no folder.
   """
-  devices = {
-    name: value for name, value in environment['devices'].items() if name not in _NOT_COMPARED
-  }
+  devices = without_folders(environment)['devices']
   packages = _FRAMEWORK_PACKAGES.get(devices.get('framework', ''), PACKAGES)
   return _digest(
     {
@@ -88,6 +86,13 @@ def host_hash(environment: Mapping[str, Any]) -> str:
       'packages': {name: environment['versions'].get(name) for name in packages},
     }
   )
+
+
+def without_folders(environment: Mapping[str, Any]) -> dict[str, Any]:
+  """What holds wherever the machine keeps its files: no figure depends on folders."""
+  devices = environment.get('devices') or {}
+  kept = {name: value for name, value in devices.items() if name not in _FOLDERS}
+  return {**environment, 'devices': kept}
 
 
 def host_hash_without_devices(framework: str) -> str:

@@ -78,6 +78,14 @@ def test_the_host_hash_differs_where_seconds_do_not_compare(change, comparable):
   assert same is comparable
 
 
+def test_folders_are_told_apart_from_what_figures_depend_on():
+  facts = environment.collect(DEVICES)
+  kept = environment.without_folders(facts)
+  assert {**kept['devices'], 'compilation_cache': DEVICES['compilation_cache']} == DEVICES
+  assert 'compilation_cache' not in kept['devices'] and kept['versions'] == facts['versions']
+  assert environment.without_folders({}) == {'devices': {}}
+
+
 @pytest.mark.parametrize(
   ('change', 'same_machine'),
   [

@@ -37,6 +37,7 @@ from algorithmic_efficiency.experiments.race import state
 from algorithmic_efficiency.experiments.race.estimate import Bounds, Estimate
 from algorithmic_efficiency.experiments.race.race import Race, RaceSubmission, expand
 from algorithmic_efficiency.launch import request
+from algorithmic_efficiency.results import environment as environments
 from algorithmic_efficiency.results import files, measurements, trial_record
 from algorithmic_efficiency.trial import submission
 from algorithmic_efficiency.trial.config import TrialConfig
@@ -562,15 +563,8 @@ def _timing(
 def _environments(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
   """Returns the part of each distinct environment on which figures depend, without paths."""
   distinct = {}
-  for environment in found:
-    facts = {name: environment.get(name) for name in _FACTS}
-    devices = {
-      name: value
-      for name, value in environment.get('devices', {}).items()
-      if name != 'compilation_cache'
-    }
-    distinct[json.dumps([facts, devices], sort_keys=True, default=str)] = {
-      **facts,
-      'devices': devices,
-    }
+  for facts in found:
+    kept = {name: facts.get(name) for name in _FACTS}
+    kept['devices'] = environments.without_folders(facts)['devices']
+    distinct[json.dumps(kept, sort_keys=True, default=str)] = kept
   return tuple(distinct.values())
