@@ -82,7 +82,7 @@ demo: $(VENV)/.installed-demo
 	@echo "  $(BIN)/algoeff bench $(DEMO_RACE) --submissions 'lion=optax.lion(learning_rate=1e-3)'"
 ifneq ($(wildcard scoring/published/quick_board_self.csv),)
 	@echo 'See where these stand among four baselines:'
-	@echo '  $(BIN)/algoeff score $(DEMO_DIR) --axis plain_steps --against quick_board'
+	@echo '  $(BIN)/algoeff score $(DEMO_DIR) --against quick_board'
 endif
 
 install: $(VENV)/.installed-test

@@ -10,6 +10,7 @@ from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Ruleset, Suite
 from scoring import published
+from scoring.axis import Axis
 from scoring.runs import Runs, TrialFiles
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def raced_workloads(runs: Runs | None, suite: Suite, *, allow_provisional: bool)
       if allow_provisional or not members[name].target.provisional
     )
   )
+
+
+def raced_axis(runs: Runs | None, suite: Suite) -> Axis | None:
+  """The axis that the races of these runs have chosen; None for that of the suite."""
+  selections = runs.selections if runs is not None else ()
+  plain = [one is not None and one.plain_steps and one.suite == suite.name for one in selections]
+  return 'plain_steps' if plain and all(plain) else None
 
 
 def suite_and_ruleset(

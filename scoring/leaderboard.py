@@ -11,7 +11,7 @@ from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.benchmark.suites import Integral, Ruleset
 from scoring import axis as axes
 from scoring import hosts, profiles, published
-from scoring.choice import raced_workloads
+from scoring.choice import raced_axis, raced_workloads
 from scoring.notes import Note
 from scoring.result import Result
 from scoring.rules import ScoringRules, resolve
@@ -85,6 +85,7 @@ def score(
   Args:
     include, exclude: names of submissions.
     workloads: score these members alone; empty takes those that the race has chosen, else all.
+    axis: None takes that of the race, else that of the suite.
     reference: the submission whose times are the unit of the ratios.
     against: a published set to stand beside.
     strict: refuse a set that breaks the rules.
@@ -103,7 +104,7 @@ def score(
     suite,
     ruleset=ruleset,
     workloads=workloads or raced,
-    axis=axis,
+    axis=axis or raced_axis(runs, registry.suite(suite)),
     integral=integral,
     allow_provisional=allow_provisional,
   )

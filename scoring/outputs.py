@@ -35,7 +35,7 @@ BOUNDS = {'exact': '', 'at least': '≥', 'at most': '≤', 'about': '~'}
 
 def folder_of(runs: str | Path, given: str | None) -> Path:
   """The folder of tables and report: as given, else `scores/` in the folder of the runs."""
-  return Path(given).expanduser() if given else Path(runs).expanduser() / 'scores'
+  return Path(given or Path(runs) / race_files.SCORES_FOLDER).expanduser()
 
 
 def require_writable(folder: Path, flag: str = '--output_dir') -> None:

@@ -174,8 +174,6 @@ def _score_arguments(args: argparse.Namespace, race: Race) -> list[str]:
     words.append('--allow_provisional')
   if args.mix_hosts:
     words.append('--mix_hosts')
-  if race.plain_steps:
-    words.append('--axis=plain_steps')
   for name in ('path', 'workload_path'):
     words += [f'--{name}={folder}' for folder in getattr(args, name)]
   return [*words, '--', str(race.folder)]  # it may begin with a dash

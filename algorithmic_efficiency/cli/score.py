@@ -105,7 +105,7 @@ def rules_arguments(parser: _flags.Parser) -> None:
     group=_flags.SCORING,
     choices=('seconds', 'cost_adjusted_steps', 'plain_steps'),
     help='unit of the time to the target; a plain step counts as one, whatever it costs',
-    unset="the suite's",
+    unset="that of the race, else the suite's",
   )
   parser.add(
     'integral',

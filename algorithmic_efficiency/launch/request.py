@@ -24,7 +24,7 @@ from algorithmic_efficiency.data import records
 from algorithmic_efficiency.launch.trial_folder import TrialFolder, recover
 from algorithmic_efficiency.optimizers import by_name
 from algorithmic_efficiency.option_fields import check_folder, check_number
-from algorithmic_efficiency.results import trackers, trial_record
+from algorithmic_efficiency.results import race_files, trackers, trial_record
 from algorithmic_efficiency.results.environment import num_usable_cpus
 from algorithmic_efficiency.results.trial_record import TrialRecord
 from algorithmic_efficiency.trial import submission
@@ -140,6 +140,11 @@ def check_scored_name(name: str, remedy: str) -> None:
     raise errors.UserError(
       f'A submission is scored by a name of at most {_MAX_NAME_BYTES} letters, digits and . + - _ '
       f'that does not end like a framework; {errors.shown(name)} is none. {remedy}'
+    )
+  if name.casefold() in race_files.OWN_NAMES:  # some file systems know no case
+    raise errors.UserError(
+      f'A race keeps results of its own under the name {name}, which no submission can have. '
+      f'{remedy}'
     )
 
 

@@ -23,6 +23,8 @@ from algorithmic_efficiency.results.schema import Count, Seconds, StepSeconds
 COSTS_FILE = 'costs.jsonl'
 ESTIMATE_FILE = 'cost_estimate.json'
 SELECTION_FILE = 'race.json'
+SCORES_FOLDER = 'scores'  # of tables and report, unless another one is given
+OWN_NAMES = (SCORES_FOLDER, SELECTION_FILE, ESTIMATE_FILE, COSTS_FILE)  # not those of submissions
 
 Round = tuple[StepSeconds, StepSeconds, StepSeconds]
 
@@ -78,25 +80,26 @@ class StepCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-  """The workloads that are raced.
+  """What is raced, and by which steps.
 
   Attributes:
     suite: the name of the suite.
     workloads: None for all that can be scored.
+    plain_steps: whether a step counts as one, whatever it costs.
   """
 
   suite: str
   workloads: tuple[str, ...] | None
+  plain_steps: bool = False
 
   def extended(self, other: Selection | None) -> Selection:
-    """The workloads of two races in one folder together."""
+    """The workloads of this race and of another one in its folder together."""
     if other is None or self.workloads is None:
       return self
     if other.workloads is None:
-      return other
-    return Selection(
-      suite=self.suite, workloads=tuple(dict.fromkeys((*other.workloads, *self.workloads)))
-    )
+      return dataclasses.replace(self, workloads=None)
+    both = tuple(dict.fromkeys((*other.workloads, *self.workloads)))
+    return dataclasses.replace(self, workloads=both)
 
 
 def write_selection(folder: Path, selection: Selection) -> None:
@@ -110,7 +113,7 @@ def write_selection(folder: Path, selection: Selection) -> None:
 
 
 def read_selection(folder: Path) -> Selection | None:
-  """Reads which workloads are raced in a folder of runs; None if no race has said so.
+  """Reads what is raced in a folder of runs; None if no race has said so.
 
   Raises:
     UserError: the file cannot be read, or something else is in it.

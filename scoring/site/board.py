@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency import errors
-from algorithmic_efficiency.results import files, schema
+from algorithmic_efficiency.results import files, race_files, schema
 from scoring import report
 from scoring.site.history import Scores
 
@@ -90,5 +90,5 @@ def _damaged(file: Path, why: str) -> errors.UserError:
 
 def _hint(folder: Path) -> str:
   """Where the board is, if it lies below: a race keeps it beside its runs."""
-  below = folder / 'scores'
+  below = folder / race_files.SCORES_FOLDER
   return f' Did you mean {below}?' if (below / LEADERBOARD).is_file() else ''

@@ -183,13 +183,16 @@ class TestEnd:
     monkeypatch.setattr(_interim_report.InterimReports, 'take', lambda self, tally: None)
 
   def test_plain_steps_are_scored_as_such_and_not_timed(self, tmp_path, monkeypatch):
-    asked = []
-    self.scores(monkeypatch, lambda args: asked.append(args.axis))
+    """By `score` later, too: the race remembers it until one that times steps takes its place."""
+    self.scores(monkeypatch, lambda args: None)
     given = self.entries(tmp_path, a='finish', b='finish')
     command = words('--quiet', '--allow_provisional', '--plain_steps', submissions=given)
     assert main(command) == 0
-    assert asked == ['plain_steps']
-    assert not (tmp_path / 'runs' / race_files.COSTS_FILE).exists()
+    race = tmp_path / 'races' / 'quick_self'
+    assert not (race / race_files.COSTS_FILE).exists()
+    found = race_files.read_selection(race)
+    assert found.plain_steps and not Selection(suite='quick', workloads=None).plain_steps
+    assert not Selection(suite='quick', workloads=('quick_lm',)).extended(found).plain_steps
 
   def test_plain_steps_where_seconds_are_raced_are_refused(self, tmp_path, capsys):
     file = tmp_path / 'mine.toml'

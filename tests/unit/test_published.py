@@ -11,6 +11,8 @@ from test_scoring_costs import measured, run, times
 import scoring
 from algorithmic_efficiency import errors
 from algorithmic_efficiency.benchmark import registry
+from algorithmic_efficiency.results import race_files
+from algorithmic_efficiency.results.race_files import Selection
 from scoring import published
 from scoring.published import __main__ as command
 
@@ -85,6 +87,23 @@ def test_plain_steps_are_compared_without_any_cost(board, tmp_path):
   result = joined(own(tmp_path / 'own', is_timed=False), axis='plain_steps')
   assert times(result, 'dear') == [80.0] * 3 and times(result, 'mine') == [50.0] * 3
   assert np.isnan(result.outcomes.cost).all()
+
+
+def test_runs_of_a_race_in_plain_steps_are_scored_in_them(tmp_path):
+  """Regression: they were scored on the axis of the suite, unless a flag said otherwise."""
+  folder = own(tmp_path, is_timed=False)
+
+  def rules_of(**options):
+    options = {'workloads': ('quick_vision',), 'statistics': False, **options}
+    return scoring.score(scoring.load(folder), 'quick', ruleset='self', **options).rules
+
+  rules = rules_of()
+  assert rules.axis == 'cost_adjusted_steps' and not any('axis' in text for text in rules.changes)
+  race_files.write_selection(folder, Selection(suite='quick', workloads=None, plain_steps=True))
+  rules = rules_of()
+  assert rules.axis == 'plain_steps'
+  assert any('a step counts as one' in text for text in rules.changes)
+  assert rules_of(axis='cost_adjusted_steps').axis == 'cost_adjusted_steps'
 
 
 def test_costs_in_no_common_unit_are_refused(board, tmp_path):

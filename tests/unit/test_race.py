@@ -245,6 +245,11 @@ class TestMistakes:
     with pytest.raises(errors.UserError, match='is scored by a name'):
       expand(race(tmp_path, f'{name}=nadamw'))
 
+  @pytest.mark.parametrize('name', ['scores', 'Scores', 'race.json', 'costs.jsonl'])
+  def test_a_name_that_the_race_uses_itself(self, name, tmp_path):
+    with pytest.raises(errors.UserError, match=f'under the name {name}, .* with NAME=SUBMISSION'):
+      expand(race(tmp_path, f'{name}=nadamw'))
+
   def test_two_submissions_of_one_name(self, tmp_path):
     with pytest.raises(errors.UserError, match='tell them apart with NAME=SUBMISSION'):
       expand(race(tmp_path, 'nadamw', 'nadamw'))

@@ -180,6 +180,10 @@ class TestExperiment:
     with pytest.raises(errors.UserError, match=r'is scored by a name .* Give another --experiment'):
       configs(tmp_path / 'runs', experiment=name)
 
+  def test_one_that_a_race_uses_itself_is_refused(self, tmp_path):
+    with pytest.raises(errors.UserError, match=r'the name scores, .* Give another --experiment'):
+      configs(tmp_path / 'runs', experiment='scores')
+
   def test_its_folder_lies_among_the_runs(self, tmp_path):
     [config] = configs(tmp_path, experiment='mit-Ümläut', study=1)
     assert config.path == tmp_path / 'mit-Ümläut' / 'study_1' / 'quick_vision_jax' / 'trial_1'

@@ -143,8 +143,8 @@ def _earlier(states: Sequence[TrialState], jobs: Sequence[int | Timing]) -> dict
 
 
 def _remember(race: Race, suite: str) -> None:
-  """Writes down which workloads are raced here, with those of the races before this one."""
-  selection = Selection(suite=suite, workloads=race.workloads)
+  """Writes down what is raced here, with the workloads of the races before this one."""
+  selection = Selection(suite=suite, workloads=race.workloads, plain_steps=race.plain_steps)
   race_files.write_selection(
     race.folder, selection.extended(race_files.read_selection(race.folder))
   )
