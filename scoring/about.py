@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from scoring.result import Result
 
+_SAYS_NOTHING = ('none', 'n/a', '-')  # in a field that AlgoPerf wants filled in
+
 
 @dataclass(frozen=True, kw_only=True)
 class About:
@@ -37,7 +39,8 @@ def _about(result: Result, submission: str) -> About:
   info: dict[str, str] = {}
   for trial in mine:
     info |= trial.submission_info
-  known = {name: info[name] for name in About.__dataclass_fields__ if info.get(name)}
+  told = {name: text for name, text in info.items() if text.lower() not in _SAYS_NOTHING}
+  known = {name: told[name] for name in About.__dataclass_fields__ if told.get(name)}
   ran = {
     'framework': ', '.join(sorted({trial.framework for trial in mine})),
     'source_hash': ', '.join(sorted({one.submission_hash for one in mine if one.submission_hash})),

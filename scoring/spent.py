@@ -28,12 +28,12 @@ class Spent:
 
 
 def of(result: Result) -> tuple[Spent, ...]:
-  """By workload and submission; empty where no trial has a clock of ours."""
+  """By workload and submission, the best first; empty where no trial has a clock of ours."""
   trials = () if result.runs is None else result.runs.trials
   return tuple(
     _added(name, workload, found)
     for workload in result.workloads
-    for name in result.submissions
+    for name in (result.submissions[s] for s in result.ranking)
     if (found := list(_on(trials, name, workload)))
   )
 

@@ -9,7 +9,7 @@ import numpy as np
 from scoring.axis import UNITS
 from scoring.outputs import number_of
 from scoring.result import Result
-from scoring.statistics.verdicts import Verdict, cannot_decide
+from scoring.statistics.verdicts import Verdict, least_studies
 
 _MAX_NAMES = 4
 _MAX_WORKLOADS = 8
@@ -32,6 +32,8 @@ def sentences(result: Result, verdicts: Sequence[Verdict]) -> list[str]:
   first = f'{names[0]} leads with a score of {score}.'
   if len(leaders) > 1:
     first = f'{_listed(names)} share the first place, with a score of {score}.'
+  if len(result.workloads) == 1:
+    return [first, *_how_sure(names[0], verdicts), *by_workload(result)]
   why = [_where(result, s) for s in leaders[:_MAX_LEADERS]]
   return [first, *_how_sure(names[0], verdicts), *why]
 
@@ -76,7 +78,12 @@ def _how_sure(leader: str, verdicts: Sequence[Verdict]) -> list[str]:
     for kind in ('better', 'undecided', 'same', 'worse')
   }
   if not any(one.can_decide for one in mine):
-    return [f'How sure is that? {cannot_decide(mine[0].num_studies, mine[0].num_workloads)}']
+    studies, workloads = mine[0].num_studies, mine[0].num_workloads
+    where = number_of(workloads, 'workload', 'workloads')
+    return [
+      f'That is not sure yet: on {where} a verdict needs {least_studies(workloads)} studies at '
+      f'least, and these runs have {studies}.'
+    ]
   if len(by_kind['better']) == len(mine):
     whom = f'all {len(mine)} others' if len(mine) > 1 else mine[0].b
     return [f'The runs are enough to say that it is better than {whom}.']

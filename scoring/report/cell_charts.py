@@ -21,7 +21,7 @@ def scores(board: Mapping[str, Any], frame: Frame) -> Spec:
     for name, (score, low, high) in zip(names, board['scores'], strict=True)
   ]
   y = _names_axis('submission', names, frame)
-  y['axis'] |= {'grid': True}
+  y['axis'] |= {'grid': True, 'labelPadding': 10}  # a point at 0 is not on its name
   x: Spec = {
     'type': 'quantitative',
     'scale': {'domain': [0, 1]},
@@ -96,7 +96,8 @@ def _table_of_times(
   columns = [_text('time', dx=half // 2), _text('below', dx=3 * half // 2)]
   for column in columns:
     column['encoding']['x'] = {'value': 0}
-  header = {'title': None, 'labelAnchor': 'start', 'labelFontWeight': 'bold'}
+  header: Spec = {'title': None, 'labelAnchor': 'start', 'labelFontWeight': 'bold'}
+  header |= {'labelFontSize': 12, 'labelLimit': 2 * half}
   return {
     'facet': {'field': 'workload', 'type': 'nominal', 'sort': workloads, 'header': header},
     'columns': 1,

@@ -104,10 +104,15 @@ def drawn(board: Mapping[str, Any]) -> Iterator[tuple[str, Chart]]:
 
 
 def empty(board: Mapping[str, Any]) -> set[str]:
-  """The names of charts that would show nothing: of one submission, or of one trial a study."""
+  """The names of charts that would show nothing.
+
+  They are those of one submission, of one workload, or of one trial a study.
+  """
   found = set()
   if len(board['submissions']) < 2:
     found.add('verdicts')
+  if sum(one['base'] is None for one in board['workloads']) < 2:
+    found.add('performance_profile')  # a line would be one step: at the ratio that `times` has
   if len(board['tuning']['k']) < 2:
     found.add('tuning_budget')
   return found

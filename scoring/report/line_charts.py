@@ -22,6 +22,7 @@ _LINE_WIDTH = 2.2
 # Without a format, Vega-Lite 6.4 takes a text from the wrong place near the pointer.
 _NAME = {'field': 'submission', 'type': 'nominal', 'format': ''}
 _MAX_OUTSIDE = 5  # names of lines that are beyond a chart
+_TARGET_WIDTH = 140  # pixels: the label of the target, which may stand at the same height
 _HIDDEN = {'filter': 'indexof(hidden, datum.submission) < 0'}
 _ZOOM = {
   'name': 'zoom',
@@ -294,7 +295,7 @@ def _remark(outside: Sequence[str], frame: Frame) -> Spec:
   mark = {'type': 'text', 'align': 'right', 'baseline': 'top', 'dx': -6, 'dy': 6, 'aria': False}
   return {
     'data': {'values': [{}]},
-    'mark': {**mark, 'limit': frame.width - 100},
+    'mark': {**mark, 'limit': {'expr': f'width - {_TARGET_WIDTH}'}},
     'encoding': {
       'text': {'value': f'Beyond this range: {some}{more}'},
       'x': {'value': 'width'},

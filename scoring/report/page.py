@@ -34,6 +34,7 @@ def render(data: Mapping[str, Any]) -> str:
       num_workloads=len(board['workloads']),
       wide_from=_MAX_UPRIGHT,
       has_curves=bool(drawn['curves']),
+      has_profile='profile' in drawn['charts'],
       has_verdicts='verdicts' in drawn['charts'],
       has_tuning='tuning' in drawn['charts'],
       has_intervals=any(low is not None for _, low, _ in board['scores']),
@@ -111,8 +112,9 @@ def _charts(board: Mapping[str, Any]) -> dict[str, Any]:
   wide = Frame(colors=inks, width=_WIDE, alone=False)
   narrow = Frame(colors=inks, width=_NARROW, alone=False)
   empty = figures.empty(board)
-  found = {'profile': line_charts.profile(board, wide), 'scores': cell_charts.scores(board, wide)}
-  found['times'] = cell_charts.times(board, wide)
+  found = {'scores': cell_charts.scores(board, wide), 'times': cell_charts.times(board, wide)}
+  if 'performance_profile' not in empty:
+    found['profile'] = line_charts.profile(board, wide)
   cells = {'times': cell_charts.times(board, narrow)}
   if 'tuning_budget' not in empty:
     found['tuning'] = line_charts.tuning(board, wide)

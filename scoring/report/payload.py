@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from algorithmic_efficiency.results import environment
 from scoring import about, planned, spent, summary, training_curves, tuning_outcomes, workload_facts
 from scoring.axis import UNITS
 from scoring.console import sentence
 from scoring.leaderboard import Leaderboard
 from scoring.notes import KINDS, counted
-from scoring.outputs import BOUNDS, against_next, footnotes, percent
+from scoring.outputs import BOUNDS, against_next, footnotes, number_of, percent
 from scoring.report import board, cells
 from scoring.report.chart_parts import short_number
 from scoring.statistics import costs, speedups
@@ -24,6 +25,8 @@ from scoring.tuning_outcomes import Outcome, Tried
 
 if TYPE_CHECKING:
   import pandas as pd
+
+  from algorithmic_efficiency.benchmark.suites import Tuning
 
 MAX_PLACES = 400  # of one kind of note that the page lists
 MAX_TRIED = 100  # points of a submission
@@ -37,6 +40,7 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   return {
     'title': rules.suite.title,
     'unit': UNITS[rules.axis],
+    'setting': _setting(result),
     'lead': summary.sentences(result, _statistics(result).verdicts),
     'facts': footnotes(result),
     'leaderboard': _leaderboard(result),
@@ -62,6 +66,13 @@ def build(frame: pd.DataFrame, result: Leaderboard) -> dict[str, Any]:
   }
 
 
+def _setting(result: Leaderboard) -> list[str]:
+  """What was raced, in sentences, with all that differs from what the suite says."""
+  rules = result.rules
+  first = f'Suite {rules.suite.name}, {rules.ruleset} tuning, raced in {UNITS[rules.axis]}.'
+  return [first, *(f'Other than the suite says: {change}.' for change in rules.changes)]
+
+
 def _statistics(result: Leaderboard):
   assert result.statistics is not None, 'the report needs the statistics'
   return result.statistics
@@ -77,6 +88,7 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
   ratios = {one.submission: one for one in statistics.speedups}
   ledger = {one.submission: one for one in statistics.ledger}
   costs = {one.submission: one for one in statistics.costs}
+  reference = speedups.reference_of(result)
   for place, s in enumerate(result.ranking):
     name = result.submissions[s]
     low, high = statistics.intervals.scores[s]
@@ -95,6 +107,7 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
         'scored': int(np.isfinite(result.ratios[s]).sum()),
         'counted': result.columns.num_counted,
         'speedup': None if speedup is None else speedup.ratio,
+        'speedup_text': _speedup_text(speedup, is_reference=name == reference),
         'num_trials': ledger[name].num_trials,
         'num_points': ledger[name].num_points,
         'hours': costs[name].total_hours,
@@ -103,12 +116,18 @@ def _leaderboard(result: Leaderboard) -> list[dict[str, Any]]:
   return rows
 
 
+def _speedup_text(one: speedups.Speedup | None, *, is_reference: bool) -> str:
+  if one is None:
+    return 'reference' if is_reference else ''
+  return f'{BOUNDS[one.bound]}{one.ratio:.2f}'
+
+
 def _about_names(result: Leaderboard) -> list[str]:
   """The facts on submissions that are known of one at least, other than those of the board."""
   found = [asdict(one) for one in about.of(result).values()]
   names = ('authors', 'affiliations', 'framework', 'version', 'date', 'paper', 'source_hash')
   known = [name for name in names if any(one[name] for one in found)]
-  if known == ['framework']:
+  if known == ['framework'] and not any(one['description'] for one in found):
     return []  # the leaderboard says it
   return [name.replace('_', ' ').capitalize() for name in known]
 
@@ -195,8 +214,9 @@ def _left_out(result: Leaderboard) -> list[dict[str, Any]]:
   for kind, count in counted(result.notes).items():
     places = [note for note in result.notes if note.kind == kind]
     shown = [f'{note.where}: {note.detail}' if note.detail else note.where for note in places]
+    text = KINDS[kind][0].upper() + KINDS[kind][1:]
     groups.append(
-      {'count': count, 'text': KINDS[kind], 'places': shown[:MAX_PLACES]}
+      {'count': count, 'text': text, 'places': shown[:MAX_PLACES]}
       | {'more': max(0, count - MAX_PLACES)}
     )
   return groups
@@ -207,12 +227,7 @@ def _rules(result: Leaderboard) -> list[tuple[str, str]]:
   return [
     ('Suite', f'{rules.suite.name}: {rules.suite.title}'),
     ('Tuning ruleset', rules.ruleset),
-    (
-      'Studies and trials',
-      f'{rules.tuning.num_studies} studies of {rules.tuning.num_trials}. The best trial of a study '
-      'counts, by the row of its first evaluation at the target, then by seconds. A submission '
-      'counts as the median over studies, misses included',
-    ),
+    ('Studies and trials', _studies_and_trials(rules.tuning)),
     ('Axis', UNITS[rules.axis]),
     ('Hardware of the rules', rules.suite.hardware),
     ('Miss', f'above {rules.suite.max_ratio:g} times the fastest, or a missed held-out variant'),
@@ -220,6 +235,19 @@ def _rules(result: Leaderboard) -> list[tuple[str, str]]:
     ('Ratios against', result.reference or 'the fastest of each workload'),
     *[('Other than the suite says', change) for change in rules.changes],
   ]
+
+
+def _studies_and_trials(tuning: Tuning) -> str:
+  best = (
+    'The best trial of a study counts, by the row of its first evaluation at the target, then by '
+    'seconds. '
+  )
+  trials = number_of(tuning.num_trials, 'trial', 'trials')
+  return (
+    f'{number_of(tuning.num_studies, "study", "studies")} of {trials}. '
+    f'{best if tuning.num_trials > 1 else ""}A submission counts as the median over studies, '
+    'misses included.'
+  )
 
 
 def _tried(result: Leaderboard) -> dict[str, Any] | None:
@@ -235,6 +263,7 @@ def _tried(result: Leaderboard) -> dict[str, Any] | None:
         'names': list(one.points[0]),
         'fixed': [f'{name} {_value(value)}' for name, value in one.fixed.items()],
         'winners': [_winner(one, name) for name in result.workloads],
+        'won': _won(one),
         'points': [
           {
             'values': [_value(value) for value in point.values()],
@@ -258,6 +287,12 @@ def _winner(one: Tried, workload: str) -> str:
   ]
   won.sort(key=lambda pair: -pair[0])
   return ', '.join(f'{name} ({count})' for count, name in won[:MAX_WINNERS])
+
+
+def _won(one: Tried) -> str:
+  """By how many studies the first point counts, of those that reach a target."""
+  counts = [sum(found.num_won for found in outcomes.values()) for outcomes in one.outcomes]
+  return f'{counts[0]} of {sum(counts)}'
 
 
 def _tried_cell(one: Outcome | None) -> dict[str, Any]:
@@ -287,7 +322,7 @@ def _environment(result: Leaderboard) -> dict[str, Any] | None:
   if result.runs is None:
     return None
   texts = Counter(
-    json.dumps(trial.environment, sort_keys=True, default=str)
+    json.dumps(environment.without_folders(trial.environment), sort_keys=True, default=str)
     for trial in result.runs.trials
     if trial.environment
   )

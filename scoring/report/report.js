@@ -135,21 +135,32 @@
   // Paper: every workload has its curves, drawn when there is time, and details that matter are open.
 
   const PAPER = 680; // pixels, between the margins of a page
+  const WIDE_PAPER = 1000;
+
+  // Charts as wide as the sheet, so that their texts keep their size.
+  function fitToPaper(fit) {
+    views.forEach(({ view, spec }, figure) => {
+      if (typeof spec.width !== 'number') return;
+      view.width(!fit ? spec.width : figure.closest('.wide-page') ? WIDE_PAPER : PAPER).run();
+    });
+  }
 
   async function drawForPaper() {
     const prints = document.getElementById('curve-prints');
     for (const workload of prints ? Object.keys(data.curves) : []) {
       await new Promise((resolve) => { (window.requestIdleCallback ?? setTimeout)(resolve); });
-      const spec = { ...curve(workload), title: workload, width: PAPER, height: 300 };
+      const spec = { ...curve(workload), title: workload, width: PAPER, height: 250 };
       await vegaEmbed(prints.querySelector(`[data-workload="${workload}"]`) ?? node(prints, 'div', { 'data-workload': workload }), spec, { renderer: 'svg', actions: false });
     }
     document.body.dataset.printable = 'true';
   }
 
   addEventListener('beforeprint', () => {
+    fitToPaper(true);
     document.querySelectorAll('details.print:not([open])').forEach((one) => { one.open = true; one.dataset.opened = 'true'; });
   });
   addEventListener('afterprint', () => {
+    fitToPaper(false);
     document.querySelectorAll('details[data-opened]').forEach((one) => { one.open = false; delete one.dataset.opened; });
   });
 

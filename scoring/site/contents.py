@@ -68,8 +68,10 @@ def _style(found: views.Views) -> bytes:
   return (page.stylesheet(len(found.submissions)) + own).encode()
 
 
-def _profile(board: Board) -> dict[str, str]:
+def _profile(board: Board) -> dict[str, str] | None:
   charts = board.shown['charts']
+  if 'performance_profile' in figures.empty(charts):
+    return None
   return pictures.both(charts, 'profile', partial(line_charts.profile, charts))
 
 

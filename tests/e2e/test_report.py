@@ -104,6 +104,10 @@ TICKS = (
   ".map((text) => text.textContent).sort().join(' ')"
 )
 LABEL = "return document.querySelector('#curves .plot').getAttribute('aria-label')"
+WIDTHS = """
+return ['profile', 'scores', 'tuning'].map((name) =>
+  Number(document.querySelector(`[data-chart=${name}] .plot svg`).getAttribute('width')));
+"""
 CUT = """
 return [...document.querySelectorAll('.plot svg text')].filter((text) => {
   const box = text.getBoundingClientRect(), edge = text.closest('svg').getBoundingClientRect();
@@ -148,6 +152,10 @@ def test_the_report_works_in_a_browser(results):
       assert page.execute(CONTRAST) == [], (medium, scheme)
     prints = "return document.querySelectorAll('#curve-prints svg').length"
     assert page.execute(prints) == len(WORKLOADS)
+    page.execute("dispatchEvent(new Event('beforeprint'))")
+    assert page.execute(WIDTHS) and max(page.execute(WIDTHS)) <= 681  # not made smaller to fit
+    page.execute("dispatchEvent(new Event('afterprint'))")
+    assert max(page.execute(WIDTHS)) > 681
 
     assert [entry['message'] for entry in page.console()] == []
     assert all(url.startswith(('file:', 'data:', 'blob:')) for url in page.requested())

@@ -132,7 +132,7 @@ def test_what_says_nothing_is_not_drawn(tmp_path, board):
   assert figures.empty(board) == set()
   write_trial(tmp_path, 'alone', 'ogbg', hit_at('ogbg', 10.0))
   alone = payload.build(*scored(tmp_path, workloads=['ogbg']))
-  assert figures.empty(alone['charts']) == {'verdicts', 'tuning_budget'}
+  assert figures.empty(alone['charts']) == {'performance_profile', 'verdicts', 'tuning_budget'}
   assert alone['tried'] is None and alone['misses'] == [] and alone['speedups'] == []
 
 

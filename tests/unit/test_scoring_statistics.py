@@ -297,6 +297,9 @@ def test_speedups_are_the_geometric_mean_and_a_miss_is_the_cut_off(tmp_path):
   assert (found['lost'].ratio, found['lost'].bound) == (pytest.approx(1.0), 'at most')
   assert (found['lost'].num_missed, found['lost'].num_missed_by_reference) == (1, 0)
   assert speedups.reference_of(result) == 'baseline'
+  rows = payload.build(scoring.load(tmp_path), result)['leaderboard']
+  shown = {row['submission']: row['speedup_text'] for row in rows}
+  assert shown == {'baseline': 'reference', 'fast': '1.00', 'lost': '≤1.00'}
 
 
 def test_costs_are_accelerator_hours(tmp_path):

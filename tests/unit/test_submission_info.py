@@ -67,6 +67,25 @@ def test_the_board_says_what_the_trials_recorded(tmp_path):
   assert page['about_names'] == ['Authors', 'Framework', 'Date', 'Paper', 'Source hash']
 
 
+def test_a_field_that_says_none_says_nothing(tmp_path):
+  facts = {'submission_info': INFO | {'affiliations': 'none'}}
+  write_recorded_trial(tmp_path, 'mine', WORKLOAD, hit_at(WORKLOAD, 10.0), **facts)
+  frame, result = scored(tmp_path)
+  assert about.of(result)['mine'].affiliations == ''
+  assert 'Affiliations' not in payload.build(frame, result)['about_names']
+
+
+def test_the_page_shows_no_folder_of_the_machine(tmp_path):
+  """Regression: the environment named the folder of the compilation cache, home and all."""
+  for study, folder in ((1, 'one/.cache'), (2, 'other/.cache')):
+    devices = {'platform': 'cpu', 'compilation_cache': folder}
+    rows, facts = hit_at(WORKLOAD, 10.0), {'environment': {'devices': devices}}
+    write_recorded_trial(tmp_path, 'mine', WORKLOAD, rows, study=study, **facts)
+  shown = payload.build(*scored(tmp_path))['environment']
+  assert shown['counts'] == [2]
+  assert [row['name'] for row in shown['rows']] == ['devices: platform']
+
+
 def test_sources_that_changed_between_trials_are_all_named(tmp_path):
   for study, source in ((1, 'old'), (2, 'new')):
     rows = hit_at(WORKLOAD, 10.0)

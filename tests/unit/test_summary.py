@@ -49,7 +49,17 @@ def test_a_leader_that_is_not_told_from_the_next(tmp_path):
 
 def test_too_few_studies_are_named(tmp_path):
   text = said(write_times(tmp_path, {'a': both(10.0), 'b': both(20.0)}))
-  assert 'a leads with a score of 1.000. How sure is that? Cannot decide with 1 study' in text
+  assert (
+    'a leads with a score of 1.000. That is not sure yet: on 2 workloads a verdict needs 3 studies '
+    'at least, and these runs have 1.'
+  ) in text
+
+
+def test_a_single_workload_is_told_by_its_times(tmp_path):
+  frame = scoring.load(write_times(tmp_path, {'a': {'ogbg': 10.0}, 'b': {'ogbg': 20.0}}))
+  result = scoring.score(frame, 'algoperf_v06', workloads=('ogbg',), statistics=False)
+  text = ' '.join(summary.sentences(result, verdicts.all_pairs(result, seed=0)))
+  assert text.endswith('On ogbg a wins, after 10 seconds; b takes 2.00 times as many.')
 
 
 def test_a_shared_first_place(tmp_path):

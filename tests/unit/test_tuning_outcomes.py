@@ -9,7 +9,7 @@ from scoring_runs import hit_at, miss, write_trial
 
 import scoring
 from scoring import tuning_outcomes
-from scoring.report import payload
+from scoring.report import page, payload
 
 WORKLOAD = 'ogbg'
 
@@ -43,8 +43,19 @@ def test_points_are_counted_by_the_studies_that_they_win(tmp_path):
 def test_the_page_names_the_winners(tmp_path):
   tried = payload.build(*scored(write(tmp_path)))['tried']
   (one,) = tried['submissions']
-  assert one['winners'] == ['#1 (2), #2 (1)']
+  assert one['winners'] == ['#1 (2), #2 (1)'] and one['won'] == '2 of 3'
   assert one['points'][2]['outcomes'][0] == {'text': '0 of 3', 'time': '', 'won': 0}
+
+
+def test_a_table_with_many_columns_is_two_with_upright_headings(tmp_path):
+  """Regression: on paper and on a desktop, points and fourteen workloads ran beyond the edge."""
+  (one,) = payload.build(*scored(write(tmp_path)))['tried']['submissions']
+  text = "{% from 'parts.j2' import points_table %}{{ points_table(one, workloads) }}"
+  template = page.templates().from_string(text)
+  few = template.render(one=one, workloads=[WORKLOAD])
+  assert few.count('<table') == 1 and 'upright' not in few
+  many = template.render(one=one, workloads=[f'w{number}' for number in range(14)])
+  assert many.count('<table') == 2 and many.count('upright') == 1
 
 
 def test_trials_that_diverge_are_counted(tmp_path):
