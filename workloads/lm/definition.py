@@ -175,7 +175,8 @@ _SMALL = replace(
   base='',
   summary='Classic English books, decoder-only Transformer, half a million parameters: perplexity',
   dataset='classic_books_small',
-  model=Decoder(dim=128, num_layers=2, num_heads=4, mlp_dim=320),
+  # With smaller kernels, training begins on a plateau, whose length differs by seed.
+  model=Decoder(dim=128, num_layers=2, num_heads=4, mlp_dim=320, init_stddev=0.08),
   data=_SMALL_DATA,
   target=Target(metric='ppl', direction='min', validation=60.0, provisional=True),
   suites={'lite': Budget(step_hint=267, max_steps=800, eval_period_steps=8)},
