@@ -149,7 +149,7 @@
     const prints = document.getElementById('curve-prints');
     for (const workload of prints ? Object.keys(data.curves) : []) {
       await new Promise((resolve) => { (window.requestIdleCallback ?? setTimeout)(resolve); });
-      const spec = { ...curve(workload), title: workload, width: PAPER, height: 250 };
+      const spec = { ...curve(workload), title: workload, width: PAPER, height: 230 };
       await vegaEmbed(prints.querySelector(`[data-workload="${workload}"]`) ?? node(prints, 'div', { 'data-workload': workload }), spec, { renderer: 'svg', actions: false });
     }
     document.body.dataset.printable = 'true';
