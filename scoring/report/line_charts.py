@@ -22,7 +22,6 @@ _LINE_WIDTH = 2.2
 # Without a format, Vega-Lite 6.4 takes a text from the wrong place near the pointer.
 _NAME = {'field': 'submission', 'type': 'nominal', 'format': ''}
 _MAX_OUTSIDE = 5  # names of lines that are beyond a chart
-_TARGET_WIDTH = 140  # pixels: the label of the target, which may stand at the same height
 _HIDDEN = {'filter': 'indexof(hidden, datum.submission) < 0'}
 _ZOOM = {
   'name': 'zoom',
@@ -133,7 +132,8 @@ def curves(
   if view['hits']:
     layers.append(_hits(view, names, x, y, frame))
   if view['outside'] and not small:
-    layers.append(_remark([names[s] for s in view['outside']], frame))
+    rises = any(one['max'] for one in board['workloads'] if one['name'] == view['workload'])
+    layers.append(_remark([names[s] for s in view['outside']], frame, at_bottom=rises))
   spec = _lines(
     board,
     frame,
@@ -288,18 +288,19 @@ def _hits(view: Mapping[str, Any], names: Sequence[str], x: Spec, y: Spec, frame
   }
 
 
-def _remark(outside: Sequence[str], frame: Frame) -> Spec:
-  """Which lines are beyond what the chart shows."""
+def _remark(outside: Sequence[str], frame: Frame, *, at_bottom: bool) -> Spec:
+  """Which lines are beyond what the chart shows, in the corner where curves and target are not."""
   some = ', '.join(outside[:_MAX_OUTSIDE])
   more = f' and {len(outside) - _MAX_OUTSIDE} more' if len(outside) > _MAX_OUTSIDE else ''
-  mark = {'type': 'text', 'align': 'right', 'baseline': 'top', 'dx': -6, 'dy': 6, 'aria': False}
+  mark: Spec = {'type': 'text', 'align': 'right', 'dx': -6, 'aria': False}
+  mark |= {'baseline': 'bottom', 'dy': -6} if at_bottom else {'baseline': 'top', 'dy': 6}
   return {
     'data': {'values': [{}]},
-    'mark': {**mark, 'limit': {'expr': f'width - {_TARGET_WIDTH}'}},
+    'mark': {**mark, 'limit': {'expr': 'width - 12'}},
     'encoding': {
       'text': {'value': f'Beyond this range: {some}{more}'},
       'x': {'value': 'width'},
-      'y': {'value': 0},
+      'y': {'value': 'height' if at_bottom else 0},
       'color': {'value': frame.colors['quiet']},
     },
   }

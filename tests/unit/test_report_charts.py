@@ -125,6 +125,14 @@ def test_curves_beyond_their_range_are_named(board, frame):
   view = {**board['curves'][0], 'outside': [2]}
   text = json.dumps(line_charts.curves(board, view, frame))
   assert 'Beyond this range: third' in text
+  falls = {**board, 'workloads': [{**one, 'max': False} for one in board['workloads']]}
+  places = [
+    layer['encoding']['y']['value']
+    for shown in (board, falls)
+    for layer in line_charts.curves(shown, view, frame)['layer']
+    if 'Beyond' in str(layer)
+  ]
+  assert places == ['height', 0]  # ogbg rises to its target
   assert 'Beyond' not in json.dumps(line_charts.curves(board, view | {'outside': []}, frame))
 
 
