@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from attacks import HONEST
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 from algorithmic_efficiency.cli import main
 

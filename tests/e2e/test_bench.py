@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from trials import algoeff, holders, record, rows
+from trials import holders, record, rows
+from warm import algoeff
 
 from algorithmic_efficiency.results import trial_record
 from algorithmic_efficiency.results.environment import num_usable_cpus

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 PACKAGES = {'jax': 'jax', 'pytorch': 'torch'}
 RUN = (

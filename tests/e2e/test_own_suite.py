@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 from algorithmic_efficiency.benchmark import registry, suite_file
 from algorithmic_efficiency.cli import main

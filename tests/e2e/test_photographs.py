@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 if any(importlib.util.find_spec(name) is None for name in ('cv2', 'PIL', 'simplejpeg')):
   pytest.skip('OpenCV, Pillow or simplejpeg is not installed', allow_module_level=True)
