@@ -21,6 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -46,15 +47,15 @@ def call(function: Callable[..., Result], *arguments: Any) -> Result:
   """
   context = _context()
   receive, send = context.Pipe(duplex=False)
-  process = context.Process(target=_answer, args=(send, function, arguments))
-  process.start()
+  fork = context.Process(target=_answer, args=(send, function, arguments))
+  fork.start()
   send.close()
   try:
     assert receive.poll(TIMEOUT_SEC), f'{function} has not returned in {TIMEOUT_SEC} s'
     result, error = receive.recv()
   finally:
-    process.kill()  # its trials end with it
-    process.join()
+    fork.kill()  # its trials end with it
+    fork.join()
     receive.close()
   assert not error, error
   return result
@@ -157,6 +158,9 @@ def _become(given: Mapping[str, Any]) -> None:
     for descriptor in {*map(int, os.listdir('/dev/fd'))} - {0, 1, 2, *given['pass_fds']}:
       with contextlib.suppress(OSError):
         os.close(descriptor)
+    process._parent_process = None
+    tracker = resource_tracker._resource_tracker
+    tracker._fd = tracker._pid = None  # it was that of the process before
     sys.stdin = os.fdopen(0)
     os.environ.clear()
     os.environ.update(given['env'])
