@@ -96,8 +96,8 @@ def update_params(global_step, **arguments):
 def test_check_and_run_say_in_the_same_words_what_is_missing(tmp_path: Path):
   [broken] = [broken for broken in BROKEN if broken.name == 'needs_a_package']
   file = broken.write(tmp_path)
-  told = algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
-  ran = algoeff(
+  told = warm.algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
+  ran = warm.algoeff(
     *('run', '--workload', WORKLOAD, '--submission', file, '--framework', 'pytorch', '--smoke'),
     *('--ruleset', 'self', '--experiment_dir', tmp_path / 'runs'),
     cwd=tmp_path,
@@ -146,7 +146,7 @@ def update_params(optimizer_state, global_step, **arguments):
 def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   [broken] = [broken for broken in BROKEN if broken.kind == 'exception']
   file = broken.write(tmp_path)
-  result = algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
+  result = warm.algoeff('check', file, '--workloads', WORKLOAD, cwd=tmp_path)
   assert result.returncode == 1, result.stderr
   assert f'submission_pytorch.py:{broken.line}: error exception' in result.stdout
   assert KINDS['exception'].remedy in result.stdout
@@ -156,23 +156,30 @@ def test_the_table_names_the_place_and_the_remedy(tmp_path: Path):
   ]
 
 
+SLOW = (
+  *(('jax', 'quick_lm'), ('pytorch', 'quick_moe')),
+  *(('pytorch', 'quick_nmt'), ('jax', 'quick_vision')),
+)
+
+
 def _own() -> Iterator[object]:
   """Every submission in each framework, on a bundled workload of each task.
 
-  Those for self tuning are slow once; on the other workloads, and in the other frameworks, they
-  take long, as those for external tuning do, which train a toy by default.
+  Those for self tuning are slow once, in PyTorch on models that XLA compiles for long. On the
+  other workloads, and in the other frameworks, they take long, as those for external tuning do,
+  which train a toy by default.
   """
   tasks = {
     one.task: one.name
     for one in reversed(registry.workloads().values())
     if one.bundled and not one.is_variant and registry.is_runnable(one)
   }
-  for index, entry in enumerate(registry.submissions().values()):
-    combinations = itertools.product(entry.frameworks, sorted(tasks.values()))
-    for number, (framework, workload) in enumerate(combinations):
+  for entry, slow in zip(registry.submissions().values(), itertools.cycle(SLOW), strict=False):
+    for framework, workload in itertools.product(entry.frameworks, sorted(tasks.values())):
+      is_slow = entry.ruleset == 'self' and (framework, workload) == slow
       yield pytest.param(
         *(entry, framework, workload),
-        marks=[pytest.mark.long] * (entry.ruleset != 'self' or number != index % 4),
+        marks=[pytest.mark.long] * (not is_slow),
         id=f'{entry.ruleset}-{entry.name}-{framework}-{workload}',
       )
 
