@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trials import algoeff, record, trial_folder
+from trials import record, trial_folder
+from warm import algoeff
 
 from algorithmic_efficiency.benchmark import registry
 from algorithmic_efficiency.data import streams
