@@ -7,9 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _PROGRAMS = {
@@ -80,3 +82,13 @@ def run(environment: Mapping[str, str], words: list[str], folder: Path, *more: s
   )
   assert done.returncode == 0, (words, done.stdout + done.stderr)
   return done.stdout
+
+
+def execute(cells: Sequence[str], names: dict[str, Any], folder: Path) -> None:
+  """Executes the cells of a notebook, which may use these names; temporary files are in a folder.
+
+  It changes this process.
+  """
+  tempfile.tempdir = os.environ['TMPDIR'] = str(folder)
+  for cell in cells:
+    exec(cell, names)

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
+import warm
 from pages import ROOT
 
 NOTEBOOKS = sorted((ROOT / 'docs' / 'notebooks').glob('*.ipynb'))
@@ -30,16 +32,13 @@ def test_a_notebook_has_the_outputs_of_one_run_from_top_to_bottom(path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_notebook_runs(path: Path, tmp_path: Path):
   """The cell of parameters is replaced by cheaper ones, as notebooks' tools do."""
   pytest.importorskip('jax')
-  monkeypatch.setenv('TMPDIR', str(tmp_path))
-  monkeypatch.setattr('tempfile.tempdir', None)
   parameters, *others = cells(path)
   assert parameters['metadata']['tags'] == ['parameters']
   names: dict[str, Any] = {}
   exec(''.join(parameters['source']), names)
-  names.update({name: value for name, value in CHEAP.items() if name in names})
-  for one in others:
-    exec(''.join(one['source']), names)
+  cheaper = {name: CHEAP.get(name, names[name]) for name in names if name != '__builtins__'}
+  warm.call(pages.execute, [''.join(one['source']) for one in others], cheaper, tmp_path)
   assert list(tmp_path.rglob('trial.json'))

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_times
+from trials import record, rows, trial_folder, wait_for_rows, without_times
+from warm import algoeff
 
 pytestmark = pytest.mark.slow
 
