@@ -180,7 +180,7 @@ _SMALL = replace(
   data=_SMALL_DATA,
   target=Target(metric='ppl', direction='min', validation=60.0, provisional=True),
   suites={'lite': Budget(step_hint=267, max_steps=800, eval_period_steps=8)},
-  splits=Splits(train=100_000, eval_train=32, validation=128, test=None),
+  splits=Splits(train=100_000, eval_train=32, validation=512, test=None),
   batch_sizes=BatchSizes(train=16, eval=64),
   smoke=replace(_FINEWEBEDU.smoke, data=_smoke(_SMALL_DATA).data),
 )
