@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from race_damages import DAMAGES
-from trials import algoeff, record, rows, trial_folder, wait_for_rows, without_times
+from trials import record, rows, trial_folder, wait_for_rows, without_times
+from warm import algoeff
 
 from algorithmic_efficiency.results import measurements
 

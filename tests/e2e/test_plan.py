@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from trials import algoeff
+from warm import algoeff
 
 from algorithmic_efficiency.backends.base import Devices
 from algorithmic_efficiency.experiments.race import step_cost

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 
 import pytest
-import trials
+from warm import algoeff
 
 TIMEOUT_SEC = 1_200  # of a command: four trials on a busy machine
 
 pytestmark = pytest.mark.timeout(4 * TIMEOUT_SEC)
-algoeff = functools.partial(trials.algoeff, timeout=TIMEOUT_SEC)
 
 
 def make_logs(folder: Path, workload: str, framework: str, steps: int, *flags: object) -> None:

@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 import pytest
-from trials import algoeff, record, rows, trial_folder
+from trials import record, rows, trial_folder
+from warm import algoeff
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 
