@@ -78,7 +78,8 @@ def resolve(
   if workloads:
     members = _chosen(suite, members, workloads)
     notes = [note for note in notes if note.where in workloads]
-    changes.append(f'only the workloads {", ".join(sorted(workloads))}')
+    noun = 'workload' if len(set(workloads)) == 1 else 'workloads'
+    changes.append(f'only the {noun} {", ".join(sorted(set(workloads)))}')
   if axis is not None and axis != suite.axis:
     changes.append(f'the axis is {_described(axis)}, where the suite races in {suite.axis}')
   if integral is not None and integral != suite.integral:
