@@ -22,16 +22,41 @@ pytestmark = pytest.mark.slow
 
 COMMAND = (
   *('bench', '--suite', 'quick', '--workloads', 'quick_vision', '--ruleset', 'self'),
-  *('--submissions', 'adamw,nesterov', '--frameworks', 'jax', '--studies', '1', '--seed', '4'),
+  *('--submissions', 'adamw,./waits', '--frameworks', 'jax', '--studies', '1', '--seed', '4'),
   *('--max_global_steps', '40', '--full_eval_every', '50', '--num_threads', '1'),
   *('--plain_steps', '--no_score'),
 )
+# Ends no trial before it is allowed to, however late the interrupt comes.
+WAITS = """
+import pathlib
+import time
+
+import optax
+
+from algorithmic_efficiency.training import jax as training
+from algorithmic_efficiency.training.batch_size import get_batch_size
+from algorithmic_efficiency.training.jax import data_selection
+from algorithmic_efficiency.training.options import StepOptions
+
+
+def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+  return training.start(workload, model_params, model_state, optax.sgd(0.1), StepOptions())
+
+
+def update_params(**arguments):
+  while not pathlib.Path({allowed!r}).exists():
+    time.sleep(0.1)
+  return training.update_params(**arguments)
+"""
 COLUMNS = 60
 MAX_SEC = 300
 _CONTROL = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]')
 
 
 def test_a_race_in_a_terminal_is_interrupted_and_goes_on(tmp_path: Path):
+  allowed = tmp_path / 'allowed'
+  (tmp_path / 'waits').mkdir()
+  (tmp_path / 'waits' / 'submission_jax.py').write_text(WAITS.format(allowed=str(allowed)))
   code, shown = _in_terminal(COMMAND, tmp_path, until='[1/2]')
   assert code == 130
   lines = [line.strip() for line in _CONTROL.sub('', shown).splitlines()]
@@ -42,6 +67,7 @@ def test_a_race_in_a_terminal_is_interrupted_and_goes_on(tmp_path: Path):
   [again] = re.findall(r'To go on: algoeff (.+)', shown)
   assert shlex.split(again) == list(COMMAND)
 
+  allowed.touch()
   rest = algoeff(*shlex.split(again), cwd=tmp_path)
   assert rest.returncode == 0, rest.stderr
   first, *_, last = rest.stdout.splitlines()
