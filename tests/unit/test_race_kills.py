@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -66,7 +67,10 @@ def test_one_that_is_told_to_end_says_so_in_its_records(number: signal.Signals, 
   [config] = expand(fake_race.race(tmp_path, scripts, studies=1))
   command = [sys.executable, fake_race.__file__, str(tmp_path)]
   launcher = subprocess.Popen(
-    [*command, json.dumps(scripts), json.dumps({'studies': 1})], stderr=subprocess.PIPE, text=True
+    [*command, json.dumps(scripts), json.dumps({'studies': 1})],
+    stderr=subprocess.PIPE,
+    text=True,
+    preexec_fn=functools.partial(signal.signal, number, signal.SIG_DFL),  # nohup ignores one
   )
   log = config.path / measurements.LOG_FILE
   end = time.monotonic() + PATIENCE_SEC
