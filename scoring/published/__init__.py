@@ -88,8 +88,12 @@ def suite_of(name: str) -> str:
   """
   if name not in sets():
     raise errors.unknown('published set', name, sets())
-  file = next(path for path in sorted(_FOLDER.glob('*.csv')) if _set_of(path) == name)
-  return _origin(file).suite
+  return _origin(min(_files_of(name))).suite
+
+
+def _files_of(name: str) -> list[Path]:
+  """Those of its rulesets."""
+  return [path for path in _FOLDER.glob('*.csv') if _set_of(path) == name]
 
 
 def _origin(file: Path) -> Origin:
@@ -140,7 +144,11 @@ def read(name: str, ruleset: str) -> pd.DataFrame:
   suite = suite_of(name)
   path = file_of(name, ruleset)
   if not path.is_file():
-    raise errors.UserError(f'No results of the {ruleset} ruleset of {name} ship with the package.')
+    others = [one.stem.removeprefix(f'{name}_') for one in sorted(_files_of(name))]
+    raise errors.UserError(
+      f'{name} has results of the ruleset {" and ".join(others)}, and none of {ruleset}. Run with '
+      f'--ruleset {others[0]} to stand beside them.'
+    )
   # By Python: older pandas read some numbers one bit off, and equal times must stay equal.
   table = pd.read_csv(
     path,

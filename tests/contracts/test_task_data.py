@@ -15,8 +15,13 @@ RUNNABLE = [one for one in registry.workloads().values() if registry.is_runnable
 EMBEDDED = [one for one in RUNNABLE if one.bundled]
 PREPARED = [one for one in RUNNABLE if not one.bundled]
 MAPPED = [one for one in EMBEDDED if hasattr(registry.module_of(one, 'data'), 'source')]
-# Sets whose preparation takes more than a few seconds.
-LARGE = ('classic_books', 'cifar10_jpeg')
+# Sets whose preparation takes seconds, or more than a few.
+TO_PREPARE = {
+  'multi30k': pytest.mark.slow,
+  'spoken_and_written_digits': pytest.mark.slow,
+  'classic_books': pytest.mark.long,
+  'cifar10_jpeg': pytest.mark.long,
+}
 SPLITS = ('eval_train', 'validation', 'test')
 
 
@@ -26,7 +31,8 @@ def by_data(definitions, *, prepares=False):
   for one in definitions:
     kind = one.dataset, one.data, one.splits
     marks = [pytest.mark.long] if kind in met else []
-    marks += [pytest.mark.long] * prepares * (one.dataset in LARGE)
+    if prepares and one.dataset in TO_PREPARE:
+      marks.append(TO_PREPARE[one.dataset])
     met.append(kind)
     params.append(pytest.param(one, marks=marks, id=one.name))
   return pytest.mark.parametrize('definition', params)

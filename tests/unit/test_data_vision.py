@@ -304,6 +304,7 @@ def test_reading_imports_neither_frameworks_nor_scikit_learn():
   subprocess.run([sys.executable, '-c', script], check=True, cwd=registry.HOME)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / 'mnist').is_dir(), reason=f'no {DATA}/mnist (ALGOEFF_TEST_DATA)')
 def test_the_real_mnist_is_prepared_and_standardized(vision, tmp_path):

@@ -159,3 +159,8 @@ def test_a_set_has_a_plain_name(name, board, tmp_path, capsys):
   assert command.main([str(tmp_path / 'raced'), name, 'self', 'quick']) == 2
   assert 'small letters, digits and _; it is' in capsys.readouterr().err
   assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_ruleset_that_a_set_lacks_is_named_with_those_it_has(board):
+  with pytest.raises(errors.UserError, match=r'the ruleset self, and none of external\. Run with'):
+    published.read(NAME, 'external')
